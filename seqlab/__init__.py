@@ -1,0 +1,30 @@
+"""seqlab: measure how gradients vanish and explode through time.
+
+Everything public is reached from here; each name is imported when it is first used.
+"""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "forward": "bptt",
+    "backward": "bptt",
+    "selective_scan": "selective",
+    "selective_scan_backward": "selective",
+    "attenuation": "measure.attenuation",
+    "run": "study.run",
+    "InputError": "errors",
+}
+__all__ = ["__version__", *_HOME]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(f"seqlab.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'seqlab' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,98 @@
+"""Initial draws shared by the recurrent cells.
+
+Every draw takes its numbers from the generator in the same order whatever the options, so that
+two networks of one seed differ only by what the option changes.
+"""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seqlab.cells.cell import Draw, Parameters, Sizes
+
+
+def _normal(rng: np.random.Generator, n: int, variance: float) -> NDArray:
+    return rng.normal(0.0, math.sqrt(variance), (n, n))
+
+
+def _haar(rng: np.random.Generator, n: int, gain: float) -> NDArray:
+    """`gain` times an orthogonal matrix from the Haar measure (Mezzadri 2007, section 5)."""
+    q, r = np.linalg.qr(rng.normal(size=(n, n)))
+    return gain * q * np.copysign(1.0, np.diag(r))
+
+
+def _glorot(rng: np.random.Generator, n: int, variance: float) -> NDArray:
+    bound = math.sqrt(3.0 * variance)
+    return rng.uniform(-bound, bound, (n, n))
+
+
+# One H x H recurrent block of gain g. `xavier` is Glorot & Bengio 2010, eq. 16 (uniform);
+# `he` is He et al. 2015, eq. 10 (normal).
+_BLOCKS = {
+    "normal": lambda rng, n, g: _normal(rng, n, g * g / n),
+    "orthogonal": _haar,
+    "xavier": lambda rng, n, g: _glorot(rng, n, g * g / n),
+    "he": lambda rng, n, g: _normal(rng, n, 2.0 * g * g / n),
+}
+INITS = ("pytorch", *_BLOCKS)
+
+
+def gated_shapes(gates: int, sizes: Sizes) -> dict[str, tuple[int, ...]]:
+    """Shapes of PyTorch's four recurrent parameters for a cell of so many gates."""
+    rows = gates * sizes.hidden
+    return {
+        "weight_ih": (rows, sizes.inputs),
+        "weight_hh": (rows, sizes.hidden),
+        "bias_ih": (rows,),
+        "bias_hh": (rows,),
+    }
+
+
+def gated_sizes(params: Parameters) -> Sizes:
+    """H and I of PyTorch's recurrent parameters."""
+    return Sizes(params["weight_hh"].shape[-1], params["weight_ih"].shape[-1])
+
+
+def draw_gated(rng: np.random.Generator, sizes: Sizes, how: Draw, gates: int) -> Parameters:
+    """Draw one network's recurrent parameters, gates stacked in PyTorch's order.
+
+    PyTorch's own rule is U(-1/sqrt H, 1/sqrt H) for everything. Another `init` replaces the
+    recurrent blocks; `input_scale` replaces the input weights and zeroes the biases.
+    """
+    bound = 1.0 / math.sqrt(sizes.hidden)
+    shapes = gated_shapes(gates, sizes)
+    params = {name: rng.uniform(-bound, bound, shape) for name, shape in shapes.items()}
+    if how.init not in (None, "pytorch"):
+        block = _BLOCKS[how.init]
+        gain = 1.0 if how.gain is None else how.gain
+        params["weight_hh"] = np.concatenate(
+            [block(rng, sizes.hidden, gain) for _ in range(gates)], axis=0
+        )
+    if how.input_scale is not None:
+        params["weight_ih"] = scaled_input(rng, shapes["weight_ih"], how.input_scale)
+        params["bias_ih"][:] = 0.0
+        params["bias_hh"][:] = 0.0
+    return params
+
+
+def scaled_input(rng: np.random.Generator, shape: tuple[int, ...], scale: float) -> NDArray:
+    """Input weights (rows, I) of variance scale^2/I: white noise then adds variance scale^2."""
+    return rng.normal(size=shape) * (scale / math.sqrt(shape[1]))
+
+
+def set_gate_bias(params: Parameters, gate: int, hidden: int, value: float | NDArray) -> None:
+    """Make the sum of one gate's two biases `value`, in place."""
+    rows = slice(gate * hidden, (gate + 1) * hidden)
+    params["bias_ih"][rows] = value
+    params["bias_hh"][rows] = 0.0
+
+
+def pack_hidden(initial: NDArray) -> NDArray:
+    """The state of a cell that has h alone: (..., H) -> (..., 1, H)."""
+    return initial[..., None, :]
+
+
+def unpack_hidden(state: NDArray) -> NDArray:
+    """(..., 1, H) -> (..., H)."""
+    return state[..., 0, :]

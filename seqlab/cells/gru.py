@@ -1,0 +1,80 @@
+"""Gated recurrent unit, in PyTorch's form (gates r, z, n; reset after the matrix product).
+
+    r, z = sigmoid(z_r), sigmoid(z_z),   n = tanh(x_n + r m),   h_t = (1 - z) n + z h_{t-1}
+
+with x_n = W_in x_t + b_in and m = W_hn h_{t-1} + b_hn. Source: Cho et al. 2014; layouts and the
+place of the reset gate are those of `torch.nn.GRU`. The adjoint step is linear in the adjoint
+with five coefficients a unit, which the forward pass leaves behind.
+"""
+
+import numpy as np
+
+from seqlab.cells.cell import Cell, Draw, Parameters, Sizes
+from seqlab.cells.draws import draw_gated, gated_shapes, gated_sizes, pack_hidden, unpack_hidden, set_gate_bias
+
+GATES = 3
+RESET_GATE, UPDATE_GATE, CANDIDATE = range(GATES)
+# The coefficients' order; the first two are also the means that the decay theory asks for.
+COEFFICIENTS = ("carry", "hidden_candidate", "input_candidate", "update_gate", "reset_gate")
+
+
+def hidden_state(z, n, h, one):
+    """h_t from the update gate, the candidate and h_{t-1}."""
+    return (one - z) * n + z * h
+
+
+def coefficients(r, z, n, m, h, one):
+    """The five factors of the adjoint step, in the order of COEFFICIENTS; `h` is h_{t-1}."""
+    candidate = (one - z) * (one - n * n)
+    return (
+        z,
+        candidate * r,
+        candidate,
+        (h - n) * z * (one - z),
+        candidate * m * r * (one - r),
+    )
+
+
+def adjoint(dh, carry, hidden_candidate, input_candidate, update_gate, reset_gate):
+    """One unit's step back: dL/dh_t -> dL/dz_r, dL/dz_z, dL/dm, dL/dx_n, and the direct dL/dh_{t-1}.
+
+    W_hh^T (dz_r, dz_z, dm) adds the rest of dL/dh_{t-1}.
+    """
+    return (
+        dh * reset_gate,
+        dh * update_gate,
+        dh * hidden_candidate,
+        dh * input_candidate,
+        dh * carry,
+    )
+
+
+def shapes(sizes: Sizes) -> dict[str, tuple[int, ...]]:
+    """Parameter shapes of one network."""
+    return gated_shapes(GATES, sizes)
+
+
+def state_shape(sizes: Sizes) -> tuple[int, int]:
+    """The state of one sequence: h alone, (1, H)."""
+    return (1, sizes.hidden)
+
+
+def draw(rng: np.random.Generator, sizes: Sizes, how: Draw) -> Parameters:
+    """Draw one network; `forget_bias` is the update gate's, which keeps the old state."""
+    params = draw_gated(rng, sizes, how, GATES)
+    if how.forget_bias is not None:
+        set_gate_bias(params, UPDATE_GATE, sizes.hidden, float(how.forget_bias))
+    return params
+
+
+CELL = Cell(
+    name="gru",
+    options=frozenset({"init", "gain", "forget_bias"}),
+    parts=("hidden",),
+    shapes=shapes,
+    sizes=gated_sizes,
+    state_shape=state_shape,
+    pack=pack_hidden,
+    unpack=unpack_hidden,
+    draw=draw,
+)

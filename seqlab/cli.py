@@ -1,0 +1,274 @@
+"""The command line: options in, tables out. Whatever is heavy is imported inside a command."""
+
+import json
+import platform
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import seqlab
+from seqlab.errors import InputError
+
+if TYPE_CHECKING:
+    from seqlab.spec import RunSpec
+    from seqlab.verify import Check
+
+FAILED, REFUSED, INTERRUPTED = 1, 2, 130
+
+
+class Commands(click.Group):
+    """A group whose every error is one line on stderr, without usage and without traceback."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        try:
+            code = super().main(*args, **extra | {"standalone_mode": False})
+        except click.ClickException as error:
+            code = _complain(error.format_message(), REFUSED)
+        except InputError as error:
+            code = _complain(str(error), REFUSED)
+        except click.Abort:
+            code = _complain("interrupted", INTERRUPTED)
+        except MemoryError:
+            code = _complain("out of memory", FAILED)
+        except OSError as error:
+            code = _complain(str(error), FAILED)
+        sys.exit(code)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise click.Abort from None  # before click, which would add an empty line
+
+
+def _complain(message: str, code: int) -> int:
+    line = "".join(c if c.isprintable() else " " for c in " ".join(message.split()))
+    click.echo(f"seqlab: error: {line}", err=True)
+    return code
+
+
+@click.group(
+    cls=Commands,
+    no_args_is_help=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(seqlab.__version__, message="seqlab %(version)s")
+def main() -> None:
+    """Measure how gradients fade or grow through time, in RNN, LSTM, GRU and a selective SSM."""
+
+
+def _number_or_word(ctx: click.Context, param: click.Parameter, value: str | None) -> Any:
+    try:
+        return None if value is None else float(value)
+    except ValueError:
+        return value
+
+
+@main.command(short_help="Measure one cell, or compare several.")
+@click.option(
+    "--arch",
+    multiple=True,
+    metavar="CELL",
+    help="rnn, lstm, gru or ssm; repeat it to compare cells.",
+)
+@click.option("--steps", type=int, metavar="T", help="Steps of the sequence: the longest lag.")
+@click.option("--hidden", type=int, metavar="H", help="Units. [default: 64]")
+@click.option("--inputs", type=int, metavar="I", help="Input features. [default: 16]")
+@click.option("--state", type=int, metavar="N", help="ssm: states per channel. [default: 16]")
+@click.option("--networks", type=int, metavar="M", help="Networks drawn. [default: 16]")
+@click.option("--seed", type=int, help="Seed of every random number. [default: 0]")
+@click.option(
+    "--activation", metavar="NAME", help="rnn: tanh, relu, sigmoid or identity. [default: tanh]"
+)
+@click.option(
+    "--init",
+    metavar="NAME",
+    help="rnn, lstm, gru: draw of the recurrent weights; pytorch, normal, orthogonal, xavier "
+    "or he. [default: pytorch]",
+)
+@click.option(
+    "--gain",
+    type=float,
+    help="rnn, lstm, gru: scale of a draw other than pytorch. [default: 1]",
+)
+@click.option(
+    "--input-scale",
+    type=float,
+    metavar="S",
+    help="Draw input weights with variance S^2/I and make all biases zero; 0 removes the input "
+    "(not for ssm). [default: PyTorch's weights and biases]",
+)
+@click.option(
+    "--drive",
+    metavar="NAME",
+    help="Input sequence: white (noise) or zeros (not for ssm). [default: white]",
+)
+@click.option(
+    "--forget-bias",
+    callback=_number_or_word,
+    metavar="B",
+    help="lstm: the forget gate's bias, or chrono; gru: the update gate's bias. "
+    "[default: PyTorch's]",
+)
+@click.option(
+    "--clip",
+    multiple=True,
+    metavar="RULE",
+    help="none, norm:c, value:c, step-norm:c, step-value:c or truncate:k; repeat it to compare "
+    "rules. [default: none and step-norm:1]",
+)
+@click.option(
+    "--lengths",
+    metavar="A:B:N",
+    help="N lengths from A to B = T, evenly spaced in log. [default: 13 from min(10, T) to T]",
+)
+@click.option("--spectrum", type=int, metavar="K", help="Measure the K largest Lyapunov exponents.")
+@click.option("--dtype", metavar="NAME", help="float64 or float32. [default: float64]")
+@click.option(
+    "--params",
+    metavar="W.npz",
+    help="Your own weights of --dtype under PyTorch's names (ssm: mamba_ssm's), with a leading "
+    "axis of networks or without.",
+)
+@click.option(
+    "--input",
+    metavar="X.npy",
+    help="Your own sequence of --dtype, (T, B, I) or (M, T, B, I).",
+)
+@click.option(
+    "--from", "source", metavar="RESULT.nc", help="Measure again what a result file measured."
+)
+@click.option(
+    "--backend", default="auto", metavar="NAME", show_default=True, help="auto, cpu or cuda."
+)
+@click.option(
+    "--store",
+    default="seqlab-results",
+    metavar="DIR",
+    show_default=True,
+    help="Folder for the result's file.",
+)
+@click.option("--plot", metavar="FIG", help="Draw the curves to a .pdf, .svg or .png.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
+def run(
+    arch: tuple[str, ...],
+    source: str | None,
+    backend: str,
+    store: str,
+    plot: str | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Measure how far back the gradient of the last output reaches.
+
+    Prints the decay rate with its interval, the attenuation, the horizon and what each clip rule
+    changes, beside what theory predicts, and keeps all numbers in a result file.
+
+    Example: seqlab run --arch lstm --steps 1000
+    """
+    from seqlab.study import summary
+    from seqlab.study.progress import ProgressLine
+    from seqlab.study.run import check, measure_spec
+
+    given = {name: value for name, value in options.items() if value not in (None, ())}
+    specs = _specs(arch, given) if source is None else [_repeated(source, arch, given)]
+    if plot is not None:
+        _check_figure(plot)
+    for spec in specs:
+        check(spec, store)
+    results = []
+    with ProgressLine() as line:
+        for spec in specs:
+            results.append(measure_spec(spec, backend, store, partial(_say, line, spec.arch)))
+    if as_json:
+        documents = [result.to_json() for result in results]
+        whole = documents if len(documents) > 1 else documents[0]
+        click.echo(json.dumps(whole, indent=2, allow_nan=False))
+    else:
+        click.echo(summary.table(results))
+    if plot is not None:
+        from seqlab.figures import plot_results
+
+        plot_results(results, plot)
+
+
+def _specs(arch: tuple[str, ...], given: dict[str, Any]) -> "list[RunSpec]":
+    from seqlab.spec import RunSpec
+
+    for name in arch:
+        if arch.count(name) > 1:
+            raise InputError(f"arch: {name!r} is given twice; each cell once")
+    return [RunSpec.create(arch=name, **given) for name in arch or (None,)]
+
+
+def _repeated(source: str, arch: tuple[str, ...], given: dict[str, Any]) -> "RunSpec":
+    from seqlab.study.result import Result
+
+    for name in [*(["arch"] if arch else []), *given]:
+        raise InputError(f"{name}: means nothing beside from, whose file says what to measure")
+    return Result.read(source).spec
+
+
+def _check_figure(plot: str) -> None:
+    from seqlab.figures.style import check_path
+    from seqlab.study.files import require_writable
+
+    path = check_path(plot)
+    if not path.parent.is_dir():
+        raise InputError(f"plot: {path.parent} is not a folder; make it first")
+    require_writable("plot", path, 0)
+
+
+def _say(line: Callable[[float, str], None], arch: str, fraction: float, what: str) -> None:
+    line(fraction, f"{arch}: {what}")
+
+
+@main.command(short_help="Check the numbers on this machine.")
+def verify() -> None:
+    """Check gradients and closed forms on this machine; exit 1 if one fails."""
+    from seqlab.verify import run_checks
+
+    if not run_checks(_print_check):
+        sys.exit(FAILED)
+
+
+def _print_check(check: "Check") -> None:
+    verdict = "ok" if check.passed else "FAILED"
+    click.echo(
+        f"{verdict:<6}  {check.name:<40}  {check.error:8.1e} (<= {check.tolerance:.0e})"
+        f"  {check.seconds:5.1f} s"
+    )
+
+
+@main.command()
+def info() -> None:
+    """Show versions, backends, threads, cache and memory."""
+    from seqlab.kernels import _jit, backends
+    from seqlab.study.limits import GIB, available_memory
+    from seqlab.study.result import versions
+
+    threads, layer = _jit.threads()
+    compiled = [path.stat().st_size for path in _jit.CACHE_DIR.rglob("*") if path.is_file()]
+    memory = available_memory()
+    rows = versions() | {f"backend {name}": state for name, state in backends.describe().items()}
+    rows |= {
+        "threads": f"{threads}, started by {layer}",
+        "processor": _processor(),
+        "memory": "not known" if memory is None else f"{memory / GIB:.1f} GiB available",
+        "cache": f"{_jit.CACHE_DIR} ({len(compiled)} files, {sum(compiled) / 2**20:.1f} MiB)",
+    }
+    for name, value in rows.items():
+        click.echo(f"{name:<12}  {value}")
+
+
+def _processor() -> str:
+    """The processor's own name, as far as the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if "model name" in line)
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

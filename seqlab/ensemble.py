@@ -1,0 +1,151 @@
+"""A user's arrays, checked and brought to one form: an ensemble of networks with its drive."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from seqlab.cells import ACTIVATIONS, CELLS, Cell, Parameters, Sizes
+from seqlab.errors import InputError
+from seqlab.kernels import backends
+from seqlab.tape import Tape
+
+DTYPES = (np.dtype(np.float64), np.dtype(np.float32))
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """M networks of one cell: params (M, ...), drive x (M, T, B, I), first state (M, B, P, H).
+
+    `single` says that the user gave one network without the M axis, and wants answers without it.
+    """
+
+    cell: Cell
+    sizes: Sizes
+    params: Parameters
+    x: NDArray
+    state: NDArray
+    activation: str | None
+    single: bool
+
+    def tape(self, backend: str, budget: int | None = None) -> Tape:
+        """A tape on a resolved backend, not yet run."""
+        kernels = backends.kernels(backend, self.cell.name)
+        weights = kernels.prepare(self.params, self.activation)
+        limit = {} if budget is None else {"budget": budget}
+        return Tape(self.cell, kernels, weights, self.sizes, self.x, self.state, **limit)
+
+    def answer(self, array: NDArray) -> NDArray:
+        """An (M, ...) answer as the user wants it."""
+        return array[0] if self.single else array
+
+
+def check_array(name: str, value: ArrayLike, shape: tuple[int, ...], dtype: np.dtype) -> NDArray:
+    """A finite, contiguous array of just this shape and dtype.
+
+    Raises InputError otherwise: nothing is cast or broadcast in silence.
+    """
+    array = np.asarray(value)
+    if array.shape != shape:
+        raise InputError(f"{name}: shape {array.shape} is not allowed; {shape} is needed")
+    if array.dtype != dtype:
+        raise InputError(f"{name}: dtype {array.dtype} is not allowed; {dtype}, as x has, is needed")
+    if not np.isfinite(array).all():
+        raise InputError(f"{name}: NaN or infinity is not allowed; finite numbers are needed")
+    return np.ascontiguousarray(array)
+
+
+def find_cell(arch: str) -> Cell:
+    """The cell of that name; InputError for an unknown one."""
+    if arch not in CELLS:
+        raise InputError(f"arch: {arch!r} is unknown; allowed: {', '.join(CELLS)}")
+    return CELLS[arch]
+
+
+def gather(
+    arch: str,
+    params: Mapping[str, ArrayLike],
+    x: ArrayLike,
+    initial: Any = None,
+    activation: str = "tanh",
+) -> Ensemble:
+    """Check everything a caller gave and bring it to an ensemble.
+
+    Raises InputError for an unknown arch or activation, an activation given to a cell that has
+    none, missing or unknown parameters, and arrays of the wrong shape, dtype, or with NaN.
+    """
+    cell = find_cell(arch)
+    x = np.asarray(x)
+    if x.ndim not in (3, 4) or 0 in x.shape:
+        raise InputError(f"x: shape {x.shape} is not allowed; (T, B, I) or (M, T, B, I), none empty")
+    if x.dtype not in DTYPES:
+        raise InputError(f"x: dtype {x.dtype} is not allowed; float64 or float32 is needed")
+    lead = x.shape[:-3]
+    x = check_array("x", x, x.shape, x.dtype)
+    sizes, checked = _check_params(cell, params, lead, x)
+    state = _check_state(cell, sizes, initial, lead, x)
+    single = not lead
+    if single:
+        checked = {name: array[None] for name, array in checked.items()}
+        x, state = x[None], state[None]
+    chosen = _check_activation(cell, activation)
+    return Ensemble(cell, sizes, checked, x, state, chosen, single)
+
+
+def _check_params(
+    cell: Cell, params: Mapping[str, ArrayLike], lead: tuple[int, ...], x: NDArray
+) -> tuple[Sizes, Parameters]:
+    names = tuple(cell.shapes(Sizes(1, 1, 1)))
+    if set(params) != set(names):
+        raise InputError(
+            f"params: {', '.join(sorted(params)) or 'nothing'} is not allowed; "
+            f"{cell.name} has {', '.join(names)}"
+        )
+    arrays = {name: np.asarray(params[name]) for name in names}
+    axes = {name: len(shape) for name, shape in cell.shapes(Sizes(1, 1, 1)).items()}
+    for name, array in arrays.items():
+        if array.ndim != axes[name] + len(lead) or 0 in array.shape:
+            raise InputError(
+                f"{name}: shape {array.shape} is not allowed; {axes[name]} axes"
+                f"{' after the M of x' if lead else ''}, none empty, are needed"
+            )
+    sizes = cell.sizes(arrays)._replace(inputs=x.shape[-1])
+    shapes = cell.shapes(sizes)
+    return sizes, {n: check_array(n, arrays[n], (*lead, *shapes[n]), x.dtype) for n in names}
+
+
+def _check_state(
+    cell: Cell, sizes: Sizes, initial: Any, lead: tuple[int, ...], x: NDArray
+) -> NDArray:
+    """The first state as the kernels keep it, (..., B, P, H); zeros when none is given."""
+    zeros = np.zeros((*lead, x.shape[-2], *cell.state_shape(sizes)), x.dtype)
+    if initial is None:
+        return zeros
+    pattern = cell.unpack(zeros)
+    if not isinstance(pattern, tuple):
+        return np.ascontiguousarray(
+            cell.pack(check_array("initial", initial, pattern.shape, x.dtype))
+        )
+    if not isinstance(initial, tuple | list) or len(initial) != len(pattern):
+        raise InputError(
+            f"initial: {type(initial).__name__} is not allowed; "
+            f"{cell.name} takes a tuple of {len(pattern)} arrays ({', '.join(cell.parts)})"
+        )
+    parts = tuple(
+        check_array(f"initial[{i}]", part, like.shape, x.dtype)
+        for i, (part, like) in enumerate(zip(initial, pattern, strict=True))
+    )
+    return np.ascontiguousarray(cell.pack(parts))
+
+
+def _check_activation(cell: Cell, activation: str) -> str | None:
+    if activation not in ACTIVATIONS:
+        allowed = ", ".join(ACTIVATIONS)
+        raise InputError(f"activation: {activation!r} is unknown; allowed: {allowed}")
+    if "activation" in cell.options:
+        return activation
+    if activation != "tanh":
+        raise InputError(f"activation: {activation!r} means nothing for {cell.name}; leave it out")
+    return None

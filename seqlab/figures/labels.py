@@ -1,0 +1,73 @@
+"""Labels written beside the ends of curves, in place of a legend."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+from scipy.optimize import isotonic_regression
+
+from seqlab.figures.style import SMALL, Color
+
+LINE_HEIGHT = 1.35 * SMALL  # points from one label to the next
+
+
+@dataclass(frozen=True)
+class Label:
+    """A text for the curve that reaches the right edge at height y, in data units."""
+
+    y: float
+    text: str
+    color: Color
+
+
+def spacing(ax: Axes) -> float:
+    """The height of a line of text, in data units of a linear y axis."""
+    bottom, top = ax.get_ylim()
+    points = ax.bbox.height / ax.figure.dpi * 72
+    return (top - bottom) * LINE_HEIGHT / points
+
+
+def merged(labels: Sequence[Label], ax: Axes) -> list[Label]:
+    """The labels without those that would say the same at the same place."""
+    gap = spacing(ax)
+    kept: list[Label] = []
+    for label in labels:
+        if not any(k.text == label.text and abs(k.y - label.y) < gap for k in kept):
+            kept.append(label)
+    return kept
+
+
+def fit(labels: Sequence[Label], ax: Axes) -> bool:
+    """Whether so many labels find room one above another."""
+    bottom, top = ax.get_ylim()
+    return len(labels) * spacing(ax) <= top - bottom
+
+
+def write(labels: Sequence[Label], ax: Axes) -> None:
+    """Write each label to the right of the axes, as near to its curve as the others allow.
+
+    Of curves that end together the first is named on top.
+    """
+    order = sorted(labels, key=lambda label: label.y, reverse=True)[::-1]
+    heights = _spread(np.array([label.y for label in order]), spacing(ax), *ax.get_ylim())
+    place = ax.get_yaxis_transform()
+    for label, height in zip(order, heights, strict=True):
+        thread = Line2D([1.0, 1.03, 1.05], [label.y, height, height], transform=place)
+        thread.set(color=label.color, linewidth=0.8, clip_on=False)
+        ax.add_line(thread)
+        ax.text(
+            1.06, height, label.text, transform=place, va="center", size=SMALL, color=label.color
+        )
+
+
+def _spread(wanted: NDArray, gap: float, bottom: float, top: float) -> NDArray:
+    """Ascending heights at least a gap apart, within limits, with the least squared displacement.
+
+    Less rank times gap, "a gap apart" is "not descending": an isotonic regression.
+    """
+    stack = gap * np.arange(wanted.size)
+    base = isotonic_regression(wanted - stack).x
+    return np.clip(base, bottom, top - stack[-1]) + stack

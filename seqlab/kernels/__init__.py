@@ -1,0 +1,1 @@
+"""How the cells run fast: one package a target, the same file and function names in each."""

@@ -1,0 +1,207 @@
+"""The two matrix products of every recurrent cell, on one array of weights.
+
+Weights are kept transposed, (H, G*H), so that the long axis is innermost both ways: the forward
+product adds scaled rows, the backward product takes dot products with the same rows. Both walk
+the rows forwards or backwards (`flip`, the parity of the time step): a zig-zag leaves the last
+rows in the L1 cache for the next step.
+"""
+
+import numpy as np
+from numba import prange
+
+from seqlab.kernels._jit import device, kernel
+
+ROWS = 4  # rows of the left operand that share one pass over the weights
+DEPTH = 8  # weight rows taken at once for a single row of the left operand
+TILE = 4  # weight rows taken at once for ROWS rows
+
+
+@device
+def _add_eight(a, k, b, out):
+    a0, a1, a2, a3 = a[k], a[k + 1], a[k + 2], a[k + 3]
+    a4, a5, a6, a7 = a[k + 4], a[k + 5], a[k + 6], a[k + 7]
+    for j in range(out.shape[0]):
+        out[j] += (
+            (a0 * b[k, j] + a1 * b[k + 1, j])
+            + (a2 * b[k + 2, j] + a3 * b[k + 3, j])
+            + (a4 * b[k + 4, j] + a5 * b[k + 5, j])
+            + (a6 * b[k + 6, j] + a7 * b[k + 7, j])
+        )
+
+
+@device
+def _add_tile(a, r, k, b, out):
+    a00, a01, a02, a03 = a[r, k], a[r, k + 1], a[r, k + 2], a[r, k + 3]
+    a10, a11, a12, a13 = a[r + 1, k], a[r + 1, k + 1], a[r + 1, k + 2], a[r + 1, k + 3]
+    a20, a21, a22, a23 = a[r + 2, k], a[r + 2, k + 1], a[r + 2, k + 2], a[r + 2, k + 3]
+    a30, a31, a32, a33 = a[r + 3, k], a[r + 3, k + 1], a[r + 3, k + 2], a[r + 3, k + 3]
+    for j in range(out.shape[1]):
+        b0, b1, b2, b3 = b[k, j], b[k + 1, j], b[k + 2, j], b[k + 3, j]
+        out[r, j] += (a00 * b0 + a01 * b1) + (a02 * b2 + a03 * b3)
+        out[r + 1, j] += (a10 * b0 + a11 * b1) + (a12 * b2 + a13 * b3)
+        out[r + 2, j] += (a20 * b0 + a21 * b1) + (a22 * b2 + a23 * b3)
+        out[r + 3, j] += (a30 * b0 + a31 * b1) + (a32 * b2 + a33 * b3)
+
+
+@device
+def _add_one(a, k, b, out):
+    factor = a[k]
+    for j in range(out.shape[0]):
+        out[j] += factor * b[k, j]
+
+
+@device
+def add_product(a, rows, b, out, flip):
+    """out += a b for the first `rows` rows of a (R, K), b (K, J), out (R, J)."""
+    depth = b.shape[0]
+    tiled = rows - rows % ROWS
+    blocks = depth // TILE
+    for i in range(blocks):
+        k = (blocks - 1 - i if flip else i) * TILE
+        for r in range(0, tiled, ROWS):
+            _add_tile(a, r, k, b, out)
+    for k in range(blocks * TILE, depth):
+        for r in range(tiled):
+            _add_one(a[r], k, b, out[r])
+    blocks = depth // DEPTH
+    for i in range(blocks):
+        k = (blocks - 1 - i if flip else i) * DEPTH
+        for r in range(tiled, rows):
+            _add_eight(a[r], k, b, out[r])
+    for k in range(blocks * DEPTH, depth):
+        for r in range(tiled, rows):
+            _add_one(a[r], k, b, out[r])
+
+
+@device
+def _dot_eight(a, k, b, out):
+    s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = a.dtype.type(0)
+    for j in range(a.shape[0]):
+        x = a[j]
+        s0 += x * b[k, j]
+        s1 += x * b[k + 1, j]
+        s2 += x * b[k + 2, j]
+        s3 += x * b[k + 3, j]
+        s4 += x * b[k + 4, j]
+        s5 += x * b[k + 5, j]
+        s6 += x * b[k + 6, j]
+        s7 += x * b[k + 7, j]
+    out[k], out[k + 1], out[k + 2], out[k + 3] = s0, s1, s2, s3
+    out[k + 4], out[k + 5], out[k + 6], out[k + 7] = s4, s5, s6, s7
+
+
+@device
+def _dot_tile(a, r, k, b, out):
+    s00 = s01 = s02 = s03 = s10 = s11 = s12 = s13 = a.dtype.type(0)
+    s20 = s21 = s22 = s23 = s30 = s31 = s32 = s33 = a.dtype.type(0)
+    for j in range(a.shape[1]):
+        b0, b1, b2, b3 = b[k, j], b[k + 1, j], b[k + 2, j], b[k + 3, j]
+        x = a[r, j]
+        s00 += x * b0
+        s01 += x * b1
+        s02 += x * b2
+        s03 += x * b3
+        x = a[r + 1, j]
+        s10 += x * b0
+        s11 += x * b1
+        s12 += x * b2
+        s13 += x * b3
+        x = a[r + 2, j]
+        s20 += x * b0
+        s21 += x * b1
+        s22 += x * b2
+        s23 += x * b3
+        x = a[r + 3, j]
+        s30 += x * b0
+        s31 += x * b1
+        s32 += x * b2
+        s33 += x * b3
+    out[r, k], out[r, k + 1], out[r, k + 2], out[r, k + 3] = s00, s01, s02, s03
+    out[r + 1, k], out[r + 1, k + 1], out[r + 1, k + 2], out[r + 1, k + 3] = s10, s11, s12, s13
+    out[r + 2, k], out[r + 2, k + 1], out[r + 2, k + 2], out[r + 2, k + 3] = s20, s21, s22, s23
+    out[r + 3, k], out[r + 3, k + 1], out[r + 3, k + 2], out[r + 3, k + 3] = s30, s31, s32, s33
+
+
+@device
+def _dot_one(a, k, b, out):
+    total = a.dtype.type(0)
+    for j in range(a.shape[0]):
+        total += a[j] * b[k, j]
+    out[k] = total
+
+
+@device
+def dot_product(a, rows, b, out, flip):
+    """out = a b^T for the first `rows` rows of a (R, J), b (K, J), out (R, K)."""
+    depth = b.shape[0]
+    tiled = rows - rows % ROWS
+    blocks = depth // TILE
+    for i in range(blocks):
+        k = (blocks - 1 - i if flip else i) * TILE
+        for r in range(0, tiled, ROWS):
+            _dot_tile(a, r, k, b, out)
+    for k in range(blocks * TILE, depth):
+        for r in range(tiled):
+            _dot_one(a[r], k, b, out[r])
+    blocks = depth // DEPTH
+    for i in range(blocks):
+        k = (blocks - 1 - i if flip else i) * DEPTH
+        for r in range(tiled, rows):
+            _dot_eight(a[r], k, b, out[r])
+    for k in range(blocks * DEPTH, depth):
+        for r in range(tiled, rows):
+            _dot_one(a[r], k, b, out[r])
+
+
+@device
+def project(x, rows, weight, bias, out):
+    """out = x weight + bias for the first `rows` rows of x (R, K), weight (K, J), out (R, J)."""
+    for r in range(rows):
+        out[r, :] = bias
+    add_product(x, rows, weight, out, False)
+
+
+PROJECTED = 64  # rows that one task projects
+
+
+@kernel
+def project_all(x, weight, bias, out):
+    """out (M, n, J) = x (M, n, K) weight (M, K, J) + bias (M, J)."""
+    networks, rows = x.shape[:2]
+    tasks = -(-rows // PROJECTED)
+    for task in prange(networks * tasks):
+        m, first = task // tasks, task % tasks * PROJECTED
+        here = min(PROJECTED, rows - first)
+        project(x[m, first:], here, weight[m], bias[m], out[m, first:])
+
+
+@kernel
+def project_back(dz, weight, out):
+    """out (M, n, K) = dz (M, n, J) weight (M, K, J)^T, the adjoint of `project_all`."""
+    networks, rows = dz.shape[:2]
+    tasks = -(-rows // PROJECTED)
+    for task in prange(networks * tasks):
+        m, first = task // tasks, task % tasks * PROJECTED
+        here = min(PROJECTED, rows - first)
+        dot_product(dz[m, first:], here, weight[m], out[m, first:], False)
+
+
+PANEL = 16  # gradient rows that one task keeps
+STEPS = 64  # time steps taken at once
+
+
+@kernel
+def accumulate(dz, factor, y, out):
+    """out (M, J, K) += sum over n of factor (M, n) dz (M, n, J) y (M, n, K), in the order of n."""
+    networks, rows, width = dz.shape
+    panels = -(-width // PANEL)
+    for task in prange(networks * panels):
+        m, first = task // panels, task % panels * PANEL
+        here = min(PANEL, width - first)
+        turned = np.empty((PANEL, STEPS), dz.dtype)
+        for n in range(0, rows, STEPS):
+            steps = min(STEPS, rows - n)
+            for s in range(steps):
+                for j in range(here):
+                    turned[j, s] = factor[m, n + s] * dz[m, n + s, first + j]
+            add_product(turned, here, y[m, n : n + steps], out[m, first:], False)

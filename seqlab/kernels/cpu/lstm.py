@@ -1,0 +1,173 @@
+"""The LSTM on the CPU: one segment of time forward, one segment back."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import prange
+from numpy.typing import NDArray
+
+from seqlab.cells import Sizes
+from seqlab.cells import lstm as algebra
+from seqlab.kernels._jit import device, kernel
+from seqlab.kernels.cpu import gated
+from seqlab.kernels.cpu.chain import arrive, emit, group_size, hidden_shown, leave
+from seqlab.kernels.cpu.gated import BLOCK, Saved, flat, project_block, transposed
+from seqlab.kernels.cpu.linalg import add_product, dot_product, project_back
+from seqlab.kernels.cpu.math import sigmoid, tanh
+from seqlab.kernels.layout import Emitted, Span
+
+_cell_state = device(algebra.cell_state)
+_coefficients = device(algebra.coefficients)
+_adjoint = device(algebra.adjoint)
+
+
+class Weights(NamedTuple):
+    """`recurrent` (M, H, 4H) and `input` (M, I, 4H) transposed, `bias` (M, 4H) the two together."""
+
+    recurrent: NDArray
+    input: NDArray
+    bias: NDArray
+
+
+def prepare(params: dict[str, NDArray], activation: str | None) -> Weights:
+    """Lay one ensemble's parameters out for the kernels."""
+    del activation
+    return Weights(
+        transposed(params["weight_hh"]),
+        transposed(params["weight_ih"]),
+        params["bias_ih"] + params["bias_hh"],
+    )
+
+
+def save(lead: tuple[int, int, int], sizes: Sizes, dtype: np.dtype) -> Saved:
+    """Room for one segment of (networks, steps, sequences)."""
+    return gated.save(lead, sizes, dtype, coefficients=len(algebra.COEFFICIENTS))
+
+
+def emitted_width(sizes: Sizes) -> int:
+    """Numbers that a backward step leaves for the sums over time."""
+    return algebra.GATES * sizes.hidden
+
+
+@device
+def _gates(z, c, h, coefficients):
+    """One sequence's step: c (H) in place, h (H) and the coefficients (6, H) written."""
+    one = z.dtype.type(1)
+    n = h.shape[0]
+    for j in range(n):
+        i, f = sigmoid(z[j]), sigmoid(z[n + j])
+        g, o = tanh(z[2 * n + j]), sigmoid(z[3 * n + j])
+        before = c[j]
+        c[j] = _cell_state(i, f, g, before)
+        squashed = tanh(c[j])
+        h[j] = o * squashed
+        factors = _coefficients(i, f, g, o, before, squashed, one)
+        coefficients[0, j], coefficients[1, j], coefficients[2, j] = factors[:3]
+        coefficients[3, j], coefficients[4, j], coefficients[5, j] = factors[3:]
+
+
+@device
+def _step_back(state, k, dz):
+    """One row's elementwise step: `state` (2, H) -> dz (4H), the cell part left in `state`."""
+    n = state.shape[1]
+    for j in range(n):
+        dz[j], dz[n + j], dz[2 * n + j], dz[3 * n + j], state[1, j] = _adjoint(
+            state[0, j], state[1, j], k[0, j], k[1, j], k[2, j], k[3, j], k[4, j], k[5, j]
+        )
+
+
+@device
+def _forward_task(weights, x, state, saved, start, m, first, last):
+    recurrent, weight, bias = weights
+    hidden, coefficients = saved
+    steps, inputs = x.shape[1], x.shape[3]
+    width = recurrent.shape[2]
+    group = last - first
+    gathered = np.empty((BLOCK * group, inputs), x.dtype)
+    z = np.empty((BLOCK * group, width), x.dtype)
+    hidden[m, 0, first:last] = state[m, first:last, 0]
+    for s in range(steps):
+        if s % BLOCK == 0:
+            project_block(x, m, s, first, last, weight[m], bias[m], gathered, z)
+        here = z[s % BLOCK * group :]
+        add_product(hidden[m, s, first:last], group, recurrent[m], here, (start + s) & 1)
+        for b in range(group):
+            after, k = hidden[m, s + 1, first + b], coefficients[m, s, first + b]
+            _gates(here[b], state[m, first + b, 1], after, k)
+    state[m, first:last, 0] = hidden[m, steps, first:last]
+
+
+@kernel
+def forward(weights, x, state, saved, start):
+    """Run x (M, S, B, I) from `state` (M, B, 2, H), which is left at the segment's end.
+
+    `start` is the segment's first absolute step: its parity sets the order of the products.
+    """
+    networks, sequences = x.shape[0], x.shape[2]
+    size = group_size(sequences)
+    groups = -(-sequences // size)
+    for task in prange(networks * groups):
+        m, first = task // groups, task % groups * size
+        last = min(first + size, sequences)
+        _forward_task(weights, x, state, saved, start, m, first, last)
+
+
+@device
+def _backward_task(weights, saved, bundle, grad, span, clip, live, trace, emitted, m, first, last):
+    recurrent, weight = weights.recurrent, weights.input
+    coefficients = saved.coefficients
+    units, width = recurrent.shape[1:]
+    inputs = weight.shape[1]
+    rows = (last - first) * live
+    readout = hidden_shown(bundle.adjoint.shape[3])
+    dz = np.empty((rows, width), coefficients.dtype)
+    dh = np.empty((rows, units), coefficients.dtype)
+    dx = np.empty((rows, inputs), coefficients.dtype)
+    for s in range(span.hi - 1, span.lo - 1, -1):
+        arrive(bundle, grad, readout, span, s, trace, m, first, last, live)
+        for r in range(rows):
+            b, row = first + r // live, r % live
+            _step_back(bundle.adjoint[m, b, row], coefficients[m, s, b], dz[r])
+            if row == 0:
+                emit(emitted, m, s - span.lo, b, bundle.exponent[m, b, 0], dz[r])
+        dot_product(dz, rows, recurrent[m], dh, (span.start + s) & 1)
+        for r in range(rows):
+            bundle.adjoint[m, first + r // live, r % live, 0, :] = dh[r]
+        if trace.exponent.shape[2] > 0:
+            dot_product(dz, rows, weight[m], dx, False)
+        leave(bundle, span, s, clip, trace, dx, m, first, last, live)
+
+
+@kernel
+def backward(weights, saved, bundle, grad, span, clip, live, trace, emitted):
+    """Carry the first `live` rows of the bundle from step span.hi back to span.lo."""
+    networks, sequences = bundle.exponent.shape[0], bundle.exponent.shape[1]
+    size = group_size(sequences)
+    groups = -(-sequences // size)
+    for task in prange(networks * groups):
+        m, first = task // groups, task % groups * size
+        last = min(first + size, sequences)
+        _backward_task(
+            weights, saved, bundle, grad, span, clip, live, trace, emitted, m, first, last
+        )
+
+
+def add_gradients(
+    weights: Weights,
+    saved: Saved,
+    x: NDArray,
+    span: Span,
+    emitted: Emitted,
+    factor: NDArray,
+    out: dict[str, NDArray],
+) -> None:
+    """Add one call's share to the parameter gradients in `out`.
+
+    factor (M, n*B + B) brings each emitted step, then each carried sum, to the sums' scale.
+    """
+    gated.add_gradients(emitted.values, emitted.values, factor, saved, x, span, out)
+
+
+def input_gradient(weights: Weights, emitted: Emitted, out: NDArray) -> None:
+    """dL/dx of one call's steps, out (M, n*B, I), each at its emitted exponent."""
+    project_back(flat(emitted.values), weights.input, out)

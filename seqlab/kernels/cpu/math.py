@@ -1,0 +1,182 @@
+"""exp, tanh, sigmoid and softplus that vectorise, written once for float64 and float32.
+
+Numba's wheels come without a vector math library, so `math.exp` is a call for each element. These
+are straight-line: range reduction x = k ln 2 + r (Cody & Waite 1980), a polynomial in r, and the
+power of two put together from its bits. NaN goes through; infinities give their limits.
+
+`overload` lets one name serve both dtypes: every constant is made in the argument's own dtype,
+since a literal would promote float32 to float64.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numba import types
+from numba.extending import overload
+
+from seqlab.kernels._jit import MATH_OPTIONS
+
+
+@dataclass(frozen=True)
+class Format:
+    """What the functions need to know of a floating-point format."""
+
+    real: Any
+    integer: Any
+    bits: int  # of the mantissa
+    bias: int  # of the exponent
+    ln2_high: float  # short enough that k * ln2_high is exact
+    ln2_low: float
+    smallest: float  # exp underflows to zero below
+    largest: float  # exp overflows above
+    tanh_one: float  # tanh rounds to 1 above
+    exp_terms: int  # of the Taylor series of exp(r), |r| <= ln(2)/2
+    log_terms: int  # of the series of atanh(s), |s| <= 0.172
+
+
+FLOAT64 = Format(
+    real=np.float64,
+    integer=np.int64,
+    bits=52,
+    bias=1023,
+    ln2_high=6.93147180369123816490e-01,
+    ln2_low=1.90821492927058770002e-10,
+    smallest=-746.0,
+    largest=710.0,
+    tanh_one=20.0,
+    exp_terms=14,
+    log_terms=10,
+)
+FLOAT32 = Format(
+    real=np.float32,
+    integer=np.int32,
+    bits=23,
+    bias=127,
+    ln2_high=0.693359375,
+    ln2_low=-2.12194440e-4,
+    smallest=-104.0,
+    largest=89.0,
+    tanh_one=10.0,
+    exp_terms=8,
+    log_terms=5,
+)
+
+
+def _format(x: Any) -> Format:
+    """The format of a NumPy scalar or of a Numba type; an integer goes with the real of its size."""
+    name = str(x) if isinstance(x, types.Type) else str(np.asarray(x).dtype)
+    return FLOAT32 if name.endswith("32") else FLOAT64
+
+
+def _for_each_format(make: Callable[[Format], Callable]) -> Callable:
+    """Turn a maker of one-argument functions into one function, for Numba and for plain Python."""
+
+    def function(x):
+        return make(_format(x))(x)
+
+    overload(function, jit_options=MATH_OPTIONS)(lambda x: make(_format(x)))
+    function.__doc__ = make.__doc__
+    return function
+
+
+@_for_each_format
+def _reduced(fmt: Format) -> Callable:
+    """x -> (k, expm1(r)) with x = k ln 2 + r and |r| <= ln(2)/2."""
+    integer = fmt.integer
+    log2e, high, low = fmt.real(1 / math.log(2)), fmt.real(fmt.ln2_high), fmt.real(fmt.ln2_low)
+    coefficients = tuple(fmt.real(1 / math.factorial(n)) for n in range(fmt.exp_terms, 0, -1))
+    last = len(coefficients)
+
+    def reduced(x):
+        turns = np.rint(x * log2e)
+        r = (x - turns * high) - turns * low
+        series = coefficients[0]
+        for i in range(1, last):
+            series = series * r + coefficients[i]
+        return integer(turns), series * r
+
+    return reduced
+
+
+@_for_each_format
+def _power_of_two(fmt: Format) -> Callable:
+    """k -> 2^k for k in the format's normal range."""
+    real, integer = fmt.real, fmt.integer
+    bias, bits = integer(fmt.bias), integer(fmt.bits)
+
+    def power_of_two(x):
+        return integer((x + bias) << bits).view(real)
+
+    return power_of_two
+
+
+@_for_each_format
+def exp(fmt: Format) -> Callable:
+    """exp(x), subnormal results included."""
+    one = fmt.real(1)
+    smallest, largest = fmt.real(fmt.smallest), fmt.real(fmt.largest)
+
+    def exp(x):
+        x = smallest if x < smallest else x
+        x = largest if x > largest else x
+        k, series = _reduced(x)
+        half = k >> 1  # 2^k itself may lie outside of the normal range
+        return (one + series) * _power_of_two(half) * _power_of_two(k - half)
+
+    return exp
+
+
+@_for_each_format
+def tanh(fmt: Format) -> Callable:
+    """tanh(x) = expm1(2|x|) / (expm1(2|x|) + 2), exact to the last digits near 0 too."""
+    one, two, largest = fmt.real(1), fmt.real(2), fmt.real(fmt.tanh_one)
+
+    def tanh(x):
+        size = abs(x)
+        size = largest if size > largest else size
+        k, series = _reduced(size + size)
+        power = _power_of_two(k)
+        expm1 = power * series + (power - one)
+        return np.copysign(expm1 / (expm1 + two), x)
+
+    return tanh
+
+
+@_for_each_format
+def sigmoid(fmt: Format) -> Callable:
+    """1 / (1 + exp(-x)), by exp(-|x|) so that small values keep their digits."""
+    one, zero = fmt.real(1), fmt.real(0)
+
+    def sigmoid(x):
+        e = exp(-abs(x))
+        return (e if x < zero else one) / (one + e)
+
+    return sigmoid
+
+
+@_for_each_format
+def softplus(fmt: Format) -> Callable:
+    """ln(1 + exp(x)) = max(x, 0) + ln(1 + e), e = exp(-|x|).
+
+    ln w = 2 atanh((w - 1)/(w + 1)), after halving w = 1 + e where it is above sqrt 2.
+    """
+    real = fmt.real
+    zero, one, two, three = real(0), real(1), real(2), real(3)
+    fold, ln2 = real(math.sqrt(2) - 1), real(math.log(2))
+    coefficients = tuple(real(2 / (2 * n + 1)) for n in range(fmt.log_terms, -1, -1))
+    last = len(coefficients)
+
+    def softplus(x):
+        e = exp(-abs(x))
+        s = (e - one) / (e + three) if e > fold else e / (e + two)
+        square = s * s
+        series = coefficients[0]
+        for i in range(1, last):
+            series = series * square + coefficients[i]
+        log = (ln2 if e > fold else zero) + s * series
+        return (zero if x < zero else x) + log
+
+    return softplus

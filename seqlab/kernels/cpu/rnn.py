@@ -1,0 +1,173 @@
+"""The vanilla network on the CPU: one segment of time forward, one segment back."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import prange
+from numpy.typing import NDArray
+
+from seqlab.cells import ACTIVATIONS, Sizes
+from seqlab.cells import rnn as algebra
+from seqlab.kernels._jit import device, kernel
+from seqlab.kernels.cpu import gated
+from seqlab.kernels.cpu.chain import arrive, emit, group_size, hidden_shown, leave
+from seqlab.kernels.cpu.gated import BLOCK, Saved, flat, project_block, transposed
+from seqlab.kernels.cpu.linalg import add_product, dot_product, project_back
+from seqlab.kernels.cpu.math import sigmoid, tanh
+from seqlab.kernels.layout import Emitted, Span
+
+TANH, RELU, SIGMOID, IDENTITY = range(len(ACTIVATIONS))
+
+_tanh_slope = device(algebra.tanh_slope)
+_relu = device(algebra.relu)
+_relu_slope = device(algebra.relu_slope)
+_sigmoid_slope = device(algebra.sigmoid_slope)
+
+
+class Weights(NamedTuple):
+    """`recurrent` (M, H, H) and `input` (M, I, H) transposed, `bias` (M, H) the two together."""
+
+    recurrent: NDArray
+    input: NDArray
+    bias: NDArray
+    activation: int
+
+
+def prepare(params: dict[str, NDArray], activation: str | None) -> Weights:
+    """Lay one ensemble's parameters out for the kernels."""
+    return Weights(
+        transposed(params["weight_hh"]),
+        transposed(params["weight_ih"]),
+        params["bias_ih"] + params["bias_hh"],
+        ACTIVATIONS.index(activation or "tanh"),
+    )
+
+
+def save(lead: tuple[int, int, int], sizes: Sizes, dtype: np.dtype) -> Saved:
+    """Room for one segment of (networks, steps, sequences)."""
+    return gated.save(lead, sizes, dtype, coefficients=1)
+
+
+def emitted_width(sizes: Sizes) -> int:
+    """Numbers that a backward step leaves for the sums over time."""
+    return sizes.hidden
+
+
+@device
+def _activate(activation, z, h, slope):
+    """h = phi(z) and phi'(z), unit by unit."""
+    one = z.dtype.type(1)
+    if activation == TANH:
+        for j in range(h.shape[0]):
+            h[j] = tanh(z[j])
+            slope[j] = _tanh_slope(h[j], one)
+    elif activation == RELU:
+        for j in range(h.shape[0]):
+            h[j] = _relu(z[j], one)
+            slope[j] = _relu_slope(h[j], one)
+    elif activation == SIGMOID:
+        for j in range(h.shape[0]):
+            h[j] = sigmoid(z[j])
+            slope[j] = _sigmoid_slope(h[j], one)
+    else:
+        for j in range(h.shape[0]):
+            h[j] = z[j]
+            slope[j] = one
+
+
+@device
+def _forward_task(weights, x, state, saved, start, m, first, last):
+    recurrent, weight, bias, activation = weights
+    hidden, slopes = saved
+    steps, inputs = x.shape[1], x.shape[3]
+    units = hidden.shape[3]
+    group = last - first
+    gathered = np.empty((BLOCK * group, inputs), x.dtype)
+    z = np.empty((BLOCK * group, units), x.dtype)
+    hidden[m, 0, first:last] = state[m, first:last, 0]
+    for s in range(steps):
+        if s % BLOCK == 0:
+            project_block(x, m, s, first, last, weight[m], bias[m], gathered, z)
+        here = z[s % BLOCK * group :]
+        add_product(hidden[m, s, first:last], group, recurrent[m], here, (start + s) & 1)
+        for b in range(group):
+            after = hidden[m, s + 1, first + b]
+            _activate(activation, here[b], after, slopes[m, s, first + b, 0])
+    state[m, first:last, 0] = hidden[m, steps, first:last]
+
+
+@kernel
+def forward(weights, x, state, saved, start):
+    """Run x (M, S, B, I) from `state` (M, B, 1, H), which is left at the segment's end.
+
+    `start` is the segment's first absolute step: its parity sets the order of the products.
+    """
+    networks, sequences = x.shape[0], x.shape[2]
+    size = group_size(sequences)
+    groups = -(-sequences // size)
+    for task in prange(networks * groups):
+        m, first = task // groups, task % groups * size
+        last = min(first + size, sequences)
+        _forward_task(weights, x, state, saved, start, m, first, last)
+
+
+@device
+def _backward_task(weights, saved, bundle, grad, span, clip, live, trace, emitted, m, first, last):
+    recurrent, weight = weights.recurrent, weights.input
+    slopes = saved.coefficients
+    units, inputs = recurrent.shape[1], weight.shape[1]
+    rows = (last - first) * live
+    readout = hidden_shown(bundle.adjoint.shape[3])
+    dz = np.empty((rows, units), slopes.dtype)
+    dh = np.empty((rows, units), slopes.dtype)
+    dx = np.empty((rows, inputs), slopes.dtype)
+    for s in range(span.hi - 1, span.lo - 1, -1):
+        arrive(bundle, grad, readout, span, s, trace, m, first, last, live)
+        for r in range(rows):
+            b, row = first + r // live, r % live
+            state, slope = bundle.adjoint[m, b, row, 0], slopes[m, s, b, 0]
+            for j in range(units):
+                dz[r, j] = state[j] * slope[j]
+            if row == 0:
+                emit(emitted, m, s - span.lo, b, bundle.exponent[m, b, 0], dz[r])
+        dot_product(dz, rows, recurrent[m], dh, (span.start + s) & 1)
+        for r in range(rows):
+            bundle.adjoint[m, first + r // live, r % live, 0, :] = dh[r]
+        if trace.exponent.shape[2] > 0:
+            dot_product(dz, rows, weight[m], dx, False)
+        leave(bundle, span, s, clip, trace, dx, m, first, last, live)
+
+
+@kernel
+def backward(weights, saved, bundle, grad, span, clip, live, trace, emitted):
+    """Carry the first `live` rows of the bundle from step span.hi back to span.lo."""
+    networks, sequences = bundle.exponent.shape[0], bundle.exponent.shape[1]
+    size = group_size(sequences)
+    groups = -(-sequences // size)
+    for task in prange(networks * groups):
+        m, first = task // groups, task % groups * size
+        last = min(first + size, sequences)
+        _backward_task(
+            weights, saved, bundle, grad, span, clip, live, trace, emitted, m, first, last
+        )
+
+
+def add_gradients(
+    weights: Weights,
+    saved: Saved,
+    x: NDArray,
+    span: Span,
+    emitted: Emitted,
+    factor: NDArray,
+    out: dict[str, NDArray],
+) -> None:
+    """Add one call's share to the parameter gradients in `out`.
+
+    factor (M, n*B + B) brings each emitted step, then each carried sum, to the sums' scale.
+    """
+    gated.add_gradients(emitted.values, emitted.values, factor, saved, x, span, out)
+
+
+def input_gradient(weights: Weights, emitted: Emitted, out: NDArray) -> None:
+    """dL/dx of one call's steps, out (M, n*B, I), each at its emitted exponent."""
+    project_back(flat(emitted.values), weights.input, out)

@@ -1,0 +1,264 @@
+"""The selective state-space layer on the CPU: one segment of time forward, one segment back."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import prange
+from numpy.typing import NDArray
+
+from seqlab.cells import Sizes
+from seqlab.cells.ssm import rank
+from seqlab.kernels._jit import device, kernel
+from seqlab.kernels.cpu.chain import arrive, emit, leave, power_of_two
+from seqlab.kernels.cpu.gated import flat, transposed
+from seqlab.kernels.cpu.linalg import accumulate, dot_product, project, project_back
+from seqlab.kernels.cpu.math import sigmoid, softplus
+from seqlab.kernels.cpu.scan import CHUNK, add_decay_gradient, advance, step_back
+from seqlab.kernels.layout import EMPTY, Emitted, Span, aligned
+
+
+class Weights(NamedTuple):
+    """The projections transposed, `in_proj` (M, I, H), `x_proj` (M, H, R+2N), `dt_proj` (M, R, H);
+    `dt_bias` and `skip` (M, H); `a` (M, N, H) = -exp(A_log)."""
+
+    in_proj: NDArray
+    x_proj: NDArray
+    dt_proj: NDArray
+    dt_bias: NDArray
+    a: NDArray
+    skip: NDArray
+
+
+class Saved(NamedTuple):
+    """What a forward segment leaves: `u`, `delta`, its `slope` by the raw step, and `output`
+    (M, S, B, H); `mixed` (M, S, B, R+2N) = (dt, B, C); `kept` (M, S/CHUNK, B, N, H), the state
+    before every CHUNK steps."""
+
+    u: NDArray
+    delta: NDArray
+    slope: NDArray
+    output: NDArray
+    mixed: NDArray
+    kept: NDArray
+
+
+def prepare(params: dict[str, NDArray], activation: str | None) -> Weights:
+    """Lay one ensemble's parameters out for the kernels."""
+    del activation
+    return Weights(
+        transposed(params["in_proj_weight"]),
+        transposed(params["x_proj_weight"]),
+        transposed(params["dt_proj_weight"]),
+        params["dt_proj_bias"],
+        transposed(-np.exp(params["A_log"])),
+        params["D"],
+    )
+
+
+def save(lead: tuple[int, int, int], sizes: Sizes, dtype: np.dtype) -> Saved:
+    """Room for one segment of (networks, steps, sequences)."""
+    networks, steps, sequences = lead
+    units, states = sizes.hidden, sizes.state
+    per_unit = [aligned((*lead, units), dtype) for _ in range(4)]
+    chunks = -(-steps // CHUNK)
+    return Saved(
+        *per_unit,
+        aligned((*lead, rank(units) + 2 * states), dtype),
+        aligned((networks, chunks, sequences, states, units), dtype),
+    )
+
+
+def emitted_width(sizes: Sizes) -> int:
+    """Numbers that a backward step leaves for the sums over time: du, d(raw step), d(mixed), dD."""
+    return 3 * sizes.hidden + rank(sizes.hidden) + 2 * sizes.state
+
+
+@device
+def _steps(raw, delta, slope):
+    """Delta = softplus(raw) and its slope, for the first rows of raw that delta has."""
+    for r in range(delta.shape[0]):
+        for d in range(delta.shape[1]):
+            delta[r, d] = softplus(raw[r, d])
+            slope[r, d] = sigmoid(raw[r, d])
+
+
+@device
+def _forward_task(weights, x, state, saved, m, b):
+    """One sequence of one network."""
+    a, skip = weights.a[m], weights.skip[m]
+    states, units = a.shape
+    width = saved.mixed.shape[3]
+    low = width - 2 * states
+    total = x.shape[1]
+    xs = np.empty((CHUNK, x.shape[3]), x.dtype)
+    u, y = np.empty((CHUNK, units), x.dtype), np.empty((CHUNK, units), x.dtype)
+    raw = np.empty((CHUNK, units), x.dtype)
+    delta, slope = np.empty((CHUNK, units), x.dtype), np.empty((CHUNK, units), x.dtype)
+    mixed = np.empty((CHUNK, width), x.dtype)
+    none = np.zeros(max(width, units), x.dtype)
+    path = np.empty((CHUNK + 1, states, units), x.dtype)
+    decays = np.empty((CHUNK, states, units), x.dtype)
+    path[0] = state[m, b]
+    for first in range(0, total, CHUNK):
+        count = min(CHUNK, total - first)
+        xs[:count] = x[m, first : first + count, b]
+        project(xs, count, weights.in_proj[m], none[:units], u)
+        project(u, count, weights.x_proj[m], none[:width], mixed)
+        project(mixed[:, :low], count, weights.dt_proj[m], weights.dt_bias[m], raw)
+        _steps(raw[:count], delta[:count], slope[:count])
+        saved.kept[m, first // CHUNK, b] = path[0]
+        b_t, c_t = mixed[:, low : low + states], mixed[:, low + states :]
+        advance(0, count, a, delta, u, b_t, c_t, y, path, decays)
+        for s in range(count):
+            for d in range(units):
+                saved.output[m, first + s, b, d] = y[s, d] + skip[d] * u[s, d]
+        saved.u[m, first : first + count, b] = u[:count]
+        saved.delta[m, first : first + count, b] = delta[:count]
+        saved.slope[m, first : first + count, b] = slope[:count]
+        saved.mixed[m, first : first + count, b] = mixed[:count]
+        path[0] = path[count]
+    state[m, b] = path[0]
+
+
+@kernel
+def forward(weights, x, state, saved, start):
+    """Run x (M, S, B, I) from `state` (M, B, N, H), which is left at the segment's end."""
+    networks, sequences = x.shape[0], x.shape[2]
+    for task in prange(networks * sequences):
+        _forward_task(weights, x, state, saved, task // sequences, task % sequences)
+
+
+@device
+def _show(gradient, factor, skip, h, dc, du):
+    """What a loss on y = sum_n C h + D u gives to C (N,) and, added, to u (H,)."""
+    for n in range(h.shape[0]):
+        total = h.dtype.type(0)
+        for d in range(gradient.shape[0]):
+            total += gradient[d] * h[n, d]
+        dc[n] = total * factor
+    for d in range(gradient.shape[0]):
+        du[d] += gradient[d] * skip[d] * factor
+
+
+@device
+def _carry_decay(emitted, m, b, exponent, adjoint, h, decay, delta):
+    """Add row 0's share of dL/dA, at the largest exponent met so far."""
+    if emitted.values.shape[3] == 0 or exponent == EMPTY:
+        return
+    total, common = emitted.carried[m, b], emitted.carried_exponent[m, b]
+    if exponent > common:
+        shrink = power_of_two(common - exponent)
+        for n in range(total.shape[0]):
+            for d in range(total.shape[1]):
+                total[n, d] *= shrink
+        emitted.carried_exponent[m, b] = common = exponent
+    factor = total.dtype.type(power_of_two(exponent - common))
+    add_decay_gradient(adjoint, h, decay, delta, factor, total)
+
+
+@device
+def _backward_task(weights, saved, bundle, grad, span, clip, live, trace, emitted, m, b):
+    """One sequence of one network."""
+    a, skip = weights.a[m], weights.skip[m]
+    states, units = a.shape
+    dtype, width = saved.u.dtype, saved.mixed.shape[3]
+    low = width - 2 * states
+    path = np.empty((CHUNK + 1, states, units), dtype)
+    decays = np.empty((CHUNK, states, units), dtype)
+    unused = np.empty((saved.u.shape[1], units), dtype)
+    du, draw = np.empty((live, units), dtype), np.empty((live, units), dtype)
+    back = np.empty((live, units), dtype)
+    ddt, dmixed = np.empty((live, low), dtype), np.empty((live, width), dtype)
+    dx = np.empty((live, weights.in_proj.shape[1]), dtype)
+    all_of_it = np.zeros(emitted.values.shape[3], dtype)
+    u_all, delta_all = saved.u[m, :, b], saved.delta[m, :, b]
+    b_all = saved.mixed[m, :, b, low : low + states]
+    c_all = saved.mixed[m, :, b, low + states :]
+    chunk = -1
+    for s in range(span.hi - 1, span.lo - 1, -1):
+        if s // CHUNK != chunk:
+            chunk = s // CHUNK
+            path[0] = saved.kept[m, chunk, b]
+            first = chunk * CHUNK
+            advance(first, s - first + 1, a, delta_all, u_all, b_all, c_all, unused, path, decays)
+        h, decay, delta, u = path[s % CHUNK], decays[s % CHUNK], delta_all[s], u_all[s]
+        arrive(bundle, grad, c_all[s], span, s, trace, m, b, b + 1, live)
+        index = s - (span.hi - grad.shape[1])
+        for row in range(live):
+            adjoint, exponent = bundle.adjoint[m, b, row], bundle.exponent[m, b, row]
+            if row == 0:
+                _carry_decay(emitted, m, b, exponent, adjoint, h, decay, delta)
+            db, dc = dmixed[row, low : low + states], dmixed[row, low + states :]
+            step_back(adjoint, h, decay, a, delta, u, b_all[s], draw[row], du[row], db)
+            dc[:] = 0
+            if index >= 0 and exponent != EMPTY:
+                factor = dtype.type(power_of_two(-exponent))
+                _show(grad[m, index, b, row], factor, skip, path[s % CHUNK + 1], dc, du[row])
+            for d in range(units):
+                draw[row, d] *= saved.slope[m, s, b, d]
+        dot_product(draw, live, weights.dt_proj[m], ddt, False)
+        dmixed[:, :low] = ddt
+        dot_product(dmixed, live, weights.x_proj[m], back, False)
+        for row in range(live):
+            for d in range(units):
+                du[row, d] += back[row, d]
+        if all_of_it.shape[0] > 0:
+            all_of_it[:units] = du[0]
+            all_of_it[units : 2 * units] = draw[0]
+            all_of_it[2 * units : 2 * units + width] = dmixed[0]
+            all_of_it[2 * units + width :] = 0
+            if index >= 0:
+                factor = dtype.type(power_of_two(-bundle.exponent[m, b, 0]))
+                all_of_it[2 * units + width :] = grad[m, index, b, 0] * u * factor
+            emit(emitted, m, s - span.lo, b, bundle.exponent[m, b, 0], all_of_it)
+        if trace.exponent.shape[2] > 0:
+            dot_product(du, live, weights.in_proj[m], dx, False)
+        leave(bundle, span, s, clip, trace, dx, m, b, b + 1, live)
+
+
+@kernel
+def backward(weights, saved, bundle, grad, span, clip, live, trace, emitted):
+    """Carry the first `live` rows of the bundle from step span.hi back to span.lo."""
+    networks, sequences = bundle.exponent.shape[0], bundle.exponent.shape[1]
+    for task in prange(networks * sequences):
+        m, b = task // sequences, task % sequences
+        _backward_task(weights, saved, bundle, grad, span, clip, live, trace, emitted, m, b)
+
+
+def _parts(weights: Weights, emitted: Emitted) -> list[NDArray]:
+    """du, d(raw step), d(mixed), dD of each step, (M, n*B, ...) each."""
+    units, width = weights.x_proj.shape[1:]
+    values = flat(emitted.values)
+    cuts = [units, 2 * units, 2 * units + width]
+    return [np.ascontiguousarray(part) for part in np.split(values, cuts, axis=2)]
+
+
+def add_gradients(
+    weights: Weights,
+    saved: Saved,
+    x: NDArray,
+    span: Span,
+    emitted: Emitted,
+    factor: NDArray,
+    out: dict[str, NDArray],
+) -> None:
+    """Add one call's share to the parameter gradients in `out`.
+
+    factor (M, n*B + B) brings each emitted step, then each carried sum, to the sums' scale.
+    """
+    du, draw, dmixed, dskip = _parts(weights, emitted)
+    steps = np.ascontiguousarray(factor[:, : du.shape[1]])
+    here = slice(span.lo, span.hi)
+    low = weights.dt_proj.shape[1]
+    accumulate(du, steps, flat(x[:, here]), out["in_proj_weight"])
+    accumulate(dmixed, steps, flat(saved.u[:, here]), out["x_proj_weight"])
+    accumulate(draw, steps, flat(saved.mixed[:, here, :, :low]), out["dt_proj_weight"])
+    out["dt_proj_bias"] += np.einsum("mn,mnd->md", steps, draw)
+    out["D"] += np.einsum("mn,mnd->md", steps, dskip)
+    decay = np.einsum("mb,mbnd->mnd", factor[:, du.shape[1] :], emitted.carried)
+    out["A_log"] += (decay * weights.a).swapaxes(1, 2)
+
+
+def input_gradient(weights: Weights, emitted: Emitted, out: NDArray) -> None:
+    """dL/dx of one call's steps, out (M, n*B, I), each at its emitted exponent."""
+    project_back(_parts(weights, emitted)[0], weights.in_proj, out)

@@ -1,0 +1,76 @@
+"""Order statistics that know infinities, and an interval for a mean over few networks."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+BLOCK = 1 << 20  # most values drawn at once by the bootstrap: 8 MiB
+
+
+def quantile(values: ArrayLike, q: float, axis: int = 0) -> NDArray[np.float64]:
+    """Quantile along an axis by linear interpolation, which then is gone from the shape.
+
+    Infinities are values: strictly between -inf and a finite number lies -inf, between a finite
+    number and inf lies inf, between equal infinities the same infinity; between -inf and inf
+    nothing can be said (nan). A nan among the values gives nan.
+    """
+    ordered = np.sort(np.asarray(values, dtype=np.float64), axis=axis)
+    count = ordered.shape[axis]
+    position = q * (count - 1)
+    below = int(position)
+    fraction = position - below
+    low = ordered.take(below, axis)
+    high = ordered.take(min(below + 1, count - 1), axis)
+    last = ordered.take(-1, axis)  # nan if there is one: sorting puts it here
+    with np.errstate(invalid="ignore"):
+        between = (1 - fraction) * low + fraction * high
+    result = np.where((low == high) | (fraction == 0), low, between)
+    return np.where(np.isnan(last), np.nan, result)
+
+
+def median(values: ArrayLike, axis: int = 0) -> NDArray[np.float64]:
+    """The middle quantile, with the same care for infinities."""
+    return quantile(values, 0.5, axis)
+
+
+def first_below(curve: ArrayLike, threshold: float) -> int:
+    """First index at which a curve (lags,) is under a threshold, -1 if it never is; nan is not."""
+    hits = np.flatnonzero(np.asarray(curve) < threshold)
+    return int(hits[0]) if hits.size else -1
+
+
+def bootstrap_t(
+    values: ArrayLike, level: float = 0.95, resamples: int = 9999, seed: int = 0
+) -> tuple[float, float] | None:
+    """Bootstrap-t interval of the mean of values (n,) (Efron & Tibshirani 1993, section 12.5).
+
+    The same values give the same interval. None under 4 values, or when one is not finite.
+    Resamples of one repeated value have no spread to be studentised by and are left out.
+    """
+    sample = np.asarray(values, dtype=np.float64)
+    if sample.size < 4 or not np.isfinite(sample).all():
+        return None
+    if np.ptp(sample) == 0:
+        return float(sample[0]), float(sample[0])
+    t = np.concatenate([_studentised(rows, sample) for rows in _resamples(sample, resamples, seed)])
+    tail = (1 - level) / 2
+    low, high = np.quantile(t, [tail, 1 - tail])
+    mean, error = sample.mean(), sample.std() / np.sqrt(sample.size)
+    return float(mean - high * error), float(mean - low * error)
+
+
+def _resamples(sample: NDArray, count: int, seed: int) -> Iterator[NDArray]:
+    """Draws with replacement, (some, n) at a time, `count` in all."""
+    rng = np.random.default_rng(seed)
+    rows = max(1, BLOCK // sample.size)
+    for start in range(0, count, rows):
+        yield rng.choice(sample, size=(min(rows, count - start), sample.size))
+
+
+def _studentised(resamples: NDArray, sample: NDArray) -> NDArray:
+    """(mean of resample - mean of sample) / standard error of resample, for each usable row."""
+    spread = resamples.std(axis=1)
+    usable = resamples.min(axis=1) < resamples.max(axis=1)
+    shift = resamples.mean(axis=1) - sample.mean()
+    return shift[usable] / spread[usable] * np.sqrt(sample.size)

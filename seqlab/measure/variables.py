@@ -1,0 +1,32 @@
+"""What a measurement is made of: named arrays with dimensions and units."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One named array of a result, as netCDF would hold it.
+
+    `dims` names each axis of `data` (network, rule, length, lag, threshold, exponent);
+    `units` are UDUNITS-style ("1", "step", "nat", "nat/step").
+    """
+
+    dims: tuple[str, ...]
+    data: NDArray
+    units: str
+    long_name: str
+
+    def __post_init__(self) -> None:
+        if np.ndim(self.data) != len(self.dims):
+            raise ValueError(f"{self.long_name}: {np.ndim(self.data)} axes, dims {self.dims}")
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """All numbers of one measured spec, and the backend that ran."""
+
+    backend: str
+    variables: dict[str, Variable]

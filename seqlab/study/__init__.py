@@ -1,0 +1,1 @@
+"""Run one spec, and keep what it measured."""

@@ -1,0 +1,73 @@
+"""What a run may take, known before it starts: memory, and room in its file."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from seqlab import measure
+from seqlab.cells import CELLS
+from seqlab.errors import InputError
+from seqlab.spec import RunSpec
+from seqlab.study import files
+from seqlab.study.netcdf import LARGEST_ARRAY
+
+GIB = 2**30
+
+# What makes a run large, each with a value that is not to blame.
+_MODEST = {"networks": 16, "steps": 1000, "hidden": 64, "inputs": 16, "state": 16, "spectrum": 1}
+_MOST_LAGS = 258  # of a result file's lags, besides one for each length
+
+
+def available_memory() -> int | None:
+    """Bytes of memory that can be had without swapping; None where the system does not say."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as lines:
+            found = dict(line.split(":", 1) for line in lines)
+        return int(found["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        pass
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+def require_memory(spec: RunSpec) -> None:
+    """Refuse a run that would not fit in memory, naming the option that lowers its need most.
+
+    Raises InputError.
+    """
+    needed, available = measure.memory_bytes(spec), available_memory()
+    if available is None or needed <= available:
+        return
+    option = min(_MODEST, key=lambda name: measure.memory_bytes(_lowered(spec, name)))
+    raise InputError(
+        f"{option}: {getattr(spec, option)} is not allowed; the run would take about "
+        f"{needed / GIB:.1f} GiB of memory and {available / GIB:.1f} GiB is available: "
+        f"lower {option}"
+    )
+
+
+def require_store(spec: RunSpec, store: Path) -> None:
+    """Refuse a store that cannot take the result's file. Raises InputError."""
+    lags = min(spec.steps + 1, len(spec.lengths) + _MOST_LAGS)
+    curves = 8 * spec.networks * len(spec.clip) * len(spec.lengths) * lags
+    if curves > LARGEST_ARRAY:
+        raise InputError(
+            f"networks: {spec.networks} is not allowed; with {len(spec.clip)} rules, "
+            f"{len(spec.lengths)} lengths and {lags} lags an array has {curves / GIB:.1f} GiB, and "
+            f"2 GiB is the most in a result file: lower networks, or give fewer rules or lengths"
+        )
+    kinds = 2 + len(CELLS[spec.arch].parts)  # state and input, and the state's parts
+    files.require_writable("store", store / f"{spec.hash}.nc", kinds * curves)
+
+
+def _lowered(spec: RunSpec, name: str) -> RunSpec:
+    """The spec with one size made modest, where it is larger."""
+    size, modest = getattr(spec, name), _MODEST[name]
+    if size is None or size <= modest:
+        return spec
+    if name != "steps":
+        return replace(spec, **{name: modest})
+    shorter = tuple(length for length in spec.lengths if length < modest)
+    return replace(spec, steps=modest, lengths=(*shorter, modest))

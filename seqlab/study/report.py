@@ -1,0 +1,122 @@
+"""The numbers that people read of a result: one entry a rule, as `--json` prints them."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seqlab.measure.statistics import bootstrap_t, median, quantile
+
+if TYPE_CHECKING:
+    from seqlab.study.result import Result
+
+LN10 = math.log(10)
+HORIZONS = ("1e-1", "1e-3", "1e-6")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One rule's numbers; the fields are those of one entry of `curves` in `--json`.
+
+    Rates in nats per step, attenuations and gradient norms in decades, lags in steps; None where
+    a number does not exist. Means and medians are over networks.
+    """
+
+    clip: str
+    decay_rate: float
+    decay_rate_ci95: tuple[float, float] | None
+    log10_attenuation: float
+    log10_attenuation_iqr: tuple[float, float]
+    lengths: tuple[int, ...]
+    log10_attenuation_by_length: tuple[float, ...]
+    fit: str | None
+    horizon: dict[str, int | None]
+    float32_zero_lag: int | None
+    float64_zero_lag: int | None
+    zeros: int
+    overflows: int
+    clipped_fraction: float
+    log10_param_grad_norm: dict[str, float]
+    lyapunov: tuple[float, ...] | None
+    theory: float | None
+
+
+def document(result: "Result") -> dict[str, Any]:
+    """The document that `--json` prints, in strict JSON's own types."""
+    return {
+        "spec": result.spec.to_dict(),
+        "backend": result.backend,
+        "result": None if result.path is None else str(result.path),
+        "curves": [
+            {field.name: _json(getattr(entry, field.name)) for field in fields(entry)}
+            for entry in entries(result)
+        ],
+    }
+
+
+def entries(result: "Result") -> list[Entry]:
+    """One entry for each rule of a result, in its order."""
+    return [_entry(result, index) for index in range(len(result.spec.clip))]
+
+
+def _entry(result: "Result", rule: int) -> Entry:
+    data = {name: variable.data for name, variable in result.variables.items()}
+    rates = data["decay_rate"][:, rule]
+    ends = _ends(data)[:, rule] / LN10  # (network, length)
+    last = ends[:, -1]
+    return Entry(
+        clip=str(data["rule"][rule]),
+        decay_rate=_mean(rates),
+        decay_rate_ci95=bootstrap_t(rates),
+        log10_attenuation=float(median(last)),
+        log10_attenuation_iqr=(float(quantile(last, 0.25)), float(quantile(last, 0.75))),
+        lengths=tuple(data["length"].tolist()),
+        log10_attenuation_by_length=tuple(median(ends).tolist()),
+        fit=_fit(data["fit_exponential_rms"][rule], data["fit_power_rms"][rule]),
+        horizon=dict(zip(HORIZONS, map(_lag, data["horizon"][rule]), strict=True)),
+        float32_zero_lag=_lag(data["float32_zero_lag"][rule]),
+        float64_zero_lag=_lag(data["float64_zero_lag"][rule]),
+        zeros=int(np.isneginf(last).sum()),
+        overflows=int((np.isnan(last) | np.isposinf(last)).sum()),
+        clipped_fraction=_mean(data["clipped_fraction"][:, rule]),
+        log10_param_grad_norm={
+            when: float(median(data[f"log_param_grad_norm_{when}"][:, rule])) / LN10
+            for when in ("before", "after")
+        },
+        lyapunov=tuple(map(_mean, data["lyapunov"].T)) if "lyapunov" in data else None,
+        theory=None if np.isnan(data["theory"]) else float(data["theory"]),
+    )
+
+
+def _ends(data: Mapping[str, NDArray]) -> NDArray:
+    """(network, rule, length): ln of what is left of each length's own loss at its last lag."""
+    at = np.searchsorted(data["lag"], data["length"])
+    return data["log_norm"][:, :, np.arange(at.size), at]
+
+
+def _mean(values: NDArray) -> float:
+    """The mean; between -inf and inf there is none (nan)."""
+    with np.errstate(invalid="ignore"):
+        return float(np.mean(values))
+
+
+def _fit(exponential_rms: float, power_rms: float) -> str | None:
+    if math.isnan(exponential_rms) or math.isnan(power_rms):
+        return None
+    return "exponential" if exponential_rms <= power_rms else "power"
+
+
+def _lag(value: int) -> int | None:
+    return None if value < 0 else int(value)
+
+
+def _json(value: Any) -> Any:
+    """A value in strict JSON's types: non-finite numbers are "-inf", "inf" and "nan"."""
+    if isinstance(value, dict):
+        return {key: _json(item) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return [_json(item) for item in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

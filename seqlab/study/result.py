@@ -1,0 +1,157 @@
+"""The result of one run: its numbers, where they came from, and the file that holds them."""
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from importlib.metadata import version
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import seqlab
+from seqlab.errors import InputError
+from seqlab.measure.variables import Measurement, Variable
+from seqlab.spec import RunSpec
+from seqlab.study import files, netcdf, report, summary
+from seqlab.study.netcdf import DamagedResult
+from seqlab.study.report import LN10
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_SPEC_COLUMNS = (
+    *("arch", "steps", "hidden", "inputs", "state", "networks", "seed", "activation", "init"),
+    *("gain", "input_scale", "drive", "forget_bias", "dtype"),
+)
+
+
+def versions() -> dict[str, str]:
+    """The versions that a number may depend on, without importing their packages."""
+    python = ".".join(map(str, sys.version_info[:3]))
+    packages = {name: version(name) for name in ("numpy", "scipy", "numba", "llvmlite")}
+    return {"seqlab": seqlab.__version__, "python": python} | packages
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What one run measured.
+
+    `variables` has the arrays by name (see `seqlab.measure.variables`); `created` is a UTC time,
+    `duration` in seconds; `path` is the file, None where the result was not stored.
+    """
+
+    spec: RunSpec
+    backend: str
+    variables: Mapping[str, Variable]
+    created: str
+    duration: float
+    versions: Mapping[str, str]
+    path: Path | None = None
+
+    @classmethod
+    def from_measurement(
+        cls, spec: RunSpec, measured: Measurement, created: datetime, duration: float
+    ) -> "Result":
+        """A result of this very moment's software."""
+        return cls(
+            spec=spec,
+            backend=measured.backend,
+            variables=measured.variables,
+            created=created.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            duration=duration,
+            versions=versions(),
+        )
+
+    @classmethod
+    def read(cls, path: str | PathLike[str]) -> "Result":
+        """The result in a file that `write` made.
+
+        Raises DamagedResult where one byte is not as it was written, InputError where there is no
+        such file.
+        """
+        path = Path(path)
+        try:
+            data = path.read_bytes()
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "not a path"
+            raise InputError(f"cannot read {path}: {reason}") from None
+        try:
+            variables, found = netcdf.decode(data)
+            return cls(
+                spec=RunSpec.from_dict(json.loads(str(found["spec"]))),
+                backend=str(found["backend"]),
+                variables=variables,
+                created=str(found["created"]),
+                duration=float(found["duration"]),
+                versions=json.loads(str(found["versions"])),
+                path=path,
+            )
+        except DamagedResult as damage:
+            raise DamagedResult(f"{path}: {damage}") from None
+        except (InputError, KeyError, TypeError, ValueError) as error:
+            raise DamagedResult(f"{path}: not a result of this seqlab: {error!r}") from error
+
+    def write(self, folder: str | PathLike[str]) -> "Result":
+        """Store as `<hash>.nc` in a folder, whole or not at all, replacing an older one.
+
+        Returns the result with its path. Raises files.WriteError.
+        """
+        path = Path(folder) / self.file_name
+        attributes: dict[str, str | float] = {
+            "title": f"seqlab: gradients through time of {self.spec.arch}, {self.spec.steps} steps",
+            "Conventions": "CF-1.11",
+            "spec": json.dumps(self.spec.to_dict(), allow_nan=False),
+            "spec_hash": self.spec.hash,
+            "backend": self.backend,
+            "versions": json.dumps(dict(self.versions)),
+            "created": self.created,
+            "duration": self.duration,
+            "duration_units": "s",
+        }
+        files.write_whole(path, netcdf.encode(self.variables, attributes))
+        return replace(self, path=path)
+
+    @property
+    def file_name(self) -> str:
+        """The name of its file in any store."""
+        return f"{self.spec.hash}.nc"
+
+    def to_json(self) -> dict[str, Any]:
+        """What `seqlab run --json` prints: strict JSON, non-finite numbers as strings."""
+        return report.document(self)
+
+    def summary(self) -> str:
+        """The table that `seqlab run` prints, at most 80 columns wide."""
+        return summary.table([self])
+
+    def to_dataframe(self) -> "pd.DataFrame":
+        """Tidy curves: a row for each network, rule, length and lag up to the length.
+
+        Columns: the spec's hash and fields, `network`, `rule`, `length`, `lag`, and each part's
+        norm relative to the state's at lag 0, `log_norm...` in nats and `log10_norm...`.
+        """
+        import pandas as pd
+
+        length, lag = (self.variables[name].data for name in ("length", "lag"))
+        shape = self.variables["log_norm"].data.shape
+        exists = np.broadcast_to(lag <= length[:, np.newaxis], shape)
+        network, rule, length_index, lag_index = np.nonzero(exists)
+        fields = {name: getattr(self.spec, name) for name in _SPEC_COLUMNS}
+        columns: dict[str, Any] = {"hash": self.spec.hash} | fields
+        columns |= {"network": network, "rule": self.variables["rule"].data[rule]}
+        columns |= {"length": length[length_index], "lag": lag[lag_index]}
+        for name, variable in self.variables.items():
+            if name.startswith("log_norm"):
+                columns[name] = variable.data[exists]
+                columns[name.replace("log", "log10", 1)] = variable.data[exists] / LN10
+        return pd.DataFrame(columns)
+
+    def plot(self, path: str | PathLike[str]) -> None:
+        """Draw the curves to a PDF, SVG or PNG. Raises InputError for another suffix."""
+        from seqlab.figures import plot_results
+
+        plot_results([self], path)

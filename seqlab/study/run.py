@@ -1,0 +1,55 @@
+"""Measure one spec and keep its result."""
+
+import os
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from seqlab import measure
+from seqlab.spec import RunSpec
+from seqlab.study import limits
+from seqlab.study.result import Result
+
+Folder = str | os.PathLike[str]
+Progress = Callable[[float, str], None]
+
+
+def run(
+    *,
+    backend: str = "auto",
+    store: Folder | None = None,
+    progress: Progress | None = None,
+    **fields: Any,
+) -> Result:
+    """Measure one cell: `arch`, `steps` and any other option of `seqlab run`, by its name.
+
+    `store` is a folder for the result's file, which replaces an older one of the same spec;
+    without it nothing is written. `progress(fraction, what)` is called about once a second.
+    Raises InputError before any work, and WriteError where the result cannot be kept.
+    """
+    spec = RunSpec.create(**fields)
+    check(spec, store)
+    return measure_spec(spec, backend, store, progress)
+
+
+def check(spec: RunSpec, store: Folder | None) -> None:
+    """Refuse what would not fit in memory, and a store that cannot be written to.
+
+    Raises InputError; leaves nothing behind.
+    """
+    limits.require_memory(spec)
+    if store is not None:
+        limits.require_store(spec, Path(store))
+
+
+def measure_spec(
+    spec: RunSpec, backend: str, store: Folder | None, progress: Progress | None
+) -> Result:
+    """Measure a spec that was checked. Raises as `run` does."""
+    created, start = datetime.now(UTC), time.perf_counter()
+    measured = measure.measure(spec, backend=backend, progress=progress)
+    duration = time.perf_counter() - start
+    result = Result.from_measurement(spec, measured, created, duration)
+    return result if store is None else result.write(store)

@@ -1,0 +1,59 @@
+"""Text for a terminal of 80 columns: paragraphs, grids of right-aligned cells, numbers."""
+
+import math
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
+
+WIDTH = 80
+GAP = "  "
+
+Row = tuple[str, list[str]]  # a label and its cells; a title has none
+
+
+def fill(text: str) -> str:
+    """A paragraph; its later lines are indented."""
+    return textwrap.fill(text, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+
+
+def grid(headers: Sequence[Sequence[str]], rows: Sequence[Row]) -> str:
+    """Lines of headers and rows of cells behind a label; a label without room has its own line."""
+    lines = [*headers, *(cells for _, cells in rows if cells)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    room = WIDTH - sum(len(GAP) + width for width in widths)
+    left = min(room, max(len(label) for label, cells in rows if cells))
+
+    def line(label: str, cells: Sequence[str]) -> str:
+        padded = [f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True)]
+        return GAP.join([f"{label:<{left}}", *padded]).rstrip()
+
+    text = [line("", header) for header in headers]
+    for label, cells in rows:
+        fits = cells and len(label) <= left
+        text += [line(label, cells)] if fits else [label]
+        text += [line("", cells)] if cells and not fits else []
+    return "\n".join(text)
+
+
+def joined(pairs: Iterable[tuple[str, str]]) -> list[str]:
+    """Two columns as one, a blank between them."""
+    listed = list(pairs)
+    width = max(len(second) for _, second in listed)
+    return [f"{first} {second:>{width}}" for first, second in listed]
+
+
+def decimals(most: int, values: Iterable[float]) -> Callable[[float], str]:
+    """How to write numbers that stand together: alike, and in eight characters at most.
+
+    `most` decimals, one more where all are under 0.1, fewer where they are large.
+    """
+    largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
+    places = most + 1 if largest < 0.1 else max(1, min(most, 5 - len(str(int(largest)))))
+
+    def write(value: float) -> str:
+        size = abs(value)
+        if size == 0 or not math.isfinite(size) or 0.5 * 10.0**-places <= size < 99999.5:
+            return f"{value:.{places}f}"
+        mantissa, exponent = f"{value:.{1 if 1e-99 < size < 9e98 else 0}e}".split("e")
+        return f"{mantissa}e{int(exponent)}"
+
+    return write

@@ -1,0 +1,95 @@
+"""Gradients summed over time in log scale, and the clip rules that act on them."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seqlab.kernels.layout import EMPTY
+from seqlab.rules import Rule
+
+LIMIT = 5000  # 2^5000 is beyond every dtype: nothing is lost by stopping there
+
+
+def power_of_two(exponent: NDArray) -> NDArray:
+    """2^exponent as float64, 0 and inf beyond its range."""
+    with np.errstate(over="ignore", under="ignore"):
+        return np.ldexp(1.0, np.clip(exponent, -LIMIT, LIMIT))
+
+
+def plain(direction: NDArray, exponent: NDArray) -> NDArray:
+    """direction * 2^exponent in the direction's dtype; beyond its range 0 or inf.
+
+    `exponent` has the leading axes of `direction`.
+    """
+    shift = np.clip(exponent, -LIMIT, LIMIT).astype(np.int32)
+    shift = shift.reshape(shift.shape + (1,) * (direction.ndim - shift.ndim))
+    with np.errstate(over="ignore", under="ignore"):
+        return np.ldexp(direction, shift)
+
+
+class Sums:
+    """The parameter gradients of M networks, (M, ...) each, as values * 2^exponent.
+
+    One exponent (M,) serves all gradients of a network.
+    """
+
+    def __init__(self, values: dict[str, NDArray], exponent: NDArray) -> None:
+        self.values, self.exponent = values, exponent
+
+    @classmethod
+    def zeros(cls, shapes: dict[str, tuple[int, ...]], networks: int, dtype: np.dtype) -> "Sums":
+        """Empty sums for parameters of these shapes."""
+        values = {name: np.zeros((networks, *shape), dtype) for name, shape in shapes.items()}
+        return cls(values, np.full(networks, EMPTY))
+
+    def share(self, exponent: NDArray) -> NDArray:
+        """Raise the sums' exponent to the largest of (M, n) ones; return 2^(theirs - ours)."""
+        raised = np.maximum(self.exponent, exponent.max(axis=1))
+        for value in self.values.values():
+            factor = power_of_two(self.exponent - raised).astype(value.dtype)
+            value *= factor.reshape(-1, *(1,) * (value.ndim - 1))
+        self.exponent = raised
+        return power_of_two(exponent - raised[:, None])
+
+    def log_norm(self) -> NDArray:
+        """Natural log of the norm of all of a network's gradients together, (M,)."""
+        with np.errstate(divide="ignore", over="ignore"):
+            return np.log(self._direction_norm()) + self.exponent * np.log(2.0)
+
+    def clipped(self, rule: Rule) -> tuple["Sums", NDArray]:
+        """The sums after `norm:c` or `value:c`, and which networks it changed (M,) bool.
+
+        `norm` scales all of a network's gradients together, g min(1, c/||g||) (Pascanu, Mikolov &
+        Bengio 2013, Algorithm 1); `value` clamps each entry. Any other rule changes nothing.
+        """
+        if rule.kind == "norm":
+            return self._clip_norm(rule.threshold)
+        if rule.kind == "value":
+            return self._clip_value(rule.threshold)
+        return self, np.zeros(len(self.exponent), bool)
+
+    def _direction_norm(self) -> NDArray:
+        flat = [v.reshape(len(v), -1).astype(np.float64) for v in self.values.values()]
+        return np.sqrt(sum(np.square(v).sum(axis=1) for v in flat))
+
+    def _clip_norm(self, threshold: float) -> tuple["Sums", NDArray]:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            above = self.log_norm() > np.log(threshold)
+            factor = np.where(above, threshold / self._direction_norm(), 1.0)
+        exponent = np.where(above, 0, self.exponent)
+        return Sums({n: _scaled(v, factor) for n, v in self.values.items()}, exponent), above
+
+    def _clip_value(self, threshold: float) -> tuple["Sums", NDArray]:
+        # At an exponent above 0 the limit would lose its digits, and clamped values fit exponent 0.
+        exponent = np.minimum(self.exponent, 0)
+        values = {n: plain(v, self.exponent - exponent) for n, v in self.values.items()}
+        limit = threshold * power_of_two(-exponent)
+        changed = np.zeros(len(exponent), bool)
+        for name, value in values.items():
+            bound = limit.astype(value.dtype).reshape(-1, *(1,) * (value.ndim - 1))
+            changed |= (np.abs(value) > bound).reshape(len(value), -1).any(axis=1)
+            values[name] = np.clip(value, -bound, bound)
+        return Sums(values, exponent), changed
+
+
+def _scaled(value: NDArray, factor: NDArray) -> NDArray:
+    return value * factor.astype(value.dtype).reshape(-1, *(1,) * (value.ndim - 1))

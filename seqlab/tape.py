@@ -1,0 +1,193 @@
+"""The forward pass kept for the way back, and the sweep that goes back over it.
+
+Time is cut into segments so that a kernel call stays short (Ctrl-C is heard, progress moves) and
+memory stays bounded: when the whole trajectory does not fit, only the state at each segment's
+start is kept and the segment is computed again on the way back, with the same bits.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seqlab.cells import Cell, Sizes
+from seqlab.kernels.layout import EMPTY, IN_CHAIN_CODES, NONE, Bundle, Clip, Emitted, Span, Trace
+from seqlab.rules import Rule
+from seqlab.sums import Sums
+
+SEGMENT_BYTES = 64 << 20  # of saved arrays in one segment
+TRAJECTORY_BYTES = 1 << 30  # of saved arrays kept at once; beyond, segments are recomputed
+MIN_SEGMENT = 16
+
+Tick = Callable[[int], None]
+
+
+def ignore(steps: int) -> None:
+    """A tick for those who do not watch."""
+
+
+class Tape:
+    """One ensemble's forward pass: x (M, T, B, I), state (M, B, P, H) at the start."""
+
+    def __init__(
+        self,
+        cell: Cell,
+        kernels: ModuleType,
+        weights: Any,
+        sizes: Sizes,
+        x: NDArray,
+        state: NDArray,
+        budget: int = TRAJECTORY_BYTES,
+    ) -> None:
+        self.cell, self.kernels, self.weights, self.sizes, self.x = cell, kernels, weights, sizes, x
+        self.networks, self.steps, self.sequences = x.shape[:3]
+        self._state = state.copy()
+        per_step = self.networks * self.sequences * bytes_per_step(kernels, sizes, x.dtype)
+        self.segment_steps = segment_steps(per_step, self.steps)
+        self.keeps_all = per_step * self.steps <= budget
+        self._starts: list[NDArray] = []  # the state before each segment
+        self._saved: list[Any] = []
+        self._scratch: dict[int, Any] = {}
+
+    @property
+    def starts(self) -> range:
+        """The first step of each segment."""
+        return range(0, self.steps, self.segment_steps)
+
+    def x_segment(self, start: int) -> NDArray:
+        """The drive of one segment, contiguous."""
+        return np.ascontiguousarray(self.x[:, start : start + self.segment_steps])
+
+    def run(self, observe: Callable[[Any], None], tick: Tick = ignore) -> None:
+        """Go forward once; `observe` sees what each segment saved."""
+        for start in self.starts:
+            self._starts.append(self._state.copy())
+            saved = self._forward(start, self._state)
+            if self.keeps_all:
+                self._saved.append(saved)
+            observe(saved)
+            tick(min(self.segment_steps, self.steps - start))
+
+    def segment(self, index: int) -> Any:
+        """What segment `index` saved, computed again if it was not kept."""
+        if self.keeps_all:
+            return self._saved[index]
+        return self._forward(self.starts[index], self._starts[index].copy())
+
+    def _forward(self, start: int, state: NDArray) -> Any:
+        x = self.x_segment(start)
+        steps = x.shape[1]
+        saved = None if self.keeps_all else self._scratch.get(steps)
+        if saved is None:
+            saved = self.kernels.save((self.networks, steps, self.sequences), self.sizes, x.dtype)
+            self._scratch[steps] = saved
+        self.kernels.forward(self.weights, x, state, saved, start)
+        return saved
+
+
+def bytes_per_step(kernels: ModuleType, sizes: Sizes, dtype: np.dtype) -> int:
+    """Bytes that the forward pass saves for one step of one sequence."""
+    saved = kernels.save((1, MIN_SEGMENT, 1), sizes, dtype)
+    return -(-sum(array.nbytes for array in saved) // MIN_SEGMENT)
+
+
+def segment_steps(bytes_a_step: int, steps: int) -> int:
+    """Steps in a segment: what fits SEGMENT_BYTES, in whole checkpoints of MIN_SEGMENT."""
+    fitting = SEGMENT_BYTES // bytes_a_step // MIN_SEGMENT * MIN_SEGMENT
+    return max(MIN_SEGMENT, min(fitting, steps))
+
+
+class Sweep:
+    """One way back over a tape: a bundle of losses, one at the end of each of `lengths`.
+
+    `lengths` fall. With `record` the trace holds every row's norms at every lag; with `gradients`
+    the sums hold the parameter gradients of the longest row.
+    """
+
+    def __init__(
+        self, tape: Tape, lengths: Sequence[int], rule: Rule, record: bool, gradients: bool
+    ) -> None:
+        self.tape, self.lengths, self.gradients = tape, np.asarray(lengths, np.int64), gradients
+        networks, sequences, rows = tape.networks, tape.sequences, len(lengths)
+        parts = tape.cell.state_shape(tape.sizes)
+        dtype = tape.x.dtype
+        self.adjoint = np.zeros((networks, sequences, rows, *parts), dtype)
+        self.exponent = np.full((networks, sequences, rows), EMPTY)
+        self.clip = Clip(IN_CHAIN_CODES.get(rule.kind, NONE), float(rule.threshold))
+        recorded = (networks, sequences, rows if record else 0, int(self.lengths[0]) + 1)
+        self.trace = Trace(
+            np.full((*recorded, parts[0]), np.nan),
+            np.full(recorded, np.nan),
+            np.zeros(recorded, np.int64),
+            np.zeros((networks, sequences, rows), np.int64),
+        )
+        self.sums = Sums.zeros(tape.cell.shapes(tape.sizes), networks, dtype)
+        self._width = tape.kernels.emitted_width(tape.sizes) if gradients else 0
+
+    def run(
+        self,
+        loss: Callable[[int, int], NDArray],
+        tick: Tick = ignore,
+        on_gradient: Callable[[int, Emitted], None] | None = None,
+    ) -> None:
+        """Go back to the initial state.
+
+        `loss(first, last)` gives the losses' gradients of the outputs (M, n, B, L, H) at the last n
+        of the steps first..last; `on_gradient(first, emitted)` sees what each call emitted.
+        """
+        for index, span in self._spans():
+            first, last = span.start + span.lo, span.start + span.hi
+            emitted = self.back(self.tape.segment(index), span, loss(first, last))
+            if on_gradient is not None:
+                on_gradient(first, emitted)
+            tick(span.hi - span.lo)
+
+    def back(self, saved: Any, span: Span, gradient: NDArray) -> Emitted:
+        """One kernel call: the live rows from step span.hi back to span.lo."""
+        tape, end = self.tape, span.start + span.hi
+        bundle = Bundle(self.adjoint, self.exponent, self.lengths - end)
+        live = int(np.count_nonzero(self.lengths >= end))
+        emitted = self._room(span)
+        tape.kernels.backward(
+            tape.weights, saved, bundle, gradient, span, self.clip, live, self.trace, emitted
+        )
+        if self.gradients:
+            self._add(saved, span, emitted)
+        return emitted
+
+    def _spans(self) -> Iterator[tuple[int, Span]]:
+        """Pieces of segments, last first, cut where a loss joins the bundle."""
+        tape = self.tape
+        ends = {start + tape.segment_steps for start in tape.starts} | set(self.lengths.tolist())
+        cuts = sorted({0} | {min(end, int(self.lengths[0])) for end in ends}, reverse=True)
+        for last, first in pairwise(cuts):
+            index = first // tape.segment_steps
+            start = tape.starts[index]
+            yield index, Span(start, first - start, last - start)
+
+    def _room(self, span: Span) -> Emitted:
+        networks, sequences = self.exponent.shape[:2]
+        lead = (networks, span.hi - span.lo, sequences)
+        parts = self.tape.cell.state_shape(self.tape.sizes) if self.gradients else (0, 0)
+        dtype = self.adjoint.dtype
+        return Emitted(
+            np.zeros((*lead, self._width), dtype),
+            np.full(lead, EMPTY),
+            np.zeros((networks, sequences, *parts), dtype),
+            np.full((networks, sequences), EMPTY),
+        )
+
+    def _add(self, saved: Any, span: Span, emitted: Emitted) -> None:
+        """Add one call's share to the sums over time."""
+        networks = len(emitted.exponent)
+        exponent = np.concatenate(
+            [emitted.exponent.reshape(networks, -1), emitted.carried_exponent], axis=1
+        )
+        factor = self.sums.share(exponent).astype(self.adjoint.dtype)
+        x = self.tape.x_segment(span.start)
+        self.tape.kernels.add_gradients(
+            self.tape.weights, saved, x, span, emitted, factor, self.sums.values
+        )

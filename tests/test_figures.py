@@ -1,0 +1,225 @@
+"""Decay curves, looked at structurally: what is drawn where, and what the files hold."""
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+
+from seqlab.errors import InputError
+from seqlab.figures import check_path, curves, plot_results
+from seqlab.figures.labels import LINE_HEIGHT
+from seqlab.figures.style import pale
+from seqlab.measure.variables import Variable
+
+LN10 = np.log(10)
+
+
+def result(arch="lstm", rates=(-0.45, -0.45), theory=-0.44, networks=5, steps=1000, edit=None):
+    """A result whose curves fall by `rates` (nat/step), one a rule, networks 1% apart."""
+    lag = np.unique(np.rint(np.geomspace(1, steps, 60)).astype(int))
+    lag = np.concatenate([[0], lag])
+    spread = 1 + 0.01 * np.linspace(-1, 1, networks) if networks > 1 else np.ones(1)
+    log_norm = np.full((networks, len(rates), 2, lag.size), np.nan)
+    log_norm[:, :, 1] = spread[:, None, None] * np.array(rates)[:, None] * lag
+    log_norm[:, :, 0] = np.where(lag <= 10, log_norm[:, :, 1], np.nan)
+    if edit is not None:
+        edit(log_norm[:, :, 1], lag)
+    rules = np.array(["none", "step-norm:1", "truncate:100"][: len(rates)])
+    variables = {
+        "log_norm": Variable(("network", "rule", "length", "lag"), log_norm, "nat", "norm"),
+        "lag": Variable(("lag",), lag, "step", "lag"),
+        "length": Variable(("length",), np.array([10, steps]), "step", "length"),
+        "rule": Variable(("rule",), rules, "1", "clip rule"),
+        "theory": Variable((), np.array(theory), "nat/step", "predicted rate"),
+    }
+    return SimpleNamespace(spec=SimpleNamespace(arch=arch), variables=variables)
+
+
+def texts(ax):
+    return [text.get_text() for text in ax.texts]
+
+
+def data_lines(ax):
+    """The medians: lines in data coordinates that are neither theory nor a zero level."""
+    lines = [line for line in ax.lines if line.get_transform() == ax.transData]
+    return [line for line in lines if len(set(to_rgb(line.get_color()))) > 1]
+
+
+def test_medians_quartiles_and_theory_in_decades():
+    ax = curves([result(rates=(-0.45,))], lag_scale="linear")
+    [line] = data_lines(ax)
+    lag, decades = line.get_data()
+    np.testing.assert_allclose(decades, -0.45 * lag / LN10, atol=1e-9)
+    [band] = ax.collections
+    low, high = band.get_paths()[0].vertices[:, 1].min(), band.get_paths()[0].vertices[:, 1].max()
+    assert (low, high) == pytest.approx((-0.45 * 1.005 * 1000 / LN10, 0.0), abs=1e-9)
+    [theory] = [line for line in ax.lines if line.is_dashed()]
+    np.testing.assert_allclose(theory.get_ydata(), -0.44 * lag / LN10, atol=1e-9)
+    assert ax.get_xlim() == (0, 1000)
+    assert "decades" in ax.get_ylabel()
+    assert "steps" in ax.get_xlabel()
+
+
+def test_the_longest_length_is_drawn_without_what_lies_past_it():
+    drawn = result(steps=100)
+    drawn.variables["length"].data[:] = 10, 50
+    ax = curves([drawn])
+    assert ax.get_xlim() == (1, 50)
+    assert np.isfinite(data_lines(ax)[0].get_ydata()).all()
+
+
+def test_coinciding_rules_stay_visible():
+    first, second = data_lines(curves([result()]))
+    np.testing.assert_array_equal(first.get_ydata(), second.get_ydata())
+    assert first.get_linewidth() > 2 * second.get_linewidth()
+    assert to_rgb(first.get_color()) != to_rgb(second.get_color())
+    ax = first.axes
+    assert ax.lines.index(first) < ax.lines.index(second)
+    assert len(ax.collections) == 1  # one band: twice the same would only be darker
+
+
+def test_direct_labels_name_the_curves_in_their_colours_without_overlap():
+    ax = curves([result(rates=(-0.45, -0.45, -0.1))], lag_scale="linear")
+    names = ["lstm, none", "lstm, step-norm:1", "lstm, truncate:100"]
+    assert texts(ax)[-3:] == ["lstm, step-norm:1", "lstm, none", "lstm, truncate:100"]
+    ax.figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in ax.texts]
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    assert all(ax.figure.bbox.containsx(box.x1) for box in boxes)
+    by_name = {text.get_text(): text.get_color() for text in ax.texts}
+    first, *others = [to_rgb(line.get_color()) for line in data_lines(ax)]
+    assert pale(by_name[names[0]]) == pytest.approx(first)
+    assert [by_name[name] for name in names[1:]] == others
+
+
+def test_cells_are_told_apart_by_colour_and_rules_by_stroke():
+    cells = ["rnn", "lstm", "gru", "ssm"]
+    rates = [-0.5, -0.4, -0.3, -0.01]
+    ax = curves([result(a, (r, r), r) for a, r in zip(cells, rates, strict=True)])
+    assert sorted(text for text in texts(ax) if "float" not in text) == sorted(cells)
+    narrow = [to_rgb(line.get_color()) for line in data_lines(ax)[1::2]]
+    assert len(set(narrow)) == 4
+    key = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert key == ["none", "step-norm:1", "quartiles of 5 networks", "theory"]
+    assert sum(line.is_dashed() for line in ax.lines) == 4
+
+
+def test_a_cell_is_named_once_for_each_place_where_its_curves_end():
+    ax = curves([result("rnn", (0.05, 0.0)), result("ssm", (-0.02, -0.02), np.nan)])
+    assert sorted(texts(ax)) == ["rnn", "rnn", "ssm"]
+
+
+def test_many_curves_go_to_a_legend():
+    ax = curves([result(f"cell{i}", (-0.1 - i / 50,), np.nan) for i in range(30)])
+    assert not any("cell" in text for text in texts(ax))
+    key = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert key[1:] == [f"cell{i}" for i in range(30)]
+
+
+@pytest.mark.parametrize(
+    ("rate", "named"),
+    [(-0.05, []), (-0.45, ["float32"]), (-2.0, ["float32", "float64"]), (2.0, [])],
+)
+@pytest.mark.parametrize("lag_scale", ["log", "linear"])
+def test_levels_below_which_floats_are_zero(rate, named, lag_scale):
+    ax = curves([result(rates=(rate,), theory=np.nan)], lag_scale=lag_scale)
+    assert [text.split()[0] for text in texts(ax) if "zero below" in text] == named
+    levels = [line.get_ydata()[0] for line in ax.lines if line not in data_lines(ax)]
+    expected = {"float32": -149 * np.log10(2), "float64": -1074 * np.log10(2)}
+    assert [level for level in levels if level < -1][: len(named)] == [expected[n] for n in named]
+
+
+def test_exact_zeros_run_along_the_lower_edge():
+    def cut(log_norm, lag):
+        log_norm[:, 2, lag > 100] = -np.inf
+
+    ax = curves([result(rates=(-0.01,) * 3, edit=cut)])
+    line = data_lines(ax)[2]
+    lag, decades = line.get_data()
+    bottom = ax.get_ylim()[0]
+    finite = min(other.get_ydata().min() for other in data_lines(ax)[:2])
+    assert np.all(decades[lag > 100] < finite)
+    assert np.all(decades[lag > 100] > bottom)
+    np.testing.assert_allclose(decades[lag <= 100], -0.01 * lag[lag <= 100] / LN10, atol=1e-9)
+    assert "lstm, truncate:100 (zero)" in texts(ax)
+
+
+def test_a_quartile_of_zeros_reaches_down_and_hides_no_median():
+    def cut(log_norm, lag):
+        log_norm[:2, :, lag > 100] = -np.inf
+
+    ax = curves([result(rates=(-0.01,), edit=cut)])
+    lag, decades = data_lines(ax)[0].get_data()
+    np.testing.assert_allclose(decades[-1], -0.01 * 1.01 * lag[-1] / LN10)
+    bottom, top = ax.get_ylim()
+    lowest = ax.collections[0].get_paths()[0].vertices[:, 1].min()
+    assert bottom < lowest < bottom + 0.02 * (top - bottom)
+
+
+def test_overflow_and_nan_are_named():
+    def spoil(log_norm, lag):
+        log_norm[:, 0, lag > 100] = np.inf
+        log_norm[:, 1] = np.nan
+
+    assert {"lstm, none (overflow)", "lstm, step-norm:1 (nan)"} <= set(
+        texts(curves([result(rates=(0.1, 0.1), edit=spoil)]))
+    )
+
+
+def test_one_network_has_no_quartiles_to_explain():
+    ax = curves([result(networks=1, theory=np.nan)])
+    assert ax.get_legend() is None
+
+
+def test_ones_own_axes_and_settings_are_kept():
+    before = dict(mpl.rcParams)
+    figure = Figure()
+    ax = figure.subplots()
+    assert curves([result()], ax=ax) is ax
+    assert dict(mpl.rcParams) == before
+
+
+@pytest.mark.parametrize("suffix", [".pdf", ".svg", ".png"])
+@pytest.mark.parametrize("steps", [1, 1000])
+def test_files_are_the_same_bytes_each_time(tmp_path, suffix, steps):
+    paths = [tmp_path / f"{name}{suffix}" for name in "ab"]
+    for path in paths:
+        plot_results([result(steps=steps)], path)
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    assert paths[0].stat().st_size > 5000
+
+
+def test_pdf_embeds_its_fonts_at_the_printed_size(tmp_path):
+    plot_results([result()], tmp_path / "a.pdf")
+    content = (tmp_path / "a.pdf").read_bytes()
+    assert b"/FontFile2" in content
+    assert b"/Type3" not in content
+    assert b"/MediaBox [ 0 0 504 " in content  # 7 inches
+    assert b"CreationDate" not in content
+
+
+def test_no_text_is_under_7_points():
+    ax = curves([result()])
+    ax.figure.draw_without_rendering()
+    assert min(text.get_fontsize() for text in ax.findobj(mpl.text.Text)) >= 7
+    assert LINE_HEIGHT > 7
+
+
+def test_what_cannot_be_plotted_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"plot: 'fig\.gif'.*\.pdf, \.svg, \.png"):
+        check_path("fig.gif")
+    with pytest.raises(InputError, match="plot: there is no result"):
+        plot_results([], tmp_path / "a.pdf")
+    with pytest.raises(InputError):
+        plot_results([result()], tmp_path / "a")
+    assert not list(tmp_path.iterdir())
+
+
+def test_figures_do_not_load_numba():
+    code = "import sys, seqlab.figures; sys.exit('numba' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
