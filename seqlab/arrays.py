@@ -80,9 +80,7 @@ def check_values(name: str, path: str, arrays: Mapping[str, NDArray], dtype: str
     for key, array in arrays.items():
         where = path if key == name else f"{path}, {key}"
         if array.dtype != np.dtype(dtype):
-            raise InputError(
-                f"{name}: {where} is {array.dtype}; allowed: {dtype}, the run's dtype"
-            )
+            raise InputError(f"{name}: {where} is {array.dtype}; allowed: {dtype}, the run's dtype")
         if not np.isfinite(array).all():
             raise InputError(f"{name}: {where} has NaN or infinity; finite numbers are needed")
 

@@ -83,7 +83,9 @@ def backward(trajectory: Trajectory, grad_output: ArrayLike, clip: str = "none")
         part = part.reshape(networks, steps, sequences, -1)
         dx[:, first : first + steps] = plain(part, emitted.exponent)
 
-    sweep.run(lambda first, last: np.ascontiguousarray(losses[:, first:last]), on_gradient=keep_input)
+    sweep.run(
+        lambda first, last: np.ascontiguousarray(losses[:, first:last]), on_gradient=keep_input
+    )
     sums, _ = sweep.sums.clipped(rule)
     state = plain(sweep.adjoint[:, :, 0], sweep.exponent[:, :, 0])
     initial = ensemble.cell.unpack(ensemble.answer(state))
@@ -92,4 +94,3 @@ def backward(trajectory: Trajectory, grad_output: ArrayLike, clip: str = "none")
         ensemble.answer(dx),
         initial,
     )
-

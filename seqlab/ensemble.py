@@ -51,7 +51,9 @@ def check_array(name: str, value: ArrayLike, shape: tuple[int, ...], dtype: np.d
     if array.shape != shape:
         raise InputError(f"{name}: shape {array.shape} is not allowed; {shape} is needed")
     if array.dtype != dtype:
-        raise InputError(f"{name}: dtype {array.dtype} is not allowed; {dtype}, as x has, is needed")
+        raise InputError(
+            f"{name}: dtype {array.dtype} is not allowed; {dtype}, as x has, is needed"
+        )
     if not np.isfinite(array).all():
         raise InputError(f"{name}: NaN or infinity is not allowed; finite numbers are needed")
     return np.ascontiguousarray(array)
@@ -79,7 +81,9 @@ def gather(
     cell = find_cell(arch)
     x = np.asarray(x)
     if x.ndim not in (3, 4) or 0 in x.shape:
-        raise InputError(f"x: shape {x.shape} is not allowed; (T, B, I) or (M, T, B, I), none empty")
+        raise InputError(
+            f"x: shape {x.shape} is not allowed; (T, B, I) or (M, T, B, I), none empty"
+        )
     if x.dtype not in DTYPES:
         raise InputError(f"x: dtype {x.dtype} is not allowed; float64 or float32 is needed")
     lead = x.shape[:-3]

@@ -124,7 +124,7 @@ class RunSpec:
 
         Raises InputError.
         """
-        return _resolve(_parse(fields))
+        return _resolve(_parse(dict(fields)))
 
     def to_dict(self) -> dict[str, Any]:
         """Every field, as JSON has it."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray
-from hypothesis import HealthCheck, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from synthetic import measurement
 
@@ -163,28 +163,29 @@ def test_a_missing_file_is_an_input_error(tmp_path):
             Result.read(path)
 
 
-def test_a_failed_write_leaves_the_older_file_and_nothing_else(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        (OSError(28, "No space left on device"), WriteError),
+        (KeyboardInterrupt(), KeyboardInterrupt),
+    ],
+)
+def test_a_failed_write_leaves_the_older_file_and_nothing_else(
+    error, raised, tmp_path, monkeypatch
+):
     path = made().write(tmp_path).path
     before = path.read_bytes()
-    for error, raised in ((OSError(28, "No space left"), WriteError), (KeyboardInterrupt(),) * 2):
 
-        def fail(_, error=error):
-            raise error
+    def fail(_):
+        raise error
 
-        monkeypatch.setattr(os, "fsync", fail)
-        with pytest.raises(raised if isinstance(raised, type) else KeyboardInterrupt):
-            made(duration=9.0).write(tmp_path)
-        assert path.read_bytes() == before
-        assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_write_error_says_where_and_why(tmp_path, monkeypatch):
-    def full(_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(WriteError, match=r"^cannot write .*\.nc: No space left on device$"):
-        made().write(tmp_path)
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(raised) as caught:
+        made(duration=9.0).write(tmp_path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+    if raised is WriteError:
+        assert str(caught.value) == f"cannot write {path}: No space left on device"
 
 
 def test_files_are_readable_as_the_umask_says(tmp_path):
@@ -212,3 +213,217 @@ def test_what_cannot_be_written_is_known_before(tmp_path):
         with pytest.raises(InputError, match=r"^store: cannot write [^\n]*: [^\n]+$"):
             files.require_writable("store", path, size)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+# The document.
+
+FIELDS = {
+    "clip": str,
+    "decay_rate": float,
+    "decay_rate_ci95": list,
+    "log10_attenuation": float,
+    "log10_attenuation_iqr": list,
+    "lengths": list,
+    "log10_attenuation_by_length": list,
+    "fit": str,
+    "horizon": dict,
+    "float32_zero_lag": int,
+    "float64_zero_lag": int,
+    "zeros": int,
+    "overflows": int,
+    "clipped_fraction": float,
+    "log10_param_grad_norm": dict,
+    "lyapunov": list,
+    "theory": float,
+}
+
+
+def strict(document):
+    """The document through JSON without its non-standard numbers."""
+    return json.loads(json.dumps(document, allow_nan=False))
+
+
+def test_the_document_has_these_fields_and_no_other(tmp_path):
+    result = made(steps=4000, spectrum=3).write(tmp_path)
+    document = strict(result.to_json())
+    assert list(document) == ["spec", "backend", "result", "curves"]
+    assert document["spec"] == result.spec.to_dict()
+    assert document["backend"] == "cpu"
+    assert document["result"] == str(result.path)
+    assert [curve["clip"] for curve in document["curves"]] == ["none", "step-norm:1"]
+    for curve in document["curves"]:
+        assert {name: type(value) for name, value in curve.items()} == FIELDS
+
+
+def test_the_numbers_of_the_document():
+    result = made(steps=4000, spectrum=3, networks=5, rate=-0.5, spread=0.1)
+    found = entry(result)
+    assert found["decay_rate"] == pytest.approx(-0.5)
+    low, high = found["decay_rate_ci95"]
+    assert low < -0.5 < high
+    assert found["log10_attenuation"] == pytest.approx(-0.5 * 4000 / LN10)
+    assert found["log10_attenuation_iqr"] == pytest.approx(
+        [-0.55 * 4000 / LN10, -0.45 * 4000 / LN10]
+    )
+    assert found["lengths"] == list(result.spec.lengths)
+    by_length = [-0.5 * length / LN10 for length in result.spec.lengths]
+    assert found["log10_attenuation_by_length"] == pytest.approx(by_length)
+    assert found["fit"] == "exponential"
+    assert found["horizon"] == {"1e-1": 5, "1e-3": 14, "1e-6": 28}
+    assert (found["float32_zero_lag"], found["float64_zero_lag"]) == (207, 1489)
+    assert (found["zeros"], found["overflows"], found["clipped_fraction"]) == (0, 0, 0.0)
+    assert found["log10_param_grad_norm"] == pytest.approx(
+        {"before": -0.7 / LN10, "after": -0.7 / LN10}
+    )
+    assert found["lyapunov"] == pytest.approx([-0.5, -0.6, -0.7])
+    assert found["theory"] == pytest.approx(-0.498)
+
+
+def test_what_there_is_not_is_null():
+    replaced = {"theory": math.nan, "fit_exponential_rms": [math.nan] * 2}
+    found = strict(entry(made(steps=2, networks=3, rate=-0.01, spread=0, replaced=replaced)))
+    nothing = {
+        "decay_rate_ci95",
+        "fit",
+        "float32_zero_lag",
+        "float64_zero_lag",
+        "lyapunov",
+        "theory",
+    }
+    assert {name for name, value in found.items() if value is None} == nothing
+    assert found["horizon"] == {"1e-1": None, "1e-3": None, "1e-6": None}
+
+
+def test_a_result_without_a_file_says_null():
+    assert made().to_json()["result"] is None
+
+
+def with_ends(ends):
+    """A result of one rule whose networks end at these logs at the longest length's last lag."""
+    spec = RunSpec.create(arch="rnn", steps=20, networks=len(ends), clip="none")
+    norms = measurement(spec).variables["log_norm"].data.copy()
+    norms[:, 0, -1, -1] = ends
+    rates = np.array(ends)[:, np.newaxis] / 20
+    return made(
+        "rnn", 20, {"log_norm": norms, "decay_rate": rates}, networks=len(ends), clip="none"
+    )
+
+
+def test_zeros_and_overflows_are_counted_and_shown():
+    result = with_ends([-np.inf, -np.inf, np.inf, np.nan, -3.0])
+    found = strict(entry(result))
+    assert (found["zeros"], found["overflows"]) == (2, 2)
+    assert found["decay_rate"] == "nan"
+    assert found["decay_rate_ci95"] is None
+    assert (
+        "rnn, none: the gradient at lag 20 is exactly zero in 2 of 5 networks" in result.summary()
+    )
+    assert "rnn, none: the gradient at lag 20 is not finite in 2 of 5 networks" in result.summary()
+
+
+def test_infinities_are_strings():
+    found = strict(entry(with_ends([-np.inf] * 4)))
+    assert found["decay_rate"] == found["log10_attenuation"] == "-inf"
+    assert found["log10_attenuation_iqr"] == ["-inf", "-inf"]
+    assert strict(entry(with_ends([np.inf] * 4)))["log10_attenuation"] == "inf"
+
+
+@pytest.mark.parametrize(("rms", "fit"), [((0.1, 0.2), "exponential"), ((0.2, 0.1), "power")])
+def test_the_smaller_misfit_wins(rms, fit):
+    replaced = {"fit_exponential_rms": [rms[0]] * 2, "fit_power_rms": [rms[1]] * 2}
+    assert entry(made(replaced=replaced))["fit"] == fit
+
+
+# The table.
+
+
+def lines_of(text):
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert not any(line != line.rstrip() for line in lines)
+    return lines
+
+
+def test_the_table_says_what_the_document_says(tmp_path):
+    result = made(steps=10000, rate=-0.55, spectrum=2).write(tmp_path)
+    text = result.summary()
+    lines = lines_of(text)
+    assert lines[0].startswith("lstm: steps 10000, hidden 64, inputs 16, networks 16, seed 0")
+    assert "measured on cpu in 0.25 s" in " ".join(lines[:2])
+    assert "none         -0.5500 [-0.5534, -0.5466]  -2388.6 [-2410.3, -2366.9]" in lines
+    assert "theory       -0.5480" in lines
+    assert "none              13      188     1354  exp     0.0%   -0.30 -> -0.30" in lines
+    assert "first 2 of 2: -0.5500, -0.6500" in text
+    assert "".join(text[text.index("stored:") :].split()) == f"stored:{result.path}"
+
+
+def test_cells_are_compared_in_one_table():
+    results = [made("rnn", init="he"), made("lstm", rate=-0.005), made("ssm", rate=0.1)]
+    lines = lines_of(summary.table(results))
+    assert lines[0].startswith("rnn, lstm, ssm: steps 1000, hidden 64")
+    assert "rnn: activation tanh, init he, gain 1" in lines
+    assert "ssm: state 16" in lines
+    assert sum(line.startswith("  none ") for line in lines) == 9
+    assert sum(line.startswith("  theory ") for line in lines) == 3
+
+
+EXTREME = st.floats(allow_nan=True, allow_infinity=True)
+
+
+@given(
+    st.lists(EXTREME, min_size=5, max_size=5),
+    st.lists(EXTREME, min_size=5, max_size=5),
+    st.sampled_from(["none", "step-value:1.7976931348623157e+308", "truncate:9007199254740992"]),
+    EXTREME,
+    st.sampled_from([1, 7, 2000]),
+)
+@example([-2388.5 * LN10] * 5, [-2388.5 * LN10] * 5, "norm:1", math.nan, 2000)
+def test_the_table_has_80_columns_at_most_whatever_the_numbers(ends, grads, rule, theory, steps):
+    spec = RunSpec.create(arch="lstm", steps=steps, networks=5, clip=rule, spectrum=5)
+    norms = measurement(spec).variables["log_norm"].data.copy()
+    norms[:, 0, -1, -1] = ends
+    column = np.array(grads)[:, np.newaxis]
+    replaced = {
+        "log_norm": norms,
+        "decay_rate": np.array(ends)[:, np.newaxis],
+        "log_param_grad_norm_before": column,
+        "log_param_grad_norm_after": -column,
+        "lyapunov": np.array([ends] * 5),
+        "theory": theory,
+        "horizon": [[2**31 - 1] * 3],
+        "float32_zero_lag": [2**31 - 1],
+        "float64_zero_lag": [2**31 - 1],
+    }
+    result = made("lstm", steps, replaced, networks=5, clip=rule, spectrum=5)
+    with np.errstate(all="ignore"):
+        lines_of(result.summary())
+        lines_of(summary.table([result, made("rnn", steps, networks=5, clip="norm:1")]))
+        strict(result.to_json())
+
+
+def test_long_paths_are_broken_over_lines(tmp_path):
+    stored = made().write(tmp_path / ("deep" * 30))
+    text = stored.summary()
+    lines_of(text)
+    assert "".join(text[text.index("stored:") :].split()) == f"stored:{stored.path}"
+
+
+# The data frame.
+
+
+def test_the_data_frame_has_a_row_for_each_network_rule_length_and_lag():
+    result = made(steps=20, networks=3)
+    frame = result.to_dataframe()
+    lags = result.variables["lag"].data
+    assert len(frame) == 3 * 2 * sum((lags <= length).sum() for length in result.spec.lengths)
+    assert not frame.duplicated(["network", "rule", "length", "lag"]).any()
+    parts = {"log_norm", "log_norm_input", "log_norm_hidden", "log_norm_cell"}
+    assert parts | {part.replace("log", "log10") for part in parts} < set(frame.columns)
+    assert frame["arch"].unique().tolist() == ["lstm"]
+    assert frame["hash"].unique().tolist() == [result.spec.hash]
+    assert frame["networks"].unique().tolist() == [3]
+    row = frame.query("network == 1 and rule == 'step-norm:1' and length == 20 and lag == 20")
+    assert row["log_norm"].item() == pytest.approx(-0.45 * 20)
+    assert row["log10_norm"].item() == pytest.approx(-0.45 * 20 / LN10)
+    assert row["log_norm_cell"].item() == pytest.approx(-0.45 * 20 - 2)
+    assert frame["log_norm"].notna().all()

@@ -63,7 +63,7 @@ REFUSED = [
     ({"arch": "ssm", "drive": "zeros"}, "drive: 'zeros' is not allowed; ssm computes nothing"),
     ({"arch": "ssm", "input_scale": -0.0}, "input_scale: 0.0 is not allowed; ssm computes nothing"),
     ({"forget_bias": 1}, "forget_bias: 1.0 means nothing for rnn; it is for lstm or gru"),
-    ({"arch": "lstm", "forget_bias": "chron"}, "forget_bias: 'chron' is not allowed; a finite number"),
+    ({"arch": "gru", "forget_bias": "chron"}, "forget_bias: 'chron' is not allowed; a finite"),
     ({"arch": "lstm", "forget_bias": math.nan}, "forget_bias: nan is not allowed"),
     ({"arch": "gru", "forget_bias": "chrono"}, "forget_bias: 'chrono' is not allowed; gru takes"),
     ({"arch": "lstm", "forget_bias": "chrono", "steps": 2}, "it needs steps from 3 up, not 2"),

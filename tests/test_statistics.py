@@ -18,6 +18,11 @@ def test_quantile_of_finite_values_is_numpys(values, q):
     np.testing.assert_allclose(quantile(values, q), np.quantile(values, q), rtol=1e-12, atol=1e-9)
 
 
+@given(st.floats(-1e6, 1e6), st.integers(1, 9), st.floats(0, 1))
+def test_quantile_of_one_value_is_that_value(value, count, q):
+    assert quantile([value] * count, q) == value
+
+
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
@@ -70,6 +75,20 @@ def test_interval_covers_the_mean_of_symmetric_values():
 def test_interval_covers_the_mean_of_skewed_values():
     # a percentile interval covers 0.89, swapped tails 0.88
     assert 0.92 < coverage(lambda rng, n: rng.exponential(size=n), 1.0) < 0.965
+
+
+def test_interval_is_the_textbooks():
+    sample = np.random.default_rng(11).exponential(size=6)
+    rng = np.random.default_rng(12)
+    t = []
+    while len(t) < 20_000:
+        drawn = rng.choice(sample, 6)
+        if drawn.min() < drawn.max():
+            t.append((drawn.mean() - sample.mean()) / (drawn.std(ddof=1) / 6**0.5))
+    error = sample.std(ddof=1) / 6**0.5
+    expected = sample.mean() - np.quantile(t, [0.95, 0.05]) * error
+    half = np.ptp(expected) / 2
+    np.testing.assert_allclose(bootstrap_t(sample, level=0.9), expected, atol=0.03 * half)
 
 
 def test_interval_of_many_values_is_the_normal_one():

@@ -10,7 +10,14 @@ with five coefficients a unit, which the forward pass leaves behind.
 import numpy as np
 
 from seqlab.cells.cell import Cell, Draw, Parameters, Sizes
-from seqlab.cells.draws import draw_gated, gated_shapes, gated_sizes, pack_hidden, unpack_hidden, set_gate_bias
+from seqlab.cells.draws import (
+    draw_gated,
+    gated_shapes,
+    gated_sizes,
+    pack_hidden,
+    unpack_hidden,
+    set_gate_bias,
+)
 
 GATES = 3
 RESET_GATE, UPDATE_GATE, CANDIDATE = range(GATES)

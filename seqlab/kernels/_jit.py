@@ -20,7 +20,7 @@ EXACT_MATH = {"contract"}
 _COMMON = {
     # With Python's zero-division check a loop that divides does not vectorise.
     "error_model": "numpy",
-    # Ctrl-C and progress are served by other threads meanwhile.
+    # Several threads run one kernel on different networks.
     "nogil": True,
 }
 
@@ -79,13 +79,8 @@ def _compile(function: Callable, **flags: Any) -> Any:
         config.CACHE_DIR = before
 
 
-def kernel(function: Callable) -> Any:
-    """Compile a kernel whose outermost `prange` runs over networks and sequences."""
-    return _compile(function, parallel=True, fastmath=KERNEL_MATH)
-
-
-def device(function: Callable) -> Any:
-    """Compile a function that kernels call; LLVM inlines it."""
+def compiled(function: Callable) -> Any:
+    """Compile a kernel, or a function that kernels call and LLVM inlines."""
     return _compile(function, fastmath=KERNEL_MATH)
 
 

@@ -27,7 +27,7 @@ _LAGS = (
 _FITS = {"exponential": "exp", "power": "power", None: "-"}
 _LEGEND = """\
 decay rate     slope of ln |dL/d state| against the lag; mean over networks
-attenuation    log10 of |dL/d state| T steps before the loss, over that at the loss
+attenuation    log10 of |dL/d state| T steps before the loss over that at lag 0
 horizon        first lag at which the median over networks is under 1e-3
 float32 zero   the same for the smallest float32, 2^-149; float64 zero: 2^-1074
 > T            not within the T steps

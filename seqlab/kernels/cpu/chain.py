@@ -4,28 +4,22 @@ import math
 
 import numpy as np
 
-from seqlab.kernels._jit import device
+from seqlab.kernels._jit import compiled
+from seqlab.kernels.cpu.linalg import copy
 from seqlab.kernels.layout import EMPTY, NONE, STEP_NORM, TRUNCATE
 
 # A direction is rescaled when the square of its norm leaves this window, wide enough to make that
 # rare and narrow enough that float32 squares of what matters do not underflow.
 LOW, HIGH = 2.0**-60, 2.0**60
-GROUP = 4  # sequences that share one pass over the weights
 
 
-@device
-def group_size(sequences):
-    """Sequences a task takes: few sequences are better spread over threads."""
-    return GROUP if sequences >= GROUP else 1
-
-
-@device
+@compiled
 def power_of_two(exponent):
     """2^exponent as float64, 0 and inf beyond its range."""
     return math.ldexp(1.0, min(max(exponent, -5000), 5000))
 
 
-@device
+@compiled
 def sum_of_squares(row):
     """Sum of squares of a vector."""
     total = row.dtype.type(0)
@@ -34,7 +28,15 @@ def sum_of_squares(row):
     return total
 
 
-@device
+@compiled
+def _total(squares):
+    total = 0.0
+    for p in range(squares.shape[0]):
+        total += squares[p]
+    return total
+
+
+@compiled
 def _rescale(state, exponent):
     """Bring the largest entry of `state` (P, H) into [1/2, 1); return the new exponent."""
     largest = 0.0
@@ -57,17 +59,15 @@ def _rescale(state, exponent):
     return exponent + shift
 
 
-@device
+@compiled
 def normalise(state, exponent, squares):
     """Rescale `state` (P, H) if need be, write each part's sum of squares to `squares` (P,).
 
     Returns the exponent; EMPTY for the zero vector.
     """
-    total = 0.0
     for p in range(state.shape[0]):
         squares[p] = sum_of_squares(state[p])
-        total += squares[p]
-    if LOW < total < HIGH:
+    if LOW < _total(squares) < HIGH:
         return exponent
     exponent = _rescale(state, exponent)
     for p in range(state.shape[0]):
@@ -75,7 +75,7 @@ def normalise(state, exponent, squares):
     return exponent
 
 
-@device
+@compiled
 def common_exponent(exponent, state):
     """Scale `state` (P, H) so that a gradient of exponent 0 can be added; return the exponent."""
     if exponent < 0:
@@ -87,7 +87,7 @@ def common_exponent(exponent, state):
     return exponent
 
 
-@device
+@compiled
 def silent(gradient):
     """Whether a loss gradient (H,) is all zero: then nothing is injected and no scale is lost."""
     for j in range(gradient.shape[0]):
@@ -96,9 +96,9 @@ def silent(gradient):
     return True
 
 
-@device
+@compiled
 def _clip_norm(state, threshold, squares):
-    norm = math.sqrt(squares.sum())
+    norm = math.sqrt(_total(squares))
     if not norm > threshold:
         return False
     factor = threshold / norm
@@ -109,7 +109,7 @@ def _clip_norm(state, threshold, squares):
     return True
 
 
-@device
+@compiled
 def _clip_value(state, threshold, squares):
     fired = False
     limit = state.dtype.type(threshold)
@@ -125,7 +125,7 @@ def _clip_value(state, threshold, squares):
     return fired
 
 
-@device
+@compiled
 def settle(state, exponent, clip, lag, squares):
     """Finish one row's step: rescale, apply the in-chain rule, sum the squares.
 
@@ -138,8 +138,10 @@ def settle(state, exponent, clip, lag, squares):
         steps = np.int64(clip.threshold)
         if lag < 2 or (lag - 1) % steps != 0:
             return exponent, False
-        state[:] = 0
-        squares[:] = 0.0
+        for p in range(state.shape[0]):
+            squares[p] = 0
+            for j in range(state.shape[1]):
+                state[p, j] = 0
         return EMPTY, True
     threshold = clip.threshold * power_of_two(-exponent)
     if clip.code == STEP_NORM:
@@ -149,7 +151,7 @@ def settle(state, exponent, clip, lag, squares):
     return exponent, fired
 
 
-@device
+@compiled
 def inject(state, exponent, gradient, readout):
     """Add the loss's gradient of the output (H,) to the state (P, H); return the exponent.
 
@@ -167,7 +169,7 @@ def inject(state, exponent, gradient, readout):
     return exponent
 
 
-@device
+@compiled
 def hidden_shown(state_parts):
     """The readout of a cell whose output is the first part of its state."""
     readout = np.zeros(state_parts)
@@ -175,7 +177,7 @@ def hidden_shown(state_parts):
     return readout
 
 
-@device
+@compiled
 def write_state(trace, m, b, row, lag, exponent, squares):
     """Write down one row's state adjoint at `lag`, if anything is to be written."""
     if trace.exponent.shape[2] > 0:
@@ -184,7 +186,7 @@ def write_state(trace, m, b, row, lag, exponent, squares):
             trace.squares[m, b, row, lag, p] = squares[p]
 
 
-@device
+@compiled
 def arrive(bundle, grad, readout, span, step, trace, m, first, last, live):
     """Before a step back, add what the losses give at it.
 
@@ -205,7 +207,7 @@ def arrive(bundle, grad, readout, span, step, trace, m, first, last, live):
                 write_state(trace, m, b, row, bundle.lag[row], exponent, squares)
 
 
-@device
+@compiled
 def leave(bundle, span, step, clip, trace, dx, m, first, last, live):
     """After a step back, settle each row and write it down.
 
@@ -224,9 +226,9 @@ def leave(bundle, span, step, clip, trace, dx, m, first, last, live):
             write_state(trace, m, b, row, lag + 1, exponent, squares)
 
 
-@device
+@compiled
 def emit(emitted, m, step, b, exponent, values):
     """Keep row 0's gradient of a step for the sums over time."""
     if emitted.values.shape[3] > 0:
-        emitted.values[m, step, b, :] = values
+        copy(values, emitted.values[m, step, b])
         emitted.exponent[m, step, b] = exponent

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqlab.cells import Sizes
-from seqlab.kernels._jit import device
-from seqlab.kernels.cpu.linalg import accumulate, project
+from seqlab.kernels._jit import compiled
+from seqlab.kernels.cpu.linalg import accumulate, copy, project
 from seqlab.kernels.layout import Span, aligned
 
 BLOCK = 16  # steps whose input is projected together
@@ -43,14 +43,14 @@ def transposed(weight: NDArray) -> NDArray:
     return out
 
 
-@device
+@compiled
 def project_block(x, m, step, first, last, weight, bias, gathered, out):
     """Project the input of up to BLOCK steps of sequences first..last: out (BLOCK * g, J)."""
     steps = min(BLOCK, x.shape[1] - step)
     group = last - first
     for s in range(steps):
         for b in range(group):
-            gathered[s * group + b, :] = x[m, step + s, first + b]
+            copy(x[m, step + s, first + b], gathered[s * group + b])
     project(gathered, steps * group, weight, bias, out)
 
 

@@ -7,16 +7,17 @@ rows in the L1 cache for the next step.
 """
 
 import numpy as np
-from numba import prange
+from numpy.typing import NDArray
 
-from seqlab.kernels._jit import device, kernel
+from seqlab.kernels._jit import compiled
+from seqlab.kernels.cpu.threads import share
 
 ROWS = 4  # rows of the left operand that share one pass over the weights
 DEPTH = 8  # weight rows taken at once for a single row of the left operand
 TILE = 4  # weight rows taken at once for ROWS rows
 
 
-@device
+@compiled
 def _add_eight(a, k, b, out):
     a0, a1, a2, a3 = a[k], a[k + 1], a[k + 2], a[k + 3]
     a4, a5, a6, a7 = a[k + 4], a[k + 5], a[k + 6], a[k + 7]
@@ -29,7 +30,7 @@ def _add_eight(a, k, b, out):
         )
 
 
-@device
+@compiled
 def _add_tile(a, r, k, b, out):
     a00, a01, a02, a03 = a[r, k], a[r, k + 1], a[r, k + 2], a[r, k + 3]
     a10, a11, a12, a13 = a[r + 1, k], a[r + 1, k + 1], a[r + 1, k + 2], a[r + 1, k + 3]
@@ -43,14 +44,14 @@ def _add_tile(a, r, k, b, out):
         out[r + 3, j] += (a30 * b0 + a31 * b1) + (a32 * b2 + a33 * b3)
 
 
-@device
+@compiled
 def _add_one(a, k, b, out):
     factor = a[k]
     for j in range(out.shape[0]):
         out[j] += factor * b[k, j]
 
 
-@device
+@compiled
 def add_product(a, rows, b, out, flip):
     """out += a b for the first `rows` rows of a (R, K), b (K, J), out (R, J)."""
     depth = b.shape[0]
@@ -73,7 +74,7 @@ def add_product(a, rows, b, out, flip):
             _add_one(a[r], k, b, out[r])
 
 
-@device
+@compiled
 def _dot_eight(a, k, b, out):
     s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = a.dtype.type(0)
     for j in range(a.shape[0]):
@@ -90,7 +91,7 @@ def _dot_eight(a, k, b, out):
     out[k + 4], out[k + 5], out[k + 6], out[k + 7] = s4, s5, s6, s7
 
 
-@device
+@compiled
 def _dot_tile(a, r, k, b, out):
     s00 = s01 = s02 = s03 = s10 = s11 = s12 = s13 = a.dtype.type(0)
     s20 = s21 = s22 = s23 = s30 = s31 = s32 = s33 = a.dtype.type(0)
@@ -122,7 +123,7 @@ def _dot_tile(a, r, k, b, out):
     out[r + 3, k], out[r + 3, k + 1], out[r + 3, k + 2], out[r + 3, k + 3] = s30, s31, s32, s33
 
 
-@device
+@compiled
 def _dot_one(a, k, b, out):
     total = a.dtype.type(0)
     for j in range(a.shape[0]):
@@ -130,7 +131,7 @@ def _dot_one(a, k, b, out):
     out[k] = total
 
 
-@device
+@compiled
 def dot_product(a, rows, b, out, flip):
     """out = a b^T for the first `rows` rows of a (R, J), b (K, J), out (R, K)."""
     depth = b.shape[0]
@@ -153,55 +154,68 @@ def dot_product(a, rows, b, out, flip):
             _dot_one(a[r], k, b, out[r])
 
 
-@device
+@compiled
+def copy(source, target):
+    """target = source, vectors of one length (a slice assignment compiles five times longer)."""
+    for j in range(target.shape[0]):
+        target[j] = source[j]
+
+
+@compiled
+def add(source, target):
+    """target += source, vectors of one length."""
+    for j in range(target.shape[0]):
+        target[j] += source[j]
+
+
+@compiled
 def project(x, rows, weight, bias, out):
     """out = x weight + bias for the first `rows` rows of x (R, K), weight (K, J), out (R, J)."""
     for r in range(rows):
-        out[r, :] = bias
+        copy(bias, out[r])
     add_product(x, rows, weight, out, False)
 
 
 PROJECTED = 64  # rows that one task projects
 
 
-@kernel
-def project_all(x, weight, bias, out):
-    """out (M, n, J) = x (M, n, K) weight (M, K, J) + bias (M, J)."""
-    networks, rows = x.shape[:2]
+@compiled
+def _project_back(dz, weight, out, begin, end):
+    rows = dz.shape[1]
     tasks = -(-rows // PROJECTED)
-    for task in prange(networks * tasks):
-        m, first = task // tasks, task % tasks * PROJECTED
-        here = min(PROJECTED, rows - first)
-        project(x[m, first:], here, weight[m], bias[m], out[m, first:])
-
-
-@kernel
-def project_back(dz, weight, out):
-    """out (M, n, K) = dz (M, n, J) weight (M, K, J)^T, the adjoint of `project_all`."""
-    networks, rows = dz.shape[:2]
-    tasks = -(-rows // PROJECTED)
-    for task in prange(networks * tasks):
+    for task in range(begin, end):
         m, first = task // tasks, task % tasks * PROJECTED
         here = min(PROJECTED, rows - first)
         dot_product(dz[m, first:], here, weight[m], out[m, first:], False)
+
+
+def project_back(dz: NDArray, weight: NDArray, out: NDArray) -> None:
+    """out (M, n, K) = dz (M, n, J) weight (M, K, J)^T, the adjoint of `project`."""
+    networks, rows = dz.shape[:2]
+    share(_project_back, networks * -(-rows // PROJECTED), dz, weight, out)
 
 
 PANEL = 16  # gradient rows that one task keeps
 STEPS = 64  # time steps taken at once
 
 
-@kernel
-def accumulate(dz, factor, y, out):
-    """out (M, J, K) += sum over n of factor (M, n) dz (M, n, J) y (M, n, K), in the order of n."""
-    networks, rows, width = dz.shape
+@compiled
+def _accumulate(dz, factor, y, out, begin, end):
+    rows, width = dz.shape[1:]
     panels = -(-width // PANEL)
-    for task in prange(networks * panels):
+    turned = np.empty((PANEL, STEPS), dz.dtype)
+    for task in range(begin, end):
         m, first = task // panels, task % panels * PANEL
         here = min(PANEL, width - first)
-        turned = np.empty((PANEL, STEPS), dz.dtype)
         for n in range(0, rows, STEPS):
             steps = min(STEPS, rows - n)
             for s in range(steps):
                 for j in range(here):
                     turned[j, s] = factor[m, n + s] * dz[m, n + s, first + j]
             add_product(turned, here, y[m, n : n + steps], out[m, first:], False)
+
+
+def accumulate(dz: NDArray, factor: NDArray, y: NDArray, out: NDArray) -> None:
+    """out (M, J, K) += sum over n of factor (M, n) dz (M, n, J) y (M, n, K), in the order of n."""
+    networks, _, width = dz.shape
+    share(_accumulate, networks * -(-width // PANEL), dz, factor, y, out)

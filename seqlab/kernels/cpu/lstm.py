@@ -3,22 +3,22 @@
 from typing import NamedTuple
 
 import numpy as np
-from numba import prange
 from numpy.typing import NDArray
 
 from seqlab.cells import Sizes
 from seqlab.cells import lstm as algebra
-from seqlab.kernels._jit import device, kernel
+from seqlab.kernels._jit import compiled
 from seqlab.kernels.cpu import gated
-from seqlab.kernels.cpu.chain import arrive, emit, group_size, hidden_shown, leave
+from seqlab.kernels.cpu.chain import arrive, emit, hidden_shown, leave
 from seqlab.kernels.cpu.gated import BLOCK, Saved, flat, project_block, transposed
-from seqlab.kernels.cpu.linalg import add_product, dot_product, project_back
+from seqlab.kernels.cpu.linalg import add_product, copy, dot_product, project_back
 from seqlab.kernels.cpu.math import sigmoid, tanh
-from seqlab.kernels.layout import Emitted, Span
+from seqlab.kernels.cpu.threads import group_size, groups, share
+from seqlab.kernels.layout import Bundle, Clip, Emitted, Span, Trace
 
-_cell_state = device(algebra.cell_state)
-_coefficients = device(algebra.coefficients)
-_adjoint = device(algebra.adjoint)
+_cell_state = compiled(algebra.cell_state)
+_coefficients = compiled(algebra.coefficients)
+_adjoint = compiled(algebra.adjoint)
 
 
 class Weights(NamedTuple):
@@ -49,7 +49,7 @@ def emitted_width(sizes: Sizes) -> int:
     return algebra.GATES * sizes.hidden
 
 
-@device
+@compiled
 def _gates(z, c, h, coefficients):
     """One sequence's step: c (H) in place, h (H) and the coefficients (6, H) written."""
     one = z.dtype.type(1)
@@ -66,7 +66,7 @@ def _gates(z, c, h, coefficients):
         coefficients[3, j], coefficients[4, j], coefficients[5, j] = factors[3:]
 
 
-@device
+@compiled
 def _step_back(state, k, dz):
     """One row's elementwise step: `state` (2, H) -> dz (4H), the cell part left in `state`."""
     n = state.shape[1]
@@ -76,80 +76,103 @@ def _step_back(state, k, dz):
         )
 
 
-@device
-def _forward_task(weights, x, state, saved, start, m, first, last):
-    recurrent, weight, bias = weights
-    hidden, coefficients = saved
-    steps, inputs = x.shape[1], x.shape[3]
-    width = recurrent.shape[2]
-    group = last - first
-    gathered = np.empty((BLOCK * group, inputs), x.dtype)
-    z = np.empty((BLOCK * group, width), x.dtype)
-    hidden[m, 0, first:last] = state[m, first:last, 0]
-    for s in range(steps):
-        if s % BLOCK == 0:
-            project_block(x, m, s, first, last, weight[m], bias[m], gathered, z)
-        here = z[s % BLOCK * group :]
-        add_product(hidden[m, s, first:last], group, recurrent[m], here, (start + s) & 1)
-        for b in range(group):
-            after, k = hidden[m, s + 1, first + b], coefficients[m, s, first + b]
-            _gates(here[b], state[m, first + b, 1], after, k)
-    state[m, first:last, 0] = hidden[m, steps, first:last]
+@compiled
+def _forward(weights, x, state, saved, start, size, begin, end):
+    sequences = x.shape[2]
+    groups = -(-sequences // size)
+    for task in range(begin, end):
+        m, first = task // groups, task % groups * size
+        last = min(first + size, sequences)
+        recurrent, weight, bias = weights
+        hidden, coefficients = saved
+        steps, inputs = x.shape[1], x.shape[3]
+        width = recurrent.shape[2]
+        group = last - first
+        gathered = np.empty((BLOCK * group, inputs), x.dtype)
+        z = np.empty((BLOCK * group, width), x.dtype)
+        for b in range(first, last):
+            copy(state[m, b, 0], hidden[m, 0, b])
+        for s in range(steps):
+            if s % BLOCK == 0:
+                project_block(x, m, s, first, last, weight[m], bias[m], gathered, z)
+            here = z[s % BLOCK * group :]
+            add_product(hidden[m, s, first:last], group, recurrent[m], here, (start + s) & 1)
+            for b in range(group):
+                after, k = hidden[m, s + 1, first + b], coefficients[m, s, first + b]
+                _gates(here[b], state[m, first + b, 1], after, k)
+        for b in range(first, last):
+            copy(hidden[m, steps, b], state[m, b, 0])
 
 
-@kernel
-def forward(weights, x, state, saved, start):
+def forward(weights: Weights, x: NDArray, state: NDArray, saved: Saved, start: int) -> None:
     """Run x (M, S, B, I) from `state` (M, B, 2, H), which is left at the segment's end.
 
     `start` is the segment's first absolute step: its parity sets the order of the products.
     """
     networks, sequences = x.shape[0], x.shape[2]
-    size = group_size(sequences)
+    tasks = networks * groups(sequences)
+    share(_forward, tasks, weights, x, state, saved, start, group_size(sequences))
+
+
+@compiled
+def _backward(weights, saved, bundle, grad, span, clip, live, trace, emitted, size, begin, end):
+    sequences = bundle.exponent.shape[1]
     groups = -(-sequences // size)
-    for task in prange(networks * groups):
+    for task in range(begin, end):
         m, first = task // groups, task % groups * size
         last = min(first + size, sequences)
-        _forward_task(weights, x, state, saved, start, m, first, last)
+        recurrent, weight = weights.recurrent, weights.input
+        coefficients = saved.coefficients
+        units, width = recurrent.shape[1:]
+        inputs = weight.shape[1]
+        rows = (last - first) * live
+        readout = hidden_shown(bundle.adjoint.shape[3])
+        dz = np.empty((rows, width), coefficients.dtype)
+        dh = np.empty((rows, units), coefficients.dtype)
+        dx = np.empty((rows, inputs), coefficients.dtype)
+        for s in range(span.hi - 1, span.lo - 1, -1):
+            arrive(bundle, grad, readout, span, s, trace, m, first, last, live)
+            for r in range(rows):
+                b, row = first + r // live, r % live
+                _step_back(bundle.adjoint[m, b, row], coefficients[m, s, b], dz[r])
+                if row == 0:
+                    emit(emitted, m, s - span.lo, b, bundle.exponent[m, b, 0], dz[r])
+            dot_product(dz, rows, recurrent[m], dh, (span.start + s) & 1)
+            for r in range(rows):
+                copy(dh[r], bundle.adjoint[m, first + r // live, r % live, 0])
+            if trace.exponent.shape[2] > 0:
+                dot_product(dz, rows, weight[m], dx, False)
+            leave(bundle, span, s, clip, trace, dx, m, first, last, live)
 
 
-@device
-def _backward_task(weights, saved, bundle, grad, span, clip, live, trace, emitted, m, first, last):
-    recurrent, weight = weights.recurrent, weights.input
-    coefficients = saved.coefficients
-    units, width = recurrent.shape[1:]
-    inputs = weight.shape[1]
-    rows = (last - first) * live
-    readout = hidden_shown(bundle.adjoint.shape[3])
-    dz = np.empty((rows, width), coefficients.dtype)
-    dh = np.empty((rows, units), coefficients.dtype)
-    dx = np.empty((rows, inputs), coefficients.dtype)
-    for s in range(span.hi - 1, span.lo - 1, -1):
-        arrive(bundle, grad, readout, span, s, trace, m, first, last, live)
-        for r in range(rows):
-            b, row = first + r // live, r % live
-            _step_back(bundle.adjoint[m, b, row], coefficients[m, s, b], dz[r])
-            if row == 0:
-                emit(emitted, m, s - span.lo, b, bundle.exponent[m, b, 0], dz[r])
-        dot_product(dz, rows, recurrent[m], dh, (span.start + s) & 1)
-        for r in range(rows):
-            bundle.adjoint[m, first + r // live, r % live, 0, :] = dh[r]
-        if trace.exponent.shape[2] > 0:
-            dot_product(dz, rows, weight[m], dx, False)
-        leave(bundle, span, s, clip, trace, dx, m, first, last, live)
-
-
-@kernel
-def backward(weights, saved, bundle, grad, span, clip, live, trace, emitted):
+def backward(
+    weights: Weights,
+    saved: Saved,
+    bundle: Bundle,
+    grad: NDArray,
+    span: Span,
+    clip: Clip,
+    live: int,
+    trace: Trace,
+    emitted: Emitted,
+) -> None:
     """Carry the first `live` rows of the bundle from step span.hi back to span.lo."""
-    networks, sequences = bundle.exponent.shape[0], bundle.exponent.shape[1]
-    size = group_size(sequences)
-    groups = -(-sequences // size)
-    for task in prange(networks * groups):
-        m, first = task // groups, task % groups * size
-        last = min(first + size, sequences)
-        _backward_task(
-            weights, saved, bundle, grad, span, clip, live, trace, emitted, m, first, last
-        )
+    networks, sequences = bundle.exponent.shape[:2]
+    tasks = networks * groups(sequences)
+    share(
+        _backward,
+        tasks,
+        weights,
+        saved,
+        bundle,
+        grad,
+        span,
+        clip,
+        live,
+        trace,
+        emitted,
+        group_size(sequences),
+    )
 
 
 def add_gradients(

@@ -7,17 +7,17 @@ the backward pass recomputes a chunk's states and decays into scratch that fits 
 import numpy as np
 
 from seqlab.cells import ssm as algebra
-from seqlab.kernels._jit import device
+from seqlab.kernels._jit import compiled
 from seqlab.kernels.cpu.math import exp
 
 CHUNK = 16  # steps between kept states
 
-_state = device(algebra.state)
-_adjoint = device(algebra.adjoint)
-_decay_adjoint = device(algebra.decay_adjoint)
+_state = compiled(algebra.state)
+_adjoint = compiled(algebra.adjoint)
+_decay_adjoint = compiled(algebra.decay_adjoint)
 
 
-@device
+@compiled
 def step(h, a, delta, u, b, c, y, decay, after):
     """One step of one sequence: h (N, H) -> after (N, H) with decay (N, H); y (H) = sum_n C h.
 
@@ -35,7 +35,7 @@ def step(h, a, delta, u, b, c, y, decay, after):
             y[d] += cn * value
 
 
-@device
+@compiled
 def step_back(adjoint, h, decay, a, delta, u, b, ddelta, du, db):
     """One step back: adjoint (N, H) is dL/dh_t and becomes dL/dh_{t-1}; h is h_{t-1}.
 
@@ -57,7 +57,7 @@ def step_back(adjoint, h, decay, a, delta, u, b, ddelta, du, db):
         db[n] = total
 
 
-@device
+@compiled
 def add_decay_gradient(adjoint, h, decay, delta, factor, total):
     """total (N, H) += factor dL/dA of one step; before `step_back`, same arrays."""
     states, units = adjoint.shape
@@ -67,7 +67,7 @@ def add_decay_gradient(adjoint, h, decay, delta, factor, total):
             total[n, d] += factor * share
 
 
-@device
+@compiled
 def advance(first, count, a, delta, u, b, c, y, states, decays):
     """Run `count` steps from `first`: states (CHUNK + 1, N, H) from states[0] on, decays (CHUNK, N, H).
 

@@ -3,18 +3,18 @@
 from typing import NamedTuple
 
 import numpy as np
-from numba import prange
 from numpy.typing import NDArray
 
 from seqlab.cells import Sizes
 from seqlab.cells.ssm import rank
-from seqlab.kernels._jit import device, kernel
+from seqlab.kernels._jit import compiled
 from seqlab.kernels.cpu.chain import arrive, emit, leave, power_of_two
 from seqlab.kernels.cpu.gated import flat, transposed
-from seqlab.kernels.cpu.linalg import accumulate, dot_product, project, project_back
+from seqlab.kernels.cpu.linalg import accumulate, add, copy, dot_product, project, project_back
 from seqlab.kernels.cpu.math import sigmoid, softplus
 from seqlab.kernels.cpu.scan import CHUNK, add_decay_gradient, advance, step_back
-from seqlab.kernels.layout import EMPTY, Emitted, Span, aligned
+from seqlab.kernels.cpu.threads import share
+from seqlab.kernels.layout import EMPTY, Bundle, Clip, Emitted, Span, Trace, aligned
 
 
 class Weights(NamedTuple):
@@ -73,7 +73,7 @@ def emitted_width(sizes: Sizes) -> int:
     return 3 * sizes.hidden + rank(sizes.hidden) + 2 * sizes.state
 
 
-@device
+@compiled
 def _steps(raw, delta, slope):
     """Delta = softplus(raw) and its slope, for the first rows of raw that delta has."""
     for r in range(delta.shape[0]):
@@ -82,7 +82,14 @@ def _steps(raw, delta, slope):
             slope[r, d] = sigmoid(raw[r, d])
 
 
-@device
+@compiled
+def _copy_rows(source, target):
+    """target = source, (N, H) each."""
+    for n in range(target.shape[0]):
+        copy(source[n], target[n])
+
+
+@compiled
 def _forward_task(weights, x, state, saved, m, b):
     """One sequence of one network."""
     a, skip = weights.a[m], weights.skip[m]
@@ -98,37 +105,44 @@ def _forward_task(weights, x, state, saved, m, b):
     none = np.zeros(max(width, units), x.dtype)
     path = np.empty((CHUNK + 1, states, units), x.dtype)
     decays = np.empty((CHUNK, states, units), x.dtype)
-    path[0] = state[m, b]
+    _copy_rows(state[m, b], path[0])
     for first in range(0, total, CHUNK):
         count = min(CHUNK, total - first)
-        xs[:count] = x[m, first : first + count, b]
+        for s in range(count):
+            copy(x[m, first + s, b], xs[s])
         project(xs, count, weights.in_proj[m], none[:units], u)
         project(u, count, weights.x_proj[m], none[:width], mixed)
         project(mixed[:, :low], count, weights.dt_proj[m], weights.dt_bias[m], raw)
         _steps(raw[:count], delta[:count], slope[:count])
-        saved.kept[m, first // CHUNK, b] = path[0]
+        _copy_rows(path[0], saved.kept[m, first // CHUNK, b])
         b_t, c_t = mixed[:, low : low + states], mixed[:, low + states :]
         advance(0, count, a, delta, u, b_t, c_t, y, path, decays)
         for s in range(count):
             for d in range(units):
                 saved.output[m, first + s, b, d] = y[s, d] + skip[d] * u[s, d]
-        saved.u[m, first : first + count, b] = u[:count]
-        saved.delta[m, first : first + count, b] = delta[:count]
-        saved.slope[m, first : first + count, b] = slope[:count]
-        saved.mixed[m, first : first + count, b] = mixed[:count]
-        path[0] = path[count]
-    state[m, b] = path[0]
+            copy(u[s], saved.u[m, first + s, b])
+            copy(delta[s], saved.delta[m, first + s, b])
+            copy(slope[s], saved.slope[m, first + s, b])
+            copy(mixed[s], saved.mixed[m, first + s, b])
+        _copy_rows(path[count], path[0])
+    _copy_rows(path[0], state[m, b])
 
 
-@kernel
-def forward(weights, x, state, saved, start):
-    """Run x (M, S, B, I) from `state` (M, B, N, H), which is left at the segment's end."""
-    networks, sequences = x.shape[0], x.shape[2]
-    for task in prange(networks * sequences):
+@compiled
+def _forward(weights, x, state, saved, begin, end):
+    sequences = x.shape[2]
+    for task in range(begin, end):
         _forward_task(weights, x, state, saved, task // sequences, task % sequences)
 
 
-@device
+def forward(weights: Weights, x: NDArray, state: NDArray, saved: Saved, start: int) -> None:
+    """Run x (M, S, B, I) from `state` (M, B, N, H), which is left at the segment's end."""
+    del start  # no product here walks the weights
+    networks, sequences = x.shape[0], x.shape[2]
+    share(_forward, networks * sequences, weights, x, state, saved)
+
+
+@compiled
 def _show(gradient, factor, skip, h, dc, du):
     """What a loss on y = sum_n C h + D u gives to C (N,) and, added, to u (H,)."""
     for n in range(h.shape[0]):
@@ -140,7 +154,7 @@ def _show(gradient, factor, skip, h, dc, du):
         du[d] += gradient[d] * skip[d] * factor
 
 
-@device
+@compiled
 def _carry_decay(emitted, m, b, exponent, adjoint, h, decay, delta):
     """Add row 0's share of dL/dA, at the largest exponent met so far."""
     if emitted.values.shape[3] == 0 or exponent == EMPTY:
@@ -156,7 +170,7 @@ def _carry_decay(emitted, m, b, exponent, adjoint, h, decay, delta):
     add_decay_gradient(adjoint, h, decay, delta, factor, total)
 
 
-@device
+@compiled
 def _backward_task(weights, saved, bundle, grad, span, clip, live, trace, emitted, m, b):
     """One sequence of one network."""
     a, skip = weights.a[m], weights.skip[m]
@@ -170,7 +184,7 @@ def _backward_task(weights, saved, bundle, grad, span, clip, live, trace, emitte
     back = np.empty((live, units), dtype)
     ddt, dmixed = np.empty((live, low), dtype), np.empty((live, width), dtype)
     dx = np.empty((live, weights.in_proj.shape[1]), dtype)
-    all_of_it = np.zeros(emitted.values.shape[3], dtype)
+    left = np.zeros(emitted.values.shape[3], dtype)
     u_all, delta_all = saved.u[m, :, b], saved.delta[m, :, b]
     b_all = saved.mixed[m, :, b, low : low + states]
     c_all = saved.mixed[m, :, b, low + states :]
@@ -178,7 +192,7 @@ def _backward_task(weights, saved, bundle, grad, span, clip, live, trace, emitte
     for s in range(span.hi - 1, span.lo - 1, -1):
         if s // CHUNK != chunk:
             chunk = s // CHUNK
-            path[0] = saved.kept[m, chunk, b]
+            _copy_rows(saved.kept[m, chunk, b], path[0])
             first = chunk * CHUNK
             advance(first, s - first + 1, a, delta_all, u_all, b_all, c_all, unused, path, decays)
         h, decay, delta, u = path[s % CHUNK], decays[s % CHUNK], delta_all[s], u_all[s]
@@ -190,39 +204,81 @@ def _backward_task(weights, saved, bundle, grad, span, clip, live, trace, emitte
                 _carry_decay(emitted, m, b, exponent, adjoint, h, decay, delta)
             db, dc = dmixed[row, low : low + states], dmixed[row, low + states :]
             step_back(adjoint, h, decay, a, delta, u, b_all[s], draw[row], du[row], db)
-            dc[:] = 0
+            for n in range(states):
+                dc[n] = 0
             if index >= 0 and exponent != EMPTY:
                 factor = dtype.type(power_of_two(-exponent))
                 _show(grad[m, index, b, row], factor, skip, path[s % CHUNK + 1], dc, du[row])
             for d in range(units):
                 draw[row, d] *= saved.slope[m, s, b, d]
         dot_product(draw, live, weights.dt_proj[m], ddt, False)
-        dmixed[:, :low] = ddt
+        for row in range(live):
+            copy(ddt[row], dmixed[row, :low])
         dot_product(dmixed, live, weights.x_proj[m], back, False)
         for row in range(live):
+            add(back[row], du[row])
+        if left.shape[0] > 0:
+            copy(du[0], left[:units])
+            copy(draw[0], left[units : 2 * units])
+            copy(dmixed[0], left[2 * units : 2 * units + width])
+            exponent = bundle.exponent[m, b, 0]
             for d in range(units):
-                du[row, d] += back[row, d]
-        if all_of_it.shape[0] > 0:
-            all_of_it[:units] = du[0]
-            all_of_it[units : 2 * units] = draw[0]
-            all_of_it[2 * units : 2 * units + width] = dmixed[0]
-            all_of_it[2 * units + width :] = 0
-            if index >= 0:
-                factor = dtype.type(power_of_two(-bundle.exponent[m, b, 0]))
-                all_of_it[2 * units + width :] = grad[m, index, b, 0] * u * factor
-            emit(emitted, m, s - span.lo, b, bundle.exponent[m, b, 0], all_of_it)
+                left[2 * units + width + d] = 0
+            if index >= 0 and exponent != EMPTY:
+                factor = dtype.type(power_of_two(-exponent))
+                for d in range(units):
+                    left[2 * units + width + d] = grad[m, index, b, 0, d] * u[d] * factor
+            emit(emitted, m, s - span.lo, b, exponent, left)
         if trace.exponent.shape[2] > 0:
             dot_product(du, live, weights.in_proj[m], dx, False)
         leave(bundle, span, s, clip, trace, dx, m, b, b + 1, live)
 
 
-@kernel
-def backward(weights, saved, bundle, grad, span, clip, live, trace, emitted):
+@compiled
+def _backward(weights, saved, bundle, grad, span, clip, live, trace, emitted, begin, end):
+    sequences = bundle.exponent.shape[1]
+    for task in range(begin, end):
+        _backward_task(
+            weights,
+            saved,
+            bundle,
+            grad,
+            span,
+            clip,
+            live,
+            trace,
+            emitted,
+            task // sequences,
+            task % sequences,
+        )
+
+
+def backward(
+    weights: Weights,
+    saved: Saved,
+    bundle: Bundle,
+    grad: NDArray,
+    span: Span,
+    clip: Clip,
+    live: int,
+    trace: Trace,
+    emitted: Emitted,
+) -> None:
     """Carry the first `live` rows of the bundle from step span.hi back to span.lo."""
-    networks, sequences = bundle.exponent.shape[0], bundle.exponent.shape[1]
-    for task in prange(networks * sequences):
-        m, b = task // sequences, task % sequences
-        _backward_task(weights, saved, bundle, grad, span, clip, live, trace, emitted, m, b)
+    networks, sequences = bundle.exponent.shape[:2]
+    share(
+        _backward,
+        networks * sequences,
+        weights,
+        saved,
+        bundle,
+        grad,
+        span,
+        clip,
+        live,
+        trace,
+        emitted,
+    )
 
 
 def _parts(weights: Weights, emitted: Emitted) -> list[NDArray]:

@@ -1,0 +1,46 @@
+"""Make the reference files with PyTorch, in float64.
+
+Run from the folder `tests`, with PyTorch installed: `python -m reference.make_reference`.
+"""
+
+import numpy as np
+import torch
+
+from reference import cases
+
+MODULES = {"rnn": torch.nn.RNN, "lstm": torch.nn.LSTM, "gru": torch.nn.GRU}
+
+
+def answers(case: cases.Case, drawn: cases.Draw) -> dict[str, cases.Array]:
+    """PyTorch's output, and its gradients of sum(output * grad_output)."""
+    options = {"nonlinearity": case.activation} if case.arch == "rnn" else {}
+    module = MODULES[case.arch](case.inputs, case.hidden, dtype=torch.float64, **options)
+    with torch.no_grad():
+        for name, value in drawn.params.items():
+            getattr(module, f"{name}_l0").copy_(torch.from_numpy(value))
+    x = torch.from_numpy(drawn.x).requires_grad_()
+    parts = drawn.initial if isinstance(drawn.initial, tuple) else (drawn.initial,)
+    starts = tuple(torch.from_numpy(part)[None].requires_grad_() for part in parts)
+    output, _ = module(x, starts if case.arch == "lstm" else starts[0])
+    (output * torch.from_numpy(drawn.grad_output)).sum().backward()
+    params = {name: getattr(module, f"{name}_l0").grad.numpy() for name in drawn.params}
+    initial = tuple(start.grad.numpy()[0] for start in starts)
+    return cases.named(output.detach().numpy(), params, x.grad.numpy(), initial)
+
+
+def main() -> None:
+    for kind in cases.KINDS:
+        kept = {}
+        for case in cases.cases():
+            if case.kind != kind:
+                continue
+            drawn = cases.draw(case)
+            kept[f"{case.name}/inputs"] = cases.checksum(drawn)
+            for name, array in answers(case, drawn).items():
+                kept[f"{case.name}/{name}"] = cases.digest(array)
+        np.savez_compressed(cases.path(kind), **kept)
+        print(f"{kind}: {len(kept)} arrays, {cases.path(kind).stat().st_size / 1e6:.2f} MB")
+
+
+if __name__ == "__main__":
+    main()
