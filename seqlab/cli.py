@@ -1,6 +1,7 @@
 """The command line: options in, tables out. Whatever is heavy is imported inside a command."""
 
 import json
+import os
 import platform
 import sys
 from collections.abc import Callable
@@ -208,13 +209,13 @@ def _specs(arch: tuple[str, ...], given: dict[str, Any]) -> "list[RunSpec]":
 def _repeated(source: str, arch: tuple[str, ...], given: dict[str, Any]) -> "RunSpec":
     from seqlab.study.result import Result
 
-    for name in [*(["arch"] if arch else []), *given]:
-        raise InputError(f"{name}: means nothing beside from, whose file says what to measure")
+    if beside := [*(["arch"] if arch else []), *given]:
+        raise InputError(f"{beside[0]}: means nothing beside from, whose file says what to measure")
     return Result.read(source).spec
 
 
 def _check_figure(plot: str) -> None:
-    from seqlab.figures.style import check_path
+    from seqlab.figures import check_path
     from seqlab.study.files import require_writable
 
     path = check_path(plot)
@@ -247,19 +248,20 @@ def _print_check(check: "Check") -> None:
 @main.command()
 def info() -> None:
     """Show versions, backends, threads, cache and memory."""
-    from seqlab.kernels import _jit, backends
+    from seqlab.kernels._jit import CACHE_DIR
+    from seqlab.kernels.backends import describe
+    from seqlab.kernels.cpu.threads import thread_count
     from seqlab.study.limits import GIB, available_memory
     from seqlab.study.result import versions
 
-    threads, layer = _jit.threads()
-    compiled = [path.stat().st_size for path in _jit.CACHE_DIR.rglob("*") if path.is_file()]
+    compiled = [path.stat().st_size for path in CACHE_DIR.rglob("*") if path.is_file()]
     memory = available_memory()
-    rows = versions() | {f"backend {name}": state for name, state in backends.describe().items()}
+    rows = versions() | {f"backend {name}": state for name, state in describe().items()}
     rows |= {
-        "threads": f"{threads}, started by {layer}",
+        "threads": f"{thread_count()} (a thread pool; {os.cpu_count()} cores)",
         "processor": _processor(),
         "memory": "not known" if memory is None else f"{memory / GIB:.1f} GiB available",
-        "cache": f"{_jit.CACHE_DIR} ({len(compiled)} files, {sum(compiled) / 2**20:.1f} MiB)",
+        "cache": f"{CACHE_DIR} ({len(compiled)} files, {sum(compiled) / 2**20:.1f} MiB)",
     }
     for name, value in rows.items():
         click.echo(f"{name:<12}  {value}")

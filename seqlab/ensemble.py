@@ -1,7 +1,7 @@
 """A user's arrays, checked and brought to one form: an ensemble of networks with its drive."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,10 @@ class Ensemble:
         weights = kernels.prepare(self.params, self.activation)
         limit = {} if budget is None else {"budget": budget}
         return Tape(self.cell, kernels, weights, self.sizes, self.x, self.state, **limit)
+
+    def until(self, steps: int) -> "Ensemble":
+        """The same networks on the first steps of their drive."""
+        return replace(self, x=self.x[:, :steps])
 
     def answer(self, array: NDArray) -> NDArray:
         """An (M, ...) answer as the user wants it."""

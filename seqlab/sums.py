@@ -50,6 +50,10 @@ class Sums:
         self.exponent = raised
         return power_of_two(exponent - raised[:, None])
 
+    def scaled(self, factor: NDArray) -> "Sums":
+        """Every gradient of a network times its factor (M,)."""
+        return Sums({n: _scaled(v, factor) for n, v in self.values.items()}, self.exponent)
+
     def log_norm(self) -> NDArray:
         """Natural log of the norm of all of a network's gradients together, (M,)."""
         with np.errstate(divide="ignore", over="ignore"):
@@ -75,8 +79,9 @@ class Sums:
         with np.errstate(divide="ignore", invalid="ignore"):
             above = self.log_norm() > np.log(threshold)
             factor = np.where(above, threshold / self._direction_norm(), 1.0)
-        exponent = np.where(above, 0, self.exponent)
-        return Sums({n: _scaled(v, factor) for n, v in self.values.items()}, exponent), above
+        clipped = self.scaled(factor)
+        clipped.exponent = np.where(above, 0, self.exponent)
+        return clipped, above
 
     def _clip_value(self, threshold: float) -> tuple["Sums", NDArray]:
         # At an exponent above 0 the limit would lose its digits, and clamped values fit exponent 0.

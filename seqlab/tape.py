@@ -119,7 +119,7 @@ class Sweep:
         self.clip = Clip(IN_CHAIN_CODES.get(rule.kind, NONE), float(rule.threshold))
         recorded = (networks, sequences, rows if record else 0, int(self.lengths[0]) + 1)
         self.trace = Trace(
-            np.full((*recorded, parts[0]), np.nan),
+            np.full((*recorded, len(tape.cell.parts)), np.nan),
             np.full(recorded, np.nan),
             np.zeros(recorded, np.int64),
             np.zeros((networks, sequences, rows), np.int64),
@@ -138,7 +138,7 @@ class Sweep:
         `loss(first, last)` gives the losses' gradients of the outputs (M, n, B, L, H) at the last n
         of the steps first..last; `on_gradient(first, emitted)` sees what each call emitted.
         """
-        for index, span in self._spans():
+        for index, span in self.spans():
             first, last = span.start + span.lo, span.start + span.hi
             emitted = self.back(self.tape.segment(index), span, loss(first, last))
             if on_gradient is not None:
@@ -158,7 +158,7 @@ class Sweep:
             self._add(saved, span, emitted)
         return emitted
 
-    def _spans(self) -> Iterator[tuple[int, Span]]:
+    def spans(self) -> Iterator[tuple[int, Span]]:
         """Pieces of segments, last first, cut where a loss joins the bundle."""
         tape = self.tape
         ends = {start + tape.segment_steps for start in tape.starts} | set(self.lengths.tolist())

@@ -35,9 +35,9 @@ class Clip(NamedTuple):
 
 
 class Trace(NamedTuple):
-    """What is written down at each lag: `squares` (M, B, L, lags, P), `inputs` (M, B, L, lags)
-    float64 sums of squares of the direction, `exponent` (M, B, L, lags) int64, and `fired`
-    (M, B, L) int64, the steps at which the rule acted. With L = 0 nothing is written."""
+    """What is written down at each lag: `squares` (M, B, L, lags, named parts), `inputs` (M, B, L,
+    lags) float64 sums of squares of the direction, `exponent` (M, B, L, lags) int64, and `fired`
+    (M, B, L) int64, the steps at which the rule acted. With L = 0 only `fired` is written."""
 
     squares: NDArray
     inputs: NDArray

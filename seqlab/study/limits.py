@@ -3,6 +3,7 @@
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from seqlab import measure
 from seqlab.cells import CELLS
@@ -67,7 +68,8 @@ def _lowered(spec: RunSpec, name: str) -> RunSpec:
     size, modest = getattr(spec, name), _MODEST[name]
     if size is None or size <= modest:
         return spec
-    if name != "steps":
-        return replace(spec, **{name: modest})
-    shorter = tuple(length for length in spec.lengths if length < modest)
-    return replace(spec, steps=modest, lengths=(*shorter, modest))
+    changes: dict[str, Any] = {name: modest}
+    if name == "steps":
+        shorter = (length for length in spec.lengths if length < modest)
+        changes["lengths"] = (*shorter, modest)
+    return replace(spec, **changes)

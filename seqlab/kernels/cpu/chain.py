@@ -179,11 +179,18 @@ def hidden_shown(state_parts):
 
 @compiled
 def write_state(trace, m, b, row, lag, exponent, squares):
-    """Write down one row's state adjoint at `lag`, if anything is to be written."""
-    if trace.exponent.shape[2] > 0:
-        trace.exponent[m, b, row, lag] = exponent
-        for p in range(squares.shape[0]):
-            trace.squares[m, b, row, lag, p] = squares[p]
+    """Write down one row's state adjoint at `lag`, if anything is to be written.
+
+    The trace keeps the parts of the state that have a name; the last one takes all that follow.
+    """
+    if trace.exponent.shape[2] == 0:
+        return
+    trace.exponent[m, b, row, lag] = exponent
+    named = trace.squares.shape[4]
+    for p in range(named):
+        trace.squares[m, b, row, lag, p] = squares[p]
+    for p in range(named, squares.shape[0]):
+        trace.squares[m, b, row, lag, named - 1] += squares[p]
 
 
 @compiled

@@ -1,0 +1,53 @@
+"""The networks and drives that a spec names, drawn or read."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seqlab.arrays import load_input, load_params
+from seqlab.cells import CELLS, Draw, Parameters
+from seqlab.ensemble import Ensemble, gather
+from seqlab.measure.randomness import Purpose, stream, unit_readout
+from seqlab.spec import RunSpec
+
+
+class Source:
+    """Networks of one spec by number; one's own arrays are read once."""
+
+    def __init__(self, spec: RunSpec) -> None:
+        self.spec, self.cell = spec, CELLS[spec.arch]
+        self._params = self._drive = None
+        if spec.params is not None:
+            self._params = load_params(spec.params.path, spec.params.sha256)
+        if spec.input is not None:
+            self._drive = load_input(spec.input.path, spec.input.sha256)
+
+    def ensemble(self, networks: range) -> Ensemble:
+        """Some of the spec's networks with their drive, in the spec's dtype."""
+        dtype = np.dtype(self.spec.dtype)
+        drawn = [self._network(m) for m in networks]
+        params = {name: np.stack([p[name] for p in drawn]).astype(dtype) for name in drawn[0]}
+        x = np.stack([self._sequence(m) for m in networks]).astype(dtype)
+        activation = self.spec.activation or "tanh"
+        return gather(self.spec.arch, params, x, activation=activation)
+
+    def readout(self, networks: range) -> NDArray:
+        """Unit vectors (M, H) of the losses."""
+        spec = self.spec
+        return np.stack([unit_readout(spec.seed, m, spec.hidden) for m in networks])
+
+    def _network(self, m: int) -> Parameters:
+        spec = self.spec
+        if self._params is None:
+            how = Draw(spec.init, spec.gain, spec.input_scale, spec.forget_bias, spec.steps)
+            return self.cell.draw(stream(spec.seed, m, Purpose.PARAMETERS), spec.sizes, how)
+        axes = {name: len(shape) for name, shape in self.cell.shapes(spec.sizes).items()}
+        return {n: a[m] if a.ndim > axes[n] else a for n, a in self._params.items()}
+
+    def _sequence(self, m: int) -> NDArray:
+        spec = self.spec
+        if self._drive is not None:
+            return self._drive[m] if self._drive.ndim == 4 else self._drive
+        shape = (spec.steps, 1, spec.inputs)
+        if spec.drive == "zeros":
+            return np.zeros(shape)
+        return stream(spec.seed, m, Purpose.DRIVE).standard_normal(shape)

@@ -1,0 +1,170 @@
+"""What a run measures, in order: draw, forward, one sweep a rule, and what is read off them.
+
+Networks are taken in blocks so that memory stays bounded; a block's size changes no number.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seqlab import rules
+from seqlab.cells import CELLS
+from seqlab.kernels import backends
+from seqlab.measure import lyapunov
+from seqlab.measure.curves import Curves, sweep_curves
+from seqlab.measure.draw import Source
+from seqlab.measure.prediction import Observer
+from seqlab.measure.summary import assemble, kept_lags
+from seqlab.measure.variables import Measurement
+from seqlab.rules import Rule
+from seqlab.spec import RunSpec
+from seqlab.tape import SEGMENT_BYTES, TRAJECTORY_BYTES, Tape, bytes_per_step
+
+Progress = Callable[[float, str], None]
+UNCLIPPED = Rule("none")
+
+
+@dataclass
+class Block:
+    """The numbers of some networks: one entry a network on the first axis.
+
+    Logs are natural. `longest` (M, rules, lags) is the state's whole curve of the longest length;
+    `kept` has every part's curves (M, rules, lengths, kept lags), relative to the state's norm at
+    lag 0.
+    """
+
+    longest: NDArray
+    kept: dict[str, NDArray]
+    fired: NDArray
+    before: NDArray
+    after: NDArray
+    predicted: NDArray
+    exponents: NDArray | None
+
+
+def measure(spec: RunSpec, backend: str = "auto", progress: Progress | None = None) -> Measurement:
+    """Measure all that a spec asks for.
+
+    Raises InputError for a backend that is not there and for files of arrays that have changed.
+    """
+    chosen = backends.resolve(backend)
+    source = Source(spec)
+    size = _block_size(spec, chosen)
+    blocks = [
+        range(first, min(first + size, spec.networks)) for first in range(0, spec.networks, size)
+    ]
+    report = _Report(progress, _work(spec) * len(blocks))
+    measured = [_measure_block(source, networks, chosen, report) for networks in blocks]
+    return Measurement(chosen, assemble(spec, measured))
+
+
+def memory_bytes(spec: RunSpec) -> int:
+    """Bytes that `measure` needs at its peak: a block's arrays, and what is kept of all."""
+    cell, item = CELLS[spec.arch], np.dtype(spec.dtype).itemsize
+    networks, backend = _block_size(spec, "cpu"), "cpu"
+    weights = sum(int(np.prod(shape)) for shape in cell.shapes(spec.sizes).values()) * item
+    drive = spec.steps * spec.inputs * (item + 8)
+    saved = spec.steps * bytes_per_step(backends.kernels(backend, spec.arch), spec.sizes, item)
+    trace = len(spec.lengths) * (spec.steps + 1) * 8 * (3 * len(cell.parts) + 7)
+    adjoints = (len(spec.lengths) + (spec.spectrum or 0)) * int(
+        np.prod(cell.state_shape(spec.sizes))
+    )
+    block = networks * (4 * weights + drive + trace + 4 * adjoints * item)
+    kept = spec.networks * len(spec.clip) * (spec.steps + 1) * 8 * 3
+    return block + min(networks * saved, TRAJECTORY_BYTES) + 2 * SEGMENT_BYTES + kept
+
+
+def _block_size(spec: RunSpec, backend: str) -> int:
+    """Networks whose whole trajectory fits, so that nothing is computed twice; at least 4."""
+    kernels = backends.kernels(backend, spec.arch)
+    each = spec.steps * bytes_per_step(kernels, spec.sizes, np.dtype(spec.dtype))
+    return max(4, min(spec.networks, TRAJECTORY_BYTES // each))
+
+
+def _work(spec: RunSpec) -> int:
+    """Steps that a block takes, each row of a bundle counted as one."""
+    sweeps = 1 + sum(rules.parse(rule).in_chain for rule in spec.clip)
+    return spec.steps * (1 + sweeps * len(spec.lengths) // 2 + (spec.spectrum or 0))
+
+
+class _Report:
+    """Turns ticks into a fraction for the caller's progress."""
+
+    def __init__(self, progress: Progress | None, work: int) -> None:
+        self._progress, self._work, self._done = progress, work, 0
+        self.what = ""
+
+    def tick(self, steps: int) -> None:
+        self._done += steps
+        if self._progress is not None:
+            self._progress(min(1.0, self._done / self._work), self.what)
+
+
+def _measure_block(source: Source, networks: range, backend: str, report: _Report) -> Block:
+    spec = source.spec
+    ensemble = source.ensemble(networks)
+    observer = Observer(ensemble)
+    tape = ensemble.tape(backend)
+    report.what = "forward"
+    tape.run(observer.see, report.tick)
+    sequences, lengths = tape.sequences, len(spec.lengths)
+    unit = source.readout(networks)[:, None, None]
+    readout = np.broadcast_to(unit, (len(networks), sequences, lengths, spec.hidden))
+    report.what = "backward"
+    free = sweep_curves(tape, spec.lengths, readout, UNCLIPPED, True, report.tick)
+    # The adjoint is linear in the readout: the state's norm at lag 0 becomes 1 by dividing.
+    start = free.state[:, :, 0]
+    free.sums = free.sums.scaled(np.exp(-start[:, -1]))
+    scaled = readout * np.exp(-start)[:, None, :, None]
+    measured = [_under_rule(tape, spec, text, free, scaled, report) for text in spec.clip]
+    exponents = None
+    if spec.spectrum is not None:
+        report.what = "spectrum"
+        size = int(np.prod(ensemble.cell.state_shape(ensemble.sizes)))
+        first = lyapunov.frames(spec.seed, networks, size, spec.spectrum)
+        exponents = lyapunov.spectrum(tape, first, report.tick)
+    kept = {name: np.stack([m.kept[name] for m in measured], axis=1) for name in measured[0].kept}
+    return Block(
+        np.stack([m.longest for m in measured], axis=1),
+        kept,
+        np.stack([m.fired for m in measured], axis=1),
+        np.repeat(free.sums.log_norm()[:, None], len(measured), axis=1),
+        np.stack([m.after for m in measured], axis=1),
+        observer.rates(),
+        exponents,
+    )
+
+
+@dataclass
+class _Ruled:
+    """One rule's share of a block."""
+
+    longest: NDArray
+    kept: dict[str, NDArray]
+    fired: NDArray
+    after: NDArray
+
+
+def _under_rule(
+    tape: Tape, spec: RunSpec, text: str, free: Curves, readout: NDArray, report: _Report
+) -> _Ruled:
+    """One rule: a sweep of its own if it acts inside the chain, else the unclipped one's curves."""
+    rule = rules.parse(text)
+    if rule.in_chain:
+        curves = sweep_curves(tape, spec.lengths, readout, rule, True, report.tick)
+        fired = curves.fired[:, -1] / (spec.steps * tape.sequences)
+        after = curves.sums
+    else:
+        curves = free
+        after, changed = free.sums.clipped(rule)
+        fired = changed.astype(float)
+    start = curves.state[:, :, :1]
+    named = {"log_norm": curves.state, "log_norm_input": curves.inputs}
+    if len(curves.parts) > 1:
+        named |= {f"log_norm_{part}": curve for part, curve in curves.parts.items()}
+    lags = kept_lags(spec)
+    kept = {name: (curve - start)[:, :, lags] for name, curve in named.items()}
+    longest = curves.state[:, -1] - start[:, -1]
+    return _Ruled(longest, kept, fired, after.log_norm())

@@ -1,0 +1,30 @@
+"""Where a run's random numbers come from: one stream for each network and purpose.
+
+A network is the same however many others there are, and a longer drive begins like a shorter one.
+"""
+
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Purpose(IntEnum):
+    """The last word of a stream's spawn key."""
+
+    PARAMETERS = 0
+    DRIVE = 1
+    READOUT = 2
+    FRAME = 3  # the first vectors of a Lyapunov spectrum
+
+
+def stream(seed: int, network: int, purpose: Purpose) -> np.random.Generator:
+    """The generator of one network for one purpose."""
+    key = (network, int(purpose))
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
+
+
+def unit_readout(seed: int, network: int, units: int) -> NDArray:
+    """A random unit vector (H,), uniform on the sphere."""
+    vector = stream(seed, network, Purpose.READOUT).standard_normal(units)
+    return vector / np.linalg.norm(vector)
