@@ -45,7 +45,7 @@ class Tape:
         self.cell, self.kernels, self.weights, self.sizes, self.x = cell, kernels, weights, sizes, x
         self.networks, self.steps, self.sequences = x.shape[:3]
         self._state = state.copy()
-        per_step = self.networks * self.sequences * bytes_per_step(kernels, sizes, x.dtype)
+        per_step = self.networks * self.sequences * kernels.saved_width(sizes) * x.itemsize
         self.segment_steps = segment_steps(per_step, self.steps)
         self.keeps_all = per_step * self.steps <= budget
         self._starts: list[NDArray] = []  # the state before each segment
@@ -86,12 +86,6 @@ class Tape:
             self._scratch[steps] = saved
         self.kernels.forward(self.weights, x, state, saved, start)
         return saved
-
-
-def bytes_per_step(kernels: ModuleType, sizes: Sizes, dtype: np.dtype) -> int:
-    """Bytes that the forward pass saves for one step of one sequence."""
-    saved = kernels.save((1, MIN_SEGMENT, 1), sizes, dtype)
-    return -(-sum(array.nbytes for array in saved) // MIN_SEGMENT)
 
 
 def segment_steps(bytes_a_step: int, steps: int) -> int:

@@ -20,7 +20,7 @@ from seqlab.measure.summary import assemble, kept_lags
 from seqlab.measure.variables import Measurement
 from seqlab.rules import Rule
 from seqlab.spec import RunSpec
-from seqlab.tape import SEGMENT_BYTES, TRAJECTORY_BYTES, Tape, bytes_per_step
+from seqlab.tape import SEGMENT_BYTES, TRAJECTORY_BYTES, Tape
 
 Progress = Callable[[float, str], None]
 UNCLIPPED = Rule("none")
@@ -66,7 +66,7 @@ def memory_bytes(spec: RunSpec) -> int:
     networks, backend = _block_size(spec, "cpu"), "cpu"
     weights = sum(int(np.prod(shape)) for shape in cell.shapes(spec.sizes).values()) * item
     drive = spec.steps * spec.inputs * (item + 8)
-    saved = spec.steps * bytes_per_step(backends.kernels(backend, spec.arch), spec.sizes, item)
+    saved = _trajectory_bytes(spec, backend)
     trace = len(spec.lengths) * (spec.steps + 1) * 8 * (3 * len(cell.parts) + 7)
     adjoints = (len(spec.lengths) + (spec.spectrum or 0)) * int(
         np.prod(cell.state_shape(spec.sizes))
@@ -78,9 +78,14 @@ def memory_bytes(spec: RunSpec) -> int:
 
 def _block_size(spec: RunSpec, backend: str) -> int:
     """Networks whose whole trajectory fits, so that nothing is computed twice; at least 4."""
-    kernels = backends.kernels(backend, spec.arch)
-    each = spec.steps * bytes_per_step(kernels, spec.sizes, np.dtype(spec.dtype))
-    return max(4, min(spec.networks, TRAJECTORY_BYTES // each))
+    fitting = TRAJECTORY_BYTES // _trajectory_bytes(spec, backend)
+    return min(spec.networks, max(4, fitting))
+
+
+def _trajectory_bytes(spec: RunSpec, backend: str) -> int:
+    """Bytes that one network's whole forward pass saves."""
+    width = backends.kernels(backend, spec.arch).saved_width(spec.sizes)
+    return spec.steps * width * np.dtype(spec.dtype).itemsize
 
 
 def _work(spec: RunSpec) -> int:

@@ -35,6 +35,11 @@ def save(lead: tuple[int, int, int], sizes: Sizes, dtype: np.dtype, coefficients
     )
 
 
+def saved_width(sizes: Sizes, coefficients: int) -> int:
+    """Numbers that a forward step of one sequence saves."""
+    return (coefficients + 1) * sizes.hidden
+
+
 def transposed(weight: NDArray) -> NDArray:
     """(M, J, K) -> (M, K, J), contiguous and aligned."""
     networks, rows, columns = weight.shape

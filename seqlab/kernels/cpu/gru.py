@@ -50,6 +50,11 @@ def save(lead: tuple[int, int, int], sizes: Sizes, dtype: np.dtype) -> Saved:
     return gated.save(lead, sizes, dtype, coefficients=len(algebra.COEFFICIENTS))
 
 
+def saved_width(sizes: Sizes) -> int:
+    """Numbers that a forward step of one sequence saves."""
+    return gated.saved_width(sizes, coefficients=len(algebra.COEFFICIENTS))
+
+
 def emitted_width(sizes: Sizes) -> int:
     """Numbers that a backward step leaves for the sums over time: dz_r, dz_z, dm, dx_n."""
     return (algebra.GATES + 1) * sizes.hidden

@@ -44,6 +44,11 @@ def save(lead: tuple[int, int, int], sizes: Sizes, dtype: np.dtype) -> Saved:
     return gated.save(lead, sizes, dtype, coefficients=len(algebra.COEFFICIENTS))
 
 
+def saved_width(sizes: Sizes) -> int:
+    """Numbers that a forward step of one sequence saves."""
+    return gated.saved_width(sizes, coefficients=len(algebra.COEFFICIENTS))
+
+
 def emitted_width(sizes: Sizes) -> int:
     """Numbers that a backward step leaves for the sums over time."""
     return algebra.GATES * sizes.hidden

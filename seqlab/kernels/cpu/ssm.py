@@ -68,6 +68,16 @@ def save(lead: tuple[int, int, int], sizes: Sizes, dtype: np.dtype) -> Saved:
     )
 
 
+def saved_width(sizes: Sizes) -> int:
+    """Numbers that a forward step of one sequence saves."""
+    return (
+        4 * sizes.hidden
+        + rank(sizes.hidden)
+        + 2 * sizes.state
+        + -(-sizes.state * sizes.hidden // CHUNK)
+    )
+
+
 def emitted_width(sizes: Sizes) -> int:
     """Numbers that a backward step leaves for the sums over time: du, d(raw step), d(mixed), dD."""
     return 3 * sizes.hidden + rank(sizes.hidden) + 2 * sizes.state
