@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,6 +23,7 @@ from seqlab.cli import main
 from seqlab.spec import DEFAULTS, FIELDS, RunSpec
 from seqlab.study.progress import ProgressLine
 from seqlab.study.result import Result
+from seqlab.verify import Check
 
 PYTHON = (sys.executable, "-m", "seqlab")
 # A process elsewhere runs the very package that is tested here.
@@ -317,18 +317,27 @@ def test_version():
     assert process("--version").stdout == f"seqlab {seqlab.__version__}\n"
 
 
-def test_help_and_import_load_nothing_heavy():
+def loaded_by(*args):
+    """The modules that a command has loaded when it ends."""
     code = (
-        "import sys, seqlab\n"
-        "from seqlab.cli import main\n"
-        "try: main(['--help'])\n"
-        "except SystemExit: pass\n"
-        "print({'numpy', 'numba', 'scipy', 'matplotlib', 'pandas'} & set(sys.modules))"
+        "import sys, seqlab.cli\n"
+        f"try: seqlab.cli.main({list(args)!r})\n"
+        "except SystemExit as end: assert not end.code\n"
+        "print(*sys.modules)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=ENVIRONMENT
-    )
-    assert done.stdout.splitlines()[-1] == "set()"
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, env=ENVIRONMENT)
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def test_help_loads_nothing_heavy():
+    assert not loaded_by("--help") & {"numpy", "numba", "scipy", "matplotlib", "pandas"}
+
+
+def test_plotting_libraries_are_loaded_for_figures_alone(here):
+    assert not loaded_by(*RNN) & {"matplotlib", "seaborn", "pandas"}
+    assert "matplotlib" in loaded_by(*RNN, "--plot", "figure.png")
+    assert (here / "figure.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_info_says_what_runs_here():
@@ -352,10 +361,7 @@ def test_info_says_what_runs_here():
 # Checks.
 
 
-CHECKS = [
-    SimpleNamespace(name="lstm gradient", error=1e-9, tolerance=1e-6, passed=True, seconds=0.1),
-    SimpleNamespace(name="linear rnn", error=1e-3, tolerance=1e-8, passed=False, seconds=0.2),
-]
+CHECKS = [Check("lstm gradient", 1e-9, 1e-6, 0.1), Check("linear rnn", 1e-3, 1e-8, 0.2)]
 
 
 @pytest.mark.parametrize(("checks", "code"), [(CHECKS[:1], 0), (CHECKS, 1)])
@@ -365,7 +371,7 @@ def test_verify_prints_a_row_a_check_and_fails_with_one(checks, code, monkeypatc
             report(check)
         return all(check.passed for check in checks)
 
-    monkeypatch.setitem(sys.modules, "seqlab.verify", SimpleNamespace(run_checks=run_checks))
+    monkeypatch.setattr("seqlab.verify.run_checks", run_checks)
     result = seqlab_("verify")
     assert result.exit_code == code
     rows = result.stdout.splitlines()

@@ -401,6 +401,13 @@ def test_the_table_has_80_columns_at_most_whatever_the_numbers(ends, grads, rule
         strict(result.to_json())
 
 
+def test_the_rounding_of_a_zero_is_written_as_zero():
+    result = made(rate=-1e-18, spread=0.0, replaced={"theory": 0.0})
+    assert "none         0.00000 [0.00000, 0.00000]  0.000 [0.000, 0.000]" in lines_of(
+        result.summary()
+    )
+
+
 def test_long_paths_are_broken_over_lines(tmp_path):
     stored = made().write(tmp_path / ("deep" * 30))
     text = stored.summary()

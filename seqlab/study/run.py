@@ -2,18 +2,17 @@
 
 import os
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from seqlab import measure
+from seqlab.measure import Progress
 from seqlab.spec import RunSpec
 from seqlab.study import limits
 from seqlab.study.result import Result
 
 Folder = str | os.PathLike[str]
-Progress = Callable[[float, str], None]
 
 
 def run(

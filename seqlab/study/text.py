@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 WIDTH = 80
 GAP = "  "
+NOISE = 1e-12  # in rates and decades, the rounding of a zero
 
 Row = tuple[str, list[str]]  # a label and its cells; a title has none
 
@@ -51,7 +52,9 @@ def decimals(most: int, values: Iterable[float]) -> Callable[[float], str]:
 
     def write(value: float) -> str:
         size = abs(value)
-        if size == 0 or not math.isfinite(size) or 0.5 * 10.0**-places <= size < 99999.5:
+        if size < NOISE:
+            return f"{0:.{places}f}"
+        if not math.isfinite(size) or 0.5 * 10.0**-places <= size < 99999.5:
             return f"{value:.{places}f}"
         mantissa, exponent = f"{value:.{1 if 1e-99 < size < 9e98 else 0}e}".split("e")
         return f"{mantissa}e{int(exponent)}"

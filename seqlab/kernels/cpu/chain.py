@@ -90,7 +90,7 @@ def common_exponent(exponent, state):
 @compiled
 def silent(gradient):
     """Whether a loss gradient (H,) is all zero: then nothing is injected and no scale is lost."""
-    for j in range(gradient.shape[0]):
+    for j in range(gradient.shape[0]):  # noqa: SIM110
         if gradient[j] != 0:
             return False
     return True
@@ -170,14 +170,6 @@ def inject(state, exponent, gradient, readout):
 
 
 @compiled
-def hidden_shown(state_parts):
-    """The readout of a cell whose output is the first part of its state."""
-    readout = np.zeros(state_parts)
-    readout[0] = 1.0
-    return readout
-
-
-@compiled
 def write_state(trace, m, b, row, lag, exponent, squares):
     """Write down one row's state adjoint at `lag`, if anything is to be written.
 
@@ -194,13 +186,12 @@ def write_state(trace, m, b, row, lag, exponent, squares):
 
 
 @compiled
-def arrive(bundle, grad, readout, span, step, trace, m, first, last, live):
+def arrive(bundle, grad, readout, span, step, trace, squares, m, first, last, live):
     """Before a step back, add what the losses give at it.
 
     `grad` (M, n, B, L, H) belongs to the last n steps before span.hi. The adjoint at the call's
-    first step is written down here, every later one by `leave`.
+    first step is written down here, every later one by `leave`. `squares` (P,) is scratch.
     """
-    squares = np.empty(bundle.adjoint.shape[3])
     index = step - (span.hi - grad.shape[1])
     for b in range(first, last):
         for row in range(live):
@@ -215,12 +206,12 @@ def arrive(bundle, grad, readout, span, step, trace, m, first, last, live):
 
 
 @compiled
-def leave(bundle, span, step, clip, trace, dx, m, first, last, live):
+def leave(bundle, span, step, clip, trace, dx, squares, m, first, last, live):
     """After a step back, settle each row and write it down.
 
-    `dx` (rows, I) is the input part of the step, still at the exponent before it.
+    `dx` (rows, I) is the input part of the step, still at the exponent before it; `squares` (P,)
+    is scratch.
     """
-    squares = np.empty(bundle.adjoint.shape[3])
     for b in range(first, last):
         for row in range(live):
             lag = bundle.lag[row] + span.hi - 1 - step

@@ -1,6 +1,7 @@
 """What the recurrent cells share: saved arrays, projected input, sums of gradients over time."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,7 +9,8 @@ from numpy.typing import NDArray
 from seqlab.cells import Sizes
 from seqlab.kernels._jit import compiled
 from seqlab.kernels.cpu.linalg import accumulate, copy, project
-from seqlab.kernels.layout import Span, aligned
+from seqlab.kernels.cpu.threads import group_size, groups, share
+from seqlab.kernels.layout import Bundle, Clip, Emitted, Span, Trace, aligned
 
 BLOCK = 16  # steps whose input is projected together
 
@@ -57,6 +59,84 @@ def project_block(x, m, step, first, last, weight, bias, gathered, out):
         for b in range(group):
             copy(x[m, step + s, first + b], gathered[s * group + b])
     project(gathered, steps * group, weight, bias, out)
+
+
+class ForwardScratch(NamedTuple):
+    """`gathered` (BLOCK * g, I) and `z` (BLOCK * g, G*H) for a block of g sequences, `candidate`
+    (g, H) for the part of z that a GRU's reset gate does not touch."""
+
+    gathered: NDArray
+    z: NDArray
+    candidate: NDArray
+
+
+class BackwardScratch(NamedTuple):
+    """For R rows: `dz` and `dz_input` (R, G*H) of W_hh h and of W_ih x where they differ, `dh`
+    (R, H), `dx` (R, I); `left` (E,) for what is emitted; `squares` (P,); `readout` (P,), which
+    says that the output is the first part of the state."""
+
+    dz: NDArray
+    dz_input: NDArray
+    dh: NDArray
+    dx: NDArray
+    left: NDArray
+    squares: NDArray
+    readout: NDArray
+
+
+def forward(
+    kernel: Callable[..., None], weights: Any, x: NDArray, state: NDArray, saved: Saved, start: int
+) -> None:
+    """Share a forward segment over threads; see any cell's `forward`."""
+    networks, _, sequences, inputs = x.shape
+    units, width = weights.recurrent.shape[1:]
+    size = group_size(sequences)
+
+    def scratch() -> ForwardScratch:
+        return ForwardScratch(
+            aligned((BLOCK * size, inputs), x.dtype),
+            aligned((BLOCK * size, width), x.dtype),
+            aligned((size, units), x.dtype),
+        )
+
+    tasks = networks * groups(sequences)
+    share(kernel, tasks, scratch, weights, x, state, saved, start, size)
+
+
+def backward(
+    kernel: Callable[..., None],
+    weights: Any,
+    saved: Saved,
+    bundle: Bundle,
+    grad: NDArray,
+    span: Span,
+    clip: Clip,
+    live: int,
+    trace: Trace,
+    emitted: Emitted,
+) -> None:
+    """Share a backward call over threads; see any cell's `backward`."""
+    networks, sequences, _, parts, units = bundle.adjoint.shape
+    size = group_size(sequences)
+    width, inputs = weights.recurrent.shape[2], weights.input.shape[1]
+    rows, dtype = size * live, bundle.adjoint.dtype
+
+    def scratch() -> BackwardScratch:
+        readout = np.zeros(parts)
+        readout[0] = 1.0
+        return BackwardScratch(
+            aligned((rows, width), dtype),
+            aligned((rows, width), dtype),
+            aligned((rows, units), dtype),
+            aligned((rows, inputs), dtype),
+            np.empty(emitted.values.shape[3], dtype),
+            np.empty(parts),
+            readout,
+        )
+
+    tasks = networks * groups(sequences)
+    arrays = (weights, saved, bundle, grad, span, clip, live, trace, emitted)
+    share(kernel, tasks, scratch, *arrays, size)
 
 
 def flat(steps: NDArray) -> NDArray:

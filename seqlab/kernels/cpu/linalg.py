@@ -18,67 +18,70 @@ TILE = 4  # weight rows taken at once for ROWS rows
 
 
 @compiled
-def _add_eight(a, k, b, out):
-    a0, a1, a2, a3 = a[k], a[k + 1], a[k + 2], a[k + 3]
-    a4, a5, a6, a7 = a[k + 4], a[k + 5], a[k + 6], a[k + 7]
-    for j in range(out.shape[0]):
-        out[j] += (
-            (a0 * b[k, j] + a1 * b[k + 1, j])
-            + (a2 * b[k + 2, j] + a3 * b[k + 3, j])
-            + (a4 * b[k + 4, j] + a5 * b[k + 5, j])
-            + (a6 * b[k + 6, j] + a7 * b[k + 7, j])
+def _add_eight(a, r, k, b, first, out, o):
+    row = first + k
+    a0, a1, a2, a3 = a[r, k], a[r, k + 1], a[r, k + 2], a[r, k + 3]
+    a4, a5, a6, a7 = a[r, k + 4], a[r, k + 5], a[r, k + 6], a[r, k + 7]
+    for j in range(out.shape[1]):
+        out[o, j] += (
+            (a0 * b[row, j] + a1 * b[row + 1, j])
+            + (a2 * b[row + 2, j] + a3 * b[row + 3, j])
+            + (a4 * b[row + 4, j] + a5 * b[row + 5, j])
+            + (a6 * b[row + 6, j] + a7 * b[row + 7, j])
         )
 
 
 @compiled
-def _add_tile(a, r, k, b, out):
+def _add_tile(a, r, k, b, first, out, o):
+    row = first + k
     a00, a01, a02, a03 = a[r, k], a[r, k + 1], a[r, k + 2], a[r, k + 3]
     a10, a11, a12, a13 = a[r + 1, k], a[r + 1, k + 1], a[r + 1, k + 2], a[r + 1, k + 3]
     a20, a21, a22, a23 = a[r + 2, k], a[r + 2, k + 1], a[r + 2, k + 2], a[r + 2, k + 3]
     a30, a31, a32, a33 = a[r + 3, k], a[r + 3, k + 1], a[r + 3, k + 2], a[r + 3, k + 3]
     for j in range(out.shape[1]):
-        b0, b1, b2, b3 = b[k, j], b[k + 1, j], b[k + 2, j], b[k + 3, j]
-        out[r, j] += (a00 * b0 + a01 * b1) + (a02 * b2 + a03 * b3)
-        out[r + 1, j] += (a10 * b0 + a11 * b1) + (a12 * b2 + a13 * b3)
-        out[r + 2, j] += (a20 * b0 + a21 * b1) + (a22 * b2 + a23 * b3)
-        out[r + 3, j] += (a30 * b0 + a31 * b1) + (a32 * b2 + a33 * b3)
+        b0, b1, b2, b3 = b[row, j], b[row + 1, j], b[row + 2, j], b[row + 3, j]
+        out[o, j] += (a00 * b0 + a01 * b1) + (a02 * b2 + a03 * b3)
+        out[o + 1, j] += (a10 * b0 + a11 * b1) + (a12 * b2 + a13 * b3)
+        out[o + 2, j] += (a20 * b0 + a21 * b1) + (a22 * b2 + a23 * b3)
+        out[o + 3, j] += (a30 * b0 + a31 * b1) + (a32 * b2 + a33 * b3)
 
 
 @compiled
-def _add_one(a, k, b, out):
-    factor = a[k]
-    for j in range(out.shape[0]):
-        out[j] += factor * b[k, j]
+def _add_one(factor, b, k, out, o):
+    for j in range(out.shape[1]):
+        out[o, j] += factor * b[k, j]
 
 
 @compiled
-def add_product(a, rows, b, out, flip):
-    """out += a b for the first `rows` rows of a (R, K), b (K, J), out (R, J)."""
-    depth = b.shape[0]
+def add_product(a, a0, rows, b, b0, depth, out, out0, flip):
+    """out[out0 + r] += sum over k < depth of a[a0 + r, k] b[b0 + k], for r < rows.
+
+    Offsets, since Numba takes a slice of rows for a strided array and vectorises it badly.
+    """
     tiled = rows - rows % ROWS
     blocks = depth // TILE
     for i in range(blocks):
         k = (blocks - 1 - i if flip else i) * TILE
         for r in range(0, tiled, ROWS):
-            _add_tile(a, r, k, b, out)
+            _add_tile(a, a0 + r, k, b, b0, out, out0 + r)
     for k in range(blocks * TILE, depth):
         for r in range(tiled):
-            _add_one(a[r], k, b, out[r])
+            _add_one(a[a0 + r, k], b, b0 + k, out, out0 + r)
     blocks = depth // DEPTH
     for i in range(blocks):
         k = (blocks - 1 - i if flip else i) * DEPTH
         for r in range(tiled, rows):
-            _add_eight(a[r], k, b, out[r])
+            _add_eight(a, a0 + r, k, b, b0, out, out0 + r)
     for k in range(blocks * DEPTH, depth):
         for r in range(tiled, rows):
-            _add_one(a[r], k, b, out[r])
+            _add_one(a[a0 + r, k], b, b0 + k, out, out0 + r)
 
 
 @compiled
-def _dot_eight(a, k, b, out):
+def _dot_eight(a, r, k, b, out, o):
     s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = a.dtype.type(0)
-    for j in range(a.shape[0]):
-        x = a[j]
+    for j in range(a.shape[1]):
+        x = a[r, j]
         s0 += x * b[k, j]
         s1 += x * b[k + 1, j]
         s2 += x * b[k + 2, j]
@@ -87,12 +90,12 @@ def _dot_eight(a, k, b, out):
         s5 += x * b[k + 5, j]
         s6 += x * b[k + 6, j]
         s7 += x * b[k + 7, j]
-    out[k], out[k + 1], out[k + 2], out[k + 3] = s0, s1, s2, s3
-    out[k + 4], out[k + 5], out[k + 6], out[k + 7] = s4, s5, s6, s7
+    out[o, k], out[o, k + 1], out[o, k + 2], out[o, k + 3] = s0, s1, s2, s3
+    out[o, k + 4], out[o, k + 5], out[o, k + 6], out[o, k + 7] = s4, s5, s6, s7
 
 
 @compiled
-def _dot_tile(a, r, k, b, out):
+def _dot_tile(a, r, k, b, out, o):
     s00 = s01 = s02 = s03 = s10 = s11 = s12 = s13 = a.dtype.type(0)
     s20 = s21 = s22 = s23 = s30 = s31 = s32 = s33 = a.dtype.type(0)
     for j in range(a.shape[1]):
@@ -117,41 +120,41 @@ def _dot_tile(a, r, k, b, out):
         s31 += x * b1
         s32 += x * b2
         s33 += x * b3
-    out[r, k], out[r, k + 1], out[r, k + 2], out[r, k + 3] = s00, s01, s02, s03
-    out[r + 1, k], out[r + 1, k + 1], out[r + 1, k + 2], out[r + 1, k + 3] = s10, s11, s12, s13
-    out[r + 2, k], out[r + 2, k + 1], out[r + 2, k + 2], out[r + 2, k + 3] = s20, s21, s22, s23
-    out[r + 3, k], out[r + 3, k + 1], out[r + 3, k + 2], out[r + 3, k + 3] = s30, s31, s32, s33
+    out[o, k], out[o, k + 1], out[o, k + 2], out[o, k + 3] = s00, s01, s02, s03
+    out[o + 1, k], out[o + 1, k + 1], out[o + 1, k + 2], out[o + 1, k + 3] = s10, s11, s12, s13
+    out[o + 2, k], out[o + 2, k + 1], out[o + 2, k + 2], out[o + 2, k + 3] = s20, s21, s22, s23
+    out[o + 3, k], out[o + 3, k + 1], out[o + 3, k + 2], out[o + 3, k + 3] = s30, s31, s32, s33
 
 
 @compiled
-def _dot_one(a, k, b, out):
+def _dot_one(a, r, b, k):
     total = a.dtype.type(0)
-    for j in range(a.shape[0]):
-        total += a[j] * b[k, j]
-    out[k] = total
+    for j in range(a.shape[1]):
+        total += a[r, j] * b[k, j]
+    return total
 
 
 @compiled
-def dot_product(a, rows, b, out, flip):
-    """out = a b^T for the first `rows` rows of a (R, J), b (K, J), out (R, K)."""
+def dot_product(a, a0, rows, b, out, out0, flip):
+    """out[out0 + r] = a[a0 + r] b^T for r < rows; a (.., J), b (K, J), out (.., K)."""
     depth = b.shape[0]
     tiled = rows - rows % ROWS
     blocks = depth // TILE
     for i in range(blocks):
         k = (blocks - 1 - i if flip else i) * TILE
         for r in range(0, tiled, ROWS):
-            _dot_tile(a, r, k, b, out)
+            _dot_tile(a, a0 + r, k, b, out, out0 + r)
     for k in range(blocks * TILE, depth):
         for r in range(tiled):
-            _dot_one(a[r], k, b, out[r])
+            out[out0 + r, k] = _dot_one(a, a0 + r, b, k)
     blocks = depth // DEPTH
     for i in range(blocks):
         k = (blocks - 1 - i if flip else i) * DEPTH
         for r in range(tiled, rows):
-            _dot_eight(a[r], k, b, out[r])
+            _dot_eight(a, a0 + r, k, b, out, out0 + r)
     for k in range(blocks * DEPTH, depth):
         for r in range(tiled, rows):
-            _dot_one(a[r], k, b, out[r])
+            out[out0 + r, k] = _dot_one(a, a0 + r, b, k)
 
 
 @compiled
@@ -173,26 +176,26 @@ def project(x, rows, weight, bias, out):
     """out = x weight + bias for the first `rows` rows of x (R, K), weight (K, J), out (R, J)."""
     for r in range(rows):
         copy(bias, out[r])
-    add_product(x, rows, weight, out, False)
+    add_product(x, 0, rows, weight, 0, weight.shape[0], out, 0, False)
 
 
 PROJECTED = 64  # rows that one task projects
 
 
 @compiled
-def _project_back(dz, weight, out, begin, end):
+def _project_back(dz, weight, out, scratch, begin, end):
     rows = dz.shape[1]
     tasks = -(-rows // PROJECTED)
     for task in range(begin, end):
         m, first = task // tasks, task % tasks * PROJECTED
         here = min(PROJECTED, rows - first)
-        dot_product(dz[m, first:], here, weight[m], out[m, first:], False)
+        dot_product(dz[m], first, here, weight[m], out[m], first, False)
 
 
 def project_back(dz: NDArray, weight: NDArray, out: NDArray) -> None:
     """out (M, n, K) = dz (M, n, J) weight (M, K, J)^T, the adjoint of `project`."""
     networks, rows = dz.shape[:2]
-    share(_project_back, networks * -(-rows // PROJECTED), dz, weight, out)
+    share(_project_back, networks * -(-rows // PROJECTED), tuple, dz, weight, out)
 
 
 PANEL = 16  # gradient rows that one task keeps
@@ -200,10 +203,9 @@ STEPS = 64  # time steps taken at once
 
 
 @compiled
-def _accumulate(dz, factor, y, out, begin, end):
+def _accumulate(dz, factor, y, out, turned, begin, end):
     rows, width = dz.shape[1:]
     panels = -(-width // PANEL)
-    turned = np.empty((PANEL, STEPS), dz.dtype)
     for task in range(begin, end):
         m, first = task // panels, task % panels * PANEL
         here = min(PANEL, width - first)
@@ -212,10 +214,11 @@ def _accumulate(dz, factor, y, out, begin, end):
             for s in range(steps):
                 for j in range(here):
                     turned[j, s] = factor[m, n + s] * dz[m, n + s, first + j]
-            add_product(turned, here, y[m, n : n + steps], out[m, first:], False)
+            add_product(turned, 0, here, y[m], n, steps, out[m], first, False)
 
 
 def accumulate(dz: NDArray, factor: NDArray, y: NDArray, out: NDArray) -> None:
     """out (M, J, K) += sum over n of factor (M, n) dz (M, n, J) y (M, n, K), in the order of n."""
     networks, _, width = dz.shape
-    share(_accumulate, networks * -(-width // PANEL), dz, factor, y, out)
+    tasks = networks * -(-width // PANEL)
+    share(_accumulate, tasks, lambda: np.empty((PANEL, STEPS), dz.dtype), dz, factor, y, out)

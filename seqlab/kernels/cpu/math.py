@@ -66,7 +66,7 @@ FLOAT32 = Format(
 
 
 def _format(x: Any) -> Format:
-    """The format of a NumPy scalar or of a Numba type; an integer goes with the real of its size."""
+    """The format of a scalar or of a Numba type; an integer goes with the real of its size."""
     name = str(x) if isinstance(x, types.Type) else str(np.asarray(x).dtype)
     return FLOAT32 if name.endswith("32") else FLOAT64
 
@@ -116,15 +116,16 @@ def _power_of_two(fmt: Format) -> Callable:
 @_for_each_format
 def exp(fmt: Format) -> Callable:
     """exp(x), subnormal results included."""
-    one = fmt.real(1)
+    one, integer = fmt.real(1), fmt.integer
     smallest, largest = fmt.real(fmt.smallest), fmt.real(fmt.largest)
 
     def exp(x):
         x = smallest if x < smallest else x
         x = largest if x > largest else x
         k, series = _reduced(x)
-        half = k >> 1  # 2^k itself may lie outside of the normal range
-        return (one + series) * _power_of_two(half) * _power_of_two(k - half)
+        # 2^k itself may lie outside of the normal range. Numba widens integers in arithmetic.
+        half = integer(k >> 1)
+        return (one + series) * _power_of_two(half) * _power_of_two(integer(k - half))
 
     return exp
 

@@ -9,11 +9,10 @@ from seqlab.cells import ACTIVATIONS, Sizes
 from seqlab.cells import rnn as algebra
 from seqlab.kernels._jit import compiled
 from seqlab.kernels.cpu import gated
-from seqlab.kernels.cpu.chain import arrive, emit, hidden_shown, leave
+from seqlab.kernels.cpu.chain import arrive, emit, leave
 from seqlab.kernels.cpu.gated import BLOCK, Saved, flat, project_block, transposed
 from seqlab.kernels.cpu.linalg import add_product, copy, dot_product, project_back
 from seqlab.kernels.cpu.math import sigmoid, tanh
-from seqlab.kernels.cpu.threads import group_size, groups, share
 from seqlab.kernels.layout import Bundle, Clip, Emitted, Span, Trace
 
 TANH, RELU, SIGMOID, IDENTITY = range(len(ACTIVATIONS))
@@ -81,29 +80,29 @@ def _activate(activation, z, h, slope):
 
 
 @compiled
-def _forward(weights, x, state, saved, start, size, begin, end):
+def _forward(weights, x, state, saved, start, size, scratch, begin, end):
     sequences = x.shape[2]
     groups = -(-sequences // size)
+    recurrent, weight, bias, activation = weights
+    hidden, slopes = saved
+    steps = x.shape[1]
+    units = hidden.shape[3]
+    gathered, z, _ = scratch
     for task in range(begin, end):
         m, first = task // groups, task % groups * size
         last = min(first + size, sequences)
-        recurrent, weight, bias, activation = weights
-        hidden, slopes = saved
-        steps, inputs = x.shape[1], x.shape[3]
-        units = hidden.shape[3]
         group = last - first
-        gathered = np.empty((BLOCK * group, inputs), x.dtype)
-        z = np.empty((BLOCK * group, units), x.dtype)
         for b in range(first, last):
             copy(state[m, b, 0], hidden[m, 0, b])
         for s in range(steps):
             if s % BLOCK == 0:
                 project_block(x, m, s, first, last, weight[m], bias[m], gathered, z)
-            here = z[s % BLOCK * group :]
-            add_product(hidden[m, s, first:last], group, recurrent[m], here, (start + s) & 1)
+            here = s % BLOCK * group
+            flip = (start + s) & 1
+            add_product(hidden[m, s], first, group, recurrent[m], 0, units, z, here, flip)
             for b in range(group):
                 after = hidden[m, s + 1, first + b]
-                _activate(activation, here[b], after, slopes[m, s, first + b, 0])
+                _activate(activation, z[here + b], after, slopes[m, s, first + b, 0])
         for b in range(first, last):
             copy(hidden[m, steps, b], state[m, b, 0])
 
@@ -113,28 +112,25 @@ def forward(weights: Weights, x: NDArray, state: NDArray, saved: Saved, start: i
 
     `start` is the segment's first absolute step: its parity sets the order of the products.
     """
-    networks, sequences = x.shape[0], x.shape[2]
-    tasks = networks * groups(sequences)
-    share(_forward, tasks, weights, x, state, saved, start, group_size(sequences))
+    gated.forward(_forward, weights, x, state, saved, start)
 
 
 @compiled
-def _backward(weights, saved, bundle, grad, span, clip, live, trace, emitted, size, begin, end):
+def _backward(
+    weights, saved, bundle, grad, span, clip, live, trace, emitted, size, scratch, begin, end
+):
     sequences = bundle.exponent.shape[1]
     groups = -(-sequences // size)
+    recurrent, weight = weights.recurrent, weights.input
+    slopes = saved.coefficients
+    units = recurrent.shape[1]
+    dz, _, dh, dx, _, squares, readout = scratch
     for task in range(begin, end):
         m, first = task // groups, task % groups * size
         last = min(first + size, sequences)
-        recurrent, weight = weights.recurrent, weights.input
-        slopes = saved.coefficients
-        units, inputs = recurrent.shape[1], weight.shape[1]
         rows = (last - first) * live
-        readout = hidden_shown(bundle.adjoint.shape[3])
-        dz = np.empty((rows, units), slopes.dtype)
-        dh = np.empty((rows, units), slopes.dtype)
-        dx = np.empty((rows, inputs), slopes.dtype)
         for s in range(span.hi - 1, span.lo - 1, -1):
-            arrive(bundle, grad, readout, span, s, trace, m, first, last, live)
+            arrive(bundle, grad, readout, span, s, trace, squares, m, first, last, live)
             for r in range(rows):
                 b, row = first + r // live, r % live
                 state, slope = bundle.adjoint[m, b, row, 0], slopes[m, s, b, 0]
@@ -142,12 +138,12 @@ def _backward(weights, saved, bundle, grad, span, clip, live, trace, emitted, si
                     dz[r, j] = state[j] * slope[j]
                 if row == 0:
                     emit(emitted, m, s - span.lo, b, bundle.exponent[m, b, 0], dz[r])
-            dot_product(dz, rows, recurrent[m], dh, (span.start + s) & 1)
+            dot_product(dz, 0, rows, recurrent[m], dh, 0, (span.start + s) & 1)
             for r in range(rows):
                 copy(dh[r], bundle.adjoint[m, first + r // live, r % live, 0])
             if trace.exponent.shape[2] > 0:
-                dot_product(dz, rows, weight[m], dx, False)
-            leave(bundle, span, s, clip, trace, dx, m, first, last, live)
+                dot_product(dz, 0, rows, weight[m], dx, 0, False)
+            leave(bundle, span, s, clip, trace, dx, squares, m, first, last, live)
 
 
 def backward(
@@ -162,22 +158,7 @@ def backward(
     emitted: Emitted,
 ) -> None:
     """Carry the first `live` rows of the bundle from step span.hi back to span.lo."""
-    networks, sequences = bundle.exponent.shape[:2]
-    tasks = networks * groups(sequences)
-    share(
-        _backward,
-        tasks,
-        weights,
-        saved,
-        bundle,
-        grad,
-        span,
-        clip,
-        live,
-        trace,
-        emitted,
-        group_size(sequences),
-    )
+    gated.backward(_backward, weights, saved, bundle, grad, span, clip, live, trace, emitted)
 
 
 def add_gradients(

@@ -42,6 +42,47 @@ class Saved(NamedTuple):
     kept: NDArray
 
 
+class ForwardScratch(NamedTuple):
+    """One chunk's rows (CHUNK, ...) of what `Saved` keeps and of what it is made from; `none` is a
+    bias of zeros; `path` (CHUNK + 1, N, H) the states, `decays` (CHUNK, N, H)."""
+
+    x: NDArray
+    u: NDArray
+    raw: NDArray
+    delta: NDArray
+    slope: NDArray
+    y: NDArray
+    mixed: NDArray
+    dt: NDArray
+    b: NDArray
+    c: NDArray
+    none: NDArray
+    path: NDArray
+    decays: NDArray
+
+
+class BackwardScratch(NamedTuple):
+    """One chunk as in ForwardScratch; for each live row du, d(raw step) and what the mixed
+    projection gives `back` to du (H,), ddt (R,), dmixed (R+2N,), dx (I,); `left` (E,) is emitted;
+    `squares` (N,)."""
+
+    u: NDArray
+    delta: NDArray
+    y: NDArray
+    b: NDArray
+    c: NDArray
+    path: NDArray
+    decays: NDArray
+    du: NDArray
+    draw: NDArray
+    back: NDArray
+    ddt: NDArray
+    dmixed: NDArray
+    dx: NDArray
+    left: NDArray
+    squares: NDArray
+
+
 def prepare(params: dict[str, NDArray], activation: str | None) -> Weights:
     """Lay one ensemble's parameters out for the kernels."""
     del activation
@@ -84,12 +125,11 @@ def emitted_width(sizes: Sizes) -> int:
 
 
 @compiled
-def _steps(raw, delta, slope):
-    """Delta = softplus(raw) and its slope, for the first rows of raw that delta has."""
-    for r in range(delta.shape[0]):
-        for d in range(delta.shape[1]):
-            delta[r, d] = softplus(raw[r, d])
-            slope[r, d] = sigmoid(raw[r, d])
+def _delta(raw, delta, slope):
+    """Delta = softplus(raw) and its slope, (H,) each."""
+    for d in range(raw.shape[0]):
+        delta[d] = softplus(raw[d])
+        slope[d] = sigmoid(raw[d])
 
 
 @compiled
@@ -100,21 +140,14 @@ def _copy_rows(source, target):
 
 
 @compiled
-def _forward_task(weights, x, state, saved, m, b):
+def _forward_task(weights, x, state, saved, scratch, m, b):
     """One sequence of one network."""
     a, skip = weights.a[m], weights.skip[m]
     states, units = a.shape
     width = saved.mixed.shape[3]
     low = width - 2 * states
     total = x.shape[1]
-    xs = np.empty((CHUNK, x.shape[3]), x.dtype)
-    u, y = np.empty((CHUNK, units), x.dtype), np.empty((CHUNK, units), x.dtype)
-    raw = np.empty((CHUNK, units), x.dtype)
-    delta, slope = np.empty((CHUNK, units), x.dtype), np.empty((CHUNK, units), x.dtype)
-    mixed = np.empty((CHUNK, width), x.dtype)
-    none = np.zeros(max(width, units), x.dtype)
-    path = np.empty((CHUNK + 1, states, units), x.dtype)
-    decays = np.empty((CHUNK, states, units), x.dtype)
+    xs, u, raw, delta, slope, y, mixed, dt, b_t, c_t, none, path, decays = scratch
     _copy_rows(state[m, b], path[0])
     for first in range(0, total, CHUNK):
         count = min(CHUNK, total - first)
@@ -122,10 +155,14 @@ def _forward_task(weights, x, state, saved, m, b):
             copy(x[m, first + s, b], xs[s])
         project(xs, count, weights.in_proj[m], none[:units], u)
         project(u, count, weights.x_proj[m], none[:width], mixed)
-        project(mixed[:, :low], count, weights.dt_proj[m], weights.dt_bias[m], raw)
-        _steps(raw[:count], delta[:count], slope[:count])
+        for s in range(count):
+            copy(mixed[s, :low], dt[s])
+            copy(mixed[s, low : low + states], b_t[s])
+            copy(mixed[s, low + states :], c_t[s])
+        project(dt, count, weights.dt_proj[m], weights.dt_bias[m], raw)
         _copy_rows(path[0], saved.kept[m, first // CHUNK, b])
-        b_t, c_t = mixed[:, low : low + states], mixed[:, low + states :]
+        for s in range(count):
+            _delta(raw[s], delta[s], slope[s])
         advance(0, count, a, delta, u, b_t, c_t, y, path, decays)
         for s in range(count):
             for d in range(units):
@@ -139,17 +176,29 @@ def _forward_task(weights, x, state, saved, m, b):
 
 
 @compiled
-def _forward(weights, x, state, saved, begin, end):
+def _forward(weights, x, state, saved, scratch, begin, end):
     sequences = x.shape[2]
     for task in range(begin, end):
-        _forward_task(weights, x, state, saved, task // sequences, task % sequences)
+        _forward_task(weights, x, state, saved, scratch, task // sequences, task % sequences)
 
 
 def forward(weights: Weights, x: NDArray, state: NDArray, saved: Saved, start: int) -> None:
     """Run x (M, S, B, I) from `state` (M, B, N, H), which is left at the segment's end."""
     del start  # no product here walks the weights
-    networks, sequences = x.shape[0], x.shape[2]
-    share(_forward, networks * sequences, weights, x, state, saved)
+    networks, _, sequences, inputs = x.shape
+    _, states, units = weights.a.shape
+    width = saved.mixed.shape[3]
+
+    def scratch() -> ForwardScratch:
+        rows = [inputs, *[units] * 5, width, width - 2 * states, states, states]
+        return ForwardScratch(
+            *(aligned((CHUNK, columns), x.dtype) for columns in rows),
+            np.zeros(max(width, units), x.dtype),
+            aligned((CHUNK + 1, states, units), x.dtype),
+            aligned((CHUNK, states, units), x.dtype),
+        )
+
+    share(_forward, networks * sequences, scratch, weights, x, state, saved)
 
 
 @compiled
@@ -181,50 +230,47 @@ def _carry_decay(emitted, m, b, exponent, adjoint, h, decay, delta):
 
 
 @compiled
-def _backward_task(weights, saved, bundle, grad, span, clip, live, trace, emitted, m, b):
+def _backward_task(weights, saved, bundle, grad, span, clip, live, trace, emitted, scratch, m, b):
     """One sequence of one network."""
     a, skip = weights.a[m], weights.skip[m]
     states, units = a.shape
     dtype, width = saved.u.dtype, saved.mixed.shape[3]
     low = width - 2 * states
-    path = np.empty((CHUNK + 1, states, units), dtype)
-    decays = np.empty((CHUNK, states, units), dtype)
-    unused = np.empty((saved.u.shape[1], units), dtype)
-    du, draw = np.empty((live, units), dtype), np.empty((live, units), dtype)
-    back = np.empty((live, units), dtype)
-    ddt, dmixed = np.empty((live, low), dtype), np.empty((live, width), dtype)
-    dx = np.empty((live, weights.in_proj.shape[1]), dtype)
-    left = np.zeros(emitted.values.shape[3], dtype)
-    u_all, delta_all = saved.u[m, :, b], saved.delta[m, :, b]
-    b_all = saved.mixed[m, :, b, low : low + states]
-    c_all = saved.mixed[m, :, b, low + states :]
+    u, delta, y, b_t, c_t, path, decays, du, draw, back, ddt, dmixed, dx, left, squares = scratch
     chunk = -1
     for s in range(span.hi - 1, span.lo - 1, -1):
+        k = s % CHUNK
         if s // CHUNK != chunk:
             chunk = s // CHUNK
             _copy_rows(saved.kept[m, chunk, b], path[0])
-            first = chunk * CHUNK
-            advance(first, s - first + 1, a, delta_all, u_all, b_all, c_all, unused, path, decays)
-        h, decay, delta, u = path[s % CHUNK], decays[s % CHUNK], delta_all[s], u_all[s]
-        arrive(bundle, grad, c_all[s], span, s, trace, m, b, b + 1, live)
+            for i in range(k + 1):
+                t = chunk * CHUNK + i
+                copy(saved.u[m, t, b], u[i])
+                copy(saved.delta[m, t, b], delta[i])
+                copy(saved.mixed[m, t, b, low : low + states], b_t[i])
+                copy(saved.mixed[m, t, b, low + states :], c_t[i])
+            advance(0, k + 1, a, delta, u, b_t, c_t, y, path, decays)
+        arrive(bundle, grad, c_t[k], span, s, trace, squares, m, b, b + 1, live)
         index = s - (span.hi - grad.shape[1])
         for row in range(live):
             adjoint, exponent = bundle.adjoint[m, b, row], bundle.exponent[m, b, row]
             if row == 0:
-                _carry_decay(emitted, m, b, exponent, adjoint, h, decay, delta)
+                _carry_decay(emitted, m, b, exponent, adjoint, path[k], decays[k], delta[k])
             db, dc = dmixed[row, low : low + states], dmixed[row, low + states :]
-            step_back(adjoint, h, decay, a, delta, u, b_all[s], draw[row], du[row], db)
+            step_back(
+                adjoint, path[k], decays[k], a, delta[k], u[k], b_t[k], draw[row], du[row], db
+            )
             for n in range(states):
                 dc[n] = 0
             if index >= 0 and exponent != EMPTY:
                 factor = dtype.type(power_of_two(-exponent))
-                _show(grad[m, index, b, row], factor, skip, path[s % CHUNK + 1], dc, du[row])
+                _show(grad[m, index, b, row], factor, skip, path[k + 1], dc, du[row])
             for d in range(units):
                 draw[row, d] *= saved.slope[m, s, b, d]
-        dot_product(draw, live, weights.dt_proj[m], ddt, False)
+        dot_product(draw, 0, live, weights.dt_proj[m], ddt, 0, False)
         for row in range(live):
             copy(ddt[row], dmixed[row, :low])
-        dot_product(dmixed, live, weights.x_proj[m], back, False)
+        dot_product(dmixed, 0, live, weights.x_proj[m], back, 0, False)
         for row in range(live):
             add(back[row], du[row])
         if left.shape[0] > 0:
@@ -237,29 +283,20 @@ def _backward_task(weights, saved, bundle, grad, span, clip, live, trace, emitte
             if index >= 0 and exponent != EMPTY:
                 factor = dtype.type(power_of_two(-exponent))
                 for d in range(units):
-                    left[2 * units + width + d] = grad[m, index, b, 0, d] * u[d] * factor
+                    left[2 * units + width + d] = grad[m, index, b, 0, d] * u[k, d] * factor
             emit(emitted, m, s - span.lo, b, exponent, left)
         if trace.exponent.shape[2] > 0:
-            dot_product(du, live, weights.in_proj[m], dx, False)
-        leave(bundle, span, s, clip, trace, dx, m, b, b + 1, live)
+            dot_product(du, 0, live, weights.in_proj[m], dx, 0, False)
+        leave(bundle, span, s, clip, trace, dx, squares, m, b, b + 1, live)
 
 
 @compiled
-def _backward(weights, saved, bundle, grad, span, clip, live, trace, emitted, begin, end):
+def _backward(weights, saved, bundle, grad, span, clip, live, trace, emitted, scratch, begin, end):
     sequences = bundle.exponent.shape[1]
     for task in range(begin, end):
+        m, b = task // sequences, task % sequences
         _backward_task(
-            weights,
-            saved,
-            bundle,
-            grad,
-            span,
-            clip,
-            live,
-            trace,
-            emitted,
-            task // sequences,
-            task % sequences,
+            weights, saved, bundle, grad, span, clip, live, trace, emitted, scratch, m, b
         )
 
 
@@ -275,20 +312,24 @@ def backward(
     emitted: Emitted,
 ) -> None:
     """Carry the first `live` rows of the bundle from step span.hi back to span.lo."""
-    networks, sequences = bundle.exponent.shape[:2]
-    share(
-        _backward,
-        networks * sequences,
-        weights,
-        saved,
-        bundle,
-        grad,
-        span,
-        clip,
-        live,
-        trace,
-        emitted,
-    )
+    networks, sequences, _, states, units = bundle.adjoint.shape
+    width, inputs = saved.mixed.shape[3], weights.in_proj.shape[1]
+    dtype = bundle.adjoint.dtype
+
+    def scratch() -> BackwardScratch:
+        steps = [units, units, units, states, states]
+        rows = [units, units, units, width - 2 * states, width, inputs]
+        return BackwardScratch(
+            *(aligned((CHUNK, columns), dtype) for columns in steps),
+            aligned((CHUNK + 1, states, units), dtype),
+            aligned((CHUNK, states, units), dtype),
+            *(aligned((live, columns), dtype) for columns in rows),
+            np.empty(emitted.values.shape[3], dtype),
+            np.empty(states),
+        )
+
+    arrays = (weights, saved, bundle, grad, span, clip, live, trace, emitted)
+    share(_backward, networks * sequences, scratch, *arrays)
 
 
 def _parts(weights: Weights, emitted: Emitted) -> list[NDArray]:

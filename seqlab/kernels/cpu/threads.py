@@ -36,14 +36,18 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="seqlab")
 
 
-def share(kernel: Callable[..., None], tasks: int, *args: Any) -> None:
-    """Call kernel(*args, first, last) so that together the calls cover range(tasks)."""
+def share(kernel: Callable[..., None], tasks: int, scratch: Callable[[], Any], *args: Any) -> None:
+    """Call kernel(*args, scratch(), first, last) so that the calls together cover range(tasks).
+
+    Each call has scratch of its own.
+    """
     parts = min(thread_count(), tasks)
     edges = [tasks * part // parts for part in range(parts + 1)]
     waiting = [
-        _pool(parts).submit(kernel, *args, first, last) for first, last in pairwise(edges[1:])
+        _pool(parts).submit(kernel, *args, scratch(), first, last)
+        for first, last in pairwise(edges[1:])
     ]
-    kernel(*args, edges[0], edges[1])
+    kernel(*args, scratch(), edges[0], edges[1])
     for future in waiting:
         future.result()
 
