@@ -32,7 +32,7 @@ def save(lead: tuple[int, int, int], sizes: Sizes, dtype: np.dtype, coefficients
     """Room for one segment of (networks, steps, sequences)."""
     networks, steps, sequences = lead
     return Saved(
-        np.zeros((networks, steps + 1, sequences, sizes.hidden), dtype),
+        aligned((networks, steps + 1, sequences, sizes.hidden), dtype),
         aligned((networks, steps, sequences, coefficients, sizes.hidden), dtype),
     )
 
