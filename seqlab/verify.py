@@ -126,7 +126,8 @@ def _single(arch: str, backend: str) -> float:
             backend=backend,
         )
         results.append(_arrays(bptt.backward(trajectory, loss.astype(dtype))))
-    return max(np.linalg.norm(a - b) / np.linalg.norm(a) for a, b in zip(*results, strict=True))
+    pairs = zip(*results, strict=True)
+    return max(float(np.linalg.norm(a - b) / np.linalg.norm(a)) for a, b in pairs)
 
 
 def _orthogonal_rnn(size: int, gain: float) -> dict[str, NDArray]:

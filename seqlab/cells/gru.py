@@ -15,8 +15,8 @@ from seqlab.cells.draws import (
     gated_shapes,
     gated_sizes,
     pack_hidden,
-    unpack_hidden,
     set_gate_bias,
+    unpack_hidden,
 )
 
 GATES = 3
@@ -43,9 +43,9 @@ def coefficients(r, z, n, m, h, one):
 
 
 def adjoint(dh, carry, hidden_candidate, input_candidate, update_gate, reset_gate):
-    """One unit's step back: dL/dh_t -> dL/dz_r, dL/dz_z, dL/dm, dL/dx_n, and the direct dL/dh_{t-1}.
+    """One unit's step back: dL/dh_t -> dL/dz_r, dL/dz_z, dL/dm, dL/dx_n, direct dL/dh_{t-1}.
 
-    W_hh^T (dz_r, dz_z, dm) adds the rest of dL/dh_{t-1}.
+    W_hh^T (dz_r, dz_z, dm) is the rest of dL/dh_{t-1}.
     """
     return (
         dh * reset_gate,

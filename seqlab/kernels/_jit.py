@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numba
-from numba.core import config
+
+# Untyped: the types that Numba ships leave out its `_nrt` option and its settings.
+_njit: Any = numba.njit
+_settings: Any = numba.config
 
 # NaN and infinity are results here, so `nnan` and `ninf` are never given; the rest lets LLVM
 # reorder sums into vector lanes. Lanes depend on the code, not on the data or the thread count.
@@ -74,12 +77,12 @@ def compiled_before() -> bool:
 
 def _compile(function: Callable, **flags: Any) -> Any:
     """`numba.njit` with our cache directory, leaving the user's own setting as it was."""
-    before = config.CACHE_DIR
-    config.CACHE_DIR = str(CACHE_DIR)
+    before = _settings.CACHE_DIR
+    _settings.CACHE_DIR = str(CACHE_DIR)
     try:
-        return numba.njit(function, cache=CACHED, **_COMMON, **flags)
+        return _njit(function, cache=CACHED, **_COMMON, **flags)
     finally:
-        config.CACHE_DIR = before
+        _settings.CACHE_DIR = before
 
 
 def compiled(function: Callable) -> Any:
@@ -87,4 +90,4 @@ def compiled(function: Callable) -> Any:
     return _compile(function, fastmath=KERNEL_MATH)
 
 
-MATH_OPTIONS = {"error_model": "numpy", "fastmath": EXACT_MATH}
+MATH_OPTIONS: Any = {"error_model": "numpy", "fastmath": EXACT_MATH}

@@ -16,16 +16,16 @@ class Observer:
 
     def __init__(self, ensemble: Ensemble) -> None:
         self.ensemble = ensemble
-        self._sums = 0.0
-        self._steps = 0
         self._names = _GATE_MEANS.get(ensemble.cell.name, ())
+        self._sums = np.zeros((len(self._names), len(ensemble.x)))
+        self._steps = 0
 
     def see(self, saved: Any) -> None:
         """Add one segment: means over sequences and units of the coefficients that matter."""
         if self._names:
             coefficients = saved.coefficients
             means = [coefficients[:, :, :, i].mean(axis=(2, 3), dtype=float) for i in self._names]
-            self._sums = self._sums + np.stack([mean.sum(axis=1) for mean in means])
+            self._sums += np.stack([mean.sum(axis=1) for mean in means])
             self._steps += coefficients.shape[1]
 
     def rates(self) -> NDArray:
@@ -35,7 +35,7 @@ class Observer:
         predict = _PREDICTIONS.get(self.ensemble.cell.name)
         if predict is None:
             return np.full(networks, np.nan)
-        means = self._sums / self._steps if self._names else np.empty((0, networks))
+        means = self._sums / max(1, self._steps)
         one = ({name: array[m] for name, array in params.items()} for m in range(networks))
         return np.array(
             [predict(self.ensemble, m, p, means[:, m]) for m, p in enumerate(one)], dtype=float

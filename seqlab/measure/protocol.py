@@ -3,6 +3,7 @@
 Networks are taken in blocks so that memory stays bounded; a block's size changes no number.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from seqlab import rules
 from seqlab.cells import CELLS
 from seqlab.kernels import backends
+from seqlab.kernels._jit import compiled_before
 from seqlab.measure import lyapunov
 from seqlab.measure.curves import Curves, sweep_curves
 from seqlab.measure.draw import Source
@@ -62,18 +64,16 @@ def measure(spec: RunSpec, backend: str = "auto", progress: Progress | None = No
 
 def memory_bytes(spec: RunSpec) -> int:
     """Bytes that `measure` needs at its peak: a block's arrays, and what is kept of all."""
-    cell, item = CELLS[spec.arch], np.dtype(spec.dtype).itemsize
-    networks, backend = _block_size(spec, "cpu"), "cpu"
-    weights = sum(int(np.prod(shape)) for shape in cell.shapes(spec.sizes).values()) * item
+    cell, item, backend = CELLS[spec.arch], np.dtype(spec.dtype).itemsize, "cpu"
+    networks, lengths = _block_size(spec, backend), len(spec.lengths)
+    weights = sum(math.prod(shape) for shape in cell.shapes(spec.sizes).values()) * item
     drive = spec.steps * spec.inputs * (item + 8)
-    saved = _trajectory_bytes(spec, backend)
-    trace = len(spec.lengths) * (spec.steps + 1) * 8 * (3 * len(cell.parts) + 7)
-    adjoints = (len(spec.lengths) + (spec.spectrum or 0)) * int(
-        np.prod(cell.state_shape(spec.sizes))
-    )
-    block = networks * (4 * weights + drive + trace + 4 * adjoints * item)
+    trace = lengths * (spec.steps + 1) * 8 * (3 * len(cell.parts) + 7)
+    rows = (lengths + (spec.spectrum or 0)) * math.prod(cell.state_shape(spec.sizes))
+    block = networks * (4 * weights + drive + trace + 4 * rows * item)
+    saved = min(networks * _trajectory_bytes(spec, backend), TRAJECTORY_BYTES)
     kept = spec.networks * len(spec.clip) * (spec.steps + 1) * 8 * 3
-    return block + min(networks * saved, TRAJECTORY_BYTES) + 2 * SEGMENT_BYTES + kept
+    return block + saved + 2 * SEGMENT_BYTES + kept
 
 
 def _block_size(spec: RunSpec, backend: str) -> int:
@@ -95,29 +95,35 @@ def _work(spec: RunSpec) -> int:
 
 
 class _Report:
-    """Turns ticks into a fraction for the caller's progress."""
+    """Turns ticks into a fraction for the caller's progress, and says what is being done."""
 
     def __init__(self, progress: Progress | None, work: int) -> None:
-        self._progress, self._work, self._done = progress, work, 0
-        self.what = ""
+        self._progress, self._work, self._done, self._what = progress, work, 0, ""
+        # Kernels are compiled where they are first called, forward and backward.
+        self._note = "" if compiled_before() else " (first run: compiling kernels)"
+
+    def begin(self, what: str) -> None:
+        self._what = what + self._note
+        self.tick(0)
 
     def tick(self, steps: int) -> None:
         self._done += steps
         if self._progress is not None:
-            self._progress(min(1.0, self._done / self._work), self.what)
+            self._progress(min(1.0, self._done / self._work), self._what)
 
 
 def _measure_block(source: Source, networks: range, backend: str, report: _Report) -> Block:
     spec = source.spec
+    report.begin("drawing")
     ensemble = source.ensemble(networks)
     observer = Observer(ensemble)
     tape = ensemble.tape(backend)
-    report.what = "forward"
+    report.begin("forward")
     tape.run(observer.see, report.tick)
     sequences, lengths = tape.sequences, len(spec.lengths)
     unit = source.readout(networks)[:, None, None]
     readout = np.broadcast_to(unit, (len(networks), sequences, lengths, spec.hidden))
-    report.what = "backward"
+    report.begin("backward")
     free = sweep_curves(tape, spec.lengths, readout, UNCLIPPED, True, report.tick)
     # The adjoint is linear in the readout: the state's norm at lag 0 becomes 1 by dividing.
     start = free.state[:, :, 0]
@@ -126,7 +132,7 @@ def _measure_block(source: Source, networks: range, backend: str, report: _Repor
     measured = [_under_rule(tape, spec, text, free, scaled, report) for text in spec.clip]
     exponents = None
     if spec.spectrum is not None:
-        report.what = "spectrum"
+        report.begin("spectrum")
         size = int(np.prod(ensemble.cell.state_shape(ensemble.sizes)))
         first = lyapunov.frames(spec.seed, networks, size, spec.spectrum)
         exponents = lyapunov.spectrum(tape, first, report.tick)

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import brentq
-from scipy.special import exp1, expn, polygamma, psi
 
 SPAN = 9.0  # standard deviations kept on each side of a Gaussian: 1e-18 lies beyond
 NODES = 513
@@ -78,6 +76,8 @@ _FIELDS: dict[str, Callable[[float, float], MeanField | None]] = {
 
 def _fixed_point(step: Callable[[float], float], low: float, high: float) -> float:
     """The q = step(q) between low, where step(q) >= q, and high, where step(q) < q + 1."""
+    from scipy.optimize import brentq
+
     return float(brentq(lambda q: step(q) - q, low, high + 1, xtol=1e-15, rtol=1e-14))
 
 
@@ -128,6 +128,8 @@ def chrono_carry(lag: ArrayLike, steps: int) -> NDArray[np.float64]:
     exp(-lag/m); the mean over m is (M E2(lag/M) - E2(lag))/(M - 1), within 0.005
     (Tallec & Ollivier 2018, section 2). The RMS carry is the root of the mean at twice the lag.
     """
+    from scipy.special import expn
+
     lags = np.asarray(lag, dtype=np.float64)
     longest = steps - 1
     return np.asarray((longest * expn(2, lags / longest) - expn(2, lags)) / (longest - 1))
@@ -139,6 +141,8 @@ def ssm_carry(lag: ArrayLike) -> NDArray[np.float64]:
     Delta is log-uniform in [0.001, 0.1], as in the reference code of Gu & Dao 2023:
     [E1(0.001 lag) - E1(0.1 lag)] / ln 100, and 1 at lag 0.
     """
+    from scipy.special import exp1
+
     lags = np.asarray(lag, dtype=np.float64)
     low, high = MAMBA_DELTA
     later = np.maximum(lags, 1e-300)  # at lag 0 both integrals are infinite
@@ -151,5 +155,7 @@ def untied_gaussian_rate(size: int, gain: float) -> tuple[float, float]:
     Entries have variance gain^2/size (Newman 1986; a chi-squared of `size` degrees each step).
     It does not describe a recurrent network, whose matrix is the same at every step.
     """
+    from scipy.special import polygamma, psi
+
     mean = math.log(gain) + (psi(size / 2) + math.log(2 / size)) / 2
     return float(mean), float(polygamma(1, size / 2) / 4)

@@ -3,6 +3,8 @@
 Run from the folder `tests`, with PyTorch installed: `python -m reference.make_reference`.
 """
 
+import sys
+
 import numpy as np
 import torch
 
@@ -39,7 +41,9 @@ def main() -> None:
             for name, array in answers(case, drawn).items():
                 kept[f"{case.name}/{name}"] = cases.digest(array)
         np.savez_compressed(cases.path(kind), **kept)
-        print(f"{kind}: {len(kept)} arrays, {cases.path(kind).stat().st_size / 1e6:.2f} MB")
+        sys.stdout.write(
+            f"{kind}: {len(kept)} arrays, {cases.path(kind).stat().st_size / 1e6:.2f} MB\n"
+        )
 
 
 if __name__ == "__main__":

@@ -100,13 +100,11 @@ def save(lead: tuple[int, int, int], sizes: Sizes, dtype: np.dtype) -> Saved:
     """Room for one segment of (networks, steps, sequences)."""
     networks, steps, sequences = lead
     units, states = sizes.hidden, sizes.state
-    per_unit = [aligned((*lead, units), dtype) for _ in range(4)]
     chunks = -(-steps // CHUNK)
-    return Saved(
-        *per_unit,
-        aligned((*lead, rank(units) + 2 * states), dtype),
-        aligned((networks, chunks, sequences, states, units), dtype),
-    )
+    per_unit = [aligned((*lead, units), dtype) for _ in range(4)]
+    mixed = aligned((*lead, rank(units) + 2 * states), dtype)
+    kept = aligned((networks, chunks, sequences, states, units), dtype)
+    return Saved._make([*per_unit, mixed, kept])
 
 
 def saved_width(sizes: Sizes) -> int:
@@ -191,12 +189,10 @@ def forward(weights: Weights, x: NDArray, state: NDArray, saved: Saved, start: i
 
     def scratch() -> ForwardScratch:
         rows = [inputs, *[units] * 5, width, width - 2 * states, states, states]
-        return ForwardScratch(
-            *(aligned((CHUNK, columns), x.dtype) for columns in rows),
-            np.zeros(max(width, units), x.dtype),
-            aligned((CHUNK + 1, states, units), x.dtype),
-            aligned((CHUNK, states, units), x.dtype),
-        )
+        none = np.zeros(max(width, units), x.dtype)
+        path = [aligned((CHUNK + more, states, units), x.dtype) for more in (1, 0)]
+        steps = [aligned((CHUNK, columns), x.dtype) for columns in rows]
+        return ForwardScratch._make([*steps, none, *path])
 
     share(_forward, networks * sequences, scratch, weights, x, state, saved)
 
@@ -319,13 +315,14 @@ def backward(
     def scratch() -> BackwardScratch:
         steps = [units, units, units, states, states]
         rows = [units, units, units, width - 2 * states, width, inputs]
-        return BackwardScratch(
-            *(aligned((CHUNK, columns), dtype) for columns in steps),
-            aligned((CHUNK + 1, states, units), dtype),
-            aligned((CHUNK, states, units), dtype),
-            *(aligned((live, columns), dtype) for columns in rows),
-            np.empty(emitted.values.shape[3], dtype),
-            np.empty(states),
+        return BackwardScratch._make(
+            [
+                *(aligned((CHUNK, columns), dtype) for columns in steps),
+                *(aligned((CHUNK + more, states, units), dtype) for more in (1, 0)),
+                *(aligned((live, columns), dtype) for columns in rows),
+                np.empty(emitted.values.shape[3], dtype),
+                np.empty(states),
+            ]
         )
 
     arrays = (weights, saved, bundle, grad, span, clip, live, trace, emitted)
