@@ -18,7 +18,7 @@ from seqlab.kernels.layout import EMPTY, IN_CHAIN_CODES, NONE, Bundle, Clip, Emi
 from seqlab.rules import Rule
 from seqlab.sums import Sums
 
-SEGMENT_BYTES = 64 << 20  # of saved arrays in one segment
+SEGMENT_BYTES = 4 << 20  # of one network's saved arrays in one segment
 TRAJECTORY_BYTES = 1 << 30  # of saved arrays kept at once; beyond, segments are recomputed
 MIN_SEGMENT = 16
 
@@ -45,9 +45,11 @@ class Tape:
         self.cell, self.kernels, self.weights, self.sizes, self.x = cell, kernels, weights, sizes, x
         self.networks, self.steps, self.sequences = x.shape[:3]
         self._state = state.copy()
-        per_step = self.networks * self.sequences * kernels.saved_width(sizes) * x.itemsize
+        per_step = self.sequences * kernels.saved_width(sizes) * x.itemsize
+        # Sums over time are added segment by segment: their bits must not depend on how many
+        # networks there are.
         self.segment_steps = segment_steps(per_step, self.steps)
-        self.keeps_all = per_step * self.steps <= budget
+        self.keeps_all = self.networks * per_step * self.steps <= budget
         self._starts: list[NDArray] = []  # the state before each segment
         self._saved: list[Any] = []
         self._scratch: dict[int, Any] = {}

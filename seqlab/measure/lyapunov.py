@@ -32,44 +32,48 @@ def spectrum(tape: Tape, first: NDArray, tick: Tick = ignore) -> NDArray:
     """
     count = first.shape[2]
     sweep = Sweep(tape, [tape.steps] * count, Rule("none"), record=False, gradients=False)
-    _set(sweep, np.repeat(first[:, None], tape.sequences, axis=1))
+    _set(sweep, np.arange(tape.networks), np.repeat(first[:, None], tape.sequences, axis=1))
     total = np.zeros((*sweep.exponent.shape[:2], count))
     units = sweep.adjoint.shape[-1]
     silence = np.zeros((tape.networks, 0, tape.sequences, count, units), tape.x.dtype)
-    every = 1
+    every = np.ones(tape.networks, np.int64)  # steps between two orthogonalisations
     for index, span in sweep.spans():
         saved = tape.segment(index)
-        high = span.hi
+        high, since = span.hi, np.full(tape.networks, span.hi)
         while high > span.lo:
-            low = max(span.lo, high - every)
+            # Each network at its own pace: its bits must not depend on which others there are.
+            low = max(span.lo, int((since - every).max()))
             sweep.back(saved, Span(span.start, low, high), silence)
-            growth = _orthogonalise(sweep)
-            total += growth
-            every = _next_interval(growth, high - low)
+            due = np.flatnonzero((since - every >= low) | (low == span.lo))
+            growth = _orthogonalise(sweep, due)
+            total[due] += growth
+            every[due] = [_next_interval(g, n) for g, n in zip(growth, since[due] - low, strict=True)]
+            since[due] = low
             tick((high - low) * count)
             high = low
     return np.sort((total / tape.steps).mean(axis=1), axis=1)[:, ::-1]
 
 
-def _set(sweep: Sweep, vectors: NDArray) -> None:
-    """Put vectors (M, B, size, K) into the sweep's rows."""
-    sweep.adjoint[:] = vectors.swapaxes(2, 3).reshape(sweep.adjoint.shape)
-    sweep.exponent[:] = 0
+def _set(sweep: Sweep, networks: NDArray, vectors: NDArray) -> None:
+    """Put vectors (networks, B, size, K) into some networks' rows."""
+    rows = vectors.swapaxes(2, 3)
+    sweep.adjoint[networks] = rows.reshape(len(networks), *sweep.adjoint.shape[1:])
+    sweep.exponent[networks] = 0
 
 
-def _orthogonalise(sweep: Sweep) -> NDArray:
-    """QR of the rows, in place; returns ln of the diagonal of R, (M, B, K)."""
-    rows = sweep.adjoint.reshape(*sweep.exponent.shape, -1)
+def _orthogonalise(sweep: Sweep, networks: NDArray) -> NDArray:
+    """QR of some networks' rows, in place; returns ln of the diagonal of R, (networks, B, K)."""
+    exponent = sweep.exponent[networks]
+    rows = sweep.adjoint[networks].reshape(*exponent.shape, -1)
     q, r = np.linalg.qr(rows.swapaxes(2, 3))
     with np.errstate(divide="ignore"):
         growth = np.log(np.abs(np.diagonal(r, axis1=2, axis2=3)))
-    growth = growth + sweep.exponent * np.log(2.0)
-    _set(sweep, q)
-    return growth
+    _set(sweep, networks, q)
+    return growth + exponent * np.log(2.0)
 
 
 def _next_interval(growth: NDArray, steps: int) -> int:
-    """Steps until the exponents have spread by SPREAD, as fast as they just did."""
+    """Steps until a network's exponents have spread by SPREAD, as fast as they just did."""
     finite = growth[np.isfinite(growth)]
     spread = float(np.ptp(finite)) if finite.size else 0.0
     return int(min(LONGEST, max(1.0, SPREAD * steps / max(spread, SPREAD / LONGEST))))

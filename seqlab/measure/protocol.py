@@ -71,9 +71,10 @@ def memory_bytes(spec: RunSpec) -> int:
     trace = lengths * (spec.steps + 1) * 8 * (3 * len(cell.parts) + 7)
     rows = (lengths + (spec.spectrum or 0)) * math.prod(cell.state_shape(spec.sizes))
     block = networks * (4 * weights + drive + trace + 4 * rows * item)
-    saved = min(networks * _trajectory_bytes(spec, backend), TRAJECTORY_BYTES)
+    trajectory = networks * _trajectory_bytes(spec, backend)
+    segment = min(networks * SEGMENT_BYTES, trajectory)
     kept = spec.networks * len(spec.clip) * (spec.steps + 1) * 8 * 3
-    return block + saved + 2 * SEGMENT_BYTES + kept
+    return block + min(trajectory, TRAJECTORY_BYTES) + 2 * segment + kept
 
 
 def _block_size(spec: RunSpec, backend: str) -> int:
