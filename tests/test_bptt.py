@@ -18,8 +18,8 @@ from seqlab.errors import InputError
 
 Array = npt.NDArray[Any]
 
-PARITY = 1e-9  # what is promised against PyTorch and the naive loops; seen: 3e-12 and 3e-14
-DIFFERENCE = 1e-6  # of central differences; seen: 5e-10
+PARITY = 1e-9  # what is promised against PyTorch and the naive loops; seen: 7e-13 and 6e-14
+DIFFERENCE = 1e-6  # of central differences; seen: 3e-10
 
 # Fires in most steps of every run drawn here, in some and not all of `truncate`'s.
 RULES = ("norm:0.5", "value:0.05", "step-norm:0.3", "step-value:0.05", "truncate:3", "truncate:1")
@@ -135,7 +135,7 @@ def test_gradients_are_central_differences(arch: str, activation: str) -> None:
         before = np.concatenate([run.initial[None], saved["output"][:-1]])
         a = run.x @ run.params["weight_ih"].T + before @ run.params["weight_hh"].T
         a += run.params["bias_ih"] + run.params["bias_hh"]
-        assert np.abs(a).min() > 1000 * step  # away from kinks
+        assert np.abs(a).min() > 500 * step  # away from kinks
     have = answers(run, activation)
     del have["output"]
     errors = relative_errors(have, differences(run, activation, step))
@@ -169,12 +169,12 @@ def test_an_ensemble_is_its_networks_over_many_segments(monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize(("arch", "activation"), KINDS)
 def test_float32_is_float64_rounded(arch: str, activation: str) -> None:
-    """Answers are float32, and off by a few rounding errors: 64 of them, 2^-24 each (seen: 16)."""
+    """Answers are float32, and off by 32 of its rounding errors, 2^-24 each (seen: 7)."""
     run = draw(arch, hidden=17, inputs=5, state=4, steps=40, batch=2).cast(np.float32)
     short, long = answers(run, activation), answers(run.cast(np.float64), activation)
     assert {value.dtype for value in short.values()} == {np.dtype(np.float32)}
     errors = relative_errors({n: v.astype(np.float64) for n, v in short.items()}, long)
-    assert max(errors.values()) < 64 * 2.0**-24, errors
+    assert max(errors.values()) < 32 * 2.0**-24, errors
 
 
 @pytest.mark.tiny
@@ -324,8 +324,8 @@ def test_gradients_beyond_the_range_are_zero_or_infinite() -> None:
     g = answers(run._replace(params=scaled_identity(2.0), grad=grad), "identity")
     assert np.array_equal(g["initial_0"], [[np.inf, -np.inf]])
     assert np.array_equal(g["bias_hh"], [np.inf, -np.inf])
-    assert np.array_equal(g["x"][-23:, 0, 0], np.ldexp(1.0, 1000 + np.arange(23)[::-1]))
-    assert np.array_equal(g["x"][-24, 0], [np.inf, -np.inf])
+    assert np.array_equal(g["x"][-24:, 0, 0], np.ldexp(1.0, 1000 + np.arange(24)[::-1]))
+    assert np.array_equal(g["x"][-25, 0], [np.inf, -np.inf])
 
 
 @pytest.mark.parametrize("gain", [0.25, 1.0, 4.0])
@@ -348,10 +348,34 @@ def test_losses_all_along_a_chain_that_leaves_the_range(gain: float) -> None:
         for name in ("x", "initial_0", "bias_hh"):
             finite = np.isfinite(plain[name])
             assert np.array_equal(np.isfinite(have[name]), finite), name
-            size = np.abs(plain[name]).reshape(len(plain[name]), -1).max(axis=1)
-            error = np.abs(np.where(finite, have[name] - plain[name], 0))
-            error = error.reshape(len(error), -1).max(axis=1)
-            assert (error <= 1e-11 * size).all(), name
+            value, exact = np.where(finite, [have[name], plain[name]], 0)
+            step = (len(exact), -1)  # of time, for x
+            error = np.abs(value - exact).reshape(step).max(axis=1)
+            assert (error <= 1e-11 * np.abs(exact).reshape(step).max(axis=1)).all(), name
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_one_loss_at_the_end_of_a_chain_that_dies(arch: str) -> None:
+    """Far below the smallest number there are still losses, all zero: they must stay zeros."""
+    run = draw(arch, steps=1500, batch=2)
+    run.grad[:-1] = 0
+    if arch == "ssm":
+        run.params["dt_proj_bias"] += 4
+    else:
+        run.params["weight_hh"] *= 0.2
+    errors = relative_errors(answers(run), truth(run))
+    assert max(errors.values()) < PARITY, errors
+
+
+@pytest.mark.tiny
+def test_a_scan_without_input_at_some_steps() -> None:
+    """x = 0 makes C = 0: the state does not see the loss there, but the input does, through D."""
+    run = draw("ssm", steps=5, batch=3)
+    run.x[-1] = run.x[1] = 0
+    want = truth(run)
+    assert np.abs(want["x"][-1]).min() > 0
+    errors = relative_errors(answers(run), want)
+    assert max(errors.values()) < PARITY, errors
 
 
 # Linearity, and rules on what they are applied to.

@@ -47,7 +47,9 @@ def spectrum(tape: Tape, first: NDArray, tick: Tick = ignore) -> NDArray:
             due = np.flatnonzero((since - every >= low) | (low == span.lo))
             growth = _orthogonalise(sweep, due)
             total[due] += growth
-            every[due] = [_next_interval(g, n) for g, n in zip(growth, since[due] - low, strict=True)]
+            every[due] = [
+                _next_interval(g, n) for g, n in zip(growth, since[due] - low, strict=True)
+            ]
             since[due] = low
             tick((high - low) * count)
             high = low

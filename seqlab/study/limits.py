@@ -51,16 +51,34 @@ def require_memory(spec: RunSpec) -> None:
 
 def require_store(spec: RunSpec, store: Path) -> None:
     """Refuse a store that cannot take the result's file. Raises InputError."""
-    lags = min(spec.steps + 1, len(spec.lengths) + _MOST_LAGS)
-    curves = 8 * spec.networks * len(spec.clip) * len(spec.lengths) * lags
+    require_file(spec)
+    files.require_writable("store", store / f"{spec.hash}.nc", file_bytes(spec))
+
+
+def require_file(spec: RunSpec) -> None:
+    """Refuse a run whose result is too large for its format. Raises InputError."""
+    lags, curves = _most_lags(spec), _curve_bytes(spec)
     if curves > LARGEST_ARRAY:
         raise InputError(
             f"networks: {spec.networks} is not allowed; with {len(spec.clip)} rules, "
             f"{len(spec.lengths)} lengths and {lags} lags an array has {curves / GIB:.1f} GiB, and "
             f"2 GiB is the most in a result file: lower networks, or give fewer rules or lengths"
         )
+
+
+def file_bytes(spec: RunSpec) -> int:
+    """About the size of the result's file, and hardly ever less."""
     kinds = 2 + len(CELLS[spec.arch].parts)  # state and input, and the state's parts
-    files.require_writable("store", store / f"{spec.hash}.nc", kinds * curves)
+    return kinds * _curve_bytes(spec)
+
+
+def _most_lags(spec: RunSpec) -> int:
+    return min(spec.steps + 1, len(spec.lengths) + _MOST_LAGS)
+
+
+def _curve_bytes(spec: RunSpec) -> int:
+    """Bytes of one part's curves: every network, rule, length and kept lag."""
+    return 8 * spec.networks * len(spec.clip) * len(spec.lengths) * _most_lags(spec)
 
 
 def _lowered(spec: RunSpec, name: str) -> RunSpec:

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cache
 from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
@@ -29,6 +30,7 @@ _SPEC_COLUMNS = (
 )
 
 
+@cache
 def versions() -> dict[str, str]:
     """The versions that a number may depend on, without importing their packages."""
     python = ".".join(map(str, sys.version_info[:3]))
@@ -80,7 +82,15 @@ class Result:
             reason = getattr(error, "strerror", None) or "not a path"
             raise InputError(f"cannot read {path}: {reason}") from None
         try:
-            variables, found = netcdf.decode(data)
+            return replace(cls.decode(data), path=path)
+        except DamagedResult as damage:
+            raise DamagedResult(f"{path}: {damage}") from None
+
+    @classmethod
+    def decode(cls, data: bytes) -> "Result":
+        """The result in the bytes that `encode` made. Raises DamagedResult."""
+        variables, found = netcdf.decode(data)
+        try:
             return cls(
                 spec=RunSpec.from_dict(json.loads(str(found["spec"]))),
                 backend=str(found["backend"]),
@@ -88,12 +98,9 @@ class Result:
                 created=str(found["created"]),
                 duration=float(found["duration"]),
                 versions=json.loads(str(found["versions"])),
-                path=path,
             )
-        except DamagedResult as damage:
-            raise DamagedResult(f"{path}: {damage}") from None
         except (InputError, KeyError, TypeError, ValueError) as error:
-            raise DamagedResult(f"{path}: not a result of this seqlab: {error!r}") from error
+            raise DamagedResult(f"not a result of this seqlab: {error!r}") from error
 
     def write(self, folder: str | PathLike[str]) -> "Result":
         """Store as `<hash>.nc` in a folder, whole or not at all, replacing an older one.
@@ -101,6 +108,11 @@ class Result:
         Returns the result with its path. Raises files.WriteError.
         """
         path = Path(folder) / self.file_name
+        files.write_whole(path, self.encode())
+        return replace(self, path=path)
+
+    def encode(self) -> bytes:
+        """The bytes of its file."""
         attributes: dict[str, str | float] = {
             "title": f"seqlab: gradients through time of {self.spec.arch}, {self.spec.steps} steps",
             "Conventions": "CF-1.11",
@@ -112,8 +124,7 @@ class Result:
             "duration": self.duration,
             "duration_units": "s",
         }
-        files.write_whole(path, netcdf.encode(self.variables, attributes))
-        return replace(self, path=path)
+        return netcdf.encode(self.variables, attributes)
 
     @property
     def file_name(self) -> str:

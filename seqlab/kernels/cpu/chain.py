@@ -3,10 +3,11 @@
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 from seqlab.kernels._jit import compiled
-from seqlab.kernels.cpu.linalg import copy
-from seqlab.kernels.layout import EMPTY, NONE, STEP_NORM, TRUNCATE
+from seqlab.kernels.cpu.linalg import copy, fill
+from seqlab.kernels.layout import EMPTY, NONE, STEP_NORM, TRUNCATE, Bundle, Trace
 
 # A direction is rescaled when the square of its norm leaves this window, wide enough to make that
 # rare and narrow enough that float32 squares of what matters do not underflow.
@@ -29,22 +30,28 @@ def sum_of_squares(row):
 
 
 @compiled
-def _total(squares):
+def _measure(state, squares):
+    """Sum of squares of each of the P parts of `state` (P*H,) to `squares` (P,), and of all."""
+    parts = squares.shape[0]
+    units = state.shape[0] // parts
     total = 0.0
-    for p in range(squares.shape[0]):
-        total += squares[p]
+    for p in range(parts):
+        part = state.dtype.type(0)
+        for j in range(p * units, (p + 1) * units):
+            part += state[j] * state[j]
+        squares[p] = part
+        total += part
     return total
 
 
 @compiled
 def _rescale(state, exponent):
-    """Bring the largest entry of `state` (P, H) into [1/2, 1); return the new exponent."""
+    """Bring the largest entry of `state` into [1/2, 1); return the new exponent."""
     largest = 0.0
-    for p in range(state.shape[0]):
-        for j in range(state.shape[1]):
-            size = abs(state[p, j])
-            # An unordered comparison lets NaN through.
-            largest = largest if size <= largest else size
+    for j in range(state.shape[0]):
+        size = abs(state[j])
+        # An unordered comparison lets NaN through.
+        largest = largest if size <= largest else size
     if largest == 0.0:
         return EMPTY
     if not math.isfinite(largest):
@@ -53,38 +60,65 @@ def _rescale(state, exponent):
     # In two steps: 2^-shift itself may overflow when the entry is subnormal.
     half = shift // 2
     first, second = power_of_two(-half), power_of_two(half - shift)
-    for p in range(state.shape[0]):
-        for j in range(state.shape[1]):
-            state[p, j] = state[p, j] * first * second
+    for j in range(state.shape[0]):
+        state[j] = state[j] * first * second
     return exponent + shift
 
 
 @compiled
 def normalise(state, exponent, squares):
-    """Rescale `state` (P, H) if need be, write each part's sum of squares to `squares` (P,).
+    """Rescale `state` (P*H,) if need be, write each part's sum of squares to `squares` (P,).
 
     Returns the exponent; EMPTY for the zero vector.
     """
-    for p in range(state.shape[0]):
-        squares[p] = sum_of_squares(state[p])
-    if LOW < _total(squares) < HIGH:
+    if LOW < _measure(state, squares) < HIGH:
         return exponent
     exponent = _rescale(state, exponent)
-    for p in range(state.shape[0]):
-        squares[p] = sum_of_squares(state[p])
+    _measure(state, squares)
     return exponent
 
 
 @compiled
-def common_exponent(exponent, state):
-    """Scale `state` (P, H) so that a gradient of exponent 0 can be added; return the exponent."""
-    if exponent < 0:
-        factor = power_of_two(exponent)
-        for p in range(state.shape[0]):
-            for j in range(state.shape[1]):
-                state[p, j] = state[p, j] * factor
-        return 0
-    return exponent
+def _clip_norm(state, threshold, squares):
+    norm = math.sqrt(_measure(state, squares))
+    if not norm > threshold:
+        return False
+    factor = threshold / norm
+    for j in range(state.shape[0]):
+        state[j] = state[j] * factor
+    for p in range(squares.shape[0]):
+        squares[p] *= factor * factor
+    return True
+
+
+@compiled
+def _clip_value(state, threshold, squares):
+    fired = False
+    limit = state.dtype.type(threshold)
+    for j in range(state.shape[0]):
+        if state[j] > limit:
+            state[j] = limit
+            fired = True
+        elif state[j] < -limit:
+            state[j] = -limit
+            fired = True
+    _measure(state, squares)
+    return fired
+
+
+@compiled
+def _clip(state, exponent, clip, lag, squares):
+    """Apply an in-chain rule to what was handed to `lag`; return (exponent, whether it acted)."""
+    if clip.code == TRUNCATE:
+        if lag < 2 or (lag - 1) % np.int64(clip.threshold) != 0:
+            return exponent, False
+        fill(state, 0)
+        fill(squares, 0.0)
+        return EMPTY, True
+    threshold = clip.threshold * power_of_two(-exponent)
+    if clip.code == STEP_NORM:
+        return exponent, _clip_norm(state, threshold, squares)
+    return exponent, _clip_value(state, threshold, squares)
 
 
 @compiled
@@ -97,131 +131,82 @@ def silent(gradient):
 
 
 @compiled
-def _clip_norm(state, threshold, squares):
-    norm = math.sqrt(_total(squares))
-    if not norm > threshold:
-        return False
-    factor = threshold / norm
-    for p in range(state.shape[0]):
-        squares[p] *= factor * factor
-        for j in range(state.shape[1]):
-            state[p, j] = state[p, j] * factor
-    return True
-
-
-@compiled
-def _clip_value(state, threshold, squares):
-    fired = False
-    limit = state.dtype.type(threshold)
-    for p in range(state.shape[0]):
-        for j in range(state.shape[1]):
-            if state[p, j] > limit:
-                state[p, j] = limit
-                fired = True
-            elif state[p, j] < -limit:
-                state[p, j] = -limit
-                fired = True
-        squares[p] = sum_of_squares(state[p])
-    return fired
-
-
-@compiled
-def settle(state, exponent, clip, lag, squares):
-    """Finish one row's step: rescale, apply the in-chain rule, sum the squares.
-
-    `state` (P, H) is the adjoint handed to `lag`. Returns (exponent, whether the rule acted).
-    """
-    exponent = normalise(state, exponent, squares)
-    if clip.code == NONE or exponent == EMPTY:
-        return exponent, False
-    if clip.code == TRUNCATE:
-        steps = np.int64(clip.threshold)
-        if lag < 2 or (lag - 1) % steps != 0:
-            return exponent, False
-        for p in range(state.shape[0]):
-            squares[p] = 0
-            for j in range(state.shape[1]):
-                state[p, j] = 0
-        return EMPTY, True
-    threshold = clip.threshold * power_of_two(-exponent)
-    if clip.code == STEP_NORM:
-        fired = _clip_norm(state, threshold, squares)
-    else:
-        fired = _clip_value(state, threshold, squares)
-    return exponent, fired
-
-
-@compiled
-def inject(state, exponent, gradient, readout):
-    """Add the loss's gradient of the output (H,) to the state (P, H); return the exponent.
+def _inject(state, exponent, gradient, readout):
+    """Add the loss's gradient of the output (H,) to `state` (P*H,); return the exponent.
 
     `readout` (P,) says how much of each part the output shows.
     """
     if silent(gradient):
         return exponent
-    exponent = common_exponent(exponent, state)
+    if exponent < 0:
+        factor = power_of_two(exponent)
+        for j in range(state.shape[0]):
+            state[j] = state[j] * factor
+        exponent = 0
     factor = power_of_two(-exponent)
-    for p in range(state.shape[0]):
+    units = gradient.shape[0]
+    for p in range(readout.shape[0]):
         if readout[p] != 0:
             weight = readout[p] * factor
-            for j in range(gradient.shape[0]):
-                state[p, j] += gradient[j] * weight
+            for j in range(units):
+                state[p * units + j] += gradient[j] * weight
     return exponent
 
 
 @compiled
-def write_state(trace, m, b, row, lag, exponent, squares):
+def _write(trace, m, row, lag, exponent, squares):
     """Write down one row's state adjoint at `lag`, if anything is to be written.
 
     The trace keeps the parts of the state that have a name; the last one takes all that follow.
     """
-    if trace.exponent.shape[2] == 0:
+    if trace.exponent.shape[1] == 0:
         return
-    trace.exponent[m, b, row, lag] = exponent
-    named = trace.squares.shape[4]
+    trace.exponent[m, row, lag] = exponent
+    named = trace.squares.shape[3]
     for p in range(named):
-        trace.squares[m, b, row, lag, p] = squares[p]
+        trace.squares[m, row, lag, p] = squares[p]
     for p in range(named, squares.shape[0]):
-        trace.squares[m, b, row, lag, named - 1] += squares[p]
+        trace.squares[m, row, lag, named - 1] += squares[p]
 
 
 @compiled
-def arrive(bundle, grad, readout, span, step, trace, squares, m, first, last, live):
-    """Before a step back, add what the losses give at it.
+def arrive(rows, grad, readout, span, step, trace, squares, m, first, count):
+    """Before a step back, add what the losses give at it to rows first .. first + count.
 
-    `grad` (M, n, B, L, H) belongs to the last n steps before span.hi. The adjoint at the call's
+    `grad` (M, n, rows, H) belongs to the last n steps before span.hi. The adjoint at the call's
     first step is written down here, every later one by `leave`. `squares` (P,) is scratch.
     """
     index = step - (span.hi - grad.shape[1])
-    for b in range(first, last):
-        for row in range(live):
-            state, exponent = bundle.adjoint[m, b, row], bundle.exponent[m, b, row]
-            if index >= 0:
-                exponent = inject(state, exponent, grad[m, index, b, row], readout)
-            if index >= 0 or step == span.hi - 1:
-                exponent = normalise(state, exponent, squares)
-                bundle.exponent[m, b, row] = exponent
-            if step == span.hi - 1:
-                write_state(trace, m, b, row, bundle.lag[row], exponent, squares)
+    if index < 0 and step < span.hi - 1:
+        return
+    for row in range(first, first + count):
+        state, exponent = rows.adjoint[m, row], rows.exponent[m, row]
+        if index >= 0:
+            exponent = _inject(state, exponent, grad[m, index, row], readout)
+        exponent = normalise(state, exponent, squares)
+        rows.exponent[m, row] = exponent
+        if step == span.hi - 1:
+            _write(trace, m, row, rows.lag[row % rows.lag.shape[0]], exponent, squares)
 
 
 @compiled
-def leave(bundle, span, step, clip, trace, dx, squares, m, first, last, live):
-    """After a step back, settle each row and write it down.
+def leave(rows, span, step, clip, trace, dx, squares, m, first, count):
+    """After a step back, rescale, clip and write down rows first .. first + count.
 
-    `dx` (rows, I) is the input part of the step, still at the exponent before it; `squares` (P,)
+    `dx` (count, I) is the input part of the step, still at the exponent before it; `squares` (P,)
     is scratch.
     """
-    for b in range(first, last):
-        for row in range(live):
-            lag = bundle.lag[row] + span.hi - 1 - step
-            if trace.exponent.shape[2] > 0:
-                trace.inputs[m, b, row, lag] = sum_of_squares(dx[(b - first) * live + row])
-            state = bundle.adjoint[m, b, row]
-            exponent, fired = settle(state, bundle.exponent[m, b, row], clip, lag + 1, squares)
-            bundle.exponent[m, b, row] = exponent
-            trace.fired[m, b, row] += fired
-            write_state(trace, m, b, row, lag + 1, exponent, squares)
+    for row in range(first, first + count):
+        lag = rows.lag[row % rows.lag.shape[0]] + span.hi - 1 - step
+        if trace.exponent.shape[1] > 0:
+            trace.inputs[m, row, lag] = sum_of_squares(dx[row - first])
+        state = rows.adjoint[m, row]
+        exponent = normalise(state, rows.exponent[m, row], squares)
+        if clip.code != NONE and exponent != EMPTY:
+            exponent, fired = _clip(state, exponent, clip, lag + 1, squares)
+            trace.fired[m, row] += fired
+        rows.exponent[m, row] = exponent
+        _write(trace, m, row, lag + 1, exponent, squares)
 
 
 @compiled
@@ -230,3 +215,24 @@ def emit(emitted, m, step, b, exponent, values):
     if emitted.values.shape[3] > 0:
         copy(values, emitted.values[m, step, b])
         emitted.exponent[m, step, b] = exponent
+
+
+def flat_rows(bundle: Bundle, grad: NDArray, trace: Trace) -> tuple[Bundle, NDArray, Trace]:
+    """The same arrays with sequences and losses on one axis, b * L + l, and the state on one."""
+    networks, sequences, losses, parts, units = bundle.adjoint.shape
+    count = sequences * losses
+    lead = (networks, sequences * trace.exponent.shape[2])
+    return (
+        Bundle(
+            bundle.adjoint.reshape(networks, count, parts * units),
+            bundle.exponent.reshape(networks, count),
+            bundle.lag,
+        ),
+        grad.reshape(networks, grad.shape[1], count, units),
+        Trace(
+            trace.squares.reshape(*lead, *trace.squares.shape[3:]),
+            trace.inputs.reshape(*lead, *trace.inputs.shape[3:]),
+            trace.exponent.reshape(*lead, *trace.exponent.shape[3:]),
+            trace.fired.reshape(networks, count),
+        ),
+    )

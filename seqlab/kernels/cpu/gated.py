@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from seqlab.cells import Sizes
 from seqlab.kernels._jit import compiled
+from seqlab.kernels.cpu.chain import flat_rows
 from seqlab.kernels.cpu.linalg import accumulate, copy, project
 from seqlab.kernels.cpu.threads import group_size, groups, share
 from seqlab.kernels.layout import Bundle, Clip, Emitted, Span, Trace, aligned
@@ -71,13 +72,12 @@ class ForwardScratch(NamedTuple):
 
 
 class BackwardScratch(NamedTuple):
-    """For R rows: `dz` and `dz_input` (R, G*H) of W_hh h and of W_ih x where they differ, `dh`
-    (R, H), `dx` (R, I); `left` (E,) for what is emitted; `squares` (P,); `readout` (P,), which
-    says that the output is the first part of the state."""
+    """For R rows: `dz` and `dz_input` (R, G*H) of W_hh h and of W_ih x where they differ, `dx`
+    (R, I); `left` (E,) for what is emitted; `squares` (P,); `readout` (P,), which says that the
+    output is the first part of the state."""
 
     dz: NDArray
     dz_input: NDArray
-    dh: NDArray
     dx: NDArray
     left: NDArray
     squares: NDArray
@@ -116,27 +116,38 @@ def backward(
     emitted: Emitted,
 ) -> None:
     """Share a backward call over threads; see any cell's `backward`."""
-    networks, sequences, _, parts, units = bundle.adjoint.shape
-    size = group_size(sequences)
+    networks, sequences, losses, parts, _ = bundle.adjoint.shape
+    # The rows of a task share each pass over the weights: one sequence's losses, or, where each
+    # has one loss, some sequences.
+    size = group_size(sequences) if losses == 1 else 1
     width, inputs = weights.recurrent.shape[2], weights.input.shape[1]
-    rows, dtype = size * live, bundle.adjoint.dtype
+    most, dtype = size * live, bundle.adjoint.dtype
 
     def scratch() -> BackwardScratch:
         readout = np.zeros(parts)
         readout[0] = 1.0
         return BackwardScratch(
-            aligned((rows, width), dtype),
-            aligned((rows, width), dtype),
-            aligned((rows, units), dtype),
-            aligned((rows, inputs), dtype),
+            aligned((most, width), dtype),
+            aligned((most, width), dtype),
+            aligned((most, inputs), dtype),
             np.empty(emitted.values.shape[3], dtype),
             np.empty(parts),
             readout,
         )
 
-    tasks = networks * groups(sequences)
-    arrays = (weights, saved, bundle, grad, span, clip, live, trace, emitted)
-    share(kernel, tasks, scratch, *arrays, size)
+    rows, gradient, flat_trace = flat_rows(bundle, grad, trace)
+    tasks = networks * -(-sequences // size)
+    arrays = (weights, saved, rows, gradient, span, clip, flat_trace, emitted)
+    share(kernel, tasks, scratch, *arrays, live, size)
+
+
+@compiled
+def task_rows(task, rows, live, size, sequences):
+    """(network, first row, row count) of a task: `size` sequences of `live` losses each."""
+    losses = rows.lag.shape[0]
+    groups = -(-sequences // size)
+    first = task % groups * size
+    return task // groups, first * losses, min(size, sequences - first) * live
 
 
 def flat(steps: NDArray) -> NDArray:

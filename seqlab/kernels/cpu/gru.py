@@ -10,8 +10,8 @@ from seqlab.cells import gru as algebra
 from seqlab.kernels._jit import compiled
 from seqlab.kernels.cpu import gated
 from seqlab.kernels.cpu.chain import arrive, emit, leave
-from seqlab.kernels.cpu.gated import BLOCK, Saved, flat, project_block, transposed
-from seqlab.kernels.cpu.linalg import add, add_product, copy, dot_product, project_back
+from seqlab.kernels.cpu.gated import BLOCK, Saved, flat, project_block, task_rows, transposed
+from seqlab.kernels.cpu.linalg import add_product, copy, dot_product, fill, project_back
 from seqlab.kernels.cpu.math import sigmoid, tanh
 from seqlab.kernels.layout import Bundle, Clip, Emitted, Span, Trace
 
@@ -75,8 +75,10 @@ def _gates(z, xn, before, h, coefficients):
 
 @compiled
 def _step_back(state, k, dz_hidden, dz_input):
-    """One row's elementwise step: `state` (H) -> dz (3H) of both products; `state` keeps the
-    direct part of dL/dh_{t-1}."""
+    """One row's elementwise step: `state` (H) -> dz (3H) of both products.
+
+    What stays in `state` is the direct way back, through the update gate.
+    """
     n = state.shape[0]
     for j in range(n):
         reset, update, m, x, state[j] = _adjoint(
@@ -127,34 +129,31 @@ def forward(weights: Weights, x: NDArray, state: NDArray, saved: Saved, start: i
 
 @compiled
 def _backward(
-    weights, saved, bundle, grad, span, clip, live, trace, emitted, size, scratch, begin, end
+    weights, saved, rows, grad, span, clip, trace, emitted, live, size, scratch, begin, end
 ):
-    sequences = bundle.exponent.shape[1]
-    groups = -(-sequences // size)
     recurrent, weight = weights.recurrent, weights.input
     coefficients = saved.coefficients
     units, width = recurrent.shape[1:]
-    dz, dz_input, dh, dx, left, squares, readout = scratch
+    dz, dz_input, dx, left, squares, readout = scratch
+    sequences, losses = saved.hidden.shape[2], rows.lag.shape[0]
     for task in range(begin, end):
-        m, first = task // groups, task % groups * size
-        last = min(first + size, sequences)
-        rows = (last - first) * live
+        m, first, count = task_rows(task, rows, live, size, sequences)
         for s in range(span.hi - 1, span.lo - 1, -1):
-            arrive(bundle, grad, readout, span, s, trace, squares, m, first, last, live)
-            for r in range(rows):
-                b, row = first + r // live, r % live
+            arrive(rows, grad, readout, span, s, trace, squares, m, first, count)
+            for r in range(count):
+                b = (first + r) // losses
                 k = coefficients[m, s, b]
-                _step_back(bundle.adjoint[m, b, row, 0], k, dz[r], dz_input[r])
-                if row == 0:
+                _step_back(rows.adjoint[m, first + r], k, dz[r], dz_input[r])
+                if (first + r) % losses == 0 and left.shape[0] > 0:
                     copy(dz[r], left[:width])
                     copy(dz_input[r, 2 * units :], left[width:])
-                    emit(emitted, m, s - span.lo, b, bundle.exponent[m, b, 0], left)
-            dot_product(dz, 0, rows, recurrent[m], dh, 0, (span.start + s) & 1)
-            for r in range(rows):
-                add(dh[r], bundle.adjoint[m, first + r // live, r % live, 0])
-            if trace.exponent.shape[2] > 0:
-                dot_product(dz_input, 0, rows, weight[m], dx, 0, False)
-            leave(bundle, span, s, clip, trace, dx, squares, m, first, last, live)
+                    emit(emitted, m, s - span.lo, b, rows.exponent[m, first + r], left)
+            dot_product(dz, 0, count, recurrent[m], rows.adjoint[m], first, (span.start + s) & 1)
+            if trace.exponent.shape[1] > 0:
+                for r in range(count):
+                    fill(dx[r], 0)
+                dot_product(dz_input, 0, count, weight[m], dx, 0, False)
+            leave(rows, span, s, clip, trace, dx, squares, m, first, count)
 
 
 def backward(

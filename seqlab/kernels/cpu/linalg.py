@@ -90,8 +90,14 @@ def _dot_eight(a, r, k, b, out, o):
         s5 += x * b[k + 5, j]
         s6 += x * b[k + 6, j]
         s7 += x * b[k + 7, j]
-    out[o, k], out[o, k + 1], out[o, k + 2], out[o, k + 3] = s0, s1, s2, s3
-    out[o, k + 4], out[o, k + 5], out[o, k + 6], out[o, k + 7] = s4, s5, s6, s7
+    out[o, k] += s0
+    out[o, k + 1] += s1
+    out[o, k + 2] += s2
+    out[o, k + 3] += s3
+    out[o, k + 4] += s4
+    out[o, k + 5] += s5
+    out[o, k + 6] += s6
+    out[o, k + 7] += s7
 
 
 @compiled
@@ -120,10 +126,22 @@ def _dot_tile(a, r, k, b, out, o):
         s31 += x * b1
         s32 += x * b2
         s33 += x * b3
-    out[o, k], out[o, k + 1], out[o, k + 2], out[o, k + 3] = s00, s01, s02, s03
-    out[o + 1, k], out[o + 1, k + 1], out[o + 1, k + 2], out[o + 1, k + 3] = s10, s11, s12, s13
-    out[o + 2, k], out[o + 2, k + 1], out[o + 2, k + 2], out[o + 2, k + 3] = s20, s21, s22, s23
-    out[o + 3, k], out[o + 3, k + 1], out[o + 3, k + 2], out[o + 3, k + 3] = s30, s31, s32, s33
+    out[o, k] += s00
+    out[o, k + 1] += s01
+    out[o, k + 2] += s02
+    out[o, k + 3] += s03
+    out[o + 1, k] += s10
+    out[o + 1, k + 1] += s11
+    out[o + 1, k + 2] += s12
+    out[o + 1, k + 3] += s13
+    out[o + 2, k] += s20
+    out[o + 2, k + 1] += s21
+    out[o + 2, k + 2] += s22
+    out[o + 2, k + 3] += s23
+    out[o + 3, k] += s30
+    out[o + 3, k + 1] += s31
+    out[o + 3, k + 2] += s32
+    out[o + 3, k + 3] += s33
 
 
 @compiled
@@ -136,7 +154,7 @@ def _dot_one(a, r, b, k):
 
 @compiled
 def dot_product(a, a0, rows, b, out, out0, flip):
-    """out[out0 + r] = a[a0 + r] b^T for r < rows; a (.., J), b (K, J), out (.., K)."""
+    """out[out0 + r, :K] += a[a0 + r] b^T for r < rows; a (.., J), b (K, J)."""
     depth = b.shape[0]
     tiled = rows - rows % ROWS
     blocks = depth // TILE
@@ -146,7 +164,7 @@ def dot_product(a, a0, rows, b, out, out0, flip):
             _dot_tile(a, a0 + r, k, b, out, out0 + r)
     for k in range(blocks * TILE, depth):
         for r in range(tiled):
-            out[out0 + r, k] = _dot_one(a, a0 + r, b, k)
+            out[out0 + r, k] += _dot_one(a, a0 + r, b, k)
     blocks = depth // DEPTH
     for i in range(blocks):
         k = (blocks - 1 - i if flip else i) * DEPTH
@@ -154,7 +172,7 @@ def dot_product(a, a0, rows, b, out, out0, flip):
             _dot_eight(a, a0 + r, k, b, out, out0 + r)
     for k in range(blocks * DEPTH, depth):
         for r in range(tiled, rows):
-            out[out0 + r, k] = _dot_one(a, a0 + r, b, k)
+            out[out0 + r, k] += _dot_one(a, a0 + r, b, k)
 
 
 @compiled
@@ -165,10 +183,10 @@ def copy(source, target):
 
 
 @compiled
-def add(source, target):
-    """target += source, vectors of one length."""
+def fill(target, value):
+    """Every entry of a vector = value."""
     for j in range(target.shape[0]):
-        target[j] += source[j]
+        target[j] = value
 
 
 @compiled
@@ -189,6 +207,8 @@ def _project_back(dz, weight, out, scratch, begin, end):
     for task in range(begin, end):
         m, first = task // tasks, task % tasks * PROJECTED
         here = min(PROJECTED, rows - first)
+        for r in range(first, first + here):
+            fill(out[m, r], 0)
         dot_product(dz[m], first, here, weight[m], out[m], first, False)
 
 

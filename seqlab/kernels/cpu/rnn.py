@@ -10,8 +10,8 @@ from seqlab.cells import rnn as algebra
 from seqlab.kernels._jit import compiled
 from seqlab.kernels.cpu import gated
 from seqlab.kernels.cpu.chain import arrive, emit, leave
-from seqlab.kernels.cpu.gated import BLOCK, Saved, flat, project_block, transposed
-from seqlab.kernels.cpu.linalg import add_product, copy, dot_product, project_back
+from seqlab.kernels.cpu.gated import BLOCK, Saved, flat, project_block, task_rows, transposed
+from seqlab.kernels.cpu.linalg import add_product, copy, dot_product, fill, project_back
 from seqlab.kernels.cpu.math import sigmoid, tanh
 from seqlab.kernels.layout import Bundle, Clip, Emitted, Span, Trace
 
@@ -117,33 +117,31 @@ def forward(weights: Weights, x: NDArray, state: NDArray, saved: Saved, start: i
 
 @compiled
 def _backward(
-    weights, saved, bundle, grad, span, clip, live, trace, emitted, size, scratch, begin, end
+    weights, saved, rows, grad, span, clip, trace, emitted, live, size, scratch, begin, end
 ):
-    sequences = bundle.exponent.shape[1]
-    groups = -(-sequences // size)
     recurrent, weight = weights.recurrent, weights.input
     slopes = saved.coefficients
     units = recurrent.shape[1]
-    dz, _, dh, dx, _, squares, readout = scratch
+    dz, _, dx, _, squares, readout = scratch
+    sequences, losses = saved.hidden.shape[2], rows.lag.shape[0]
     for task in range(begin, end):
-        m, first = task // groups, task % groups * size
-        last = min(first + size, sequences)
-        rows = (last - first) * live
+        m, first, count = task_rows(task, rows, live, size, sequences)
         for s in range(span.hi - 1, span.lo - 1, -1):
-            arrive(bundle, grad, readout, span, s, trace, squares, m, first, last, live)
-            for r in range(rows):
-                b, row = first + r // live, r % live
-                state, slope = bundle.adjoint[m, b, row, 0], slopes[m, s, b, 0]
+            arrive(rows, grad, readout, span, s, trace, squares, m, first, count)
+            for r in range(count):
+                b = (first + r) // losses
+                state, slope = rows.adjoint[m, first + r], slopes[m, s, b, 0]
                 for j in range(units):
                     dz[r, j] = state[j] * slope[j]
-                if row == 0:
-                    emit(emitted, m, s - span.lo, b, bundle.exponent[m, b, 0], dz[r])
-            dot_product(dz, 0, rows, recurrent[m], dh, 0, (span.start + s) & 1)
-            for r in range(rows):
-                copy(dh[r], bundle.adjoint[m, first + r // live, r % live, 0])
-            if trace.exponent.shape[2] > 0:
-                dot_product(dz, 0, rows, weight[m], dx, 0, False)
-            leave(bundle, span, s, clip, trace, dx, squares, m, first, last, live)
+                    state[j] = 0
+                if (first + r) % losses == 0:
+                    emit(emitted, m, s - span.lo, b, rows.exponent[m, first + r], dz[r])
+            dot_product(dz, 0, count, recurrent[m], rows.adjoint[m], first, (span.start + s) & 1)
+            if trace.exponent.shape[1] > 0:
+                for r in range(count):
+                    fill(dx[r], 0)
+                dot_product(dz, 0, count, weight[m], dx, 0, False)
+            leave(rows, span, s, clip, trace, dx, squares, m, first, count)
 
 
 def backward(

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from seqlab.cells import Sizes
 from seqlab.cells.ssm import rank
 from seqlab.kernels._jit import compiled
-from seqlab.kernels.cpu.chain import arrive, emit, leave, power_of_two
+from seqlab.kernels.cpu.chain import arrive, emit, flat_rows, leave, power_of_two, silent
 from seqlab.kernels.cpu.gated import flat, transposed
-from seqlab.kernels.cpu.linalg import accumulate, add, copy, dot_product, project, project_back
+from seqlab.kernels.cpu.linalg import accumulate, copy, dot_product, fill, project, project_back
 from seqlab.kernels.cpu.math import sigmoid, softplus
 from seqlab.kernels.cpu.scan import CHUNK, add_decay_gradient, advance, step_back
 from seqlab.kernels.cpu.threads import share
@@ -62,9 +62,8 @@ class ForwardScratch(NamedTuple):
 
 
 class BackwardScratch(NamedTuple):
-    """One chunk as in ForwardScratch; for each live row du, d(raw step) and what the mixed
-    projection gives `back` to du (H,), ddt (R,), dmixed (R+2N,), dx (I,); `left` (E,) is emitted;
-    `squares` (N,)."""
+    """One chunk as in ForwardScratch; for each live row du and d(raw step) (H,), dmixed (R+2N,) and
+    dx (I,); `left` (E,) is emitted; `squares` (N,)."""
 
     u: NDArray
     delta: NDArray
@@ -75,8 +74,6 @@ class BackwardScratch(NamedTuple):
     decays: NDArray
     du: NDArray
     draw: NDArray
-    back: NDArray
-    ddt: NDArray
     dmixed: NDArray
     dx: NDArray
     left: NDArray
@@ -226,13 +223,16 @@ def _carry_decay(emitted, m, b, exponent, adjoint, h, decay, delta):
 
 
 @compiled
-def _backward_task(weights, saved, bundle, grad, span, clip, live, trace, emitted, scratch, m, b):
-    """One sequence of one network."""
+def _backward_task(
+    weights, saved, bundle, rows, grad, span, clip, trace, emitted, live, scratch, m, b
+):
+    """One sequence of one network; `rows` is the bundle, flat."""
     a, skip = weights.a[m], weights.skip[m]
     states, units = a.shape
     dtype, width = saved.u.dtype, saved.mixed.shape[3]
     low = width - 2 * states
-    u, delta, y, b_t, c_t, path, decays, du, draw, back, ddt, dmixed, dx, left, squares = scratch
+    u, delta, y, b_t, c_t, path, decays, du, draw, dmixed, dx, left, squares = scratch
+    head = b * rows.lag.shape[0]
     chunk = -1
     for s in range(span.hi - 1, span.lo - 1, -1):
         k = s % CHUNK
@@ -246,53 +246,60 @@ def _backward_task(weights, saved, bundle, grad, span, clip, live, trace, emitte
                 copy(saved.mixed[m, t, b, low : low + states], b_t[i])
                 copy(saved.mixed[m, t, b, low + states :], c_t[i])
             advance(0, k + 1, a, delta, u, b_t, c_t, y, path, decays)
-        arrive(bundle, grad, c_t[k], span, s, trace, squares, m, b, b + 1, live)
+        arrive(rows, grad, c_t[k], span, s, trace, squares, m, head, live)
         index = s - (span.hi - grad.shape[1])
+        _carry_decay(
+            emitted,
+            m,
+            b,
+            rows.exponent[m, head],
+            bundle.adjoint[m, b, 0],
+            path[k],
+            decays[k],
+            delta[k],
+        )
         for row in range(live):
-            adjoint, exponent = bundle.adjoint[m, b, row], bundle.exponent[m, b, row]
-            if row == 0:
-                _carry_decay(emitted, m, b, exponent, adjoint, path[k], decays[k], delta[k])
-            db, dc = dmixed[row, low : low + states], dmixed[row, low + states :]
+            adjoint, db = bundle.adjoint[m, b, row], dmixed[row, low : low + states]
             step_back(
                 adjoint, path[k], decays[k], a, delta[k], u[k], b_t[k], draw[row], du[row], db
             )
-            for n in range(states):
-                dc[n] = 0
-            if index >= 0 and exponent != EMPTY:
-                factor = dtype.type(power_of_two(-exponent))
-                _show(grad[m, index, b, row], factor, skip, path[k + 1], dc, du[row])
+            fill(dmixed[row, :low], 0)
+            fill(dmixed[row, low + states :], 0)
+            if index >= 0 and not silent(grad[m, index, head + row]):
+                factor = dtype.type(power_of_two(-rows.exponent[m, head + row]))
+                dc, h = dmixed[row, low + states :], path[k + 1]
+                _show(grad[m, index, head + row], factor, skip, h, dc, du[row])
             for d in range(units):
                 draw[row, d] *= saved.slope[m, s, b, d]
-        dot_product(draw, 0, live, weights.dt_proj[m], ddt, 0, False)
-        for row in range(live):
-            copy(ddt[row], dmixed[row, :low])
-        dot_product(dmixed, 0, live, weights.x_proj[m], back, 0, False)
-        for row in range(live):
-            add(back[row], du[row])
+        dot_product(draw, 0, live, weights.dt_proj[m], dmixed, 0, False)
+        dot_product(dmixed, 0, live, weights.x_proj[m], du, 0, False)
         if left.shape[0] > 0:
             copy(du[0], left[:units])
             copy(draw[0], left[units : 2 * units])
             copy(dmixed[0], left[2 * units : 2 * units + width])
-            exponent = bundle.exponent[m, b, 0]
-            for d in range(units):
-                left[2 * units + width + d] = 0
-            if index >= 0 and exponent != EMPTY:
+            dskip, exponent = left[2 * units + width :], rows.exponent[m, head]
+            fill(dskip, 0)
+            if index >= 0 and not silent(grad[m, index, head]):
                 factor = dtype.type(power_of_two(-exponent))
                 for d in range(units):
-                    left[2 * units + width + d] = grad[m, index, b, 0, d] * u[k, d] * factor
+                    dskip[d] = grad[m, index, head, d] * u[k, d] * factor
             emit(emitted, m, s - span.lo, b, exponent, left)
-        if trace.exponent.shape[2] > 0:
+        if trace.exponent.shape[1] > 0:
+            for row in range(live):
+                fill(dx[row], 0)
             dot_product(du, 0, live, weights.in_proj[m], dx, 0, False)
-        leave(bundle, span, s, clip, trace, dx, squares, m, b, b + 1, live)
+        leave(rows, span, s, clip, trace, dx, squares, m, head, live)
 
 
 @compiled
-def _backward(weights, saved, bundle, grad, span, clip, live, trace, emitted, scratch, begin, end):
+def _backward(
+    weights, saved, bundle, rows, grad, span, clip, trace, emitted, live, scratch, begin, end
+):
     sequences = bundle.exponent.shape[1]
     for task in range(begin, end):
         m, b = task // sequences, task % sequences
         _backward_task(
-            weights, saved, bundle, grad, span, clip, live, trace, emitted, scratch, m, b
+            weights, saved, bundle, rows, grad, span, clip, trace, emitted, live, scratch, m, b
         )
 
 
@@ -314,19 +321,20 @@ def backward(
 
     def scratch() -> BackwardScratch:
         steps = [units, units, units, states, states]
-        rows = [units, units, units, width - 2 * states, width, inputs]
+        per_row = [units, units, width, inputs]
         return BackwardScratch._make(
             [
                 *(aligned((CHUNK, columns), dtype) for columns in steps),
                 *(aligned((CHUNK + more, states, units), dtype) for more in (1, 0)),
-                *(aligned((live, columns), dtype) for columns in rows),
+                *(aligned((live, columns), dtype) for columns in per_row),
                 np.empty(emitted.values.shape[3], dtype),
                 np.empty(states),
             ]
         )
 
-    arrays = (weights, saved, bundle, grad, span, clip, live, trace, emitted)
-    share(_backward, networks * sequences, scratch, *arrays)
+    rows, gradient, flat_trace = flat_rows(bundle, grad, trace)
+    arrays = (weights, saved, bundle, rows, gradient, span, clip, flat_trace, emitted)
+    share(_backward, networks * sequences, scratch, *arrays, live)
 
 
 def _parts(weights: Weights, emitted: Emitted) -> list[NDArray]:

@@ -1,0 +1,220 @@
+"""Which fields a figure puts where: those asked for, and for the rest those that tell most."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from seqlab.errors import InputError
+from seqlab.figures.gather import Run, Series, Where
+from seqlab.figures.names import COORDINATES, FIELDS, Measure, check_axis, in_order, measure, text
+
+KINDS = ("heatmap", "curves", "profile", "distribution")
+MOST_PANELS = 12
+MOST_COLORS = 12
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the user asked for; None leaves a choice to the figure.
+
+    `x` and `y` are fields or coordinates: of a heatmap the columns and rows, of curves and
+    distributions the axis and what colours tell apart; `facet` has a panel for each value.
+    """
+
+    kind: str = "heatmap"
+    x: str | None = None
+    y: str | None = None
+    facet: str | None = None
+    value: str = "log10_attenuation"
+    where: Where = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise InputError(f"kind: {self.kind!r} is not drawn; {', '.join(KINDS)}")
+        taken: dict[str, str] = {}
+        for option, name in self.given.items():
+            check_axis(option, name)
+            if name in taken:
+                raise InputError(f"{option}: {name} is the field of {taken[name]} already")
+            taken[name] = option
+        if self.kind == "profile" and (self.x or self.y):
+            raise InputError("x, y: a profile has lag and length as its axes; facet is free")
+        if self.kind != "heatmap" and self.y in COORDINATES:
+            raise InputError(f"y: {self.y} cannot tell {self.kind} apart; a field can")
+        if self.facet in COORDINATES:
+            raise InputError(f"facet: {self.facet} cannot be spread over panels; a field can")
+        if self.kind == "distribution" and self.x == "lag":
+            raise InputError("x: a distribution is not drawn against lag; length or a field")
+
+    @property
+    def given(self) -> dict[str, str]:
+        """The fields asked for, by option."""
+        return {name: v for name in ("x", "y", "facet") if (v := getattr(self, name)) is not None}
+
+    @property
+    def measure(self) -> Measure:
+        return measure(self.value)
+
+    @property
+    def coordinates(self) -> set[str]:
+        """What to read before the choice is made: enough for it, and most often for the figure."""
+        asked = set(self.given.values()) & set(COORDINATES)
+        if asked or not self.measure.of_curve:
+            return asked
+        return {"lag"} if self.kind == "curves" and self.x is None else {"length"}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The fields of a figure's parts; `stroke` is the field that kinds of line tell apart."""
+
+    kind: str
+    x: str
+    y: str | None
+    facet: str | None
+    stroke: str | None
+    measure: Measure
+
+    @property
+    def fields(self) -> list[str]:
+        named = (self.x, self.y, self.facet, self.stroke)
+        return [name for name in dict.fromkeys(named) if name is not None]
+
+    @property
+    def coordinates(self) -> set[str]:
+        return set(self.fields) & set(COORDINATES)
+
+
+def choose(runs: Sequence[Run], asked: Asked) -> Choice:
+    """A place for the fields that vary. Raises InputError where what was asked cannot be drawn."""
+    if not asked.measure.of_curve:
+        for option, name in asked.given.items():
+            if name in COORDINATES:
+                raise InputError(
+                    f"{option}: {name} is no axis for {asked.value}, one number for each run"
+                )
+    choice = _KINDS[asked.kind](runs, asked)
+    for option, name, most in (
+        ("facet", choice.facet, MOST_PANELS),
+        ("y", choice.y if asked.kind in ("curves", "distribution") else None, MOST_COLORS),
+    ):
+        count = len(values_of(runs, name)) if name else 0
+        if count > most:
+            raise InputError(f"{option}: {name} has {count} values; {most} is the most")
+    return choice
+
+
+def _heatmap(runs: Sequence[Run], asked: Asked) -> Choice:
+    free = _free(runs, asked)
+    x = asked.x or _coordinate(runs, asked) or next(free, "seed")
+    y = asked.y or next(free, None) or ("length" if x == "lag" else "arch")
+    return Choice("heatmap", x, y, asked.facet or _few(runs, free), None, asked.measure)
+
+
+def _profile(runs: Sequence[Run], asked: Asked) -> Choice:
+    facet = asked.facet or _few(runs, _free(runs, asked))
+    groups: dict[Any, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(run.fields[facet] if facet else None, []).append(run)
+    for group in groups.values():
+        if len(group) > 1:
+            differ = [name for name in FIELDS if len(values_of(group, name)) > 1]
+            raise InputError(
+                f"profile: a panel shows one run, and {len(group)} match; they differ in "
+                f"{', '.join(differ)}: choose with --where {differ[0]}="
+                f"{text(values_of(group, differ[0])[0])}"
+            )
+    return Choice("profile", "lag", "length", facet, None, asked.measure)
+
+
+def _curves(runs: Sequence[Run], asked: Asked) -> Choice:
+    varying = _varying(runs)
+    free = _free(runs, asked)
+    left = [name for name in free if name != "clip"]
+    x = asked.x or ("lag" if asked.measure.of_curve else (left or ["seed"])[0])
+    left = [name for name in left if name != x and len(values_of(runs, name)) <= MOST_COLORS]
+    y = asked.y or ("arch" if "arch" in left else next(iter(left), None))
+    facet = asked.facet or _few(runs, iter([name for name in left if name != y]))
+    stroke = "clip" if "clip" in varying and "clip" not in (x, y, facet) else None
+    return Choice("curves", x, y, facet, stroke, asked.measure)
+
+
+def _distribution(runs: Sequence[Run], asked: Asked) -> Choice:
+    left = [name for name in _free(runs, asked) if name != "clip"]
+    length = "length" if asked.measure.of_curve else "arch"
+    x = asked.x or next(iter(left), length)
+    clips = "clip" in _varying(runs) and "clip" not in asked.given.values()
+    y = asked.y or ("clip" if clips else None)
+    facet = asked.facet or _few(runs, iter([name for name in left if name not in (x, y)]))
+    return Choice("distribution", x, y, facet, None, asked.measure)
+
+
+_KINDS: dict[str, Callable[[Sequence[Run], Asked], Choice]] = {
+    "heatmap": _heatmap,
+    "profile": _profile,
+    "curves": _curves,
+    "distribution": _distribution,
+}
+
+
+def one_rule(runs: Sequence[Run], choice: Choice) -> list[Run]:
+    """The runs of one clip rule where the figure does not tell rules apart: the first in order."""
+    if "clip" in choice.fields:
+        return list(runs)
+    rule = values_of(runs, "clip")[0]
+    return [run for run in runs if run.fields["clip"] == rule]
+
+
+def values_of(runs: Sequence[Run], name: str) -> list[Any]:
+    """The values of a field, each once, in order."""
+    return in_order([run.fields[name] for run in runs])
+
+
+def pooled_fields(runs: Sequence[Run], series: Sequence[Series]) -> list[str]:
+    """The fields in which runs differ that a figure draws as one."""
+    told = set(series[0].key)
+    groups: dict[tuple[Any, ...], list[Run]] = {}
+    for run in runs:
+        groups.setdefault(tuple(run.fields[name] for name in sorted(told)), []).append(run)
+    return [
+        name
+        for name in FIELDS
+        if name not in told
+        and any(len({run.fields[name] for run in group}) > 1 for group in groups.values())
+    ]
+
+
+def _varying(runs: Sequence[Run]) -> list[str]:
+    """Fields with several values, most first; the seed last, and what the cell alone decides not.
+
+    A field is None for the cells that it means nothing to; that alone is no variety.
+    """
+    cells: dict[str, list[Run]] = {}
+    for run in runs:
+        cells.setdefault(run.fields["arch"], []).append(run)
+    counts = {}
+    for name in FIELDS:
+        found = {run.fields[name] for run in runs}
+        within = max(len({run.fields[name] for run in group}) for group in cells.values())
+        if len(found - {None}) > 1 or within > 1:
+            counts[name] = len(found)
+    return sorted(counts, key=lambda name: (name == "seed", -counts[name]))
+
+
+def _free(runs: Sequence[Run], asked: Asked) -> Iterator[str]:
+    return (name for name in _varying(runs) if name not in asked.given.values() and name != "seed")
+
+
+def _few(runs: Sequence[Run], names: Iterator[str]) -> str | None:
+    return next((name for name in names if len(values_of(runs, name)) <= MOST_PANELS), None)
+
+
+def _coordinate(runs: Sequence[Run], asked: Asked) -> str | None:
+    """The lengths where runs have several, or else the lags."""
+    taken = asked.given.values()
+    if not asked.measure.of_curve:
+        return None
+    if any(run.lengths.size > 1 for run in runs) and "length" not in taken:
+        return "length"
+    several = len({int(run.lengths[-1]) for run in runs}) > 1
+    return "length" if several and "length" not in taken else "lag" if "lag" not in taken else None

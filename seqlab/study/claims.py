@@ -1,0 +1,60 @@
+"""Which runs a sweep is on, so that another sweep of the same store leaves them alone.
+
+A claim is a POSIX lock on one byte of the store's file `.lock`, the byte that the run's hash
+names. The system drops it when its process ends, however that ends; on a network file system
+it holds between machines as far as that system's locks do. Where there are none every claim
+is granted: a run may then be measured twice, and still leaves one result.
+"""
+
+import errno
+import fcntl
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from seqlab.study.files import WriteError
+
+FILE = ".lock"
+_DIGITS = 15  # of the hash: the largest offset that every system takes has 63 bits
+
+
+class Claims:
+    """The runs that this process is on; a context manager, around the whole of a sweep."""
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(folder / FILE, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise WriteError(f"cannot write {folder / FILE}: {error.strerror}") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        os.close(self._file)
+
+    def take(self, run: str) -> bool:
+        """Whether the run of this hash is ours from now on; False while another sweep has it."""
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _byte(run))
+        except OSError as error:
+            return error.errno not in (errno.EACCES, errno.EAGAIN)
+        return True
+
+    def drop(self, run: str) -> None:
+        """Let others have it."""
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_UN, 1, _byte(run))
+        except OSError:
+            pass
+
+
+def _byte(run: str) -> int:
+    return int(run[:_DIGITS], 16)
