@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import llvmlite.binding as llvm
 import numba
 
 # Untyped: the types that Numba ships leave out its `_nrt` option and its settings.
@@ -68,6 +69,15 @@ def _writable(directory: Path) -> bool:
 CACHE_DIR = _cache_home() / _source_hash()
 # Without a writable cache everything still works and compiles anew in each process.
 CACHED = _writable(CACHE_DIR)
+
+
+# NUMBA_DISABLE_JIT=1: everything runs as plain Python, for line coverage.
+DISABLED = bool(_settings.DISABLE_JIT)
+
+
+def cpu_features() -> str:
+    """The instruction sets that Numba compiles for, as LLVM spells them (+avx2,+fma,...)."""
+    return str(_settings.CPU_FEATURES or llvm.get_host_cpu_features().flatten())
 
 
 def compiled_before() -> bool:

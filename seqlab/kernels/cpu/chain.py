@@ -102,7 +102,8 @@ def _clip_value(state, threshold, squares):
         elif state[j] < -limit:
             state[j] = -limit
             fired = True
-    _measure(state, squares)
+    if fired:
+        _measure(state, squares)
     return fired
 
 
@@ -136,8 +137,6 @@ def _inject(state, exponent, gradient, readout):
 
     `readout` (P,) says how much of each part the output shows.
     """
-    if silent(gradient):
-        return exponent
     if exponent < 0:
         factor = power_of_two(exponent)
         for j in range(state.shape[0]):
@@ -173,20 +172,23 @@ def _write(trace, m, row, lag, exponent, squares):
 def arrive(rows, grad, readout, span, step, trace, squares, m, first, count):
     """Before a step back, add what the losses give at it to rows first .. first + count.
 
-    `grad` (M, n, rows, H) belongs to the last n steps before span.hi. The adjoint at the call's
-    first step is written down here, every later one by `leave`. `squares` (P,) is scratch.
+    `grad` (M, n, rows, H) belongs to the last n steps before span.hi. The adjoint at lag 0 is
+    written down here, every later one by `leave`. `squares` (P,) is scratch.
     """
     index = step - (span.hi - grad.shape[1])
     if index < 0 and step < span.hi - 1:
         return
     for row in range(first, first + count):
         state, exponent = rows.adjoint[m, row], rows.exponent[m, row]
-        if index >= 0:
+        loud = index >= 0 and not silent(grad[m, index, row])
+        if loud:
             exponent = _inject(state, exponent, grad[m, index, row], readout)
         exponent = normalise(state, exponent, squares)
+        if loud and exponent == EMPTY:
+            exponent = 0  # a loss that the state does not see may still reach the input
         rows.exponent[m, row] = exponent
-        if step == span.hi - 1:
-            _write(trace, m, row, rows.lag[row % rows.lag.shape[0]], exponent, squares)
+        if step == span.hi - 1 and rows.lag[row % rows.lag.shape[0]] == 0:
+            _write(trace, m, row, 0, exponent, squares)
 
 
 @compiled

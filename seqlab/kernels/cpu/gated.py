@@ -45,10 +45,20 @@ def saved_width(sizes: Sizes, coefficients: int) -> int:
 
 def transposed(weight: NDArray) -> NDArray:
     """(M, J, K) -> (M, K, J), contiguous and aligned."""
-    networks, rows, columns = weight.shape
-    out = aligned((networks, columns, rows), weight.dtype)
-    out[:] = weight.swapaxes(1, 2)
+    return realigned(weight.swapaxes(1, 2))
+
+
+def realigned(array: NDArray) -> NDArray:
+    """A contiguous copy that begins on a cache line."""
+    out = aligned(array.shape, array.dtype)
+    out[:] = array
     return out
+
+
+def both_ways(params: dict[str, NDArray]) -> tuple[NDArray, NDArray, NDArray, NDArray]:
+    """W_hh and W_ih transposed, then as they are, all aligned."""
+    hidden, inputs = params["weight_hh"], params["weight_ih"]
+    return transposed(hidden), transposed(inputs), realigned(hidden), realigned(inputs)
 
 
 @compiled
@@ -173,6 +183,6 @@ def add_gradients(
     here = slice(span.lo, span.hi)
     for dz, y, side in ((dz_hidden, saved.hidden, "hh"), (dz_input, x, "ih")):
         dz = flat(dz)
-        scale = np.ascontiguousarray(factor[:, : dz.shape[1]])
-        accumulate(dz, scale, flat(y[:, here]), out[f"weight_{side}"])
-        out[f"bias_{side}"] += np.einsum("mn,mnj->mj", scale, dz)
+        dz = dz * factor[:, : dz.shape[1], None]
+        accumulate(dz, flat(y[:, here]), out[f"weight_{side}"])
+        out[f"bias_{side}"] += dz.sum(axis=1)

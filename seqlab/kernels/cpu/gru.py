@@ -10,8 +10,8 @@ from seqlab.cells import gru as algebra
 from seqlab.kernels._jit import compiled
 from seqlab.kernels.cpu import gated
 from seqlab.kernels.cpu.chain import arrive, emit, leave
-from seqlab.kernels.cpu.gated import BLOCK, Saved, flat, project_block, task_rows, transposed
-from seqlab.kernels.cpu.linalg import add_product, copy, dot_product, fill, project_back
+from seqlab.kernels.cpu.gated import BLOCK, Saved, both_ways, flat, project_block, task_rows
+from seqlab.kernels.cpu.linalg import add_product, copy, fill, project_back
 from seqlab.kernels.cpu.math import sigmoid, tanh
 from seqlab.kernels.layout import Bundle, Clip, Emitted, Span, Trace
 
@@ -21,11 +21,14 @@ _adjoint = compiled(algebra.adjoint)
 
 
 class Weights(NamedTuple):
-    """`recurrent` (M, H, 3H) and `input` (M, I, 3H) transposed; `bias` (M, 3H) joins both biases
-    where they add, `candidate_bias` (M, H) is b_hn, which the reset gate multiplies."""
+    """`recurrent` (M, H, 3H) and `input` (M, I, 3H) for the way forward, `recurrent_back`
+    (M, 3H, H) and `input_back` (M, 3H, I) for the way back; `bias` (M, 3H) joins both biases where
+    they add, `candidate_bias` (M, H) is b_hn, which the reset gate multiplies."""
 
     recurrent: NDArray
     input: NDArray
+    recurrent_back: NDArray
+    input_back: NDArray
     bias: NDArray
     candidate_bias: NDArray
 
@@ -37,8 +40,7 @@ def prepare(params: dict[str, NDArray], activation: str | None) -> Weights:
     bias = params["bias_ih"].copy()
     bias[:, : 2 * units] += params["bias_hh"][:, : 2 * units]
     return Weights(
-        transposed(params["weight_hh"]),
-        transposed(params["weight_ih"]),
+        *both_ways(params),
         bias,
         np.ascontiguousarray(params["bias_hh"][:, 2 * units :]),
     )
@@ -92,7 +94,7 @@ def _step_back(state, k, dz_hidden, dz_input):
 def _forward(weights, x, state, saved, start, size, scratch, begin, end):
     sequences = x.shape[2]
     groups = -(-sequences // size)
-    recurrent, weight, bias, candidate_bias = weights
+    recurrent, weight, bias = weights.recurrent, weights.input, weights.bias
     hidden, coefficients = saved
     steps = x.shape[1]
     units = recurrent.shape[1]
@@ -109,9 +111,11 @@ def _forward(weights, x, state, saved, start, size, scratch, begin, end):
             here = s % BLOCK * group
             for b in range(group):
                 copy(z[here + b, 2 * units :], xn[b])
-                copy(candidate_bias[m], z[here + b, 2 * units :])
+                copy(weights.candidate_bias[m], z[here + b, 2 * units :])
             flip = (start + s) & 1
-            add_product(hidden[m, s], first, group, recurrent[m], 0, units, z, here, flip)
+            add_product(
+                hidden[m, s], first * units, units, 1, group, recurrent[m], 0, units, z, here, flip
+            )
             for b in range(group):
                 before, after = hidden[m, s, first + b], hidden[m, s + 1, first + b]
                 _gates(z[here + b], xn[b], before, after, coefficients[m, s, first + b])
@@ -131,9 +135,10 @@ def forward(weights: Weights, x: NDArray, state: NDArray, saved: Saved, start: i
 def _backward(
     weights, saved, rows, grad, span, clip, trace, emitted, live, size, scratch, begin, end
 ):
-    recurrent, weight = weights.recurrent, weights.input
+    recurrent, weight = weights.recurrent_back, weights.input_back
+    width = recurrent.shape[1]
     coefficients = saved.coefficients
-    units, width = recurrent.shape[1:]
+    units = recurrent.shape[2]
     dz, dz_input, dx, left, squares, readout = scratch
     sequences, losses = saved.hidden.shape[2], rows.lag.shape[0]
     for task in range(begin, end):
@@ -148,11 +153,14 @@ def _backward(
                     copy(dz[r], left[:width])
                     copy(dz_input[r, 2 * units :], left[width:])
                     emit(emitted, m, s - span.lo, b, rows.exponent[m, first + r], left)
-            dot_product(dz, 0, count, recurrent[m], rows.adjoint[m], first, (span.start + s) & 1)
+            flip = (span.start + s) & 1
+            add_product(
+                dz, 0, width, 1, count, recurrent[m], 0, width, rows.adjoint[m], first, flip
+            )
             if trace.exponent.shape[1] > 0:
                 for r in range(count):
                     fill(dx[r], 0)
-                dot_product(dz_input, 0, count, weight[m], dx, 0, False)
+                add_product(dz_input, 0, width, 1, count, weight[m], 0, width, dx, 0, False)
             leave(rows, span, s, clip, trace, dx, squares, m, first, count)
 
 
@@ -198,4 +206,4 @@ def add_gradients(
 
 def input_gradient(weights: Weights, emitted: Emitted, out: NDArray) -> None:
     """dL/dx of one call's steps, out (M, n*B, I), each at its emitted exponent."""
-    project_back(flat(_split(emitted.values)[1]), weights.input, out)
+    project_back(flat(_split(emitted.values)[1]), weights.input_back, out)

@@ -10,8 +10,8 @@ from seqlab.cells import lstm as algebra
 from seqlab.kernels._jit import compiled
 from seqlab.kernels.cpu import gated
 from seqlab.kernels.cpu.chain import arrive, emit, leave
-from seqlab.kernels.cpu.gated import BLOCK, Saved, flat, project_block, task_rows, transposed
-from seqlab.kernels.cpu.linalg import add_product, copy, dot_product, fill, project_back
+from seqlab.kernels.cpu.gated import BLOCK, Saved, both_ways, flat, project_block, task_rows
+from seqlab.kernels.cpu.linalg import add_product, copy, fill, project_back
 from seqlab.kernels.cpu.math import sigmoid, tanh
 from seqlab.kernels.layout import Bundle, Clip, Emitted, Span, Trace
 
@@ -21,10 +21,13 @@ _adjoint = compiled(algebra.adjoint)
 
 
 class Weights(NamedTuple):
-    """`recurrent` (M, H, 4H) and `input` (M, I, 4H) transposed, `bias` (M, 4H) the two together."""
+    """`recurrent` (M, H, 4H) and `input` (M, I, 4H) for the way forward, `recurrent_back`
+    (M, 4H, H) and `input_back` (M, 4H, I) for the way back, `bias` (M, 4H) the two together."""
 
     recurrent: NDArray
     input: NDArray
+    recurrent_back: NDArray
+    input_back: NDArray
     bias: NDArray
 
 
@@ -32,8 +35,7 @@ def prepare(params: dict[str, NDArray], activation: str | None) -> Weights:
     """Lay one ensemble's parameters out for the kernels."""
     del activation
     return Weights(
-        transposed(params["weight_hh"]),
-        transposed(params["weight_ih"]),
+        *both_ways(params),
         params["bias_ih"] + params["bias_hh"],
     )
 
@@ -88,7 +90,7 @@ def _step_back(state, k, dz):
 def _forward(weights, x, state, saved, start, size, scratch, begin, end):
     sequences = x.shape[2]
     groups = -(-sequences // size)
-    recurrent, weight, bias = weights
+    recurrent, weight, bias = weights.recurrent, weights.input, weights.bias
     hidden, coefficients = saved
     steps = x.shape[1]
     units = recurrent.shape[1]
@@ -104,7 +106,9 @@ def _forward(weights, x, state, saved, start, size, scratch, begin, end):
                 project_block(x, m, s, first, last, weight[m], bias[m], gathered, z)
             here = s % BLOCK * group
             flip = (start + s) & 1
-            add_product(hidden[m, s], first, group, recurrent[m], 0, units, z, here, flip)
+            add_product(
+                hidden[m, s], first * units, units, 1, group, recurrent[m], 0, units, z, here, flip
+            )
             for b in range(group):
                 after, k = hidden[m, s + 1, first + b], coefficients[m, s, first + b]
                 _gates(z[here + b], state[m, first + b, 1], after, k)
@@ -124,7 +128,8 @@ def forward(weights: Weights, x: NDArray, state: NDArray, saved: Saved, start: i
 def _backward(
     weights, saved, rows, grad, span, clip, trace, emitted, live, size, scratch, begin, end
 ):
-    recurrent, weight = weights.recurrent, weights.input
+    recurrent, weight = weights.recurrent_back, weights.input_back
+    width = recurrent.shape[1]
     coefficients = saved.coefficients
     dz, _, dx, _, squares, readout = scratch
     sequences, losses = saved.hidden.shape[2], rows.lag.shape[0]
@@ -137,11 +142,14 @@ def _backward(
                 _step_back(rows.adjoint[m, first + r], coefficients[m, s, b], dz[r])
                 if (first + r) % losses == 0:
                     emit(emitted, m, s - span.lo, b, rows.exponent[m, first + r], dz[r])
-            dot_product(dz, 0, count, recurrent[m], rows.adjoint[m], first, (span.start + s) & 1)
+            flip = (span.start + s) & 1
+            add_product(
+                dz, 0, width, 1, count, recurrent[m], 0, width, rows.adjoint[m], first, flip
+            )
             if trace.exponent.shape[1] > 0:
                 for r in range(count):
                     fill(dx[r], 0)
-                dot_product(dz, 0, count, weight[m], dx, 0, False)
+                add_product(dz, 0, width, 1, count, weight[m], 0, width, dx, 0, False)
             leave(rows, span, s, clip, trace, dx, squares, m, first, count)
 
 
@@ -178,4 +186,4 @@ def add_gradients(
 
 def input_gradient(weights: Weights, emitted: Emitted, out: NDArray) -> None:
     """dL/dx of one call's steps, out (M, n*B, I), each at its emitted exponent."""
-    project_back(flat(emitted.values), weights.input, out)
+    project_back(flat(emitted.values), weights.input_back, out)

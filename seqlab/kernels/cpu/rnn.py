@@ -10,8 +10,8 @@ from seqlab.cells import rnn as algebra
 from seqlab.kernels._jit import compiled
 from seqlab.kernels.cpu import gated
 from seqlab.kernels.cpu.chain import arrive, emit, leave
-from seqlab.kernels.cpu.gated import BLOCK, Saved, flat, project_block, task_rows, transposed
-from seqlab.kernels.cpu.linalg import add_product, copy, dot_product, fill, project_back
+from seqlab.kernels.cpu.gated import BLOCK, Saved, both_ways, flat, project_block, task_rows
+from seqlab.kernels.cpu.linalg import add_product, copy, fill, project_back
 from seqlab.kernels.cpu.math import sigmoid, tanh
 from seqlab.kernels.layout import Bundle, Clip, Emitted, Span, Trace
 
@@ -24,10 +24,13 @@ _sigmoid_slope = compiled(algebra.sigmoid_slope)
 
 
 class Weights(NamedTuple):
-    """`recurrent` (M, H, H) and `input` (M, I, H) transposed, `bias` (M, H) the two together."""
+    """`recurrent` (M, H, H) and `input` (M, I, H) for the way forward, `recurrent_back`
+    (M, H, H) and `input_back` (M, H, I) for the way back, `bias` (M, H) the two together."""
 
     recurrent: NDArray
     input: NDArray
+    recurrent_back: NDArray
+    input_back: NDArray
     bias: NDArray
     activation: int
 
@@ -35,8 +38,7 @@ class Weights(NamedTuple):
 def prepare(params: dict[str, NDArray], activation: str | None) -> Weights:
     """Lay one ensemble's parameters out for the kernels."""
     return Weights(
-        transposed(params["weight_hh"]),
-        transposed(params["weight_ih"]),
+        *both_ways(params),
         params["bias_ih"] + params["bias_hh"],
         ACTIVATIONS.index(activation or "tanh"),
     )
@@ -83,7 +85,7 @@ def _activate(activation, z, h, slope):
 def _forward(weights, x, state, saved, start, size, scratch, begin, end):
     sequences = x.shape[2]
     groups = -(-sequences // size)
-    recurrent, weight, bias, activation = weights
+    recurrent, weight, bias = weights.recurrent, weights.input, weights.bias
     hidden, slopes = saved
     steps = x.shape[1]
     units = hidden.shape[3]
@@ -99,10 +101,12 @@ def _forward(weights, x, state, saved, start, size, scratch, begin, end):
                 project_block(x, m, s, first, last, weight[m], bias[m], gathered, z)
             here = s % BLOCK * group
             flip = (start + s) & 1
-            add_product(hidden[m, s], first, group, recurrent[m], 0, units, z, here, flip)
+            add_product(
+                hidden[m, s], first * units, units, 1, group, recurrent[m], 0, units, z, here, flip
+            )
             for b in range(group):
                 after = hidden[m, s + 1, first + b]
-                _activate(activation, z[here + b], after, slopes[m, s, first + b, 0])
+                _activate(weights.activation, z[here + b], after, slopes[m, s, first + b, 0])
         for b in range(first, last):
             copy(hidden[m, steps, b], state[m, b, 0])
 
@@ -119,9 +123,10 @@ def forward(weights: Weights, x: NDArray, state: NDArray, saved: Saved, start: i
 def _backward(
     weights, saved, rows, grad, span, clip, trace, emitted, live, size, scratch, begin, end
 ):
-    recurrent, weight = weights.recurrent, weights.input
+    recurrent, weight = weights.recurrent_back, weights.input_back
+    width = recurrent.shape[1]
     slopes = saved.coefficients
-    units = recurrent.shape[1]
+    units = recurrent.shape[2]
     dz, _, dx, _, squares, readout = scratch
     sequences, losses = saved.hidden.shape[2], rows.lag.shape[0]
     for task in range(begin, end):
@@ -136,11 +141,14 @@ def _backward(
                     state[j] = 0
                 if (first + r) % losses == 0:
                     emit(emitted, m, s - span.lo, b, rows.exponent[m, first + r], dz[r])
-            dot_product(dz, 0, count, recurrent[m], rows.adjoint[m], first, (span.start + s) & 1)
+            flip = (span.start + s) & 1
+            add_product(
+                dz, 0, width, 1, count, recurrent[m], 0, width, rows.adjoint[m], first, flip
+            )
             if trace.exponent.shape[1] > 0:
                 for r in range(count):
                     fill(dx[r], 0)
-                dot_product(dz, 0, count, weight[m], dx, 0, False)
+                add_product(dz, 0, width, 1, count, weight[m], 0, width, dx, 0, False)
             leave(rows, span, s, clip, trace, dx, squares, m, first, count)
 
 
@@ -177,4 +185,4 @@ def add_gradients(
 
 def input_gradient(weights: Weights, emitted: Emitted, out: NDArray) -> None:
     """dL/dx of one call's steps, out (M, n*B, I), each at its emitted exponent."""
-    project_back(flat(emitted.values), weights.input, out)
+    project_back(flat(emitted.values), weights.input_back, out)

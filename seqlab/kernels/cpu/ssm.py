@@ -9,8 +9,8 @@ from seqlab.cells import Sizes
 from seqlab.cells.ssm import rank
 from seqlab.kernels._jit import compiled
 from seqlab.kernels.cpu.chain import arrive, emit, flat_rows, leave, power_of_two, silent
-from seqlab.kernels.cpu.gated import flat, transposed
-from seqlab.kernels.cpu.linalg import accumulate, copy, dot_product, fill, project, project_back
+from seqlab.kernels.cpu.gated import flat, realigned, transposed
+from seqlab.kernels.cpu.linalg import accumulate, add_product, copy, fill, project, project_back
 from seqlab.kernels.cpu.math import sigmoid, softplus
 from seqlab.kernels.cpu.scan import CHUNK, add_decay_gradient, advance, step_back
 from seqlab.kernels.cpu.threads import share
@@ -18,12 +18,16 @@ from seqlab.kernels.layout import EMPTY, Bundle, Clip, Emitted, Span, Trace, ali
 
 
 class Weights(NamedTuple):
-    """The projections transposed, `in_proj` (M, I, H), `x_proj` (M, H, R+2N), `dt_proj` (M, R, H);
-    `dt_bias` and `skip` (M, H); `a` (M, N, H) = -exp(A_log)."""
+    """The projections for the way forward, `in_proj` (M, I, H), `x_proj` (M, H, R+2N), `dt_proj`
+    (M, R, H), and transposed for the way back; `dt_bias` and `skip` (M, H); `a` (M, N, H) =
+    -exp(A_log)."""
 
     in_proj: NDArray
     x_proj: NDArray
     dt_proj: NDArray
+    in_proj_back: NDArray
+    x_proj_back: NDArray
+    dt_proj_back: NDArray
     dt_bias: NDArray
     a: NDArray
     skip: NDArray
@@ -80,13 +84,15 @@ class BackwardScratch(NamedTuple):
     squares: NDArray
 
 
+PROJECTIONS = ("in_proj_weight", "x_proj_weight", "dt_proj_weight")
+
+
 def prepare(params: dict[str, NDArray], activation: str | None) -> Weights:
     """Lay one ensemble's parameters out for the kernels."""
     del activation
     return Weights(
-        transposed(params["in_proj_weight"]),
-        transposed(params["x_proj_weight"]),
-        transposed(params["dt_proj_weight"]),
+        *(transposed(params[name]) for name in PROJECTIONS),
+        *(realigned(params[name]) for name in PROJECTIONS),
         params["dt_proj_bias"],
         transposed(-np.exp(params["A_log"])),
         params["D"],
@@ -232,6 +238,8 @@ def _backward_task(
     dtype, width = saved.u.dtype, saved.mixed.shape[3]
     low = width - 2 * states
     u, delta, y, b_t, c_t, path, decays, du, draw, dmixed, dx, left, squares = scratch
+    in_proj, x_proj = weights.in_proj_back[m], weights.x_proj_back[m]
+    dt_proj = weights.dt_proj_back[m]
     head = b * rows.lag.shape[0]
     chunk = -1
     for s in range(span.hi - 1, span.lo - 1, -1):
@@ -271,8 +279,8 @@ def _backward_task(
                 _show(grad[m, index, head + row], factor, skip, h, dc, du[row])
             for d in range(units):
                 draw[row, d] *= saved.slope[m, s, b, d]
-        dot_product(draw, 0, live, weights.dt_proj[m], dmixed, 0, False)
-        dot_product(dmixed, 0, live, weights.x_proj[m], du, 0, False)
+        add_product(draw, 0, units, 1, live, dt_proj, 0, units, dmixed, 0, False)
+        add_product(dmixed, 0, width, 1, live, x_proj, 0, width, du, 0, False)
         if left.shape[0] > 0:
             copy(du[0], left[:units])
             copy(draw[0], left[units : 2 * units])
@@ -287,7 +295,7 @@ def _backward_task(
         if trace.exponent.shape[1] > 0:
             for row in range(live):
                 fill(dx[row], 0)
-            dot_product(du, 0, live, weights.in_proj[m], dx, 0, False)
+            add_product(du, 0, units, 1, live, in_proj, 0, units, dx, 0, False)
         leave(rows, span, s, clip, trace, dx, squares, m, head, live)
 
 
@@ -359,18 +367,19 @@ def add_gradients(
     factor (M, n*B + B) brings each emitted step, then each carried sum, to the sums' scale.
     """
     du, draw, dmixed, dskip = _parts(weights, emitted)
-    steps = np.ascontiguousarray(factor[:, : du.shape[1]])
+    steps = factor[:, : du.shape[1], None]
+    draw = draw * steps
     here = slice(span.lo, span.hi)
     low = weights.dt_proj.shape[1]
-    accumulate(du, steps, flat(x[:, here]), out["in_proj_weight"])
-    accumulate(dmixed, steps, flat(saved.u[:, here]), out["x_proj_weight"])
-    accumulate(draw, steps, flat(saved.mixed[:, here, :, :low]), out["dt_proj_weight"])
-    out["dt_proj_bias"] += np.einsum("mn,mnd->md", steps, draw)
-    out["D"] += np.einsum("mn,mnd->md", steps, dskip)
+    accumulate(du * steps, flat(x[:, here]), out["in_proj_weight"])
+    accumulate(dmixed * steps, flat(saved.u[:, here]), out["x_proj_weight"])
+    accumulate(draw, flat(saved.mixed[:, here, :, :low]), out["dt_proj_weight"])
+    out["dt_proj_bias"] += draw.sum(axis=1)
+    out["D"] += (dskip * steps).sum(axis=1)
     decay = np.einsum("mb,mbnd->mnd", factor[:, du.shape[1] :], emitted.carried)
     out["A_log"] += (decay * weights.a).swapaxes(1, 2)
 
 
 def input_gradient(weights: Weights, emitted: Emitted, out: NDArray) -> None:
     """dL/dx of one call's steps, out (M, n*B, I), each at its emitted exponent."""
-    project_back(_parts(weights, emitted)[0], weights.in_proj, out)
+    project_back(_parts(weights, emitted)[0], weights.in_proj_back, out)

@@ -1,0 +1,206 @@
+"""Register-blocked rows of a matrix product, in LLVM vectors.
+
+    out[r, c] += sum over k of a[r, k] b[k, c]
+
+LLVM vectorises a plain loop over c but keeps `out` in memory; here a tile of it stays in registers
+while k runs, which is 1.3 (weights from L2) to 4 times (weights from L1) faster. A narrow tile
+would wait for each sum in turn: it splits k into phases, summed side by side, added at the end.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from seqlab.kernels._jit import DISABLED, cpu_features
+
+# Bytes of a vector, and how many sums a tile holds: AVX-512 has 32 vector registers, others 16.
+WIDE = "+avx512f" in cpu_features()
+VECTOR = 64 if WIDE else 32 if "+avx" in cpu_features() else 16
+SUMS = 16 if WIDE else 8
+LATENCY = 8  # sums that keep the multiply-add units busy
+
+Panel = Callable[..., None]
+
+
+def lanes(itemsize: int) -> int:
+    """Numbers in one vector."""
+    return VECTOR // itemsize
+
+
+def make_panel(rows: int) -> Panel:
+    """A function (a, a0, ar, ak, b, b0, bk, depth, out, o0, o_row, vectors, flip) -> None.
+
+    It adds the product to `rows` rows of `vectors` whole vectors each. Offsets and strides count
+    entries: row r at step k is a[a0 + r*ar + k*ak], row k of b begins at b[b0 + k*bk], row r of
+    out at out[o0 + r*o_row]. `flip` walks b backwards.
+    """
+    return _plain_panel(rows) if DISABLED else _vector_panel(rows)
+
+
+def _plain_panel(rows: int) -> Panel:
+    """The definition, for runs without the JIT."""
+
+    def panel(a, a0, ar, ak, b, b0, bk, depth, out, o0, o_row, vectors, flip):
+        a, b, out = a.reshape(-1), b.reshape(-1), out.reshape(-1)
+        width = vectors * lanes(out.itemsize)
+        for r in range(rows):
+            row = out[o0 + r * o_row : o0 + r * o_row + width]
+            for k in range(depth)[:: -1 if flip else 1]:
+                row += a[a0 + r * ar + k * ak] * b[b0 + k * bk : b0 + k * bk + width]
+
+    return panel
+
+
+def _vector_panel(rows: int) -> Any:
+    @intrinsic
+    def panel(typing_context, a, a0, ar, ak, b, b0, bk, depth, out, o0, o_row, vectors, flip):
+        word = types.intp
+        signature = types.void(a, word, word, word, b, *[word] * 3, out, *[word] * 4)
+
+        def generate(context, builder, signature, arguments):
+            a, b, out = (
+                context.make_array(signature.args[i])(context, builder, arguments[i]).data
+                for i in (0, 4, 8)
+            )
+            element = context.get_value_type(signature.args[0].dtype)
+            emitter = _Emitter(builder, element, rows)
+            emitter.panel((a, *arguments[1:4]), (b, *arguments[5:8]), (out, *arguments[9:]))
+            return context.get_dummy_value()
+
+        return signature, generate
+
+    return panel
+
+
+class _Emitter:
+    """Writes a panel's instructions; names of values as in `make_panel`."""
+
+    def __init__(self, builder: Any, element: Any, rows: int) -> None:
+        self.builder, self.rows = builder, rows
+        self.size = 8 if isinstance(element, ir.DoubleType) else 4
+        self.lanes = lanes(self.size)
+        self.vector = ir.VectorType(element, self.lanes)
+        self.word = ir.IntType(64)
+
+    def panel(self, a, b, out):
+        """Tiles side by side, the widest first: any number of them, then each half once."""
+        builder, word = self.builder, self.word
+        *out, vectors, flip = out
+        backwards = builder.icmp_signed("!=", flip, word(0))
+        done = word(0)
+        columns = min(SUMS // self.rows, 8)
+        while columns:
+            count = builder.sdiv(builder.sub(vectors, done), word(columns))
+
+            def tile(i, columns=columns, count=count, done=done):
+                last = builder.sub(builder.sub(count, word(1)), i)
+                index = builder.mul(builder.select(backwards, last, i), word(columns))
+                column = builder.mul(builder.add(done, index), word(self.lanes))
+                self._tile(columns, a, b, out, column, backwards)
+
+            self._repeat(count, [], lambda i, state, tile=tile: tile(i) or [])
+            done = builder.add(done, builder.mul(count, word(columns)))
+            columns //= 2
+
+    def _tile(self, columns, a, b, out, column, backwards):
+        builder, word, tile = self.builder, self.word, self.rows * columns
+        (a, a0, ar, ak), (b, b0, bk, depth), (out, o0, o_row) = a, b, out
+        phases = max(1, LATENCY // tile)
+        first = builder.select(backwards, builder.sub(depth, word(1)), word(0))
+        step = builder.select(backwards, word(-1), word(1))
+        steps = builder.mul(ak, step), builder.mul(bk, step)
+        here = [
+            builder.add(a0, builder.mul(ak, first)),
+            builder.add(builder.add(b0, column), builder.mul(bk, first)),
+        ]
+        places = [
+            builder.add(builder.add(o0, column), builder.add(word(c * self.lanes), row))
+            for row in (builder.mul(o_row, word(r)) for r in range(self.rows))
+            for c in range(columns)
+        ]
+        sums = [self._load(out, place) for place in places]
+        zero = ir.Constant(self.vector, [0.0] * self.lanes)
+
+        def turn(sums, here, count):
+            """`count` steps of k, each on sums of its own."""
+            for phase in range(count):
+                mine = slice(phase * tile, (phase + 1) * tile)
+                sums[mine] = self._step(a, ar, b, here, sums[mine])
+                here = [builder.add(x, y) for x, y in zip(here, steps, strict=True)]
+            return sums, here
+
+        def body(count):
+            def run(_, state):
+                sums, here = turn(list(state[2:]), state[:2], count)
+                return [*here, *sums]
+
+            return run
+
+        whole = builder.sdiv(depth, word(phases))
+        state = [*here, *sums, *[zero] * (tile * (phases - 1))]
+        state = self._repeat(whole, state, body(phases))
+        here, sums = state[:2], state[2:]
+        for phase in range(1, phases):
+            more = sums[phase * tile : (phase + 1) * tile]
+            sums[:tile] = [builder.fadd(x, y) for x, y in zip(sums[:tile], more, strict=True)]
+        rest = builder.sub(depth, builder.mul(whole, word(phases)))
+        if phases > 1:
+            sums = self._repeat(rest, [*here, *sums[:tile]], body(1))[2:]
+        for place, value in zip(places, sums[:tile], strict=True):
+            builder.store(value, self._at(out, place)).align = self.size
+
+    def _repeat(self, count, state, body):
+        """`count` turns of state = body(i, state); returns the values after the last."""
+        builder, before = self.builder, self.builder.block
+        head = builder.function.append_basic_block("head")
+        inside = builder.function.append_basic_block("body")
+        after = builder.function.append_basic_block("after")
+        builder.branch(head)
+        builder.position_at_end(head)
+        phis = []
+        for value in [self.word(0), *state]:
+            phi = builder.phi(value.type)
+            phi.add_incoming(value, before)
+            phis.append(phi)
+        builder.cbranch(builder.icmp_signed("<", phis[0], count), inside, after)
+        builder.position_at_end(inside)
+        changed = body(phis[0], phis[1:])
+        following = [builder.add(phis[0], self.word(1)), *changed]
+        for phi, value in zip(phis, following, strict=True):
+            phi.add_incoming(value, builder.block)
+        builder.branch(head)
+        builder.position_at_end(after)
+        return phis[1:]
+
+    def _step(self, a, ar, b, here, sums):
+        """One k: a row of vectors of b, times each row's entry of a, added to the sums."""
+        builder, word, columns = self.builder, self.word, len(sums) // self.rows
+        vectors = [
+            self._load(b, builder.add(here[1], word(c * self.lanes))) for c in range(columns)
+        ]
+        result = []
+        for r in range(self.rows):
+            at = builder.add(here[0], builder.mul(ar, word(r)))
+            entry = self._spread(builder.load(builder.gep(a, [at])))
+            for c, vector in enumerate(vectors):
+                product = builder.fmul(entry, vector, flags=("contract",))
+                result.append(builder.fadd(sums[r * columns + c], product, flags=("contract",)))
+        return result
+
+    def _spread(self, entry):
+        undefined = ir.Constant(self.vector, ir.Undefined)
+        single = self.builder.insert_element(undefined, entry, ir.IntType(32)(0))
+        zeros = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), [0] * self.lanes)
+        return self.builder.shuffle_vector(single, undefined, zeros)
+
+    def _at(self, pointer, offset):
+        address = self.builder.gep(pointer, [offset])
+        return self.builder.bitcast(address, self.vector.as_pointer())
+
+    def _load(self, pointer, offset):
+        loaded = self.builder.load(self._at(pointer, offset))
+        loaded.align = self.size
+        return loaded
