@@ -15,6 +15,8 @@ _HOME = {
     "selective_scan_backward": "selective",
     "attenuation": "measure.attenuation",
     "run": "study.run",
+    "sweep": "study.sweep",
+    "load": "study.tidy",
     "InputError": "errors",
 }
 __all__ = ["__version__", *_HOME]

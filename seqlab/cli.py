@@ -4,7 +4,8 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -226,6 +227,106 @@ def _check_figure(plot: str) -> None:
 
 def _say(line: Callable[[float, str], None], arch: str, fraction: float, what: str) -> None:
     line(fraction, f"{arch}: {what}")
+
+
+@main.command(short_help="Measure all runs of a study.")
+@click.argument("study", metavar="STUDY.toml")
+@click.option(
+    "--store",
+    default="seqlab-results",
+    metavar="DIR",
+    show_default=True,
+    help="Folder for the results, one file a run.",
+)
+@click.option(
+    "--scheduler", metavar="ADDRESS", help="Measure on the Dask cluster at tcp://HOST:PORT."
+)
+@click.option(
+    "--backend", default="auto", metavar="NAME", show_default=True, help="auto, cpu or cuda."
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be measured and what it takes.")
+@click.option("--retry-failed", is_flag=True, help="Try again what failed before.")
+def sweep(
+    study: str,
+    store: str,
+    scheduler: str | None,
+    backend: str,
+    dry_run: bool,
+    retry_failed: bool,
+) -> None:
+    """Measure every run of a study that the store does not have yet.
+
+    To go on after an interruption, give the same command again. Exit 1 if a run failed.
+
+    Example: seqlab sweep study.toml --store results
+    """
+    from seqlab.study import cluster, estimate
+    from seqlab.study.progress import ProgressLine
+    from seqlab.study.sweep import check, sweep
+    from seqlab.study_spec import StudySpec
+
+    spec = StudySpec.read(study)
+    if dry_run:
+        check(spec, Path(store), backend, elsewhere=scheduler is not None)
+        for note in spec.notes:
+            click.echo(note, err=True)
+        click.echo(estimate.preview(spec, Path(store)))
+        return
+    with ExitStack() as stack:
+        client = stack.enter_context(cluster.connect(scheduler)) if scheduler else None
+        line = stack.enter_context(ProgressLine())
+        outcome = sweep(
+            spec,
+            store,
+            backend=backend,
+            client=client,
+            retry_failed=retry_failed,
+            progress=line,
+            report=line.note,
+        )
+    click.echo(f"{spec.name}: {outcome} in {store}")
+    if outcome.failed:
+        sys.exit(FAILED)
+
+
+@main.command(short_help="Show a store: architectures x lengths.")
+@click.argument("store", metavar="STORE")
+def table(store: str) -> None:
+    """Show the attenuation of all results in a folder, architectures x lengths.
+
+    Exit 1 if a file is damaged; the table has all others.
+    """
+    from seqlab.study import overview, tidy
+
+    with _complaints() as complain:
+        click.echo(overview.table(tidy.load(store, complain)))
+
+
+@main.command(short_help="Write a store as one tidy table.")
+@click.argument("store", metavar="STORE")
+@click.option(
+    "-o", "--output", required=True, metavar="FILE", help="A .csv, or a .parquet with pyarrow."
+)
+def export(store: str, output: str) -> None:
+    """Write all results in a folder as one table, a row for each run, clip rule and length.
+
+    Exit 1 if a file is damaged; the table has all others.
+
+    Example: seqlab export results -o tidy.csv
+    """
+    from seqlab.study import tidy
+
+    with _complaints() as complain:
+        tidy.export(store, output, complain)
+
+
+@contextmanager
+def _complaints() -> Iterator[Callable[[str], None]]:
+    """What to call with a complaint that lets the command go on, and fail at its end."""
+    codes: list[int] = []
+    yield lambda message: codes.append(_complain(message, FAILED))
+    if codes:
+        sys.exit(FAILED)
 
 
 @main.command(short_help="Check the numbers on this machine.")

@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
 from seqlab import arrays
@@ -142,7 +143,7 @@ class RunSpec:
         sizes = Sizes(self.hidden, self.inputs)
         return sizes if self.state is None else sizes._replace(state=self.state)
 
-    @property
+    @cached_property
     def hash(self) -> str:
         """16 hex digits of what is measured: the content of arrays counts, not their path."""
         measured = {name: value for name, value in self.to_dict().items() if value is not None}

@@ -63,9 +63,7 @@ class StudySpec:
             raise InputError(f"{path}: {error}") from None
 
     @classmethod
-    def create(
-        cls, tables: Mapping[str, Any], folder: str | os.PathLike[str] = "."
-    ) -> "StudySpec":
+    def create(cls, tables: Mapping[str, Any], folder: str | os.PathLike[str] = ".") -> "StudySpec":
         """The study of a file's tables; paths in it are relative to `folder`. Raises InputError."""
         _check_tables(tables)
         axes = list(_axes(tables, Path(folder)))
@@ -78,13 +76,15 @@ class StudySpec:
         runs = tuple(dict.fromkeys(combined))
         notes = list(dropped.sentences(len(combined)))
         if len(runs) < count:
-            notes.append(f"{count - len(runs)} of the {count} runs equal another, measured once for both")
+            notes.append(
+                f"{count - len(runs)} of {count} runs equal another, measured once for both"
+            )
         return cls(tables["study"]["name"], varied, runs, tuple(notes))
 
     def label(self, spec: RunSpec) -> str:
         """What tells a run from the study's others."""
         values = {name: getattr(spec, name) for name in self.varied or ("arch", "steps")}
-        return _told(values)
+        return told(values)
 
 
 class _Dropped:
@@ -191,11 +191,11 @@ def _combine(parts: Sequence[Fields], varied: Sequence[str], dropped: _Dropped) 
     try:
         return RunSpec.create(**kept)
     except InputError as error:
-        where = _told({name: kept.get(name) for name in varied})
+        where = told({name: kept.get(name) for name in varied})
         raise InputError(f"with {where}: {error}" if where else str(error)) from None
 
 
-def _told(values: Mapping[str, Any]) -> str:
+def told(values: Mapping[str, Any]) -> str:
     """`arch rnn, clip none+norm:1`; what is None is left out."""
     return ", ".join(f"{k} {_text(value)}" for k, value in values.items() if value is not None)
 

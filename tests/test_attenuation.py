@@ -310,18 +310,19 @@ def test_segments_and_recomputation(arch: str, monkeypatch: pytest.MonkeyPatch) 
     assert_equal_curves(curves(attenuate(run, [5, 20, 35], readout, clip="step-norm:0.3")), whole)
 
 
-def test_a_longer_drive_begins_like_a_shorter_one() -> None:
-    """A run's curve at length 40 is that of a run of 40 steps."""
-    for arch in ARCHS:
-        long = measure(small_spec(arch, spectrum=None))
-        short = measure(small_spec(arch, steps=64, lengths=[1, 10, 64], spectrum=None))
-        for name in ("log_norm", "log_norm_input"):
-            lags = short.variables["lag"].data
-            shared = np.isin(lags, long.variables["lag"].data)
-            have = long.variables[name].data[:, :, 2]
-            places = np.isin(long.variables["lag"].data, lags[shared])
-            want = short.variables[name].data[:, :, 2]
-            assert np.array_equal(have[..., places], want[..., shared], equal_nan=True)
+@pytest.mark.parametrize("arch", ARCHS)
+def test_a_longer_drive_begins_like_a_shorter_one(arch: str) -> None:
+    """A run's curve at length 64 is that of a run of 64 steps, to rounding: fewer rows share it."""
+    long = measure(small_spec(arch, spectrum=None))
+    short = measure(small_spec(arch, steps=64, lengths=[1, 10, 64], spectrum=None))
+    shared = np.intersect1d(long.variables["lag"].data, short.variables["lag"].data)
+    assert len(shared) > 40
+    for name in ("log_norm", "log_norm_input"):
+        have, want = (
+            result.variables[name].data[:, :, 2, np.isin(result.variables["lag"].data, shared)]
+            for result in (long, short)
+        )
+        np.testing.assert_allclose(have, want, rtol=0, atol=1e-11)
 
 
 # Bad input.

@@ -1,6 +1,20 @@
 """Figures of results, as files or on axes of one's own; no global state is touched."""
 
-from seqlab.figures.curves import curves, plot_results
-from seqlab.figures.style import check_path
+from seqlab.figures.choose import Asked
+from seqlab.figures.data import check_path
+from seqlab.figures.dots import distribution
+from seqlab.figures.figure import Looks, plot, plot_results
+from seqlab.figures.lines import curves
+from seqlab.figures.maps import heatmap, profile
 
-__all__ = ["check_path", "curves", "plot_results"]
+__all__ = [
+    "Asked",
+    "Looks",
+    "check_path",
+    "curves",
+    "distribution",
+    "heatmap",
+    "plot",
+    "plot_results",
+    "profile",
+]

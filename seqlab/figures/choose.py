@@ -1,12 +1,23 @@
 """Which fields a figure puts where: those asked for, and for the rest those that tell most."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from seqlab.errors import InputError
-from seqlab.figures.gather import Run, Series, Where
-from seqlab.figures.names import COORDINATES, FIELDS, Measure, check_axis, in_order, measure, text
+from seqlab.figures.gather import Result, Run, Series, Where, pool, read
+from seqlab.figures.names import (
+    COORDINATES,
+    FIELDS,
+    Measure,
+    check_axis,
+    in_order,
+    measure,
+    named,
+    text,
+)
 
 KINDS = ("heatmap", "curves", "profile", "distribution")
 MOST_PANELS = 12
@@ -18,7 +29,8 @@ class Asked:
     """What the user asked for; None leaves a choice to the figure.
 
     `x` and `y` are fields or coordinates: of a heatmap the columns and rows, of curves and
-    distributions the axis and what colours tell apart; `facet` has a panel for each value.
+    distributions the axis and what colours tell apart; `facet` has a panel for each value, where
+    there are `panels` at all.
     """
 
     kind: str = "heatmap"
@@ -27,6 +39,7 @@ class Asked:
     facet: str | None = None
     value: str = "log10_attenuation"
     where: Where = field(default_factory=dict)
+    panels: bool = True
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -94,27 +107,30 @@ def choose(runs: Sequence[Run], asked: Asked) -> Choice:
                     f"{option}: {name} is no axis for {asked.value}, one number for each run"
                 )
     choice = _KINDS[asked.kind](runs, asked)
-    for option, name, most in (
+    for option, spread, most in (
         ("facet", choice.facet, MOST_PANELS),
         ("y", choice.y if asked.kind in ("curves", "distribution") else None, MOST_COLORS),
     ):
-        count = len(values_of(runs, name)) if name else 0
+        count = len(values_of(runs, spread)) if spread else 0
         if count > most:
-            raise InputError(f"{option}: {name} has {count} values; {most} is the most")
+            raise InputError(f"{option}: {spread} has {count} values; {most} is the most")
     return choice
 
 
 def _heatmap(runs: Sequence[Run], asked: Asked) -> Choice:
     free = _free(runs, asked)
     x = asked.x or _coordinate(runs, asked) or next(free, "seed")
-    y = asked.y or next(free, None) or ("length" if x == "lag" else "arch")
-    return Choice("heatmap", x, y, asked.facet or _few(runs, free), None, asked.measure)
+    y = asked.y or next(free, "")
+    if not y and asked.measure.of_curve:  # one run: all there is to tell is in its lags
+        x = asked.x or "lag"
+        y = "lag" if x == "length" else "length"
+    return Choice("heatmap", x, y or "arch", _facet(runs, asked, free), None, asked.measure)
 
 
 def _profile(runs: Sequence[Run], asked: Asked) -> Choice:
-    facet = asked.facet or _few(runs, _free(runs, asked))
+    facet = _facet(runs, asked, _free(runs, asked))
     groups: dict[Any, list[Run]] = {}
-    for run in runs:
+    for run in runs if facet == "clip" else _first_rule(runs):
         groups.setdefault(run.fields[facet] if facet else None, []).append(run)
     for group in groups.values():
         if len(group) > 1:
@@ -134,8 +150,10 @@ def _curves(runs: Sequence[Run], asked: Asked) -> Choice:
     x = asked.x or ("lag" if asked.measure.of_curve else (left or ["seed"])[0])
     left = [name for name in left if name != x and len(values_of(runs, name)) <= MOST_COLORS]
     y = asked.y or ("arch" if "arch" in left else next(iter(left), None))
-    facet = asked.facet or _few(runs, iter([name for name in left if name != y]))
+    facet = _facet(runs, asked, iter([name for name in left if name != y]))
     stroke = "clip" if "clip" in varying and "clip" not in (x, y, facet) else None
+    if y is None:
+        y, stroke = stroke, None
     return Choice("curves", x, y, facet, stroke, asked.measure)
 
 
@@ -145,7 +163,7 @@ def _distribution(runs: Sequence[Run], asked: Asked) -> Choice:
     x = asked.x or next(iter(left), length)
     clips = "clip" in _varying(runs) and "clip" not in asked.given.values()
     y = asked.y or ("clip" if clips else None)
-    facet = asked.facet or _few(runs, iter([name for name in left if name not in (x, y)]))
+    facet = _facet(runs, asked, iter([name for name in left if name not in (x, y)]))
     return Choice("distribution", x, y, facet, None, asked.measure)
 
 
@@ -159,8 +177,10 @@ _KINDS: dict[str, Callable[[Sequence[Run], Asked], Choice]] = {
 
 def one_rule(runs: Sequence[Run], choice: Choice) -> list[Run]:
     """The runs of one clip rule where the figure does not tell rules apart: the first in order."""
-    if "clip" in choice.fields:
-        return list(runs)
+    return list(runs) if "clip" in choice.fields else _first_rule(runs)
+
+
+def _first_rule(runs: Sequence[Run]) -> list[Run]:
     rule = values_of(runs, "clip")[0]
     return [run for run in runs if run.fields["clip"] == rule]
 
@@ -205,7 +225,9 @@ def _free(runs: Sequence[Run], asked: Asked) -> Iterator[str]:
     return (name for name in _varying(runs) if name not in asked.given.values() and name != "seed")
 
 
-def _few(runs: Sequence[Run], names: Iterator[str]) -> str | None:
+def _facet(runs: Sequence[Run], asked: Asked, names: Iterator[str]) -> str | None:
+    if asked.facet is not None or not asked.panels:
+        return asked.facet
     return next((name for name in names if len(values_of(runs, name)) <= MOST_PANELS), None)
 
 
@@ -218,3 +240,38 @@ def _coordinate(runs: Sequence[Run], asked: Asked) -> str | None:
         return "length"
     several = len({int(run.lengths[-1]) for run in runs}) > 1
     return "length" if several and "length" not in taken else "lag" if "lag" not in taken else None
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a figure draws: the runs, pooled into series, and where their fields go."""
+
+    choice: Choice
+    runs: list[Run]
+    series: list[Series]
+
+    def panels(self) -> Iterator[tuple[str, list[Series]]]:
+        """The series of each panel, with what it is headed."""
+        facet = self.choice.facet
+        if facet is None:
+            yield "", self.series
+            return
+        for value in values_of(self.runs, facet):
+            yield named(facet, value), [one for one in self.series if one.key[facet] == value]
+
+
+def select(results: Iterable[Result], asked: Asked) -> Selection:
+    """Read results as far as the figure needs them, twice where the first look was too short.
+
+    Raises InputError where nothing is left to draw.
+    """
+    results = list(results) if iter(results) is results else results
+    runs = read(results, asked.measure, asked.coordinates, asked.where)
+    choice = choose(runs, asked)
+    if choice.coordinates and choice.coordinates != asked.coordinates:
+        runs = read(results, asked.measure, choice.coordinates, asked.where)
+    runs = one_rule(runs, choice)
+    series = pool(runs, asked.measure, choice.fields)
+    if all(np.isnan(one.value).all() for one in series):
+        raise InputError(f"value: {asked.value} is nan throughout; there is nothing to draw")
+    return Selection(choice, runs, series)

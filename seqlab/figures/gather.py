@@ -192,6 +192,11 @@ def pool(runs: Sequence[Run], measure: Measure, by: Collection[str]) -> list[Ser
     ]
 
 
+def points_of(series: Iterable[Series], name: str) -> list[int]:
+    """All lengths or lags of some series, ascending."""
+    return np.unique(np.concatenate([one.points[name] for one in series])).tolist()
+
+
 def _series(
     key: Mapping[str, Any], runs: Sequence[Run], measure: Measure, names: Sequence[str]
 ) -> Series:
@@ -209,7 +214,9 @@ def _series(
     patterns, which = np.unique(column >= 0, axis=1, return_inverse=True)
     for k, pattern in enumerate(patterns.T):
         here = np.flatnonzero(which.ravel() == k)
-        stacked = np.concatenate([blocks[b][1][:, column[b, here]] for b in np.flatnonzero(pattern)])
+        stacked = np.concatenate(
+            [blocks[b][1][:, column[b, here]] for b in np.flatnonzero(pattern)]
+        )
         statistics[:, here] = _statistics(stacked, measure)
         networks[here] = len(stacked)
     low, value, high = statistics

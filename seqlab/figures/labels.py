@@ -9,9 +9,9 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
-from seqlab.figures.style import SMALL, Color
+from seqlab.figures.style import SMALL, Color, points
 
-LINE_HEIGHT = 1.35 * SMALL  # points from one label to the next
+LINE_HEIGHT = 1.35  # from one label to the next, times its height
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class Label:
 def spacing(ax: Axes) -> float:
     """The height of a line of text, in data units of a linear y axis."""
     bottom, top = ax.get_ylim()
-    points = ax.bbox.height / ax.figure.dpi * 72
-    return (top - bottom) * LINE_HEIGHT / points
+    height = ax.bbox.height / ax.figure.dpi * 72
+    return (top - bottom) * LINE_HEIGHT * points(SMALL) / height
 
 
 def merged(labels: Sequence[Label], ax: Axes) -> list[Label]:
@@ -56,10 +56,16 @@ def write(labels: Sequence[Label], ax: Axes) -> None:
     place = ax.get_yaxis_transform()
     for label, height in zip(order, heights, strict=True):
         thread = Line2D([1.0, 1.03, 1.05], [label.y, height, height], transform=place)
-        thread.set(color=label.color, linewidth=0.8, clip_on=False)
+        thread.set(color=label.color, linewidth=points(0.8), clip_on=False)
         ax.add_line(thread)
         ax.text(
-            1.06, height, label.text, transform=place, va="center", size=SMALL, color=label.color
+            1.06,
+            height,
+            label.text,
+            transform=place,
+            va="center",
+            size=points(SMALL),
+            color=label.color,
         )
 
 

@@ -1,5 +1,6 @@
 """What may be put on an axis, how it is spelled, ordered and labelled."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -34,9 +35,10 @@ FIELDS = {
 COORDINATES = {"length": "sequence length (steps)", "lag": "lag (steps back from the loss)"}
 AXES = FIELDS | COORDINATES
 
+_RULES = ("none", *rules.AFTER, *rules.IN_CHAIN)
 _ORDER = {
     name: position
-    for names in (CELLS, ACTIVATIONS, INITS, ("none", *rules.AFTER, *rules.IN_CHAIN))
+    for names in (CELLS, ACTIVATIONS, INITS, _RULES)
     for position, name in enumerate(names)
 }
 
@@ -69,9 +71,9 @@ MEASURES = {
         *(
             Measure(
                 f"log10_attenuation{part}",
-                f"log$_{{10}}$ gradient of the {name} (decades)"
+                f"log10 gradient of the {name} (decades)"
                 if part
-                else "log$_{10}$ attenuation (decades)",
+                else "log10 attenuation (decades)",
                 "decades",
                 f"log_norm{part}",
             )
@@ -85,7 +87,9 @@ MEASURES = {
             for t in ("1e-1", "1e-3", "1e-6")
         ),
         *(
-            Measure(f"{dtype}_zero_lag", f"{dtype} zero from lag (steps)", "lag", f"{dtype}_zero_lag")
+            Measure(
+                f"{dtype}_zero_lag", f"{dtype} zero from lag (steps)", "lag", f"{dtype}_zero_lag"
+            )
             for dtype in ("float32", "float64")
         ),
         Measure("fit_rate", "rate of the exponential fit (nat/step)", "rate", "fit_rate"),
@@ -94,7 +98,7 @@ MEASURES = {
         *(
             Measure(
                 f"log10_param_grad_norm_{when}",
-                f"log$_{{10}}$ gradient norm {when} clipping (decades)",
+                f"log10 gradient norm {when} clipping (decades)",
                 "decades",
                 f"log_param_grad_norm_{when}",
             )
@@ -144,3 +148,13 @@ def in_order(values: Sequence[Any]) -> list[Any]:
         return 2, _ORDER.get(name, len(_ORDER)), limit, str(value)
 
     return sorted(set(values), key=place)
+
+
+# Decades below which a gradient that was 1 at lag 0 is exactly zero in plain floats.
+ZERO_BELOW = {"float32": -149 * math.log10(2), "float64": -1074 * math.log10(2)}
+
+
+def named(field: str, value: Any) -> str:
+    """A field and its value, as short as it is clear."""
+    name = "" if field == "arch" else f"{field.replace('_', ' ')} "
+    return name + text(value)

@@ -3,7 +3,7 @@
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from os import PathLike
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,33 @@ from matplotlib.figure import Figure
 from seqlab.errors import InputError
 
 FORMATS = (".pdf", ".svg", ".png")
-DOUBLE_COLUMN = 7.0  # inches
-SMALL = 7.0  # points: the smallest text
+SMALL = 7.0  # points: the smallest text, on paper
+LETTER = 0.58  # widths of a letter to the height of its text, about
 INK = "0.25"
+GREY = (0.45, 0.45, 0.45)
+
+
+@dataclass(frozen=True)
+class Width:
+    """A place for a figure: inches of width, and how much larger than on paper its text is."""
+
+    inches: float
+    scale: float = 1.0
+    height: float | None = None  # inches, where the place has one
+
+    @property
+    def paper(self) -> float:
+        """Inches of width before text was enlarged."""
+        return self.inches / self.scale
+
+    @property
+    def fixed(self) -> float | None:
+        """Inches of height before text was enlarged, where it is not free."""
+        return self.height and self.height / self.scale
+
+
+# One and two columns of a journal (89 and 178 mm), and a slide of 16:9.
+WIDTHS = {"single": Width(3.5), "double": Width(7.0), "slide": Width(13.33, 2.0, 7.5)}
 
 Color = tuple[float, float, float]
 
@@ -45,14 +69,19 @@ _RC: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.unicode_minus": True,
+    "figure.labelsize": 8,
+    "figure.titlesize": 8,
     "legend.frameon": False,
     "legend.handlelength": 2.2,
     "legend.columnspacing": 1.5,
+    "hatch.linewidth": 0.5,
     "savefig.dpi": 300,
     "pdf.fonttype": 42,  # TrueType: editable, and accepted by journals
     "svg.fonttype": "path",
     "svg.hashsalt": "seqlab",  # the same ids each time
 }
+
+_LENGTHS = [name for name in _RC if name.endswith(("size", ".width", "axes.linewidth"))]
 
 # What would differ from one writing of a figure to the next, or from one machine to another.
 _NO_METADATA = {
@@ -63,17 +92,37 @@ _NO_METADATA = {
 
 
 @contextmanager
-def style() -> Iterator[None]:
-    """The look of seqlab's figures, within a `with` block only, over Matplotlib's defaults."""
+def style(scale: float = 1.0) -> Iterator[None]:
+    """The look of seqlab's figures, within a `with` block only, over Matplotlib's defaults.
+
+    `scale` enlarges text and lines.
+    """
     with mpl.rc_context():
         mpl.rcdefaults()
-        mpl.rcParams.update(_RC)
+        mpl.rcParams.update(_RC | {name: scale * _RC[name] for name in _LENGTHS})
         yield
+
+
+def points(size: float) -> float:
+    """Points on paper as points of the figure being drawn, which may be a slide."""
+    return float(size * mpl.rcParams["font.size"] / _RC["font.size"])
+
+
+def width(name: str) -> Width:
+    """A width by its name. Raises InputError."""
+    if name.lower() not in WIDTHS:
+        raise InputError(f"width: {name!r} is unknown; {', '.join(WIDTHS)}")
+    return WIDTHS[name.lower()]
 
 
 def palette(count: int) -> list[Color]:
     """Colours that colour-blind readers tell apart."""
     return list(sns.color_palette("colorblind", count))
+
+
+def ramp(count: int) -> list[Color]:
+    """Colours of ascending numbers, dark to light, none of them too light for a line."""
+    return list(sns.color_palette("viridis", count + 1 + count // 6)[:count])
 
 
 def pale(color: Color) -> Color:
@@ -82,19 +131,10 @@ def pale(color: Color) -> Color:
     return red, green, blue
 
 
-def check_path(path: str | PathLike[str]) -> Path:
-    """The path of a figure to be written; InputError for a format that is not written."""
-    checked = Path(path)
-    if checked.suffix.lower() not in FORMATS:
-        raise InputError(f"plot: {str(path)!r} has no known format; allowed: {', '.join(FORMATS)}")
-    return checked
-
-
-def save(figure: Figure, path: str | PathLike[str]) -> None:
+def write_figure(figure: Figure, path: Path) -> None:
     """Write a figure as PDF, SVG or PNG by its suffix: the same bytes for the same figure."""
-    target = check_path(path)
-    suffix = target.suffix.lower()
+    suffix = path.suffix.lower()
     buffer = io.BytesIO()
     with style():
         figure.savefig(buffer, format=suffix[1:], metadata=_NO_METADATA[suffix])
-    target.write_bytes(buffer.getvalue())
+    path.write_bytes(buffer.getvalue())

@@ -9,6 +9,7 @@ is granted: a run may then be measured twice, and still leaves one result.
 import errno
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -50,10 +51,8 @@ class Claims:
 
     def drop(self, run: str) -> None:
         """Let others have it."""
-        try:
+        with suppress(OSError):
             fcntl.lockf(self._file, fcntl.LOCK_UN, 1, _byte(run))
-        except OSError:
-            pass
 
 
 def _byte(run: str) -> int:

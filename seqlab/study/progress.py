@@ -44,6 +44,16 @@ class ProgressLine:
             self._text = f"{fraction:4.0%}  {what}"
             self._draw()
 
+    def note(self, text: str) -> None:
+        """Write a line that stays, above this one."""
+        with self._lock:
+            here, self._text = self._text, ""
+            self._draw()
+            self._stream.write(f"{text}\n")
+            self._stream.flush()
+            self._text = here
+            self._draw()
+
     def _begin(self) -> None:
         with self._lock:
             self._shown = True

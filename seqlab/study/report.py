@@ -1,7 +1,6 @@
 """The numbers that people read of a result: one entry a rule, as `--json` prints them."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -62,10 +61,16 @@ def entries(result: "Result") -> list[Entry]:
     return [_entry(result, index) for index in range(len(result.spec.clip))]
 
 
+def decades(result: "Result") -> NDArray:
+    """(network, rule, length): log10 of what is left of each length's own loss at its last lag."""
+    lag, length, norm = (result.variables[n].data for n in ("lag", "length", "log_norm"))
+    return norm[:, :, np.arange(length.size), np.searchsorted(lag, length)] / LN10
+
+
 def _entry(result: "Result", rule: int) -> Entry:
     data = {name: variable.data for name, variable in result.variables.items()}
     rates = data["decay_rate"][:, rule]
-    ends = _ends(data)[:, rule] / LN10  # (network, length)
+    ends = decades(result)[:, rule]
     last = ends[:, -1]
     return Entry(
         clip=str(data["rule"][rule]),
@@ -89,12 +94,6 @@ def _entry(result: "Result", rule: int) -> Entry:
         lyapunov=tuple(map(_mean, data["lyapunov"].T)) if "lyapunov" in data else None,
         theory=None if np.isnan(data["theory"]) else float(data["theory"]),
     )
-
-
-def _ends(data: Mapping[str, NDArray]) -> NDArray:
-    """(network, rule, length): ln of what is left of each length's own loss at its last lag."""
-    at = np.searchsorted(data["lag"], data["length"])
-    return data["log_norm"][:, :, np.arange(at.size), at]
 
 
 def _mean(values: NDArray) -> float:

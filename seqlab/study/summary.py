@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from seqlab.study.report import Entry, entries
-from seqlab.study.text import Row, decimals, fill, grid, joined
+from seqlab.study.text import Row, decimals, fill, grid, joined, plain, spread, told
 
 if TYPE_CHECKING:
     from seqlab.study.result import Result
@@ -71,7 +71,7 @@ def table(results: Sequence["Result"]) -> str:
 
 def _settings(result: "Result") -> dict[str, str]:
     values = {name: getattr(result.spec, name) for name in _SETTINGS}
-    return {k: str(value).removesuffix(".0") for k, value in values.items() if value is not None}
+    return {name: plain(value) for name, value in values.items() if value is not None}
 
 
 def _common(results: Sequence["Result"]) -> dict[str, str]:
@@ -79,20 +79,16 @@ def _common(results: Sequence["Result"]) -> dict[str, str]:
     return {k: v for k, v in first.items() if all(other.get(k) == v for other in others)}
 
 
-def _listed(settings: dict[str, str]) -> str:
-    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in settings.items())
-
-
 def _heading(results: Sequence["Result"], common: dict[str, str]) -> str:
     cells = ", ".join(result.spec.arch for result in results)
     backends = " and ".join(sorted({result.backend for result in results}))
     seconds = sum(result.duration for result in results)
-    return fill(f"{cells}: {_listed(common)}; measured on {backends} in {seconds:.2g} s")
+    return fill(f"{cells}: {told(common)}; measured on {backends} in {seconds:.2g} s")
 
 
 def _group(result: "Result", common: dict[str, str], titled: bool) -> Group:
     own = {k: v for k, v in _settings(result).items() if k not in common}
-    return Group(result, entries(result), f": {_listed(own)}" if own else "", titled)
+    return Group(result, entries(result), f": {told(own)}" if own else "", titled)
 
 
 def _decay_rows(groups: Sequence[Group]) -> Iterator[Row]:
@@ -148,8 +144,7 @@ def _by_length(groups: Sequence[Group]) -> str:
     lengths = groups[0].result.spec.lengths
     if len(lengths) == 1:
         return ""
-    count = min(MOST_LENGTHS, len(lengths))
-    shown = [round(k * (len(lengths) - 1) / (count - 1)) for k in range(count)]
+    shown = spread(range(len(lengths)), MOST_LENGTHS)
     rows: list[Row] = []
     for group in groups:
         rows += group.head()

@@ -2,12 +2,14 @@
 
 import math
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 WIDTH = 80
 GAP = "  "
 NOISE = 1e-12  # in rates and decades, the rounding of a zero
 
+T = TypeVar("T")
 Row = tuple[str, list[str]]  # a label and its cells; a title has none
 
 
@@ -35,6 +37,23 @@ def grid(headers: Sequence[Sequence[str]], rows: Sequence[Row]) -> str:
     return "\n".join(text)
 
 
+def spread(items: Sequence[T], most: int) -> list[T]:
+    """At most so many of them, evenly spaced, first and last among them."""
+    if len(items) <= most:
+        return list(items)
+    return [items[round(k * (len(items) - 1) / (most - 1))] for k in range(most)]
+
+
+def plain(value: object) -> str:
+    """A setting as people write it: 1 for 1.0."""
+    return str(value).removesuffix(".0")
+
+
+def told(settings: Mapping[str, object]) -> str:
+    """`steps 1000, input scale 0.5`."""
+    return ", ".join(f"{name.replace('_', ' ')} {plain(v)}" for name, v in settings.items())
+
+
 def joined(pairs: Iterable[tuple[str, str]]) -> list[str]:
     """Two columns as one, a blank between them."""
     listed = list(pairs)
@@ -60,3 +79,20 @@ def decimals(most: int, values: Iterable[float]) -> Callable[[float], str]:
         return f"{mantissa}e{int(exponent)}"
 
     return write
+
+
+def lasting(seconds: float) -> str:
+    """A time to be waited: `40 s`, `12 min`, `3.5 h`, `12 days`."""
+    for unit, length, places in (("s", 1, 0), ("min", 60, 0), ("h", 3600, 1)):
+        if seconds < 90 * length:
+            return f"{seconds / length:.{places}f} {unit}"
+    return f"{seconds / 86400:.0f} days"
+
+
+def size(count: float) -> str:
+    """Bytes as people read them: `4.5 KiB`, `1.2 GiB`."""
+    for unit in ("KiB", "MiB"):
+        count /= 1024
+        if count < 1000:
+            return f"{count:.1f} {unit}"
+    return f"{count / 1024:.1f} GiB"

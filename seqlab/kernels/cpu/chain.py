@@ -17,7 +17,9 @@ LOW, HIGH = 2.0**-60, 2.0**60
 @compiled
 def power_of_two(exponent):
     """2^exponent as float64, 0 and inf beyond its range."""
-    return math.ldexp(1.0, min(max(exponent, -5000), 5000))
+    if exponent > 1023:
+        return math.inf  # where Python's own ldexp raises
+    return math.ldexp(1.0, int(max(exponent, -1100)))
 
 
 @compiled

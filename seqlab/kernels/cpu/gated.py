@@ -63,13 +63,16 @@ def both_ways(params: dict[str, NDArray]) -> tuple[NDArray, NDArray, NDArray, ND
 
 @compiled
 def project_block(x, m, step, first, last, weight, bias, gathered, out):
-    """Project the input of up to BLOCK steps of sequences first..last: out (BLOCK * g, J)."""
+    """Project the input of up to BLOCK steps of sequences first..last: out (BLOCK * g, J).
+
+    Always whole blocks: a row's bits must not depend on how many steps follow.
+    """
     steps = min(BLOCK, x.shape[1] - step)
     group = last - first
     for s in range(steps):
         for b in range(group):
             copy(x[m, step + s, first + b], gathered[s * group + b])
-    project(gathered, steps * group, weight, bias, out)
+    project(gathered, BLOCK * group, weight, bias, out)
 
 
 class ForwardScratch(NamedTuple):

@@ -154,13 +154,14 @@ def _forward_task(weights, x, state, saved, scratch, m, b):
         count = min(CHUNK, total - first)
         for s in range(count):
             copy(x[m, first + s, b], xs[s])
-        project(xs, count, weights.in_proj[m], none[:units], u)
-        project(u, count, weights.x_proj[m], none[:width], mixed)
+        # Whole chunks: a row's bits must not depend on how many steps follow.
+        project(xs, CHUNK, weights.in_proj[m], none[:units], u)
+        project(u, CHUNK, weights.x_proj[m], none[:width], mixed)
         for s in range(count):
             copy(mixed[s, :low], dt[s])
             copy(mixed[s, low : low + states], b_t[s])
             copy(mixed[s, low + states :], c_t[s])
-        project(dt, count, weights.dt_proj[m], weights.dt_bias[m], raw)
+        project(dt, CHUNK, weights.dt_proj[m], weights.dt_bias[m], raw)
         _copy_rows(path[0], saved.kept[m, first // CHUNK, b])
         for s in range(count):
             _delta(raw[s], delta[s], slope[s])

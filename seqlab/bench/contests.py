@@ -1,0 +1,103 @@
+"""The cases that have peers: gradients, the attenuation study, the selective scan."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from seqlab.bench import problems
+from seqlab.bench.jobs import Context, Job
+from seqlab.bench.peers import sides
+from seqlab.bench.race import Contest, Side, checked_pair, race, row
+from seqlab.bench.rows import Row
+from seqlab.cells import Sizes
+
+MICRO, NANO = 1e-6, 1e-9
+
+
+def _rows(contests: Sequence[Contest], context: Context, unit: float) -> list[Row]:
+    race(contests, context.timing)
+    return [row(contest, unit) for contest in contests]
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """Forward and backward of one network for all gradients, microseconds a step."""
+
+    cells: Sequence[str]
+    hidden: Sequence[int]
+    batch: Sequence[int]
+    steps: int
+    inputs: int
+
+    def jobs(self) -> Iterator[Job]:
+        """One for each cell and width."""
+        for cell in self.cells:
+            for hidden in self.hidden:
+                sizes = Sizes(hidden, self.inputs)
+                yield Job(f"{cell}-{hidden}", partial(self._measure, cell, sizes), peers=True)
+
+    def _measure(self, cell: str, sizes: Sizes, context: Context) -> list[Row]:
+        contests: list[Contest] = []
+        for batch in self.batch:
+
+            def build(dtype: str, batch: int = batch) -> list[Side]:
+                problem = problems.Gradients.draw(cell, sizes, self.steps, batch, dtype)
+                return [problem.side(), *sides(context.peers, "gradients", problem)]
+
+            contests += checked_pair({"cell": cell, "H": sizes.hidden, "B": batch}, build)
+        return _rows(contests, context, MICRO)
+
+
+@dataclass(frozen=True)
+class Study:
+    """The gradient of the last output with respect to the first state, for many lengths: seconds
+    for an ensemble."""
+
+    cells: Sequence[str]
+    hidden: int
+    inputs: int
+    networks: int
+    lengths: Sequence[int]
+    checked: int
+
+    def jobs(self) -> Iterator[Job]:
+        """One for each cell."""
+        for cell in self.cells:
+            yield Job(cell, partial(self._measure, cell), peers=True)
+
+    def _measure(self, cell: str, context: Context) -> list[Row]:
+        def build(dtype: str) -> list[Side]:
+            problem = problems.Study.draw(
+                cell,
+                Sizes(self.hidden, self.inputs),
+                self.networks,
+                self.lengths,
+                self.checked,
+                dtype,
+            )
+            return [problem.side(), *sides(context.peers, "study", problem)]
+
+        return _rows(checked_pair({"cell": cell}, build), context, 1.0)
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A selective scan forward and backward, nanoseconds for each of its B D N L states."""
+
+    batch: int
+    channels: int
+    states: int
+    steps: int
+
+    def jobs(self) -> Iterator[Job]:
+        """One."""
+        yield Job("scan", self._measure, peers=True)
+
+    def _measure(self, context: Context) -> list[Row]:
+        def build(dtype: str) -> list[Side]:
+            problem = problems.Scan.draw(
+                self.batch, self.channels, self.states, self.steps, dtype
+            )
+            return [problem.side(), *sides(context.peers, "scan", problem)]
+
+        return _rows(checked_pair({}, build), context, NANO)

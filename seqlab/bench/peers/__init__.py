@@ -1,0 +1,40 @@
+"""The peers, each in a module that alone names its package.
+
+A module may have `gradients(problem)`, `study(problem)` and `scan(problem)`, which give its sides.
+"""
+
+from collections.abc import Sequence
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+from seqlab.bench.race import Side
+from seqlab.errors import InputError
+
+PEERS = {"torch": "with_torch", "jax": "with_jax", "mambapy": "with_mambapy"}
+
+
+def load(names: Sequence[str]) -> list[ModuleType]:
+    """The modules of these peers. Raises InputError for an unknown or missing one."""
+    return [_load(name) for name in names]
+
+
+def _load(name: str) -> ModuleType:
+    if name not in PEERS:
+        raise InputError(f"peers: {name!r} is unknown; allowed: {', '.join(PEERS)}")
+    try:
+        return import_module(f"{__name__}.{PEERS[name]}")
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"peers: {name} needs {error.name}, which is not installed: pip install 'seqlab[peers]'"
+        ) from None
+
+
+def sides(peers: Sequence[ModuleType], contest: str, problem: Any) -> list[Side]:
+    """The sides of all peers that take part in a contest."""
+    return [
+        side
+        for peer in peers
+        if hasattr(peer, contest)
+        for side in getattr(peer, contest)(problem)
+    ]

@@ -1,0 +1,213 @@
+"""PyTorch on the CPU.
+
+Subnormal numbers are flushed to zero while it works. Small products run faster on one thread than
+on several: where that is not plain, both are tried and the faster is timed.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from seqlab.bench.problems import Gradients, Scan, Study, named
+from seqlab.bench.race import Answer, Side
+from seqlab.kernels.cpu.threads import thread_count
+
+NAME = "torch"
+VERSIONS = {"torch": torch.__version__}
+
+LAYERS: dict[str, Callable[..., nn.Module]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+State = tuple[Tensor, ...]
+
+
+def _flushed(call: Callable[[], Any], threads: int) -> Callable[[], Any]:
+    """`call` on so many threads, without subnormals; other sides keep theirs."""
+
+    def flushed() -> Any:
+        torch.set_num_threads(threads)
+        torch.set_flush_denormal(True)
+        try:
+            return call()
+        finally:
+            torch.set_flush_denormal(False)
+
+    return flushed
+
+
+def _faster(call: Callable[[], Any]) -> tuple[Callable[[], Any], int]:
+    """`call` on one thread or on all, and on how many: whichever took less after a warm-up."""
+    tried = {}
+    for threads in sorted({1, thread_count()}):
+        flushed = _flushed(call, threads)
+        flushed()
+        start = time.perf_counter()
+        flushed()
+        tried[threads] = (time.perf_counter() - start, flushed)
+    best = min(tried, key=lambda threads: tried[threads][0])
+    return tried[best][1], best
+
+
+def _layer(cell: str, params: dict[str, Tensor]) -> nn.Module:
+    """The layer with these parameters, which are copied."""
+    units, inputs = params["weight_hh"].shape[1], params["weight_ih"].shape[1]
+    layer = LAYERS[cell](inputs, units, dtype=params["weight_hh"].dtype)
+    layer.load_state_dict({f"{name}_l0": value for name, value in params.items()})
+    return layer
+
+
+def _run(layer: nn.Module, x: Tensor, initial: State) -> Tensor:
+    """The layer's output (T, B, H) from initial states (B, H)."""
+    state = tuple(part[None] for part in initial)
+    return layer(x, state if len(state) > 1 else state[0])[0]
+
+
+def gradients(problem: Gradients) -> list[Side]:
+    """`torch.nn`'s layer and autograd, for all gradients."""
+    layer = _layer(problem.cell, {n: torch.from_numpy(v) for n, v in problem.params.items()})
+    x = torch.tensor(problem.x, requires_grad=True)
+    initial = tuple(torch.tensor(part, requires_grad=True) for part in problem.initial)
+    grad_output = torch.tensor(problem.grad_output)
+    names = [name.removesuffix("_l0") for name, _ in layer.named_parameters()]
+    leaves = [*layer.parameters(), x, *initial]
+
+    def call() -> State:
+        return torch.autograd.grad(_run(layer, x, initial), leaves, grad_output)
+
+    def answer(result: State) -> Answer:
+        arrays = [part.numpy() for part in result]
+        params = dict(zip(names, arrays, strict=False))
+        return named(params, arrays[len(names)], arrays[len(names) + 1 :])
+
+    faster, threads = _faster(call)
+    return [Side(NAME, faster, answer, len(problem.x), facts={"torch threads": threads})]
+
+
+def study(problem: Study) -> list[Side]:
+    """The fused layer, network by network, where there is one; else all networks in one loop."""
+    fused = problem.cell == "lstm" and problem.x.dtype == "float32"
+    call = _layers(problem) if fused else _together(problem)
+
+    def answer(result: list[Tensor]) -> Answer:
+        return problem.gradients([gradient.numpy() for gradient in result])
+
+    return [Side(NAME, _flushed(call, 1), answer)]
+
+
+def _layers(problem: Study) -> Callable[[], list[Tensor]]:
+    """A layer for each network, run anew for each length; gradients (M, parts, H)."""
+    params = {name: torch.from_numpy(array) for name, array in problem.params.items()}
+    networks, units = problem.readout.shape
+    layers = [
+        _layer(problem.cell, {name: array[m] for name, array in params.items()})
+        for m in range(networks)
+    ]
+    for layer in layers:
+        layer.requires_grad_(False)
+    x, readout = torch.from_numpy(problem.x), torch.from_numpy(problem.readout)
+
+    def one(m: int, length: int) -> Tensor:
+        initial = tuple(torch.zeros(1, units, dtype=x.dtype, requires_grad=True) for _ in range(2))
+        loss = _run(layers[m], x[m, :length], initial)[-1, 0] @ readout[m]
+        return torch.cat(torch.autograd.grad(loss, initial))
+
+    return lambda: [
+        torch.stack([one(m, length) for m in range(networks)]) for length in problem.lengths
+    ]
+
+
+def _together(problem: Study) -> Callable[[], list[Tensor]]:
+    """All networks in one loop over time, forward once, back once for each length.
+
+    Gradients (M, parts, 1, H).
+    """
+    params = {name: torch.from_numpy(array) for name, array in problem.params.items()}
+    recurrent, input_weight = (
+        params[name].transpose(1, 2).contiguous() for name in ("weight_hh", "weight_ih")
+    )
+    bias_ih, bias_hh = params["bias_ih"][:, None], params["bias_hh"][:, None]
+    x, readout = torch.from_numpy(problem.x), torch.from_numpy(problem.readout)
+    networks, units = readout.shape
+    parts, step, ends = 2 if problem.cell == "lstm" else 1, STEPS[problem.cell], problem.lengths
+
+    def call() -> list[Tensor]:
+        u = torch.baddbmm(bias_ih, x[:, :, 0], input_weight).unbind(1)
+        zeros = (torch.zeros(networks, 1, units, dtype=x.dtype) for _ in range(parts))
+        state = initial = tuple(part.requires_grad_() for part in zeros)
+        losses = []
+        for t in range(ends[-1]):
+            state = step(state, u[t][:, None], torch.baddbmm(bias_hh, state[0], recurrent))
+            if t + 1 in ends:
+                losses.append(torch.sum(state[0][:, 0] * readout))
+        found = (torch.autograd.grad(loss, initial, retain_graph=True) for loss in losses)
+        return [torch.stack(gradient, 1) for gradient in found]
+
+    return call
+
+
+def _rnn(state: State, u: Tensor, m: Tensor) -> State:
+    return (torch.tanh(u + m),)
+
+
+def _lstm(state: State, u: Tensor, m: Tensor) -> State:
+    i, f, g, o = (u + m).chunk(4, -1)
+    c = torch.sigmoid(f) * state[1] + torch.sigmoid(i) * torch.tanh(g)
+    return torch.sigmoid(o) * torch.tanh(c), c
+
+
+def _gru(state: State, u: Tensor, m: Tensor) -> State:
+    u_r, u_z, u_n = u.chunk(3, -1)
+    m_r, m_z, m_n = m.chunk(3, -1)
+    n = torch.tanh(u_n + torch.sigmoid(u_r + m_r) * m_n)
+    return (torch.lerp(n, state[0], torch.sigmoid(u_z + m_z)),)
+
+
+STEPS: dict[str, Callable[[State, Tensor, Tensor], State]] = {
+    "rnn": _rnn,
+    "lstm": _lstm,
+    "gru": _gru,
+}
+
+
+def scan(problem: Scan) -> list[Side]:
+    """A loop over time, vectorised over the rest."""
+
+    def loop(decay: Tensor, drive: Tensor) -> Tensor:
+        h, states = torch.zeros_like(drive[:, 0]), []
+        for a, b in zip(decay.unbind(1), drive.unbind(1), strict=True):
+            h = torch.addcmul(b, a, h)
+            states.append(h)
+        return torch.stack(states, 1)
+
+    return [scan_side(f"{NAME} loop", problem, loop)]
+
+
+def scan_side(name: str, problem: Scan, scan: Callable[[Tensor, Tensor], Tensor]) -> Side:
+    """A side around a scan h_t = decay_t h_{t-1} + drive_t, both (B, L, D, N).
+
+    Its arrays have time before the channels, as `scan` likes them; that is not timed.
+    """
+
+    def ours(array: NDArray) -> NDArray:
+        return array.swapaxes(1, 2) if array.ndim == 3 else array
+
+    leaves = {
+        name: torch.tensor(ours(array), requires_grad=True)
+        for name, array in problem.inputs.items()
+    }
+    grad_y = torch.tensor(ours(problem.grad_y))
+    u, delta, A, B, C, D = leaves.values()
+
+    def call() -> State:
+        decay = torch.exp(delta[..., None] * A)
+        states = scan(decay, (delta * u)[..., None] * B[:, :, None])
+        y = (states @ C[..., None])[..., 0] + D * u
+        return torch.autograd.grad(y, list(leaves.values()), grad_y)
+
+    def answer(result: State) -> Answer:
+        return {key: ours(part.numpy()) for key, part in zip(leaves, result, strict=True)}
+
+    faster, threads = _faster(call)
+    return Side(name, faster, answer, problem.work, facts={f"{name} threads": threads})

@@ -1,0 +1,194 @@
+"""The arrays that all sides are given, and our own side of each contest."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+import seqlab
+from seqlab.bench.race import OURS, Answer, Side
+from seqlab.cells import CELLS, Draw, Sizes
+
+Arrays = dict[str, NDArray]
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """One network and a loss on all its outputs: everything's gradient is wanted.
+
+    x (T, B, I), initial (B, H) each (lstm: h and c), loss = sum(grad_output * output).
+    """
+
+    cell: str
+    params: Arrays
+    x: NDArray
+    initial: tuple[NDArray, ...]
+    grad_output: NDArray
+
+    @classmethod
+    def draw(
+        cls, cell: str, sizes: Sizes, steps: int, batch: int, dtype: DTypeLike
+    ) -> "Gradients":
+        """PyTorch's initialisation, white noise for the rest; the same numbers in both dtypes."""
+        rng = np.random.default_rng(5)
+        params = CELLS[cell].draw(rng, sizes, Draw())
+        parts = [rng.standard_normal((batch, sizes.hidden)) / 2 for _ in CELLS[cell].parts]
+        return cls(
+            cell,
+            {name: array.astype(dtype) for name, array in params.items()},
+            rng.standard_normal((steps, batch, sizes.inputs)).astype(dtype),
+            tuple(part.astype(dtype) for part in parts),
+            rng.standard_normal((steps, batch, sizes.hidden)).astype(dtype),
+        )
+
+    def side(self) -> Side:
+        """`seqlab.forward` and `seqlab.backward`."""
+        initial: Any = self.initial if len(self.initial) > 1 else self.initial[0]
+
+        def call() -> Any:
+            trajectory = seqlab.forward(self.cell, self.params, self.x, initial)
+            return seqlab.backward(trajectory, self.grad_output)
+
+        def answer(result: Any) -> Answer:
+            state = result.initial if isinstance(result.initial, tuple) else (result.initial,)
+            return named(result.params, result.x, state)
+
+        return Side(OURS, call, answer, len(self.x))
+
+
+def named(params: Mapping[str, NDArray], x: NDArray, initial: Sequence[NDArray]) -> Answer:
+    """All gradients under one set of names."""
+    return {**params, "x": x, **{f"initial {i}": part for i, part in enumerate(initial)}}
+
+
+@dataclass(frozen=True)
+class Study:
+    """An ensemble, and the gradient of readout . y_T with respect to its initial state (zero), for
+    the T of `lengths`, rising. Gradients are compared up to length `checked`: a float64 of a peer
+    holds no longer ones.
+
+    params (M, ...), x (M, T, 1, I), readout (M, H).
+    """
+
+    cell: str
+    params: Arrays
+    x: NDArray
+    readout: NDArray
+    lengths: Sequence[int]
+    checked: int
+
+    @classmethod
+    def draw(
+        cls,
+        cell: str,
+        sizes: Sizes,
+        networks: int,
+        lengths: Sequence[int],
+        checked: int,
+        dtype: DTypeLike,
+    ) -> "Study":
+        """PyTorch's initialisation, white noise, unit readouts; the same numbers in both dtypes."""
+        rng = np.random.default_rng(6)
+        drawn = [CELLS[cell].draw(rng, sizes, Draw()) for _ in range(networks)]
+        readout = rng.standard_normal((networks, sizes.hidden))
+        readout /= np.linalg.norm(readout, axis=1, keepdims=True)
+        return cls(
+            cell,
+            {name: np.stack([one[name] for one in drawn]).astype(dtype) for name in drawn[0]},
+            rng.standard_normal((networks, lengths[-1], 1, sizes.inputs)).astype(dtype),
+            readout.astype(dtype),
+            lengths,
+            checked,
+        )
+
+    def side(self) -> Side:
+        """`seqlab.attenuation`: one call, which gives every lag of every length too."""
+
+        def call() -> Any:
+            readout = self.readout[:, None]
+            return seqlab.attenuation(self.cell, self.params, self.x, self.lengths, readout=readout)
+
+        def answer(result: Any) -> Answer:
+            logs = [result.log_norm[:, k, length] for k, length in enumerate(self.lengths)]
+            return self.norms([np.exp(log) for log in logs])
+
+        return Side(OURS, call, answer)
+
+    def norms(self, norms: Sequence[NDArray]) -> Answer:
+        """Norms (M,) by length as an answer: every network's weighs as much as another's."""
+        return {
+            f"network {m}, length {length}": norm[m : m + 1]
+            for length, norm in zip(self.lengths, norms, strict=True)
+            if length <= self.checked
+            for m in range(len(norm))
+        }
+
+    def gradients(self, gradients: Sequence[NDArray]) -> Answer:
+        """Gradients (M, ...) by length as an answer."""
+        return self.norms([_norm(gradient) for gradient in gradients])
+
+
+def _norm(gradient: NDArray) -> NDArray:
+    """Norm over all axes but the first, of entries whose squares may underflow."""
+    flat = gradient.reshape(len(gradient), -1)
+    size = np.abs(flat).max(axis=1)
+    with np.errstate(invalid="ignore"):  # 0 / 0 past what the dtype holds
+        return size * np.linalg.norm(flat / size[:, None], axis=1)
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A selective scan in mamba_ssm's shapes, and a loss on all its outputs.
+
+    u, delta, grad_y (B, D, L); A (D, N); B, C (B, N, L); D (D,).
+    """
+
+    u: NDArray
+    delta: NDArray
+    A: NDArray
+    B: NDArray
+    C: NDArray
+    D: NDArray
+    grad_y: NDArray
+
+    @classmethod
+    def draw(
+        cls, batch: int, channels: int, states: int, steps: int, dtype: DTypeLike
+    ) -> "Scan":
+        """Mamba's A and its range of steps, white noise for the rest."""
+        rng = np.random.default_rng(7)
+        wide, narrow = (batch, channels, steps), (batch, states, steps)
+        arrays = (
+            rng.standard_normal(wide),
+            np.exp(rng.uniform(np.log(0.001), np.log(0.1), wide)),
+            -np.tile(np.arange(1.0, states + 1.0), (channels, 1)),
+            rng.standard_normal(narrow),
+            rng.standard_normal(narrow),
+            rng.standard_normal(channels),
+            rng.standard_normal(wide),
+        )
+        return cls(*(array.astype(dtype) for array in arrays))
+
+    @property
+    def inputs(self) -> Arrays:
+        """What has a gradient, by name."""
+        return {name: getattr(self, name) for name in ("u", "delta", "A", "B", "C", "D")}
+
+    @property
+    def work(self) -> int:
+        """States in all: B D L N."""
+        return self.u.size * self.A.shape[1]
+
+    def side(self) -> Side:
+        """`seqlab.selective_scan` and `seqlab.selective_scan_backward`."""
+
+        def call() -> Any:
+            y = seqlab.selective_scan(**self.inputs)
+            return y, seqlab.selective_scan_backward(self.grad_y, **self.inputs)
+
+        def answer(result: Any) -> Answer:
+            return {name: getattr(result[1], name) for name in self.inputs}
+
+        return Side(OURS, call, answer, self.work)

@@ -1,0 +1,92 @@
+"""Files of figures, and the numbers behind each beside it."""
+
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from seqlab.errors import InputError
+from seqlab.figures.choose import Selection
+from seqlab.figures.gather import Run, Series
+from seqlab.figures.names import text
+from seqlab.figures.style import FORMATS, write_figure
+
+FIRST = "figure"  # the first column of each such file: whose data it is
+
+
+def check_path(path: str | PathLike[str]) -> Path:
+    """The path of a figure to be written; InputError for one that is not.
+
+    A table of that name which is no figure's data would be overwritten: that is refused too.
+    """
+    checked = Path(path)
+    if checked.suffix.lower() not in FORMATS:
+        raise InputError(f"plot: {str(path)!r} has no known format; allowed: {', '.join(FORMATS)}")
+    beside = checked.with_suffix(".csv")
+    try:
+        with beside.open(encoding="utf-8", errors="replace") as file:
+            ours = file.readline().startswith(f"{FIRST},")
+    except OSError:
+        return checked
+    if not ours:
+        raise InputError(f"plot: {beside} is not a figure's data and would be overwritten")
+    return checked
+
+
+def save(figure: Figure, data: pd.DataFrame, path: str | PathLike[str]) -> None:
+    """Write a figure by its suffix, and its data as CSV: the same bytes for the same figure."""
+    target = check_path(path)
+    write_figure(figure, target)
+    data.to_csv(
+        target.with_suffix(".csv"),
+        index=False,
+        float_format="%.10g",
+        na_rep="nan",
+        lineterminator="\n",
+    )
+
+
+def table(selection: Selection) -> pd.DataFrame:
+    """A row for each point drawn; of a distribution, for each network.
+
+    Columns: the figure's kind, its fields, and the measure (with quartiles over networks); rates
+    of theory in nat/step, horizons in steps.
+    """
+    choice = selection.choice
+    if choice.kind == "distribution":
+        parts = [_networks(selection, run) for run in selection.runs]
+    else:
+        parts = [_points(selection, one) for one in selection.series]
+    whole = pd.concat(parts, ignore_index=True)
+    whole.insert(0, FIRST, choice.kind)
+    return whole
+
+
+def _points(selection: Selection, one: Series) -> pd.DataFrame:
+    measure = selection.choice.measure
+    columns: dict[str, Any] = _fields(one.key) | dict(one.points)
+    columns |= {"q25": one.low, measure.name: one.value, "q75": one.high}
+    columns |= {"networks": one.networks}
+    if measure.of_curve:
+        columns |= {"theory": one.theory, "horizon_1e-3": one.horizon}
+    return pd.DataFrame(columns, index=range(one.value.size))
+
+
+def _networks(selection: Selection, run: Run) -> pd.DataFrame:
+    choice = selection.choice
+    shown = choice.coordinates
+    networks, points = run.values.shape
+    here = np.arange(points) if shown else np.array([points - 1])
+    columns: dict[str, Any] = _fields({n: run.fields[n] for n in choice.fields if n not in shown})
+    columns |= {name: np.tile(run.coordinate(name)[here], networks) for name in shown}
+    columns |= {"network": np.repeat(np.arange(networks), here.size)}
+    columns |= {choice.measure.name: run.values[:, here].ravel()}
+    return pd.DataFrame(columns, index=range(networks * here.size))
+
+
+def _fields(key: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: text(value) if value is None else value for name, value in key.items()}

@@ -1,0 +1,189 @@
+"""Distributions: every network a dot, with median and quartiles, for each value of a field."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+
+from seqlab.figures.choose import Asked, Selection, select, values_of
+from seqlab.figures.gather import Result, Run, Where
+from seqlab.figures.names import COORDINATES, named
+from seqlab.figures.scales import Scale, listing, mark
+from seqlab.figures.style import INK, SMALL, WIDTHS, Color, palette, points, style
+from seqlab.measure.statistics import quantile
+
+HEIGHT = 2.6  # inches
+ROOM = 0.8  # of the distance between two values
+DOT = 2.4  # points
+BINS = 40  # of the height, within which dots stand side by side
+
+
+@dataclass(frozen=True)
+class Group:
+    """The networks of one value of x and of y; `values` is all of them."""
+
+    x: Any
+    y: Any
+    values: NDArray
+
+
+def distribution(
+    results: Iterable[Result],
+    ax: Axes | None = None,
+    *,
+    x: str | None = None,
+    y: str | None = None,
+    value: str = "log10_attenuation",
+    where: Where | None = None,
+) -> Axes:
+    """Draw a measure's every network over the values of `x`, in colours of `y`; returns `ax`.
+
+    A dot is a network, a box the quartiles, a stroke the median. Networks that are exactly zero
+    or have overflowed stand on the edges, and are counted there. Raises InputError where there is
+    nothing to draw.
+    """
+    selection = select(
+        results, Asked("distribution", x=x, y=y, value=value, where=where or {}, panels=False)
+    )
+    with style():
+        size = (WIDTHS["single"].inches, HEIGHT)
+        axes = ax or Figure(figsize=size, layout="constrained").subplots()
+        scale = scale_of(selection)
+        draw(axes, groups(selection, selection.runs), selection, scale)
+        frame(axes, scale)
+        handles = key(selection)
+        if handles:
+            axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
+    return axes
+
+
+def scale_of(selection: Selection) -> Scale:
+    """The values of x, side by side."""
+    x, runs = selection.choice.x, selection.runs
+    if x in COORDINATES:
+        return listing(x, np.unique(np.concatenate([run.coordinate(x) for run in runs])).tolist())
+    return listing(x, values_of(runs, x))
+
+
+def groups(selection: Selection, runs: Sequence[Run]) -> list[Group]:
+    """The networks of a panel's runs, in order."""
+    choice = selection.choice
+    found: dict[tuple[Any, Any], list[NDArray]] = {}
+    for run in runs:
+        told = run.fields[choice.y] if choice.y else None
+        if choice.x in COORDINATES:
+            for place, values in zip(run.coordinate(choice.x).tolist(), run.values.T, strict=True):
+                found.setdefault((place, told), []).append(values)
+        else:
+            found.setdefault((run.fields[choice.x], told), []).append(run.values[:, -1])
+    return [Group(x, y, np.concatenate(values)) for (x, y), values in found.items()]
+
+
+def draw(ax: Axes, drawn: Sequence[Group], selection: Selection, scale: Scale) -> None:
+    """Dots, boxes and counts; limits that hold all of them must be set by then or are set here."""
+    colors = colors_of(selection)
+    each = ROOM / len(colors)
+    if ax.get_autoscaley_on():
+        ax.set_ylim(limits(drawn))
+    ax.set_ylabel(selection.choice.measure.label)
+    for group in drawn:
+        place = float(scale.index(group.x)) + each * (
+            list(colors).index(group.y) - (len(colors) - 1) / 2
+        )
+        _dots(ax, place, group.values, 0.9 * each, colors[group.y])
+        _box(ax, place, group.values, 0.8 * each, colors[group.y])
+        _counts(ax, place, group.values)
+
+
+def frame(ax: Axes, scale: Scale) -> None:
+    mark(ax, "x", scale)
+
+
+def colors_of(selection: Selection) -> dict[Any, Color]:
+    y = selection.choice.y
+    values = values_of(selection.runs, y) if y else [None]
+    return dict(zip(values, palette(len(values)), strict=True))
+
+
+def key(selection: Selection) -> list[Artist]:
+    """What colours mean."""
+    y = selection.choice.y
+    if y is None:
+        return []
+    return [
+        Line2D([], [], linestyle="", marker="o", markersize=points(4), color=c, label=named(y, v))
+        for v, c in colors_of(selection).items()
+    ]
+
+
+def limits(drawn: Iterable[Group]) -> tuple[float, float]:
+    """The range of what is finite, with room for the counts of what is not."""
+    values = np.concatenate([group.values for group in drawn])
+    finite = values[np.isfinite(values)]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+    span = (high - low) or 1.0
+    below, above = np.isneginf(values).any(), (np.isposinf(values) | np.isnan(values)).any()
+    return low - span * (0.18 if below else 0.05), high + span * (0.18 if above else 0.05)
+
+
+def _dots(ax: Axes, place: float, values: NDArray, room: float, color: Color) -> None:
+    """Each finite value a dot; those of about one height side by side."""
+    bottom, top = ax.get_ylim()
+    finite = np.sort(values[np.isfinite(values)])
+    row = np.floor((finite - bottom) / (top - bottom) * BINS)
+    offsets = np.zeros(finite.size)
+    wide = max((int(count) for count in np.unique(row, return_counts=True)[1]), default=1)
+    step = room / max(wide, 8)
+    for one in np.unique(row):
+        here = np.flatnonzero(row == one)
+        offsets[here] = step * (np.arange(here.size) - (here.size - 1) / 2)
+    ax.plot(
+        place + offsets,
+        finite,
+        linestyle="",
+        marker="o",
+        markersize=points(DOT),
+        markeredgewidth=0,
+        color=color,
+        alpha=0.65,
+        zorder=2,
+    )
+
+
+def _box(ax: Axes, place: float, values: NDArray, room: float, color: Color) -> None:
+    low, middle, high = (float(quantile(values, q)) for q in (0.25, 0.5, 0.75))
+    if np.isfinite([low, high]).all():
+        ax.bar(
+            place,
+            high - low,
+            room,
+            low,
+            facecolor=(*color, 0.2),
+            edgecolor=color,
+            linewidth=points(0.7),
+        )
+    if np.isfinite(middle):
+        ends = [place - room / 2, place + room / 2]
+        ax.plot(ends, [middle, middle], color=INK, linewidth=points(1.2), zorder=3)
+
+
+def _counts(ax: Axes, place: float, values: NDArray) -> None:
+    """How many networks lie beyond every axis."""
+    beyond = ((np.isneginf(values), "zero", 0.02), (np.isposinf(values), "overflow", 0.98))
+    for where, what, height in (*beyond, (np.isnan(values), "nan", 0.90)):
+        if where.any():
+            ax.text(
+                place,
+                height,
+                f"{where.sum()} {what}",
+                transform=ax.get_xaxis_transform(),
+                ha="center",
+                va="bottom" if height < 0.5 else "top",
+                size=points(SMALL),
+            )

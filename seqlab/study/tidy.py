@@ -1,0 +1,143 @@
+"""A store as one tidy table: a row for each run, clip rule and length.
+
+Columns, in this order:
+
+- `hash`, which names the result's file, and the spec's fields (`params` and `input` by path);
+- `clip`, the rule, and `length`, the steps of the loss's own sequence;
+- at that length: `log10_attenuation`, its median over networks in decades, with the quartiles
+  `..._q25` and `..._q75`; `zeros` and `overflows`, the networks whose gradient is exactly zero or
+  not finite;
+- at the longest length, so equal for all lengths of a run and rule: what `seqlab run --json`
+  reports under the same names, with `decay_rate_low` and `_high` for the interval, one column a
+  threshold for `horizon`, and `lyapunov_1` for the largest exponent.
+
+What does not exist is missing (NaN, NA); a horizon or zero lag that is never reached too. Rows
+are sorted by the spec, so that equal results give an equal table whatever the order they came in.
+Every network and lag of one result is in `Result.to_dataframe`.
+"""
+
+import io
+import os
+import warnings
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seqlab.arrays import ArrayFile
+from seqlab.cells import CELLS
+from seqlab.errors import InputError
+from seqlab.fields import listed, shown
+from seqlab.measure.statistics import quantile
+from seqlab.spec import FIELDS, RunSpec
+from seqlab.study import files
+from seqlab.study.report import HORIZONS, Entry, decades, entries
+from seqlab.study.result import Result
+from seqlab.study.run import Folder
+from seqlab.study.store import Report, Store
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SPEC = tuple(name for name in FIELDS if name not in ("clip", "lengths", "spectrum"))
+QUARTILES = {"log10_attenuation": 0.5, "log10_attenuation_q25": 0.25, "log10_attenuation_q75": 0.75}
+NUMBERS = ("gain", "input_scale", "decay_rate_low", "decay_rate_high", "lyapunov_1", "theory")
+LAGS = (*(f"horizon_{limit}" for limit in HORIZONS), "float32_zero_lag", "float64_zero_lag")
+COLUMNS = (
+    *("hash", *SPEC, "clip", "length", *QUARTILES, "zeros", "overflows"),
+    *("decay_rate", "decay_rate_low", "decay_rate_high", "fit", *LAGS, "clipped_fraction"),
+    *("log10_param_grad_norm_before", "log10_param_grad_norm_after", "lyapunov_1", "theory"),
+)
+FORMATS = (".csv", ".parquet")
+
+
+class _Part(NamedTuple):
+    """One run's share of the table."""
+
+    key: tuple
+    records: list[dict[str, Any]]  # one a rule
+    lengths: dict[str, NDArray]  # columns, one entry a rule and length
+
+
+def load(store: Folder, report: Report = warnings.warn) -> "pd.DataFrame":
+    """The table of all sound results in a folder; see `seqlab.study.tidy` for its columns.
+
+    `report(line)` is called for each file that is not sound. Raises InputError where there is no
+    such folder, or no result in it.
+    """
+    import pandas as pd
+
+    parts = sorted(map(_part, Store(Path(store)).results(report)), key=lambda part: part.key)
+    if not parts:
+        raise InputError(f"store: {store} has no result")
+    records = pd.DataFrame([record for part in parts for record in part.records])
+    names = parts[0].lengths
+    lengths = pd.DataFrame({n: np.concatenate([p.lengths[n] for p in parts]) for n in names})
+    counts = [len(p.lengths["length"]) // len(p.records) for p in parts for _ in p.records]
+    repeated = records.loc[records.index.repeat(counts)].reset_index(drop=True)
+    types = dict.fromkeys(("state", *LAGS), "Int64") | dict.fromkeys(NUMBERS, "float64")
+    return pd.concat([repeated, lengths], axis="columns")[list(COLUMNS)].astype(types)
+
+
+def export(store: Folder, path: str | os.PathLike[str], report: Report = warnings.warn) -> None:
+    """Write the table of a store as CSV or Parquet, whole or not at all.
+
+    Raises InputError for another suffix, for Parquet without pyarrow, for a path that cannot be
+    written, and as `load` does.
+    """
+    path = Path(path)
+    if path.suffix not in FORMATS:
+        raise InputError(f"output: {shown(str(path))} has no known format; {listed(FORMATS)}")
+    if path.suffix == ".parquet" and find_spec("pyarrow") is None:
+        raise InputError("output: Parquet needs pyarrow, which is not here; .csv does not")
+    if not path.parent.is_dir():
+        raise InputError(f"output: {path.parent} is not a folder; make it first")
+    files.require_writable("output", path, 0)
+    files.write_whole(path, _encoded(load(store, report), path.suffix))
+
+
+def _encoded(table: "pd.DataFrame", suffix: str) -> bytes:
+    if suffix == ".csv":
+        return table.to_csv(index=False).encode()
+    mixed = table.select_dtypes("object").columns  # numbers and words, which Parquet cannot hold
+    buffer = io.BytesIO()
+    table.astype(dict.fromkeys(mixed, "string")).to_parquet(buffer, index=False)
+    return buffer.getvalue()
+
+
+def _part(result: Result) -> _Part:
+    spec, ends = result.spec, decades(result)
+    values = {name: getattr(spec, name) for name in SPEC}
+    values |= {name: value.path for name, value in values.items() if isinstance(value, ArrayFile)}
+    lengths = {name: quantile(ends, q) for name, q in QUARTILES.items()}
+    lengths["zeros"] = np.isneginf(ends).sum(axis=0)
+    lengths["overflows"] = (np.isnan(ends) | np.isposinf(ends)).sum(axis=0)
+    lengths["length"] = np.broadcast_to(spec.lengths, lengths["zeros"].shape)
+    return _Part(
+        _key(spec),
+        [{"hash": spec.hash} | values | _record(entry) for entry in entries(result)],
+        {name: column.ravel() for name, column in lengths.items()},
+    )
+
+
+def _record(entry: Entry) -> dict[str, Any]:
+    """What a rule has one of."""
+    same = ("clip", "decay_rate", "fit", "clipped_fraction", "theory")
+    record: dict[str, Any] = {name: getattr(entry, name) for name in same}
+    low, high = entry.decay_rate_ci95 or (None, None)
+    record |= {"decay_rate_low": low, "decay_rate_high": high}
+    record |= {f"horizon_{limit}": lag for limit, lag in entry.horizon.items()}
+    record |= {name: getattr(entry, name) for name in ("float32_zero_lag", "float64_zero_lag")}
+    for when, norm in entry.log10_param_grad_norm.items():
+        record[f"log10_param_grad_norm_{when}"] = norm
+    return record | {"lyapunov_1": entry.lyapunov[0] if entry.lyapunov else None}
+
+
+def _key(spec: RunSpec) -> tuple:
+    """Where a run stands in the table: by its cell, then by every field in turn."""
+    order = list(CELLS).index(spec.arch)
+    values = (getattr(spec, name) for name in FIELDS)
+    plain = [str(value) if isinstance(value, ArrayFile) else value for value in values]
+    return order, *((value is not None, isinstance(value, str), value) for value in plain)
