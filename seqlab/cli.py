@@ -2,11 +2,10 @@
 
 import json
 import os
-import platform
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from seqlab.errors import InputError
 
 if TYPE_CHECKING:
     from seqlab.spec import RunSpec
+    from seqlab.study.result import Result
     from seqlab.verify import Check
 
 FAILED, REFUSED, INTERRUPTED = 1, 2, 130
@@ -179,7 +179,7 @@ def run(
     given = {name: value for name, value in options.items() if value not in (None, ())}
     specs = _specs(arch, given) if source is None else [_repeated(source, arch, given)]
     if plot is not None:
-        _check_figure(plot)
+        _check_figure("plot", plot)
     for spec in specs:
         check(spec, store)
     results = []
@@ -215,14 +215,15 @@ def _repeated(source: str, arch: tuple[str, ...], given: dict[str, Any]) -> "Run
     return Result.read(source).spec
 
 
-def _check_figure(plot: str) -> None:
+def _check_figure(option: str, name: str) -> None:
     from seqlab.figures import check_path
     from seqlab.study.files import require_writable
 
-    path = check_path(plot)
+    path = check_path(name, option)
     if not path.parent.is_dir():
-        raise InputError(f"plot: {path.parent} is not a folder; make it first")
-    require_writable("plot", path, 0)
+        raise InputError(f"{option}: {path.parent} is not a folder; make it first")
+    for file in (path, path.with_suffix(".csv")):
+        require_writable(option, file, 0)
 
 
 def _say(line: Callable[[float, str], None], arch: str, fraction: float, what: str) -> None:
@@ -289,6 +290,95 @@ def sweep(
         sys.exit(FAILED)
 
 
+@main.command(short_help="Draw a store.")
+@click.argument("store", metavar="STORE")
+@click.option(
+    "-o", "--output", required=True, metavar="FIG", help="A .pdf, .svg or .png; its data: .csv."
+)
+@click.option(
+    "--kind",
+    default="heatmap",
+    metavar="NAME",
+    show_default=True,
+    help="heatmap, curves, profile (lag x length of single runs) or distribution (of networks).",
+)
+@click.option("--value", metavar="NAME", help="What is measured. [default: log10_attenuation]")
+@click.option("--x", metavar="FIELD", help="A field of the runs, length or lag.")
+@click.option("--y", metavar="FIELD", help="Rows of a heatmap, colours of the other kinds.")
+@click.option("--facet", metavar="FIELD", help="A panel for each value.")
+@click.option(
+    "--where",
+    multiple=True,
+    metavar="FIELD=VALUE",
+    help="Only such runs; repeat it for other fields, or for other values of one.",
+)
+@click.option("--width", metavar="NAME", help="single, double or slide. [default: double]")
+@click.option("--title", metavar="TEXT", help="Instead of what is written there; '' for nothing.")
+@click.option("--xlabel", metavar="TEXT")
+@click.option("--ylabel", metavar="TEXT")
+@click.option("--value-label", metavar="TEXT", help="For the colour bar, or the axis of --value.")
+@click.option("--value-range", metavar="LOW:HIGH", help="Of the colours, or the axis of --value.")
+@click.option("--contours", is_flag=True, help="heatmap, profile: lines at 1e-3 and 1e-6.")
+@click.option("--xscale", metavar="NAME", help="curves: log or linear. [default: both]")
+def plot(
+    store: str, output: str, value_range: str | None, where: tuple[str, ...], **options: Any
+) -> None:
+    """Draw the results in a folder (or one result's file); the figure's data lie beside it.
+
+    Fields that no option names are put where they tell most.
+    Exit 1 if a file is damaged; the figure has all others.
+
+    Example: seqlab plot results -o attenuation.pdf
+    """
+    from seqlab.figures import Asked, Looks, plot
+
+    given = {name: value for name, value in options.items() if value is not None}
+    fields = {
+        name: given.pop(name) for name in ("kind", "value", "x", "y", "facet") if name in given
+    }
+    asked = Asked(**fields, where=_where(where))
+    looks = Looks(**given, value_range=_range(value_range))
+    _check_figure("output", output)
+    with _complaints() as complain:
+        plot(_Stored(Path(store), cache(complain)), output, asked, looks)
+
+
+class _Stored:
+    """The results in a folder or one file, read again each time they are gone through."""
+
+    def __init__(self, path: Path, report: Callable[[str], None]) -> None:
+        self.path = path
+        self.report = report
+
+    def __iter__(self) -> "Iterator[Result]":
+        from seqlab.study.result import Result
+        from seqlab.study.store import Store
+
+        if self.path.is_file():
+            return iter([Result.read(self.path)])
+        return Store(self.path).results(self.report)
+
+
+def _where(words: tuple[str, ...]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for word in words:
+        field, equals, value = word.partition("=")
+        if not equals:
+            raise InputError(f"where: {word!r} is not FIELD=VALUE")
+        found.setdefault(field, []).append(value)
+    return found
+
+
+def _range(text: str | None) -> tuple[float, float] | None:
+    if text is None:
+        return None
+    try:
+        low, high = map(float, text.split(":"))
+    except ValueError:
+        raise InputError(f"value_range: {text!r} is not LOW:HIGH") from None
+    return low, high
+
+
 @main.command(short_help="Show a store: architectures x lengths.")
 @click.argument("store", metavar="STORE")
 def table(store: str) -> None:
@@ -346,9 +436,48 @@ def _print_check(check: "Check") -> None:
     )
 
 
+@main.command(short_help="Time seqlab beside PyTorch, JAX and mambapy.")
+@click.argument("cases", metavar="[CASES.toml]", required=False)
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="NAME",
+    help="A case, or one of its jobs (CASE/JOB); may be repeated. [default: all]",
+)
+@click.option(
+    "--out",
+    default="seqlab-bench",
+    metavar="DIR",
+    show_default=True,
+    help="Folder for the tables; what it has of other jobs stays.",
+)
+@click.option(
+    "--peers", default="torch,jax,mambapy", metavar="NAMES", show_default=True, help="Whom to race."
+)
+def bench(cases: str | None, only: tuple[str, ...], out: str, peers: str) -> None:
+    """Time seqlab beside its peers, and beside what this machine can do at best.
+
+    Takes about 20 minutes; the machine should do nothing else. Peers come with
+    pip install 'seqlab[peers]'. Exit 1 if a side computes something else.
+
+    Example: seqlab bench --only study --out results
+    """
+    from seqlab.bench.command import bench as measure
+    from seqlab.bench.suite import BUILT_IN
+
+    names = [name for name in peers.split(",") if name]
+    path = BUILT_IN if cases is None else Path(cases)
+    outcome = measure(path, only, Path(out), names, partial(click.echo, err=True))
+    click.echo(outcome.targets)
+    if outcome.failed:
+        click.echo(f"failed: {', '.join(outcome.failed)}", err=True)
+        sys.exit(FAILED)
+
+
 @main.command()
 def info() -> None:
     """Show versions, backends, threads, cache and memory."""
+    from seqlab.bench.machine import processor
     from seqlab.kernels._jit import CACHE_DIR
     from seqlab.kernels.backends import describe
     from seqlab.kernels.cpu.threads import thread_count
@@ -360,18 +489,9 @@ def info() -> None:
     rows = versions() | {f"backend {name}": state for name, state in describe().items()}
     rows |= {
         "threads": f"{thread_count()} (a thread pool; {os.cpu_count()} cores)",
-        "processor": _processor(),
+        "processor": processor(),
         "memory": "not known" if memory is None else f"{memory / GIB:.1f} GiB available",
         "cache": f"{CACHE_DIR} ({len(compiled)} files, {sum(compiled) / 2**20:.1f} MiB)",
     }
     for name, value in rows.items():
         click.echo(f"{name:<12}  {value}")
-
-
-def _processor() -> str:
-    """The processor's own name, as far as the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if "model name" in line)
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()

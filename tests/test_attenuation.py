@@ -14,6 +14,7 @@ from drawn import ARCHS, KINDS, Run, draw
 import seqlab
 from seqlab import ensemble, tape
 from seqlab.errors import InputError
+from seqlab.kernels.cpu.threads import thread_count
 from seqlab.measure import measure
 from seqlab.measure.attenuation import Attenuation
 from seqlab.measure.variables import Measurement
@@ -192,14 +193,31 @@ def test_a_silent_readout_is_minus_infinity(arch: str) -> None:
     assert (att.log_norm_input[0, 1, :-1] == -np.inf).all()
 
 
-def test_a_curve_that_overflows_in_the_forward_pass_is_not_a_number() -> None:
-    """Infinite activations make NaN, which is shown and neither dropped nor replaced."""
-    run = draw("rnn", steps=800, batch=1)
-    run.params["weight_hh"] *= 10
-    att = attenuate(run, [2, 800], np.ones(3), activation="relu")
+@pytest.mark.tiny
+def test_what_overflows_in_the_forward_pass_is_not_a_number() -> None:
+    """An infinite state makes NaN, which is shown and neither dropped nor replaced."""
+    run = draw("ssm", steps=6, batch=1)
+    run.x[3] = 1e308
+    run.params["in_proj_weight"] += 10
+    with np.errstate(all="ignore"):  # without the JIT NumPy's scalars warn
+        att = attenuate(run, [2, 5], np.ones(3))
     assert np.isfinite(att.log_norm[0, 0, :3]).all()
-    assert not np.isfinite(seqlab.forward("rnn", run.params, run.x, activation="relu").output).all()
-    assert not np.isposinf(att.log_norm).any()
+    assert np.isnan(att.log_norm[0, 1]).any()
+    assert not np.isinf(att.log_norm[0, 1]).any()
+
+
+@pytest.mark.tiny
+@pytest.mark.parametrize("clip", ["step-norm:1", "step-value:1", "norm:1", "value:1"])
+def test_rules_far_below_their_threshold(clip: str) -> None:
+    """Where the threshold, in units of the direction, is beyond the range of plain numbers."""
+    weight = np.diag([0.5, 0.25, 0.125])
+    params = {"weight_ih": np.ones((3, 1)), "weight_hh": weight}
+    params |= {"bias_ih": np.zeros(3), "bias_hh": np.zeros(3)}
+    readout = np.ldexp(np.array([1.0, -1.0, 1.0]), -1000)
+    curve = seqlab.attenuation(
+        "rnn", params, np.zeros((40, 1, 1)), [40], clip, readout, activation="identity"
+    ).log_norm[0, 0]
+    assert curve[-1] == pytest.approx(-1040 * math.log(2), abs=1e-9)
 
 
 # Clip rules.
@@ -359,3 +377,5 @@ def test_a_bad_thread_count_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     for count in ("0", "-1", "two", ""):
         monkeypatch.setenv("NUMBA_NUM_THREADS", count)
         refuses("NUMBA_NUM_THREADS", partial(attenuate, draw("rnn"), [6], np.ones(3)))
+    monkeypatch.setenv("NUMBA_NUM_THREADS", "3")
+    assert thread_count() == 3

@@ -7,14 +7,12 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 ENOUGH = 0.3  # seconds of calls
-ONE_THREAD = {
-    name: "1" for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
-}
+ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OPENBLAS", "MKL")}
 
 
 def ask(task: str, environment: Mapping[str, str] | None = None, **arguments: Any) -> Any:
@@ -73,6 +71,8 @@ def peak_bytes() -> float:
         return peak if sys.platform == "darwin" else peak * 1024
 
 
+TASKS: dict[str, Callable[..., Any]] = {"long": long, "gemm": gemm}
+
 if __name__ == "__main__":
     task, arguments = json.loads(sys.argv[1])
-    sys.stdout.write(json.dumps({"long": long, "gemm": gemm}[task](**arguments)))
+    sys.stdout.write(json.dumps(TASKS[task](**arguments)))

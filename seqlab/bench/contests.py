@@ -95,9 +95,7 @@ class Scan:
 
     def _measure(self, context: Context) -> list[Row]:
         def build(dtype: str) -> list[Side]:
-            problem = problems.Scan.draw(
-                self.batch, self.channels, self.states, self.steps, dtype
-            )
+            problem = problems.Scan.draw(self.batch, self.channels, self.states, self.steps, dtype)
             return [problem.side(), *sides(context.peers, "scan", problem)]
 
         return _rows(checked_pair({}, build), context, NANO)

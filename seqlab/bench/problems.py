@@ -28,9 +28,7 @@ class Gradients:
     grad_output: NDArray
 
     @classmethod
-    def draw(
-        cls, cell: str, sizes: Sizes, steps: int, batch: int, dtype: DTypeLike
-    ) -> "Gradients":
+    def draw(cls, cell: str, sizes: Sizes, steps: int, batch: int, dtype: DTypeLike) -> "Gradients":
         """PyTorch's initialisation, white noise for the rest; the same numbers in both dtypes."""
         rng = np.random.default_rng(5)
         params = CELLS[cell].draw(rng, sizes, Draw())
@@ -43,12 +41,16 @@ class Gradients:
             rng.standard_normal((steps, batch, sizes.hidden)).astype(dtype),
         )
 
+    @property
+    def state(self) -> Any:
+        """The initial state as seqlab takes it."""
+        return self.initial if len(self.initial) > 1 else self.initial[0]
+
     def side(self) -> Side:
         """`seqlab.forward` and `seqlab.backward`."""
-        initial: Any = self.initial if len(self.initial) > 1 else self.initial[0]
 
         def call() -> Any:
-            trajectory = seqlab.forward(self.cell, self.params, self.x, initial)
+            trajectory = seqlab.forward(self.cell, self.params, self.x, self.state)
             return seqlab.backward(trajectory, self.grad_output)
 
         def answer(result: Any) -> Answer:
@@ -154,9 +156,7 @@ class Scan:
     grad_y: NDArray
 
     @classmethod
-    def draw(
-        cls, batch: int, channels: int, states: int, steps: int, dtype: DTypeLike
-    ) -> "Scan":
+    def draw(cls, batch: int, channels: int, states: int, steps: int, dtype: DTypeLike) -> "Scan":
         """Mamba's A and its range of steps, white noise for the rest."""
         rng = np.random.default_rng(7)
         wide, narrow = (batch, channels, steps), (batch, states, steps)

@@ -4,10 +4,9 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from seqlab.bench.alone import ask
@@ -15,6 +14,7 @@ from seqlab.bench.jobs import Context, Job
 from seqlab.bench.rows import Row
 
 MICRO, MIB = 1e-6, 2**20
+PER_STEP = "us a step"
 
 
 @dataclass(frozen=True)
@@ -30,41 +30,46 @@ class Startup:
         yield Job("commands", self._measure)
 
     def _measure(self, context: Context) -> list[Row]:
-        run = f"seqlab run --arch {self.arch} --steps {self.steps}"
-        commands = {
-            "python -c pass": ["-c", "pass"],
-            "seqlab --help": ["-m", "seqlab", "--help"],
-            run: ["-m", *run.split()],
-        }
-        rows = [self._cold(run, commands[run])]
-        with TemporaryDirectory() as cache:
-            for arguments in commands.values():
-                _wall(arguments, Path(cache))
-            times: dict[str, list[float]] = {name: [] for name in commands}
-            for _ in range(context.timing.rounds):
-                for name, arguments in commands.items():
-                    times[name].append(_wall(arguments, Path(cache)))
-        warm = [Row({"command": n, "cache": "warm"}, {"seconds": t}) for n, t in times.items()]
-        return [*warm, *rows]
-
-    def _cold(self, name: str, arguments: list[str]) -> Row:
-        times = []
-        for _ in range(self.cold_rounds):
-            with TemporaryDirectory() as cache:
-                times.append(_wall(arguments, Path(cache)))
-        return Row({"command": name, "cache": "cold"}, {"seconds": times})
+        with TemporaryDirectory() as store:
+            run = f"seqlab run --arch {self.arch} --steps {self.steps}"
+            measure = ["-m", *run.split(), "--store", store]
+            cold = [_in_new_cache(measure) for _ in range(self.cold_rounds)]
+            commands = {
+                "python -c pass": ["-c", "pass"],
+                "seqlab --help": ["-m", "seqlab", "--help"],
+                run: measure,
+            }
+            warm = _in_one_cache(commands, context.timing.rounds)
+        return [
+            *(Row({"command": name, "cache": "warm"}, {"s": took}) for name, took in warm.items()),
+            Row({"command": run, "cache": "cold"}, {"s": cold}),
+        ]
 
 
-def _wall(arguments: Sequence[str], cache: Path) -> float:
-    """Seconds of one process with this cache of compiled code, its results going there too."""
-    environment = os.environ | {"NUMBA_CACHE_DIR": str(cache)}
-    # A command is found as this process finds seqlab, wherever it works.
-    environment["PYTHONPATH"] = os.pathsep.join(path or os.getcwd() for path in sys.path)
+def _in_new_cache(arguments: Sequence[str]) -> float:
+    """Seconds of one process that has to compile everything."""
+    with TemporaryDirectory() as cache:
+        return _wall(arguments, cache)
+
+
+def _in_one_cache(commands: Mapping[str, Sequence[str]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of processes that find compiled what they need, in turns."""
+    times: dict[str, list[float]] = {name: [] for name in commands}
+    with TemporaryDirectory() as cache:
+        for arguments in commands.values():
+            _wall(arguments, cache)
+        for _ in range(rounds):
+            for name, arguments in commands.items():
+                times[name].append(_wall(arguments, cache))
+    return times
+
+
+def _wall(arguments: Sequence[str], cache: str) -> float:
+    """Seconds of one Python process with this cache of compiled code."""
     start = time.perf_counter()
     subprocess.run(
         [sys.executable, *arguments],
-        cwd=cache,
-        env=environment,
+        env=os.environ | {"NUMBA_CACHE_DIR": cache},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         check=True,
@@ -101,7 +106,7 @@ class Long:
         return [
             Row(
                 {"through": through, "T": steps},
-                {"us a step": times[steps]},
+                {PER_STEP: times[steps]},
                 {
                     f"/ T = {base:,}": [a / b for a, b in zip(own, times[base], strict=True)]
                     for base in self.steps

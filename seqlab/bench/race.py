@@ -41,7 +41,7 @@ class Side:
 
     name: str
     call: Callable[[], Any]
-    answer: Callable[[Any], Answer]
+    answer: Callable[[Any], Answer] = lambda result: {}
     work: float = 1.0
     compiles: bool = False  # so that its first call is worth reporting
     facts: Mapping[str, float] = field(default_factory=dict)  # about how it ran

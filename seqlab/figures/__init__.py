@@ -3,9 +3,10 @@
 from seqlab.figures.choose import Asked
 from seqlab.figures.data import check_path
 from seqlab.figures.dots import distribution
-from seqlab.figures.figure import Looks, plot, plot_results
+from seqlab.figures.figure import plot, plot_results
 from seqlab.figures.lines import curves
 from seqlab.figures.maps import heatmap, profile
+from seqlab.figures.page import Looks
 
 __all__ = [
     "Asked",

@@ -55,9 +55,7 @@ class Colors:
         return bar
 
 
-def colors(
-    values: NDArray, measure: Measure, between: tuple[float, float] | None = None
-) -> Colors:
+def colors(values: NDArray, measure: Measure, between: tuple[float, float] | None = None) -> Colors:
     """The scale for what is finite among values, or for what lies `between` two.
 
     What only vanishes is dark where little is left, what only explodes where much is; where both

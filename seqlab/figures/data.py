@@ -18,14 +18,16 @@ from seqlab.figures.style import FORMATS, write_figure
 FIRST = "figure"  # the first column of each such file: whose data it is
 
 
-def check_path(path: str | PathLike[str]) -> Path:
-    """The path of a figure to be written; InputError for one that is not.
+def check_path(path: str | PathLike[str], option: str = "plot") -> Path:
+    """The path of a figure to be written; InputError, that begins with the option, for others.
 
     A table of that name which is no figure's data would be overwritten: that is refused too.
     """
     checked = Path(path)
     if checked.suffix.lower() not in FORMATS:
-        raise InputError(f"plot: {str(path)!r} has no known format; allowed: {', '.join(FORMATS)}")
+        raise InputError(
+            f"{option}: {str(path)!r} has no known format; allowed: {', '.join(FORMATS)}"
+        )
     beside = checked.with_suffix(".csv")
     try:
         with beside.open(encoding="utf-8", errors="replace") as file:
@@ -33,7 +35,7 @@ def check_path(path: str | PathLike[str]) -> Path:
     except OSError:
         return checked
     if not ours:
-        raise InputError(f"plot: {beside} is not a figure's data and would be overwritten")
+        raise InputError(f"{option}: {beside} is not a figure's data and would be overwritten")
     return checked
 
 
@@ -69,7 +71,8 @@ def table(selection: Selection) -> pd.DataFrame:
 def _points(selection: Selection, one: Series) -> pd.DataFrame:
     measure = selection.choice.measure
     columns: dict[str, Any] = _fields(one.key) | dict(one.points)
-    columns |= {"q25": one.low, measure.name: one.value, "q75": one.high}
+    columns |= {measure.name: one.value}
+    columns |= {f"{measure.name}_q25": one.low, f"{measure.name}_q75": one.high}
     columns |= {"networks": one.networks}
     if measure.of_curve:
         columns |= {"theory": one.theory, "horizon_1e-3": one.horizon}

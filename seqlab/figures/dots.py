@@ -15,7 +15,7 @@ from seqlab.figures.choose import Asked, Selection, select, values_of
 from seqlab.figures.gather import Result, Run, Where
 from seqlab.figures.names import COORDINATES, named
 from seqlab.figures.scales import Scale, listing, mark
-from seqlab.figures.style import INK, SMALL, WIDTHS, Color, palette, points, style
+from seqlab.figures.style import INK, LETTER, SMALL, WIDTHS, Color, palette, points, style
 from seqlab.measure.statistics import quantile
 
 HEIGHT = 2.6  # inches
@@ -55,8 +55,10 @@ def distribution(
         size = (WIDTHS["single"].inches, HEIGHT)
         axes = ax or Figure(figsize=size, layout="constrained").subplots()
         scale = scale_of(selection)
-        draw(axes, groups(selection, selection.runs), selection, scale)
+        drawn = groups(selection, selection.runs)
+        axes.set(xlabel=scale.label, ylabel=selection.choice.measure.label, ylim=limits(drawn))
         frame(axes, scale)
+        draw(axes, drawn, selection, scale)
         handles = key(selection)
         if handles:
             axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
@@ -86,19 +88,16 @@ def groups(selection: Selection, runs: Sequence[Run]) -> list[Group]:
 
 
 def draw(ax: Axes, drawn: Sequence[Group], selection: Selection, scale: Scale) -> None:
-    """Dots, boxes and counts; limits that hold all of them must be set by then or are set here."""
+    """Dots, boxes and counts, on axes whose limits are set."""
     colors = colors_of(selection)
     each = ROOM / len(colors)
-    if ax.get_autoscaley_on():
-        ax.set_ylim(limits(drawn))
-    ax.set_ylabel(selection.choice.measure.label)
     for group in drawn:
         place = float(scale.index(group.x)) + each * (
             list(colors).index(group.y) - (len(colors) - 1) / 2
         )
         _dots(ax, place, group.values, 0.9 * each, colors[group.y])
         _box(ax, place, group.values, 0.8 * each, colors[group.y])
-        _counts(ax, place, group.values)
+        _counts(ax, place, group.values, each)
 
 
 def frame(ax: Axes, scale: Scale) -> None:
@@ -173,17 +172,20 @@ def _box(ax: Axes, place: float, values: NDArray, room: float, color: Color) -> 
         ax.plot(ends, [middle, middle], color=INK, linewidth=points(1.2), zorder=3)
 
 
-def _counts(ax: Axes, place: float, values: NDArray) -> None:
+def _counts(ax: Axes, place: float, values: NDArray, room: float) -> None:
     """How many networks lie beyond every axis."""
+    points_wide = room * ax.bbox.width / ax.figure.dpi * 72 / np.ptp(ax.get_xlim())
     beyond = ((np.isneginf(values), "zero", 0.02), (np.isposinf(values), "overflow", 0.98))
-    for where, what, height in (*beyond, (np.isnan(values), "nan", 0.90)):
+    for where, what, height in (*beyond, (np.isnan(values), "nan", 0.98)):
+        text = f"{where.sum()} {what}"
         if where.any():
             ax.text(
                 place,
                 height,
-                f"{where.sum()} {what}",
+                text,
                 transform=ax.get_xaxis_transform(),
                 ha="center",
                 va="bottom" if height < 0.5 else "top",
+                rotation=0 if LETTER * points(SMALL) * len(text) < points_wide else 90,
                 size=points(SMALL),
             )

@@ -151,9 +151,9 @@ def _values(
 
 
 def _converted(measure: Measure, log_norm: NDArray, lag: NDArray) -> NDArray:
-    if measure.name == "zeros":
+    if measure.name == "zero_share":
         return np.isneginf(log_norm).astype(float)
-    if measure.name == "overflows":
+    if measure.name == "overflow_share":
         return (np.isnan(log_norm) | np.isposinf(log_norm)).astype(float)
     if measure.name == "decay_rate":
         return np.divide(log_norm, lag, out=np.full_like(log_norm, np.nan), where=lag > 0)

@@ -100,7 +100,10 @@ def curves(
         size = (WIDTHS["single"].inches, HEIGHT)
         axes = ax or Figure(figsize=size, layout="constrained").subplots()
         drawn = read_curves(selection, selection.series)
-        draw(axes, drawn, selection.choice, scale_of(selection, xscale))
+        scale = scale_of(selection, xscale)
+        axes.set(xlabel=scale.label, ylabel=selection.choice.measure.label)
+        axes.set_ylim(*limits(drawn, selection.choice))
+        draw(axes, drawn, selection.choice, scale)
         name_zeros(axes, selection.choice)
         handles = [*key(drawn), *label(axes, drawn)]
         if handles:
@@ -209,10 +212,10 @@ def stroke_of(color: Color, stroke: int) -> dict[str, Any]:
 
 
 def draw(ax: Axes, drawn: Sequence[Curve], choice: Choice, scale: Scale) -> None:
-    """Lines, bands and theory, with limits around what is finite."""
+    """Lines, bands and theory, on axes whose limits are set."""
     lags = choice.measure.kind == "lag"
-    ax.set(ylabel=choice.measure.label, yscale="log" if lags else "linear")
-    ax.set_ylim(*limits(drawn, choice))
+    bounds = ax.get_ylim()
+    ax.set(yscale="log" if lags else "linear", ylim=bounds)
     frame(ax, scale)
     if lags:
         mark_log(ax, "y")
@@ -269,7 +272,7 @@ def _zero_levels(ax: Axes, choice: Choice) -> dict[str, float]:
     return {dtype: level for dtype, level in ZERO_BELOW.items() if bottom < level < top}
 
 
-def name_zeros(ax: Axes, choice: Choice) -> None:
+def name_zeros(ax: Axes, choice: Choice) -> list[Artist]:
     """Say what the horizontal lines are, on the side where a vanishing curve leaves room."""
     early = ax.get_xscale() == "log"
     for dtype, level in _zero_levels(ax, choice).items():
@@ -285,6 +288,14 @@ def name_zeros(ax: Axes, choice: Choice) -> None:
             size=points(SMALL),
             color=GREY,
         )
+    return []
+
+
+def zeros_key(ax: Axes, choice: Choice) -> list[Artist]:
+    """The same as a line of the key, for axes without room."""
+    dtypes = " and ".join(_zero_levels(ax, choice))
+    text = f"{dtypes} {'are' if ' ' in dtypes else 'is'} zero below"
+    return [Line2D([], [], color=GREY, linewidth=points(0.6), label=text)] if dtypes else []
 
 
 def key(drawn: Sequence[Curve]) -> list[Artist]:
@@ -292,7 +303,10 @@ def key(drawn: Sequence[Curve]) -> list[Artist]:
     handles: list[Artist] = []
     strokes = {curve.rule: curve.stroke for curve in drawn if curve.rule not in curve.label}
     if len(strokes) > 1:
-        handles += [Line2D([], [], label=rule, **stroke_of(GREY, k)) for rule, k in strokes.items()]
+        handles += [
+            Line2D([], [], label=named("clip", rule), **stroke_of(GREY, k))
+            for rule, k in strokes.items()
+        ]
     counts = {curve.networks for curve in drawn}
     if max(counts) > 1:
         several = " to ".join(str(count) for count in sorted({min(counts), max(counts)}))

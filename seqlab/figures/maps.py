@@ -21,10 +21,10 @@ from seqlab.figures.gather import HORIZON, Result, Where
 from seqlab.figures.grid import Grid, arrange, axes_of
 from seqlab.figures.names import ZERO_BELOW, Measure
 from seqlab.figures.scales import Scale, mark
-from seqlab.figures.style import SMALL, WIDTHS, points, style
+from seqlab.figures.style import WIDTHS, points, style
 
 HEIGHT = 2.6  # inches
-CONTOURS = {-6.0: "1e-6", -3.0: "1e-3"}  # decades, and how they are written
+CONTOURS: dict[float, Any] = {-6.0: (0, (4, 2)), -3.0: "-"}  # decades, and the lines drawn
 MOST_SHAPES = 2000  # cells that a PDF keeps as shapes; more are a picture in it
 HORIZON_LINE: dict[str, Any] = {"color": "black", "linestyle": "-"}
 
@@ -87,8 +87,9 @@ def _alone(selection: Selection, ax: Axes | None, contours: bool) -> Axes:
         cells = arrange(selection.series, selection.choice, *scales(selection, contours))
         scale = colors(cells.values, measure)
         key = draw(axes, cells, scale, measure, contours)
-        scale.bar(axes, measure.label)
         frame(axes, cells)
+        axes.set(xlabel=cells.columns.label, ylabel=cells.rows.label)
+        scale.bar([axes], measure.label, axes.bbox.height / axes.figure.dpi)
         if key:
             axes.legend(
                 handles=list(key.values()), loc="lower left", bbox_to_anchor=(0, 1), ncols=2
@@ -121,8 +122,8 @@ def draw(
             ax.add_patch(_hatched(_rectangles(where, grid.columns, grid.rows), marked, face))
             key[marked.label] = _sample(marked, marked.face or scale.cmap(0.0))
     if contours:
-        _contours(ax, grid)
-    if grid.horizon is not None and np.isfinite(grid.horizon).all(axis=0).any():
+        key |= _contours(ax, grid)
+    elif grid.horizon is not None and np.isfinite(grid.horizon).all(axis=0).any():
         width = points(1.1)
         ax.plot(*grid.horizon, linewidth=width, path_effects=_halo(width), **HORIZON_LINE)
         label = f"horizon: median under {HORIZON:g}".replace("0.001", "1e-3")
@@ -189,22 +190,30 @@ def _rectangles(where: NDArray, columns: Scale, rows: Scale) -> Path:
     return Path(vertices.reshape(-1, 2), codes * len(row))
 
 
-def _contours(ax: Axes, grid: Grid) -> None:
-    """Lines along which 1e-3 and 1e-6 are left."""
+def _contours(ax: Axes, grid: Grid) -> dict[str, Artist]:
+    """Lines along which 1e-3 and 1e-6 are left, and their key."""
     if min(grid.values.shape) < 2:
-        return
+        return {}
     limits = 2 * min(CONTOURS), -2 * min(CONTOURS)  # infinities have no place between cells
+    wide = points(1.0)
     drawn = ax.contour(
         grid.columns.centres,
         grid.rows.centres,
         np.ma.masked_invalid(np.clip(grid.values, *limits)),
         levels=list(CONTOURS),
         colors="black",
-        linestyles=["dotted", "dashed"],
-        linewidths=points(0.9),
+        linestyles=list(CONTOURS.values()),
+        linewidths=wide,
         zorder=3,
     )
-    ax.clabel(drawn, fmt=CONTOURS, fontsize=points(SMALL))
+    drawn.set_path_effects(_halo(wide))
+    return {
+        f"1e{level:.0f} is left": Line2D(
+            [], [], linestyle=line, label=f"1e{level:.0f} is left", color="black", linewidth=wide
+        )
+        for (level, line), path in zip(CONTOURS.items(), drawn.get_paths(), strict=True)
+        if np.size(path.vertices)
+    }
 
 
 def _halo(width: float) -> list[effects.AbstractPathEffect]:

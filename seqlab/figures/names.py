@@ -80,8 +80,8 @@ MEASURES = {
             for part, name in _PARTS.items()
         ),
         Measure("decay_rate", "decay rate (nat/step)", "rate", "log_norm", mean=True),
-        Measure("zeros", "networks with a gradient of exactly 0", "share", "log_norm", mean=True),
-        Measure("overflows", "networks with overflow or nan", "share", "log_norm", mean=True),
+        Measure("zero_share", "share of networks exactly zero", "share", "log_norm", mean=True),
+        Measure("overflow_share", "share of networks not finite", "share", "log_norm", mean=True),
         *(
             Measure(f"horizon_{t}", f"horizon at {t} (steps)", "lag", "horizon")
             for t in ("1e-1", "1e-3", "1e-6")
@@ -105,7 +105,9 @@ MEASURES = {
             for when in ("before", "after")
         ),
         Measure("theory", "predicted rate (nat/step)", "rate", "theory", mean=True),
-        Measure("lyapunov", "largest Lyapunov exponent (nat/step)", "rate", "lyapunov", mean=True),
+        Measure(
+            "lyapunov_1", "largest Lyapunov exponent (nat/step)", "rate", "lyapunov", mean=True
+        ),
     )
 }
 

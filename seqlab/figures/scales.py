@@ -90,14 +90,12 @@ def cells(field: str, values: Sequence[Any], continuous: bool = False) -> Scale:
 
 
 def mark(ax: Axes, name: Name, scale: Scale) -> None:
-    """Limits, ticks and label of an axis, such that at its present size no two labels touch."""
-    axis = ax.xaxis if name == "x" else ax.yaxis
+    """Limits and ticks of an axis, such that at its present size no two labels touch."""
     room = (ax.bbox.width if name == "x" else ax.bbox.height) / ax.figure.dpi * 72
     ends = scale.edges[[0, -1]]
     if name == "y" and scale.kind == "names" and not any(map(_is_number, scale.values)):
         ends = ends[::-1]  # names are read from the top
     (ax.set_xlim if name == "x" else ax.set_ylim)(ends[0], ends[1])
-    axis.set_label_text(scale.label)
     if scale.kind == "names":
         _list(ax, name, scale, room)
     elif scale.kind == "log":

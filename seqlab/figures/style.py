@@ -15,6 +15,7 @@ from seqlab.errors import InputError
 
 FORMATS = (".pdf", ".svg", ".png")
 SMALL = 7.0  # points: the smallest text, on paper
+LARGE = 8.0  # points: labels
 LETTER = 0.58  # widths of a letter to the height of its text, about
 INK = "0.25"
 GREY = (0.45, 0.45, 0.45)
@@ -48,9 +49,9 @@ _RC: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],  # comes with Matplotlib: the same figure everywhere
     "mathtext.fontset": "dejavusans",
-    "font.size": 8,
-    "axes.labelsize": 8,
-    "axes.titlesize": 8,
+    "font.size": LARGE,
+    "axes.labelsize": LARGE,
+    "axes.titlesize": LARGE,
     "xtick.labelsize": SMALL,
     "ytick.labelsize": SMALL,
     "legend.fontsize": SMALL,
@@ -69,8 +70,8 @@ _RC: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.unicode_minus": True,
-    "figure.labelsize": 8,
-    "figure.titlesize": 8,
+    "figure.labelsize": LARGE,
+    "figure.titlesize": LARGE,
     "legend.frameon": False,
     "legend.handlelength": 2.2,
     "legend.columnspacing": 1.5,

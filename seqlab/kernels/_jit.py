@@ -96,8 +96,17 @@ def _compile(function: Callable, **flags: Any) -> Any:
 
 
 def compiled(function: Callable) -> Any:
-    """Compile a kernel, or a function that kernels call and LLVM inlines."""
+    """Compile a kernel, or a function that kernels call."""
     return _compile(function, fastmath=KERNEL_MATH)
+
+
+def inlined(function: Callable) -> Any:
+    """Compile a small function into its callers.
+
+    An array is passed as a dozen words, so that a call with a few of them costs more than most of
+    these functions do; left to LLVM, a step back of a small network took twice as long.
+    """
+    return _compile(function, fastmath=KERNEL_MATH, forceinline=True)
 
 
 MATH_OPTIONS: Any = {"error_model": "numpy", "fastmath": EXACT_MATH}

@@ -85,8 +85,9 @@ def check(study: StudySpec, folder: Path, backend: str, elsewhere: bool) -> None
 
     What runs `elsewhere` is checked there for its backend and its memory.
     """
-    if not elsewhere:
+    if not elsewhere or backend not in backends.CHOICES:
         backends.resolve(backend)
+        thread_count()
     present, needed = Store(folder).hashes(), 0
     for spec in study.runs:
         limits.require_file(spec)
@@ -111,9 +112,8 @@ class _Sweep:
         self.study, self.store, self.claims = study, store, claims
         self.retry_failed, self.report = retry_failed, report
         self.measured = self.found = self.failed = 0
-        present, threads = store.hashes(), thread_count()
-        weights = {spec.hash: seconds(spec, threads) for spec in study.runs}
-        missing = {run: weight for run, weight in weights.items() if run not in present}
+        present = store.hashes()
+        missing = {s.hash: seconds(s, threads=1) for s in study.runs if s.hash not in present}
         self.watch = Watch(progress, len(study.runs), missing)
 
     def run(self, measure: Callable[[Iterator[RunSpec]], Generator[Finished]]) -> Outcome:

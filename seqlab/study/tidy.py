@@ -101,7 +101,7 @@ def export(store: Folder, path: str | os.PathLike[str], report: Report = warning
 def _encoded(table: "pd.DataFrame", suffix: str) -> bytes:
     if suffix == ".csv":
         return table.to_csv(index=False).encode()
-    mixed = table.select_dtypes("object").columns  # numbers and words, which Parquet cannot hold
+    mixed = [name for name in table.columns if table[name].dtype == object]  # numbers and words
     buffer = io.BytesIO()
     table.astype(dict.fromkeys(mixed, "string")).to_parquet(buffer, index=False)
     return buffer.getvalue()

@@ -4,7 +4,9 @@ A module may have `gradients(problem)`, `study(problem)` and `scan(problem)`, wh
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 from typing import Any
 
@@ -12,6 +14,8 @@ from seqlab.bench.race import Side
 from seqlab.errors import InputError
 
 PEERS = {"torch": "with_torch", "jax": "with_jax", "mambapy": "with_mambapy"}
+
+PACKAGES = ("torch", "jax", "jaxlib", "mambapy")
 
 
 def load(names: Sequence[str]) -> list[ModuleType]:
@@ -30,11 +34,17 @@ def _load(name: str) -> ModuleType:
         ) from None
 
 
+def versions() -> dict[str, str]:
+    """The versions of those that are installed, without importing them."""
+    found = {}
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
 def sides(peers: Sequence[ModuleType], contest: str, problem: Any) -> list[Side]:
     """The sides of all peers that take part in a contest."""
     return [
-        side
-        for peer in peers
-        if hasattr(peer, contest)
-        for side in getattr(peer, contest)(problem)
+        side for peer in peers if hasattr(peer, contest) for side in getattr(peer, contest)(problem)
     ]

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
+from jax import Array, lax
 
 from seqlab.bench.problems import Gradients, Scan, Study, named
 from seqlab.bench.race import Answer, Side
@@ -18,10 +18,8 @@ from seqlab.bench.race import Answer, Side
 jax.config.update("jax_enable_x64", True)
 
 NAME = "jax"
-VERSIONS = {"jax": jax.__version__}
 UNROLL = 2  # steps of one turn of the loop: the fastest of 1, 2, 4 and 8 where this was written
 
-Array = jax.Array
 State = tuple[Array, ...]
 
 

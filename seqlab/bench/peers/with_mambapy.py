@@ -1,14 +1,10 @@
 """mambapy: Mamba in PyTorch with a parallel scan (Blelloch 1990)."""
 
-from importlib.metadata import version
-
 from mambapy.pscan import pscan
 
 from seqlab.bench.peers.with_torch import scan_side
 from seqlab.bench.problems import Scan
 from seqlab.bench.race import Side
-
-VERSIONS = {"mambapy": version("mambapy")}
 
 
 def scan(problem: Scan) -> list[Side]:

@@ -17,7 +17,6 @@ from seqlab.bench.race import Answer, Side
 from seqlab.kernels.cpu.threads import thread_count
 
 NAME = "torch"
-VERSIONS = {"torch": torch.__version__}
 
 LAYERS: dict[str, Callable[..., nn.Module]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 State = tuple[Tensor, ...]

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from seqlab.kernels._jit import compiled
+from seqlab.kernels._jit import compiled, inlined
 from seqlab.kernels.cpu.linalg import copy, fill
 from seqlab.kernels.layout import EMPTY, NONE, STEP_NORM, TRUNCATE, Bundle, Trace
 
@@ -14,7 +14,7 @@ from seqlab.kernels.layout import EMPTY, NONE, STEP_NORM, TRUNCATE, Bundle, Trac
 LOW, HIGH = 2.0**-60, 2.0**60
 
 
-@compiled
+@inlined
 def power_of_two(exponent):
     """2^exponent as float64, 0 and inf beyond its range."""
     if exponent > 1023:
@@ -22,7 +22,7 @@ def power_of_two(exponent):
     return math.ldexp(1.0, int(max(exponent, -1100)))
 
 
-@compiled
+@inlined
 def sum_of_squares(row):
     """Sum of squares of a vector."""
     total = row.dtype.type(0)
@@ -31,7 +31,7 @@ def sum_of_squares(row):
     return total
 
 
-@compiled
+@inlined
 def _measure(state, squares):
     """Sum of squares of each of the P parts of `state` (P*H,) to `squares` (P,), and of all."""
     parts = squares.shape[0]
@@ -67,7 +67,7 @@ def _rescale(state, exponent):
     return exponent + shift
 
 
-@compiled
+@inlined
 def normalise(state, exponent, squares):
     """Rescale `state` (P*H,) if need be, write each part's sum of squares to `squares` (P,).
 
@@ -154,7 +154,7 @@ def _inject(state, exponent, gradient, readout):
     return exponent
 
 
-@compiled
+@inlined
 def _write(trace, m, row, lag, exponent, squares):
     """Write down one row's state adjoint at `lag`, if anything is to be written.
 
@@ -170,7 +170,7 @@ def _write(trace, m, row, lag, exponent, squares):
         trace.squares[m, row, lag, named - 1] += squares[p]
 
 
-@compiled
+@inlined
 def arrive(rows, grad, readout, span, step, trace, squares, m, first, count):
     """Before a step back, add what the losses give at it to rows first .. first + count.
 
@@ -193,7 +193,7 @@ def arrive(rows, grad, readout, span, step, trace, squares, m, first, count):
             _write(trace, m, row, 0, exponent, squares)
 
 
-@compiled
+@inlined
 def leave(rows, span, step, clip, trace, dx, squares, m, first, count):
     """After a step back, rescale, clip and write down rows first .. first + count.
 
@@ -213,7 +213,7 @@ def leave(rows, span, step, clip, trace, dx, squares, m, first, count):
         _write(trace, m, row, lag + 1, exponent, squares)
 
 
-@compiled
+@inlined
 def emit(emitted, m, step, b, exponent, values):
     """Keep row 0's gradient of a step for the sums over time."""
     if emitted.values.shape[3] > 0:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqlab.cells import Sizes
-from seqlab.kernels._jit import compiled
+from seqlab.kernels._jit import compiled, inlined
 from seqlab.kernels.cpu.chain import flat_rows
 from seqlab.kernels.cpu.linalg import accumulate, copy, project
 from seqlab.kernels.cpu.threads import group_size, groups, share
@@ -154,7 +154,7 @@ def backward(
     share(kernel, tasks, scratch, *arrays, live, size)
 
 
-@compiled
+@inlined
 def task_rows(task, rows, live, size, sequences):
     """(network, first row, row count) of a task: `size` sequences of `live` losses each."""
     losses = rows.lag.shape[0]

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from seqlab.cells import Sizes
 from seqlab.cells import gru as algebra
-from seqlab.kernels._jit import compiled
+from seqlab.kernels._jit import compiled, inlined
 from seqlab.kernels.cpu import gated
 from seqlab.kernels.cpu.chain import arrive, emit, leave
 from seqlab.kernels.cpu.gated import BLOCK, Saved, both_ways, flat, project_block, task_rows
@@ -61,7 +61,7 @@ def emitted_width(sizes: Sizes) -> int:
     return (algebra.GATES + 1) * sizes.hidden
 
 
-@compiled
+@inlined
 def _gates(z, xn, before, h, coefficients):
     """One sequence's step: z (3H) with m last, xn (H), h_{t-1} -> h (H), coefficients (5, H)."""
     one = z.dtype.type(1)
@@ -75,7 +75,7 @@ def _gates(z, xn, before, h, coefficients):
         coefficients[3, j], coefficients[4, j] = factors[3:]
 
 
-@compiled
+@inlined
 def _step_back(state, k, dz_hidden, dz_input):
     """One row's elementwise step: `state` (H) -> dz (3H) of both products.
 

@@ -8,7 +8,7 @@ L1 cache for the next step.
 
 from numpy.typing import NDArray
 
-from seqlab.kernels._jit import compiled
+from seqlab.kernels._jit import compiled, inlined
 from seqlab.kernels.cpu.threads import share
 from seqlab.kernels.cpu.tile import VECTOR, make_panel
 
@@ -52,14 +52,14 @@ def _add_tail(a, a0, ar, ak, rows, b, b0, depth, out, out0, first):
                 out[out0 + r, j] += entry * b[b0 + k, j]
 
 
-@compiled
+@inlined
 def copy(source, target):
     """target = source, vectors of one length (a slice assignment compiles five times longer)."""
     for j in range(target.shape[0]):
         target[j] = source[j]
 
 
-@compiled
+@inlined
 def fill(target, value):
     """Every entry of a vector = value."""
     for j in range(target.shape[0]):

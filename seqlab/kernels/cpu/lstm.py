@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from seqlab.cells import Sizes
 from seqlab.cells import lstm as algebra
-from seqlab.kernels._jit import compiled
+from seqlab.kernels._jit import compiled, inlined
 from seqlab.kernels.cpu import gated
 from seqlab.kernels.cpu.chain import arrive, emit, leave
 from seqlab.kernels.cpu.gated import BLOCK, Saved, both_ways, flat, project_block, task_rows
@@ -55,7 +55,7 @@ def emitted_width(sizes: Sizes) -> int:
     return algebra.GATES * sizes.hidden
 
 
-@compiled
+@inlined
 def _gates(z, c, h, coefficients):
     """One sequence's step: c (H) in place, h (H) and the coefficients (6, H) written."""
     one = z.dtype.type(1)
@@ -72,7 +72,7 @@ def _gates(z, c, h, coefficients):
         coefficients[3, j], coefficients[4, j], coefficients[5, j] = factors[3:]
 
 
-@compiled
+@inlined
 def _step_back(state, k, dz):
     """One row's elementwise step: `state` (2H) -> dz (4H).
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from seqlab.cells import ACTIVATIONS, Sizes
 from seqlab.cells import rnn as algebra
-from seqlab.kernels._jit import compiled
+from seqlab.kernels._jit import compiled, inlined
 from seqlab.kernels.cpu import gated
 from seqlab.kernels.cpu.chain import arrive, emit, leave
 from seqlab.kernels.cpu.gated import BLOCK, Saved, both_ways, flat, project_block, task_rows
@@ -59,7 +59,7 @@ def emitted_width(sizes: Sizes) -> int:
     return sizes.hidden
 
 
-@compiled
+@inlined
 def _activate(activation, z, h, slope):
     """h = phi(z) and phi'(z), unit by unit."""
     one = z.dtype.type(1)

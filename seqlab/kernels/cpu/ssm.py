@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from seqlab.cells import Sizes
 from seqlab.cells.ssm import rank
-from seqlab.kernels._jit import compiled
+from seqlab.kernels._jit import compiled, inlined
 from seqlab.kernels.cpu.chain import arrive, emit, flat_rows, leave, power_of_two, silent
 from seqlab.kernels.cpu.gated import flat, realigned, transposed
 from seqlab.kernels.cpu.linalg import accumulate, add_product, copy, fill, project, project_back
@@ -133,7 +133,7 @@ def _delta(raw, delta, slope):
         slope[d] = sigmoid(raw[d])
 
 
-@compiled
+@inlined
 def _copy_rows(source, target):
     """target = source, (N, H) each."""
     for n in range(target.shape[0]):

@@ -1,0 +1,65 @@
+"""A whole run of the benchmark: `seqlab bench`."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from subprocess import CalledProcessError
+
+from seqlab.bench import figure, machine, peers, report, suite
+from seqlab.bench.jobs import Context, Job
+from seqlab.bench.race import BEST, Disagreement
+from seqlab.bench.results import Finished, Results
+from seqlab.bench.rows import Row
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The targets as a table, and the names of the jobs that failed."""
+
+    targets: str
+    failed: Sequence[str]
+
+
+def bench(cases: Path, only: Sequence[str], out: Path, names: Sequence[str], say: Say) -> Outcome:
+    """Run the chosen jobs of a cases file against the named peers, and write tables to `out`.
+
+    Each finished job is kept at once. Raises InputError before any work.
+    """
+    asked = suite.read(cases)
+    jobs = asked.select(only)
+    rivals = peers.load(names) if any(job.peers for job in jobs.values()) else []
+    results = Results.open(out, machine.describe())
+    out.mkdir(parents=True, exist_ok=True)
+    context = Context(asked.timing, rivals)
+    for place, (name, job) in enumerate(jobs.items(), 1):
+        say(f"[{place}/{len(jobs)}] {name} ...")
+        results.jobs[name] = _finish(job, context)
+        results.write(out)
+        say(f"[{place}/{len(jobs)}] {name}: {_summary(results.jobs[name])}")
+    figure.draw(results, out)
+    report.write(asked, results, out)
+    failed = [name for name in jobs if results.jobs[name].failure]
+    return Outcome(report.targets(asked, results), failed)
+
+
+def _finish(job: Job, context: Context) -> Finished:
+    start, rows, failure = time.perf_counter(), list[Row](), None
+    try:
+        rows = job.measure(context)
+    except (Disagreement, CalledProcessError) as error:
+        failure = str(error)
+    when = datetime.now(UTC).isoformat(timespec="seconds")
+    return Finished(rows, failure, time.perf_counter() - start, when)
+
+
+def _summary(job: Finished) -> str:
+    """The job in one line."""
+    if job.failure:
+        return f"FAILED: {job.failure}"
+    best = [row.value(BEST) for row in job.rows if BEST in row.ratios]
+    found = f"best / seqlab {min(best):.2f} to {max(best):.2f}, " if best else ""
+    return f"{found}{job.seconds:.0f} s"

@@ -1,0 +1,119 @@
+"""The cases file, read and checked: what to measure, and what is hoped for."""
+
+import math
+import tomllib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from seqlab.bench import contests, growth, processes, shares
+from seqlab.bench.jobs import Job
+from seqlab.bench.race import Timing
+from seqlab.bench.rows import Label, Row
+from seqlab.errors import InputError
+
+BUILT_IN = Path(__file__).with_name("cases.toml")
+KINDS: dict[str, Callable[..., Any]] = {
+    "study": contests.Study,
+    "gradients": contests.Gradients,
+    "scan": contests.Scan,
+    "startup": processes.Startup,
+    "long": processes.Long,
+    "threads": growth.Threads,
+    "growth": growth.Growth,
+    "floor": shares.Floor,
+    "shares": shares.Shares,
+    "scan-share": shares.ScanShare,
+}
+TAKES: dict[str, Callable[[list[float]], float]] = {
+    "min": min,
+    "max": max,
+    "geometric mean": lambda values: math.exp(sum(map(math.log, values)) / len(values)),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One table: its jobs by full name, "case/job"."""
+
+    name: str
+    title: str
+    text: str
+    jobs: Mapping[str, Job]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A number wanted of one case: `take` over the rows that match `where`."""
+
+    what: str
+    case: str
+    column: str
+    take: str
+    must: float
+    aim: float
+    where: Mapping[str, Label | list[Label]] = field(default_factory=dict)
+
+    def measured(self, rows: Iterable[Row]) -> float | None:
+        """The number, None where it was not measured."""
+        matching = [row for row in rows if row.matches(self.where)]
+        values = [row.value(self.column) for row in matching if row.has(self.column)]
+        return TAKES[self.take](values) if values else None
+
+    def verdict(self, value: float | None) -> str:
+        """How far it got: aim, must, missed, or not measured.
+
+        Smaller is better where the aim is smaller than the must.
+        """
+        if value is None:
+            return "not measured"
+        sign = 1 if self.aim >= self.must else -1
+        reached = [name for name in ("aim", "must") if sign * value >= sign * getattr(self, name)]
+        return reached[0] if reached else "missed"
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A whole cases file."""
+
+    timing: Timing
+    cases: Sequence[Case]
+    targets: Sequence[Target]
+
+    def select(self, only: Sequence[str]) -> dict[str, Job]:
+        """Jobs by full name: all, or those of the named cases and the named jobs themselves.
+
+        Raises InputError for a name that there is not.
+        """
+        every = {name: job for case in self.cases for name, job in case.jobs.items()}
+        for name in only:
+            if not any(_within(full, name) for full in every):
+                known = ", ".join(case.name for case in self.cases)
+                raise InputError(f"only: {name!r} is unknown; allowed: {known}, or {known}/JOB")
+        chosen = [n for n in every if not only or any(_within(n, name) for name in only)]
+        return {name: every[name] for name in chosen}
+
+
+def _within(full: str, name: str) -> bool:
+    return full == name or full.startswith(name + "/")
+
+
+def read(path: Path = BUILT_IN) -> Suite:
+    """Read a cases file. Raises InputError where it is not one."""
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        timing = Timing(**data.pop("timing"))
+        cases = [_case(**fields) for fields in data.pop("case")]
+        targets = [Target(**fields) for fields in data.pop("target", [])]
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError, TypeError) as error:
+        raise InputError(f"cases: {path} cannot be used: {error}") from None
+    if data:
+        raise InputError(f"cases: {path} has {next(iter(data))!r}; allowed: timing, case, target")
+    return Suite(timing, cases, targets)
+
+
+def _case(name: str, kind: str, title: str, text: str = "", **fields: Any) -> Case:
+    if kind not in KINDS:
+        raise InputError(f"kind: {kind!r} is unknown; allowed: {', '.join(KINDS)}")
+    return Case(name, title, text, {f"{name}/{j.name}": j for j in KINDS[kind](**fields).jobs()})

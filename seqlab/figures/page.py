@@ -1,0 +1,145 @@
+"""The paper a figure is on: panels in a grid, title above, shared labels and key below."""
+
+import math
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from seqlab.errors import InputError
+from seqlab.figures.style import GREY, LARGE, LETTER, SMALL, Width, points, width
+
+ACROSS = {"single": 2, "double": 4, "slide": 4}  # panels side by side at most
+PANEL = (0.9, 2.5)  # inches: the least and greatest height of one
+# Inches, of what is around panels.
+LINE = 11 / 72  # of title and key
+TICKS = 0.34
+LABEL = 0.17
+HEAD = 0.2
+BETWEEN = 0.08
+SAMPLE = 38  # points: a line or patch of the key, and the gap before the next
+
+
+@dataclass(frozen=True)
+class Looks:
+    """How a figure is dressed. What is None is written for you; an empty text leaves it out.
+
+    `value_range` is what the measure's axis or colour bar spans; `xscale`, "log" or "linear", is
+    for curves, `contours`, at 1e-3 and 1e-6, for heatmaps.
+    """
+
+    width: str = "double"
+    title: str | None = None
+    xlabel: str | None = None
+    ylabel: str | None = None
+    value_label: str | None = None
+    value_range: tuple[float, float] | None = None
+    contours: bool = False
+    xscale: str | None = None
+
+    def __post_init__(self) -> None:
+        width(self.width)
+        if self.value_range is not None and not self.value_range[0] < self.value_range[1]:
+            raise InputError(f"value_range: {self.value_range} does not ascend")
+        if self.xscale not in (None, "log", "linear"):
+            raise InputError(f"xscale: {self.xscale!r} is unknown; log, linear")
+
+
+class Page:
+    """A figure with a panel for each head; `high` inches on paper, where the place leaves a choice.
+
+    Sizes are in inches on paper; on a slide everything is larger alike.
+    """
+
+    def __init__(self, heads: Sequence[str], looks: Looks) -> None:
+        self.looks = looks
+        self.place: Width = width(looks.width)
+        self.across = math.ceil(len(heads) / math.ceil(len(heads) / ACROSS[looks.width.lower()]))
+        self.down = math.ceil(len(heads) / self.across)
+        self.figure = Figure(figsize=(self.place.inches,) * 2, layout="constrained")
+        grid = self.figure.subplots(self.down, self.across, sharey=True, squeeze=False)
+        every = list(grid.ravel())
+        self.axes: list[Axes] = every[: len(heads)]
+        for ax in every[len(heads) :]:
+            ax.remove()
+        for k, (ax, head) in enumerate(zip(self.axes, heads, strict=True)):
+            ax.set_title(head, loc="left")
+            ax.tick_params(labelbottom=k + self.across >= len(heads))
+        self.heads = HEAD * any(heads)
+
+    @property
+    def wide(self) -> float:
+        """About the width of a panel."""
+        return self.place.paper / self.across
+
+    def tall(self, high: float) -> float:
+        """About the height of all panels together, each `high` where that is within bounds."""
+        if self.place.fixed:
+            return self.place.fixed - TICKS - LABEL - HEAD
+        each = min(max(high, PANEL[0]), PANEL[1])
+        return self.down * (each + self.heads) + (self.down - 1) * BETWEEN
+
+    def arrange(self, high: float, note: str, labels: tuple[str, str], key: list[Artist]) -> None:
+        """Set the size of everything, and write what is around the panels.
+
+        May be called again, with another key.
+        """
+        for old in (*self.figure.legends, *self.figure.texts):
+            old.remove()
+        paper = self.place.paper
+        text = note if self.looks.title is None else self.looks.title
+        title = textwrap.wrap(text, int(72 * paper / SMALL / LETTER))
+        columns = _columns([str(handle.get_label()) for handle in key], 72 * paper)
+        rows = math.ceil(len(key) / columns)
+        top, foot = LINE * len(title), LINE * rows + 0.04
+        whole = self.place.fixed or top + self.tall(high) + TICKS + LABEL + foot
+        side, below = (LABEL, foot + LABEL) if len(self.axes) > 1 else (0.0, foot)
+        self.figure.set_size_inches(self.place.inches, whole * self.place.scale)
+        rect = (side / paper, below / whole, 1 - side / paper, 1 - (top + below) / whole)
+        self.figure.set_layout_engine("constrained", rect=rect)
+        self._title(title, paper, whole)
+        if key:
+            corner: dict[str, Any] = {"bbox_to_anchor": (0, 0), "borderpad": 0.2}
+            legend = self.figure.legend(handles=key, loc="lower left", ncols=columns, **corner)
+            legend.set_in_layout(False)
+        if len(self.axes) == 1:
+            self.axes[0].set(xlabel=labels[0], ylabel=labels[1])
+        self.figure.draw_without_rendering()
+        if len(self.axes) > 1:
+            self._share(labels, foot / whole)
+
+    def _title(self, lines: list[str], paper: float, whole: float) -> None:
+        quiet: dict[str, Any] = {"size": points(SMALL), "color": GREY}
+        loud: dict[str, Any] = {"size": points(LARGE)}
+        self.figure.text(
+            0.04 / paper,
+            1 - 0.03 / whole,
+            "\n".join(lines),
+            va="top",
+            in_layout=False,
+            **(quiet if self.looks.title is None else loud),
+        )
+
+    def _share(self, labels: tuple[str, str], foot: float) -> None:
+        """Labels of all panels, in the middle of them."""
+        boxes = [ax.get_position() for ax in self.axes]
+        x = min(box.x0 for box in boxes) + max(box.x1 for box in boxes)
+        y = min(box.y0 for box in boxes) + max(box.y1 for box in boxes)
+        alike: dict[str, Any] = {"size": points(LARGE), "in_layout": False}
+        self.figure.text(x / 2, foot, labels[0], ha="center", va="bottom", **alike)
+        self.figure.text(
+            0.03 / self.place.paper, y / 2, labels[1], ha="left", va="center", rotation=90, **alike
+        )
+
+
+def _columns(labels: Sequence[str], room: float) -> int:
+    """Columns of a key in so many points: for as few rows as fit, filled one after another."""
+    for rows in range(1, len(labels)):
+        longest = [max(map(len, labels[k : k + rows])) for k in range(0, len(labels), rows)]
+        if sum(SAMPLE + LETTER * SMALL * letters for letters in longest) <= room:
+            return len(longest)
+    return 1

@@ -1,0 +1,87 @@
+"""Studies for tests: their files, their stores, and the commands that sweep them."""
+
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from click.testing import CliRunner
+from synthetic import measurement
+
+import seqlab
+from seqlab.cli import main
+from seqlab.spec import RunSpec
+from seqlab.study.result import Result
+
+PYTHON = (sys.executable, "-m", "seqlab")
+# A process elsewhere runs the very package that is tested here.
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(seqlab.__file__).parents[1])}
+TINY = {"steps": 20, "hidden": 3, "inputs": 2, "networks": 4}
+
+
+def tables(fixed=None, grid=None, zipped=None, name="a study"):
+    """The tables of a study of tiny rnn."""
+    fixed = {"arch": "rnn"} | TINY | (fixed or {})
+    fixed = {key: value for key, value in fixed.items() if key not in {**(grid or {})}}
+    fixed = {key: value for key, value in fixed.items() if key not in {**(zipped or {})}}
+    return {"study": {"name": name}, "fixed": fixed, "grid": grid or {}, "zip": zipped or {}}
+
+
+def toml(content):
+    """The text of a study file."""
+    lines = []
+    for table, fields in content.items():
+        lines.append(f"[{table}]")
+        lines += [f"{json.dumps(key)} = {_value(value)}" for key, value in fields.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _value(value):
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(_value, value))}]"
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return json.dumps(value, ensure_ascii=False)
+
+
+def write(path, *args, **kwargs):
+    """Write a study file; gives its path."""
+    path.write_text(toml(tables(*args, **kwargs)), encoding="utf-8")
+    return path
+
+
+def made(**fields):
+    """A result of a made-up measurement."""
+    spec = RunSpec.create(**({"arch": "rnn"} | TINY | fields))
+    return Result.from_measurement(spec, measurement(spec), datetime(2026, 1, 2, tzinfo=UTC), 0.25)
+
+
+def data(store):
+    """The bits of every variable of every result in a folder, read with their checksums."""
+    return {
+        path.name: {name: v.data.tobytes() for name, v in Result.read(path).variables.items()}
+        for path in Path(store).glob("*.nc")
+    }
+
+
+def seqlab_(*args):
+    """Run a command in this process."""
+    return CliRunner().invoke(main, [str(arg) for arg in args])
+
+
+def start(*args, **options):
+    """Start a command as users do."""
+    words = [*PYTHON, *map(str, args)]
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(words, env=ENVIRONMENT, **(streams | options))
+
+
+def refusal(result):
+    """The one line of a refused command."""
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert re.fullmatch(r"seqlab: error: [^\n]+\n", result.stderr)
+    return result.stderr.removeprefix("seqlab: error: ").strip()

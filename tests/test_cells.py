@@ -1,0 +1,115 @@
+"""Initial draws: each parameter's law, and that an option changes only what it names."""
+
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from seqlab.cells import CELLS, INITS, Draw, Sizes
+from seqlab.errors import InputError
+
+Array = npt.NDArray[Any]
+
+pytestmark = pytest.mark.tiny
+
+
+def moments(block: Array) -> tuple[float, float]:
+    return float(block.mean()), float(block.var())
+
+
+@pytest.mark.parametrize("init", INITS)
+@pytest.mark.parametrize(("arch", "gates"), [("rnn", 1), ("lstm", 4), ("gru", 3)])
+def test_recurrent_blocks(arch: str, gates: int, init: str) -> None:
+    """Each H x H block of its law; what an option does not name is drawn as it always was."""
+    sizes, gain = Sizes(60, 5), 0.7
+    how = Draw(init, None if init == "pytorch" else gain)
+    plain = CELLS[arch].draw(np.random.default_rng(1), sizes, Draw())
+    params = CELLS[arch].draw(np.random.default_rng(1), sizes, how)
+    for name in ("weight_ih", "bias_ih", "bias_hh"):
+        assert np.array_equal(params[name], plain[name])
+    blocks = np.split(params["weight_hh"], gates)
+    variance = {"pytorch": 1 / 180, "he": 2 * gain**2 / 60}.get(init, gain**2 / 60)
+    for block in blocks:
+        mean, spread = moments(block)
+        assert abs(mean) < 4 * math.sqrt(variance / 3600)
+        assert spread == pytest.approx(variance, rel=0.12)
+        if init == "orthogonal":
+            assert block @ block.T == pytest.approx(gain**2 * np.eye(60), abs=1e-13)
+        if init in ("pytorch", "xavier"):
+            assert np.abs(block).max() <= math.sqrt(3 * variance)
+        elif init in ("normal", "he"):
+            assert np.abs(block).max() > math.sqrt(3 * variance)
+    assert not any(np.array_equal(a, b) for a, b in itertools.pairwise(blocks))
+
+
+def test_orthogonal_blocks_are_from_the_haar_measure() -> None:
+    """Without the sign correction of QR the diagonal of R shows: entries would lean to one side."""
+    corners = [
+        CELLS["rnn"].draw(np.random.default_rng(seed), Sizes(2, 1), Draw("orthogonal"))["weight_hh"]
+        for seed in range(400)
+    ]
+    assert abs(np.mean([corner[0, 0] for corner in corners])) < 4 * math.sqrt(0.5 / 400)
+    assert abs(np.mean([np.sign(np.linalg.det(corner)) for corner in corners])) < 0.2
+
+
+@pytest.mark.parametrize("arch", ["rnn", "lstm", "gru"])
+def test_input_scale_replaces_input_weights_and_biases(arch: str) -> None:
+    sizes = Sizes(60, 50)
+    params = CELLS[arch].draw(np.random.default_rng(1), sizes, Draw(input_scale=0.3))
+    assert not params["bias_ih"].any()
+    assert not params["bias_hh"].any()
+    assert params["weight_ih"].var() == pytest.approx(0.3**2 / 50, rel=0.1)
+    silent = CELLS[arch].draw(np.random.default_rng(1), sizes, Draw(input_scale=0.0))
+    assert not silent["weight_ih"].any()
+    assert np.array_equal(silent["weight_hh"], params["weight_hh"])
+
+
+@pytest.mark.parametrize(("arch", "gate"), [("lstm", 1), ("gru", 1)])
+def test_forget_bias_is_the_sum_of_the_two(arch: str, gate: int) -> None:
+    plain = CELLS[arch].draw(np.random.default_rng(1), Sizes(4, 2), Draw())
+    params = CELLS[arch].draw(np.random.default_rng(1), Sizes(4, 2), Draw(forget_bias=2.5))
+    rows = np.arange(len(params["bias_ih"])) // 4 == gate
+    total = params["bias_ih"] + params["bias_hh"]
+    assert (total[rows] == 2.5).all()
+    assert np.array_equal(total[~rows], (plain["bias_ih"] + plain["bias_hh"])[~rows])
+
+
+def test_chrono_biases() -> None:
+    """b_f = ln U(1, T - 1) and b_i = -b_f, which needs T from 3 up."""
+    how = Draw(forget_bias="chrono", steps=100)
+    params = CELLS["lstm"].draw(np.random.default_rng(1), Sizes(500, 1), how)
+    total = params["bias_ih"] + params["bias_hh"]
+    forget = total[500:1000]
+    assert np.array_equal(total[:500], -forget)
+    drawn = np.exp(forget)
+    assert 1 <= drawn.min() < 2
+    assert 98 < drawn.max() <= 99
+    assert drawn.mean() == pytest.approx(50, abs=4)
+    with pytest.raises(InputError, match=r"^forget_bias: chrono .* at least 3, not 2$"):
+        CELLS["lstm"].draw(
+            np.random.default_rng(1), Sizes(2, 1), Draw(None, None, None, "chrono", 2)
+        )
+
+
+def test_mamba_s_draws() -> None:
+    """A_n = -n, D = 1, Delta log-uniform in [0.001, 0.1] after softplus, R = ceil(H/16)."""
+    sizes = Sizes(1000, 4, 3)
+    params = CELLS["ssm"].draw(np.random.default_rng(1), sizes, Draw())
+    assert params["A_log"] == pytest.approx(np.tile(np.log([1, 2, 3]), (1000, 1)), abs=1e-15)
+    assert (params["D"] == 1).all()
+    assert params["dt_proj_weight"].shape == (1000, 63)
+    assert params["x_proj_weight"].shape == (63 + 6, 1000)
+    logs = np.log(np.logaddexp(0, params["dt_proj_bias"]))
+    low, high = math.log(0.001), math.log(0.1)
+    assert low - 1e-9 <= logs.min() < low + 0.1
+    assert high - 0.1 < logs.max() <= high + 1e-9
+    assert logs.mean() == pytest.approx((low + high) / 2, abs=0.15)
+    for name, fan in (("in_proj_weight", 4), ("x_proj_weight", 1000), ("dt_proj_weight", 63)):
+        bound = 1 / math.sqrt(fan)
+        assert 0.95 * bound < np.abs(params[name]).max() <= bound
+    scaled = CELLS["ssm"].draw(np.random.default_rng(1), sizes, Draw(input_scale=2.0))
+    assert scaled["in_proj_weight"].var() == pytest.approx(1.0, rel=0.1)
+    assert np.array_equal(scaled["x_proj_weight"], params["x_proj_weight"])

@@ -1,0 +1,616 @@
+"""Sweeps: nothing lost, nothing measured twice, whatever happens on the way."""
+
+import contextlib
+import json
+import os
+import random
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from studies import data, made, refusal, seqlab_, start, tables, toml, write
+from synthetic import measurement
+
+import seqlab
+from seqlab.cells import CELLS
+from seqlab.errors import InputError
+from seqlab.spec import FIELDS
+from seqlab.study import files
+from seqlab.study.claims import Claims
+from seqlab.study.estimate import seconds
+from seqlab.study.store import Store
+from seqlab.study.sweep import Outcome
+from seqlab.study.text import lasting, size
+from seqlab.study_spec import StudySpec
+
+SEEDS = {"seed": [0, 1, 2]}
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty folder to work in."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def made_up(monkeypatch):
+    """Runs that measure nothing, and fail where their seed is in `made_up.failing`."""
+
+    def measure(spec, backend="auto", progress=None):
+        measure.seeds.append(spec.seed)
+        progress(0.5, "halfway")
+        if spec.seed in measure.failing:
+            raise measure.failing[spec.seed]
+        return measurement(spec)
+
+    measure.seeds, measure.failing = [], {}
+    monkeypatch.setattr("seqlab.measure.measure", measure)
+    return measure
+
+
+@pytest.fixture
+def said():
+    """What was reported."""
+    return []
+
+
+def tree(folder):
+    """Every file below a folder with its content."""
+    return {path: path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
+
+
+def study(*args, **kwargs):
+    return StudySpec.create(tables(*args, **kwargs))
+
+
+# What is measured, and what is not.
+
+
+def test_what_the_store_has_is_not_measured_again(made_up, here):
+    assert seqlab.sweep(study(grid={"seed": [0, 1]}), "store") == Outcome(2, 0, 0)
+    assert seqlab.sweep(study(grid=SEEDS), "store") == Outcome(1, 2, 0)
+    assert seqlab.sweep(study(grid=SEEDS), "store") == Outcome(0, 3, 0)
+    assert made_up.seeds == [0, 1, 2]
+    assert set(data("store")) == {f"{spec.hash}.nc" for spec in study(grid=SEEDS).runs}
+
+
+def test_a_sweep_measures_what_a_run_measures(here):
+    write(here / "study.toml", grid={"arch": ["lstm", "ssm"]})
+    seqlab.sweep("study.toml", "swept")
+    for spec in StudySpec.read("study.toml").runs:
+        fields = {name: getattr(spec, name) for name in FIELDS}
+        seqlab.run(store="run", **fields)
+    assert data("swept") == data("run")
+
+
+def test_a_failing_run_is_recorded_and_the_others_go_on(made_up, here, said):
+    made_up.failing = {1: ValueError("matrices\ndo not fit")}
+    write(here / "study.toml", grid=SEEDS)
+    result = seqlab_("sweep", "study.toml", "--store", "store")
+    assert result.exit_code == 1
+    assert result.stdout == "a study: 2 runs measured, 0 found, 1 failed in store\n"
+    assert result.stderr == "failed: seed 1: ValueError: matrices do not fit\n"
+    again = seqlab_("sweep", "study.toml", "--store", "store")
+    assert again.exit_code == 1
+    assert again.stderr == (
+        "failed: seed 1: ValueError: matrices do not fit (--retry-failed tries again)\n"
+    )
+    assert made_up.seeds == [0, 1, 2]
+    made_up.failing = {}
+    last = seqlab_("sweep", "study.toml", "--store", "store", "--retry-failed")
+    assert (last.exit_code, last.stderr) == (0, "")
+    assert last.stdout == "a study: 1 runs measured, 2 found, 0 failed in store\n"
+    assert made_up.seeds == [0, 1, 2, 1]
+    assert not list(Path("store").glob("*.failed.json"))
+
+
+@pytest.mark.parametrize("error", [MemoryError(), InputError("params: w.npz has changed")])
+def test_no_failure_stops_a_sweep(error, made_up, here, said):
+    made_up.failing = {0: error}
+    assert seqlab.sweep(study(grid=SEEDS), "store", report=said.append) == Outcome(2, 0, 1)
+    assert said[0].startswith("failed: seed 0: ")
+
+
+def test_a_damaged_file_is_set_aside_and_measured_again(made_up, here):
+    write(here / "study.toml", grid=SEEDS)
+    seqlab_("sweep", "study.toml", "--store", "store")
+    before = data("store")
+    path = here / "store" / sorted(before)[1]
+    path.write_bytes(path.read_bytes()[:-1])
+    result = seqlab_("sweep", "study.toml", "--store", "store")
+    assert result.exit_code == 0
+    assert result.stdout == "a study: 1 runs measured, 2 found, 0 failed in store\n"
+    assert re.fullmatch(r"store/[^\n]*damaged[^\n]*set aside as [^\n]*\n", result.stderr)
+    assert data("store") == before
+    assert path.with_name(f"{path.name}.damaged-1").exists()
+
+
+def test_what_means_nothing_is_said_once(made_up, here):
+    write(here / "study.toml", grid={"arch": ["rnn", "gru"], "activation": ["tanh", "relu"]})
+    result = seqlab_("sweep", "study.toml", "--store", "store")
+    assert result.stderr == (
+        "activation means nothing for gru, and is left out there\n"
+        "1 of 4 runs equal another, measured once for both\n"
+    )
+
+
+def test_progress_says_runs_done_the_current_one_and_the_time_left(here, monkeypatch):
+    monkeypatch.setattr("seqlab.study.watch.PAUSE", 0.0)
+    told = []
+    found = study({"steps": 200}, grid=SEEDS)
+    seqlab.sweep(found, "store", progress=lambda fraction, what: told.append((fraction, what)))
+    fractions = [fraction for fraction, _ in told]
+    assert fractions == sorted(fractions)
+    assert 0 <= fractions[0] < fractions[-1] == pytest.approx(1)
+    assert any(
+        re.fullmatch(r"1 of 3 runs, \d+ s left; seed 1: (forward|backward)", what)
+        for _, what in told
+    )
+
+
+def test_a_dry_run_says_what_it_takes_and_does_nothing(made_up, here):
+    write(here / "study.toml", grid={"seed": [*range(60)]})
+    result = seqlab_("sweep", "study.toml", "--store", "store", "--dry-run")
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[0] == "a study: 60 runs, 0 of them in store"
+    assert re.match(r"time    about \d+ s on this machine's \d+ threads", lines[1])
+    assert re.match(r"memory  [\d.]+ KiB, for seed 0", lines[2])
+    assert re.match(r"disk    [\d.]+ MiB", lines[3])
+    assert lines[4:6] == [
+        "first runs:",
+        "  arch rnn, steps 20, hidden 3, inputs 2, networks 4, seed 0, activation tanh,",
+    ]
+    assert [path.name for path in here.iterdir()] == ["study.toml"]
+    assert made_up.seeds == []
+    seqlab_("sweep", "study.toml", "--store", "store")
+    result = seqlab_("sweep", "study.toml", "--store", "store", "--dry-run")
+    assert result.stdout == "a study: 60 runs, 60 of them in store\n"
+
+
+def test_the_model_of_time_grows_with_everything():
+    base = {"steps": 1000, "hidden": 64, "networks": 16}
+    (plain,) = study(base).runs
+    for change in (
+        *({"steps": 2000}, {"hidden": 128}, {"networks": 32}, {"arch": "lstm"}, {"spectrum": 2}),
+        *({"clip": ["none", "step-norm:1", "step-value:1"]}, {"lengths": "10:1000:50"}),
+    ):
+        (larger,) = study(base | change).runs
+        assert seconds(larger, 2) > seconds(plain, 2) > seconds(plain, 4)
+
+
+def test_times_and_sizes_are_written_for_people():
+    assert [*map(lasting, (0, 40.4, 89, 90, 5000, 5400, 80_000, 700_000))] == [
+        *("0 s", "40 s", "89 s", "2 min", "83 min", "1.5 h", "22.2 h", "8 days")
+    ]
+    assert [*map(size, (0, 4436, 5e6, 3e9))] == ["0.0 KiB", "4.3 KiB", "4.8 MiB", "2.8 GiB"]
+
+
+# What is refused.
+
+REFUSED = [
+    ((), "Missing argument 'STUDY.toml'."),
+    (("none.toml",), "cannot read none.toml: No such file or directory"),
+    (("study.toml", "--store", "study.toml"), "store: cannot write study.toml/"),
+    (("study.toml", "--store", "/proc/none"), "store: cannot write /proc/none/"),
+    (("study.toml", "--backend", "tpu"), "backend: 'tpu' is unknown"),
+    (("study.toml", "--backend", "cuda"), "backend: cuda is not available"),
+    (("study.toml", "--scheduler", "somewhere"), "scheduler: 'somewhere' is not allowed; tcp://"),
+    (("study.toml", "--scheduler", "tcp://h"), "scheduler: 'tcp://h' is not allowed; tcp://"),
+    (("study.toml", "--scheduler", "tcp://h:1", "--backend", "tpu"), "backend: 'tpu' is unknown"),
+    (("bad.toml",), "bad.toml: grid.seed: -1 is not allowed"),
+    (("bad.toml", "--dry-run"), "bad.toml: grid.seed: -1 is not allowed"),
+    (("huge.toml",), "steps: 2147483647 is not allowed; the run would take about"),
+    (("huge.toml", "--dry-run"), "steps: 2147483647 is not allowed"),
+    (("wide.toml",), "networks: 10000000 is not allowed; with 2 rules"),
+]
+
+
+@pytest.mark.parametrize(("args", "message"), REFUSED)
+def test_refused_before_any_work_in_one_line(args, message, made_up, here, monkeypatch):
+    monkeypatch.setattr("seqlab.study.cluster.connect", lambda _: contextlib.nullcontext(object()))
+    if "--scheduler" in args and "tpu" not in args:
+        monkeypatch.undo()
+        monkeypatch.chdir(here)
+    write(here / "study.toml", grid=SEEDS)
+    write(here / "bad.toml", grid={"seed": [1, -1]})
+    write(here / "huge.toml", {"steps": 2**31 - 1})
+    write(here / "wide.toml", {"networks": 10**7})
+    before = tree(here)
+    assert refusal(seqlab_("sweep", *args)).startswith(message)
+    assert made_up.seeds == []
+    assert tree(here) == before
+
+
+def test_a_number_of_threads_that_is_none_is_refused(made_up, here, monkeypatch):
+    monkeypatch.setenv("NUMBA_NUM_THREADS", "many")
+    write(here / "study.toml")
+    assert refusal(seqlab_("sweep", "study.toml")).startswith("NUMBA_NUM_THREADS: 'many'")
+    assert [path.name for path in here.iterdir()] == ["study.toml"]
+
+
+def test_a_disk_without_room_for_the_whole_study_is_refused(made_up, here, monkeypatch):
+    usage = shutil.disk_usage(here)._replace(free=20_000)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
+    write(here / "study.toml", grid=SEEDS)
+    assert "the disk has less than" in refusal(seqlab_("sweep", "study.toml"))
+
+
+# What goes wrong on the way.
+
+
+def test_a_store_that_cannot_be_written_any_more_ends_the_sweep(made_up, here, monkeypatch):
+    write(here / "study.toml", grid=SEEDS)
+    whole = files.write_whole
+
+    def fail(path, content):
+        if made_up.seeds[-1] == 1:
+            raise files.WriteError(f"cannot write {path}: No space left on device")
+        whole(path, content)
+
+    monkeypatch.setattr(files, "write_whole", fail)
+    result = seqlab_("sweep", "study.toml", "--store", "store")
+    assert (result.exit_code, result.stdout) == (1, "")
+    first, second = result.stderr.splitlines()
+    assert first == "1 of 3 runs are in store; to go on, sweep again"
+    assert re.fullmatch(r"seqlab: error: cannot write store/\w+\.nc: No space left .*", second)
+    monkeypatch.setattr(files, "write_whole", whole)
+    assert seqlab_("sweep", "study.toml", "--store", "store").exit_code == 0
+    assert len(data("store")) == 3
+
+
+def test_a_file_that_the_system_cuts_off_is_an_error_and_leaves_the_others(here):
+    """No file may be larger than 90 kB, as on a disk that is full; the second result is."""
+    write(here / "study.toml", {"networks": 8}, grid={"steps": [20, 2000]})
+    running = start(
+        *("sweep", "study.toml", "--store", "store"),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (90_000, 90_000)),
+    )
+    stdout, stderr = running.communicate(timeout=60)
+    assert (running.returncode, stdout) == (1, "")
+    assert re.search(r"\nseqlab: error: cannot write store/\w+\.nc: File too large\n$", stderr)
+    assert len(data("store")) == 1
+    assert not list(Path("store").glob(".*.part"))
+
+
+@pytest.mark.parametrize("sig", [signal.SIGINT, signal.SIGKILL])
+def test_a_sweep_that_is_stopped_in_a_long_run_keeps_what_is_finished(sig, here):
+    write(here / "study.toml", {"arch": "lstm", "networks": 2}, grid={"steps": [20, 1_000_000]})
+    running = start("sweep", "study.toml", "--store", "store")
+    while not list(here.glob("store/*.nc")):
+        time.sleep(0.02)
+    time.sleep(0.5)
+    running.send_signal(sig)
+    begin = time.monotonic()
+    stdout, stderr = running.communicate(timeout=30)
+    assert time.monotonic() - begin < 2
+    assert stdout == ""
+    if sig == signal.SIGINT:
+        assert running.returncode == 130
+        assert stderr.splitlines() == [
+            "1 of 2 runs are in store; to go on, sweep again",
+            "seqlab: error: interrupted",
+        ]
+    assert len(data("store")) == 1
+    assert {path.suffix for path in Path("store").iterdir() if path.name != ".lock"} == {".nc"}
+
+
+def until_it_is_done(kills, rng, words):
+    """Kill a sweep at random moments, each after at least one more result; then let it finish."""
+    for _ in range(kills):
+        running = start(*words)
+        before = set(Path("store").glob("*.nc"))
+        while running.poll() is None and not set(Path("store").glob("*.nc")) - before:
+            time.sleep(0.002)
+        time.sleep(rng.random() * 0.1)
+        running.kill()
+        running.communicate()
+    last = start(*words)
+    stdout, stderr = last.communicate(timeout=120)
+    assert (last.returncode, stderr) == (0, "")
+    return stdout
+
+
+@pytest.mark.parametrize(("runs", "kills"), [(12, 6), pytest.param(60, 30, marks=pytest.mark.slow)])
+def test_killed_at_random_and_begun_again_the_store_is_that_of_an_undisturbed_sweep(
+    runs, kills, here
+):
+    fixed = {"steps": 4000, "hidden": 24, "networks": 4}
+    grid = {"arch": ["rnn", "gru"], "seed": [*range(runs // 2)]}
+    path = write(here / "study.toml", fixed, grid)
+    undisturbed = seqlab.sweep(path, "undisturbed")
+    assert undisturbed == Outcome(runs, 0, 0)
+    until_it_is_done(kills, random.Random(3), ("sweep", "study.toml", "--store", "store"))
+    assert data("store") == data("undisturbed")
+    assert {path.suffix for path in Path("store").iterdir() if path.name != ".lock"} == {".nc"}
+
+
+def test_two_sweeps_on_one_store_measure_each_run_once(here):
+    write(here / "study.toml", {"steps": 2000, "hidden": 16}, grid={"seed": [*range(12)]})
+    sweeps = [start("sweep", "study.toml", "--store", "store") for _ in range(2)]
+    measured = []
+    for running in sweeps:
+        stdout, stderr = running.communicate(timeout=60)
+        assert (running.returncode, stderr) == (0, "")
+        found = re.fullmatch(r"a study: (\d+) runs measured, (\d+) found, 0 failed .*\n", stdout)
+        assert sum(map(int, found.groups())) == 12
+        measured.append(int(found.group(1)))
+    assert sum(measured) == 12
+    assert len(data("store")) == 12
+
+
+def test_what_another_sweep_is_on_comes_last_and_is_waited_for(made_up, here, monkeypatch):
+    specs = {spec.seed: spec for spec in study(grid=SEEDS).runs}
+    held = {specs[0].hash, specs[1].hash}
+    monkeypatch.setattr(Claims, "take", lambda _, run: run not in held)
+
+    def wait(_):  # the other sweep finishes one, and gives up the other
+        Store(Path("store")).keep(made(seed=0))
+        held.clear()
+
+    monkeypatch.setattr("seqlab.study.sweep.time.sleep", wait)
+    assert seqlab.sweep(study(grid=SEEDS), "store") == Outcome(2, 1, 0)
+    assert made_up.seeds == [2, 1]
+
+
+# A cluster.
+
+
+@pytest.fixture
+def cluster():
+    """Two worker processes of Dask's, and their client."""
+    distributed = pytest.importorskip("distributed", reason="a cluster needs Dask")
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        yield client
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_cluster_gives_the_same_store_though_a_worker_is_killed(cluster, here, said):
+    found = study({"arch": "lstm", "steps": 4000, "hidden": 32}, grid={"seed": [*range(16)]})
+    alone = seqlab.sweep(found, "alone")
+    assert alone == Outcome(16, 0, 0)
+    victim, _ = cluster.run(os.getpid).values()
+    killed = []
+
+    def progress(fraction, what):
+        if fraction > 0.25 and not killed:
+            os.kill(victim, signal.SIGKILL)
+            killed.append(what)
+
+    outcome = seqlab.sweep(found, "far", client=cluster, progress=progress, report=said.append)
+    assert killed
+    assert said == []
+    assert outcome == Outcome(16, 0, 0)
+    assert data("far") == data("alone")
+    assert seqlab.sweep(found, "far", client=cluster) == Outcome(0, 16, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_the_command_uses_a_scheduler(cluster, here):
+    write(here / "study.toml", grid=SEEDS)
+    (here / "store").mkdir()
+    running = start(
+        *("sweep", "study.toml", "--store", "store"),
+        *("--scheduler", cluster.scheduler.address),
+    )
+    stdout, stderr = running.communicate(timeout=60)
+    assert (running.returncode, stderr) == (0, "")
+    assert stdout == "a study: 3 runs measured, 0 found, 0 failed in store\n"
+    seqlab.sweep("study.toml", "alone")
+    assert data("store") == data("alone")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_run_that_fails_on_a_worker_is_recorded(cluster, here, said):
+    import numpy as np
+
+    np.save("x.npy", np.ones((20, 1, 2)))
+    found = study({"input": "x.npy"}, grid=SEEDS)
+    Path("x.npy").unlink()
+    outcome = seqlab.sweep(found, "store", client=cluster, report=said.append)
+    assert outcome == Outcome(0, 0, 3)
+    assert "x.npy: No such file or directory" in said[0]
+
+
+def test_without_dask_a_scheduler_is_refused(made_up, here, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "distributed", None)
+    write(here / "study.toml")
+    said = refusal(seqlab_("sweep", "study.toml", "--scheduler", "tcp://host:8786"))
+    assert said == "scheduler: Dask is not here; pip install 'seqlab[dask]'"
+    assert [path.name for path in here.iterdir()] == ["study.toml"]
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_does_not_answer_is_refused(here):
+    pytest.importorskip("distributed", reason="a cluster needs Dask")
+    write(here / "study.toml")
+    running = start("sweep", "study.toml", "--scheduler", "tcp://127.0.0.1:9")
+    stdout, stderr = running.communicate(timeout=60)
+    assert (running.returncode, stdout) == (2, "")
+    assert re.fullmatch(r"seqlab: error: scheduler: no answer from tcp://127[^\n]*\n", stderr)
+    assert [path.name for path in here.iterdir()] == ["study.toml"]
+
+
+# Whatever a file or a command line says.
+
+ODD = (
+    st.sampled_from([-1, 0, 2**31 - 1, 2**70, True, "", "x", [], [[1]], -0.0, 1e300])
+    | st.floats()
+    | st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=4)
+)
+GOOD = {
+    "arch": st.sampled_from([*CELLS]),
+    "steps": st.integers(1, 30),
+    "hidden": st.integers(1, 4),
+    "inputs": st.integers(1, 3),
+    "state": st.integers(1, 3),
+    "networks": st.integers(1, 5),
+    "seed": st.integers(0, 9),
+    "activation": st.sampled_from(["tanh", "relu", "sigmoid", "identity"]),
+    "init": st.sampled_from(["pytorch", "normal", "orthogonal", "xavier", "he"]),
+    "gain": st.floats(0.1, 2),
+    "input_scale": st.floats(0, 1),
+    "drive": st.sampled_from(["white", "zeros"]),
+    "forget_bias": st.floats(-1, 5) | st.just("chrono"),
+    "clip": st.sampled_from(["none", "norm:1", "step-value:0.1", ["none", "truncate:3"]]),
+    "lengths": st.sampled_from(["1:20:3", [20], [5, 20]]),
+    "spectrum": st.integers(1, 3),
+    "dtype": st.sampled_from(["float64", "float32"]),
+    "params": st.just("w.npz"),
+    "input": st.just("x.npy"),
+}
+SMALL = {"steps": 9, "hidden": 2, "inputs": 2, "networks": 2}  # so that nothing takes long
+
+
+@st.composite
+def study_files(draw):
+    """The text of a study file: most are sound or nearly so."""
+    content = {"study": {"name": "fuzz"}, "fixed": {"arch": "rnn"} | SMALL, "grid": {}, "zip": {}}
+    for name in draw(st.lists(st.sampled_from([*GOOD]), unique=True, max_size=5)):
+        table = draw(st.sampled_from(["fixed", "grid", "zip"]))
+        values = GOOD[name] if draw(st.integers(0, 7)) else ODD
+        count = 2 if table == "zip" else draw(st.integers(1, 3))
+        content["fixed"].pop(name, None)
+        several = draw(st.lists(values, min_size=count, max_size=count))
+        content[table][name] = several[0] if table == "fixed" else several
+    if draw(st.integers(0, 9)) == 0:
+        content[draw(st.sampled_from(["study", "fixed", "grid", "gird"]))] = {"x": draw(ODD)}
+    text = toml(content)
+    if draw(st.integers(0, 9)) == 0:
+        place = draw(st.integers(0, len(text)))
+        text = text[:place] + draw(st.sampled_from(["[", '"', "=", "\n", "\0"])) + text[place:]
+    return text
+
+
+WORDS = [
+    *("sweep", "table", "export", "study.toml", "bad.toml", "--store", "store", "new", "--dry-run"),
+    *("--retry-failed", "--backend", "cpu", "cuda", "--scheduler", "here", "-o", "t.csv", "t.xls"),
+    *("--help", "--", ""),
+]
+LINES = st.lists(st.sampled_from(WORDS), max_size=7)
+SWEEP = ("sweep", "study.toml", "--store", "new")
+
+
+@pytest.fixture
+def folder(here, monkeypatch):
+    """A folder with a study, a file that is none, and a store with a result."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+    write(here / "study.toml")
+    (here / "bad.toml").write_text("[study")
+    made(seed=5).write(here / "store")
+    return here
+
+
+def done_or_refused(folder, words, text=None):
+    """Run a command; check its exit code and what it leaves behind."""
+    if text is not None:
+        (folder / "study.toml").write_text(text, encoding="utf-8")
+    before = tree(folder)
+    result = seqlab_(*words)
+    assert result.exit_code in (0, 1, 2), (text, result.exception)
+    if result.exit_code == 2:
+        refusal(result)
+        assert tree(folder) == before
+    if result.exit_code == 1:  # runs that failed
+        assert re.search(r"[1-9]\d* failed in", result.stdout), result.stderr
+        shutil.rmtree(folder / "new")
+
+
+def fuzzed(examples):
+    return settings(
+        max_examples=examples,
+        deadline=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    )
+
+
+@given(study_files())
+@fuzzed(250)
+@example("")
+def test_any_study_is_done_or_refused(made_up, folder, text):
+    done_or_refused(folder, SWEEP, text)
+
+
+@given(LINES)
+@fuzzed(250)
+def test_any_command_line_is_done_or_refused(made_up, folder, words):
+    done_or_refused(folder, words)
+
+
+@pytest.mark.slow
+@given(study_files(), LINES)
+@fuzzed(2000)
+def test_two_thousand_studies_and_command_lines(folder, text, words):
+    done_or_refused(folder, SWEEP, text)
+    done_or_refused(folder, words, text)
+
+
+@pytest.mark.slow
+@given(study_files(), LINES)
+@fuzzed(25)
+def test_fifty_processes(folder, text, words):
+    (folder / "study.toml").write_text(text, encoding="utf-8")
+    for command in (SWEEP, words):
+        before = tree(folder)
+        running = start(*command)
+        stdout, stderr = running.communicate(timeout=60)
+        assert running.returncode in (0, 1, 2)
+        assert "Traceback" not in stderr
+        if running.returncode == 2:
+            assert (stdout, stderr.count("\n")) == ("", 1)
+            assert tree(folder) == before
+
+
+# Many.
+
+
+@pytest.mark.slow
+def test_ten_thousand_tiny_runs_cost_little_and_hold_no_memory(here, monkeypatch):
+    measuring = flushing = 0.0
+    measure, flush = seqlab.measure.measure, os.fsync
+
+    def timed_measure(*args, **kwargs):
+        nonlocal measuring
+        begin = time.perf_counter()
+        try:
+            return measure(*args, **kwargs)
+        finally:
+            measuring += time.perf_counter() - begin
+
+    def timed_flush(handle):
+        nonlocal flushing
+        begin = time.perf_counter()
+        flush(handle)
+        flushing += time.perf_counter() - begin
+
+    def resident(_, __):
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        memory.append(pages * resource.getpagesize())
+
+    monkeypatch.setattr("seqlab.measure.measure", timed_measure)
+    monkeypatch.setattr(os, "fsync", timed_flush)
+    memory = []
+    fixed = {"steps": 10, "hidden": 2, "inputs": 1, "networks": 1}
+    found = study(fixed, grid={"seed": [*range(10_000)]})
+    begin = time.perf_counter()
+    assert seqlab.sweep(found, "store", progress=resident) == Outcome(10_000, 0, 0)
+    overhead = time.perf_counter() - begin - measuring - flushing
+    assert overhead / 10_000 < 5e-3
+    assert max(memory) - memory[len(memory) // 10] < 20 * 2**20
