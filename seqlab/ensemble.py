@@ -1,6 +1,6 @@
 """A user's arrays, checked and brought to one form: an ensemble of networks with its drive."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from seqlab.cells import ACTIVATIONS, CELLS, Cell, Parameters, Sizes
 from seqlab.errors import InputError
 from seqlab.kernels import backends
-from seqlab.tape import Tape
+from seqlab.tape import Rooms, Tape
 
 DTYPES = (np.dtype(np.float64), np.dtype(np.float32))
 
@@ -30,12 +30,33 @@ class Ensemble:
     activation: str | None
     single: bool
 
-    def tape(self, backend: str, budget: int | None = None) -> Tape:
-        """A tape on a resolved backend, not yet run."""
+    def tapes(self, backend: str) -> Iterator[tuple[range, Tape]]:
+        """Tapes of a few networks at a time, not yet run, that share their memory.
+
+        A tape is spent when the next one is asked for.
+        """
+        kernels = backends.kernels(backend, self.cell.name)
+        networks, steps, sequences = self.x.shape[:3]
+        each = steps * sequences * kernels.saved_width(self.sizes) * self.x.itemsize
+        at_once = backends.networks_at_once(backend, each)
+        rooms = Rooms(kernels, self.sizes, self.x.dtype)
+        for first in range(0, networks, at_once):
+            block = range(first, min(first + at_once, networks))
+            tape = self.some(block).tape(backend, rooms)
+            yield block, tape
+            tape.release()
+
+    def tape(self, backend: str, rooms: Rooms | None = None) -> Tape:
+        """One tape of all networks on a resolved backend, not yet run."""
         kernels = backends.kernels(backend, self.cell.name)
         weights = kernels.prepare(self.params, self.activation)
-        limit = {} if budget is None else {"budget": budget}
-        return Tape(self.cell, kernels, weights, self.sizes, self.x, self.state, **limit)
+        return Tape(self.cell, kernels, weights, self.sizes, self.x, self.state, rooms)
+
+    def some(self, networks: range) -> "Ensemble":
+        """Some of the networks."""
+        part = slice(networks.start, networks.stop)
+        params = {name: array[part] for name, array in self.params.items()}
+        return replace(self, params=params, x=self.x[part], state=self.state[part])
 
     def until(self, steps: int) -> "Ensemble":
         """The same networks on the first steps of their drive."""

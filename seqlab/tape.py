@@ -6,6 +6,7 @@ start is kept and the segment is computed again on the way back, with the same b
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import pairwise
 from types import ModuleType
 from typing import Any
@@ -40,7 +41,7 @@ class Tape:
         sizes: Sizes,
         x: NDArray,
         state: NDArray,
-        budget: int = TRAJECTORY_BYTES,
+        rooms: "Rooms | None" = None,
     ) -> None:
         self.cell, self.kernels, self.weights, self.sizes, self.x = cell, kernels, weights, sizes, x
         self.networks, self.steps, self.sequences = x.shape[:3]
@@ -49,10 +50,10 @@ class Tape:
         # Sums over time are added segment by segment: their bits must not depend on how many
         # networks there are.
         self.segment_steps = segment_steps(per_step, self.steps)
-        self.keeps_all = self.networks * per_step * self.steps <= budget
+        self.keeps_all = self.networks * per_step * self.steps <= TRAJECTORY_BYTES
+        self._rooms = Rooms(kernels, sizes, x.dtype) if rooms is None else rooms
         self._starts: list[NDArray] = []  # the state before each segment
         self._saved: list[Any] = []
-        self._scratch: dict[int, Any] = {}
 
     @property
     def starts(self) -> range:
@@ -68,8 +69,6 @@ class Tape:
         for start in self.starts:
             self._starts.append(self._state.copy())
             saved = self._forward(start, self._state)
-            if self.keeps_all:
-                self._saved.append(saved)
             observe(saved)
             tick(min(self.segment_steps, self.steps - start))
 
@@ -79,15 +78,40 @@ class Tape:
             return self._saved[index]
         return self._forward(self.starts[index], self._starts[index].copy())
 
+    def release(self) -> None:
+        """Leave the saved arrays to the next tape of the same rooms; this one is spent."""
+        for saved in self._saved:
+            self._rooms.give(saved)
+        self._saved.clear()
+
     def _forward(self, start: int, state: NDArray) -> Any:
+        if not self.keeps_all:
+            self.release()
         x = self.x_segment(start)
-        steps = x.shape[1]
-        saved = None if self.keeps_all else self._scratch.get(steps)
-        if saved is None:
-            saved = self.kernels.save((self.networks, steps, self.sequences), self.sizes, x.dtype)
-            self._scratch[steps] = saved
+        saved = self._rooms.take((self.networks, x.shape[1], self.sequences))
+        self._saved.append(saved)
         self.kernels.forward(self.weights, x, state, saved, start)
         return saved
+
+
+class Rooms:
+    """Saved arrays of one cell, size and dtype, to be used again.
+
+    The first touch of fresh memory costs as much as the step that is written there.
+    """
+
+    def __init__(self, kernels: ModuleType, sizes: Sizes, dtype: np.dtype) -> None:
+        self._make = partial(kernels.save, sizes=sizes, dtype=dtype)
+        self._free: dict[tuple[int, ...], list[Any]] = {}
+
+    def take(self, lead: tuple[int, int, int]) -> Any:
+        """Room for a segment of (networks, steps, sequences), its contents undefined."""
+        free = self._free.get(lead)
+        return free.pop() if free else self._make(lead)
+
+    def give(self, saved: Any) -> None:
+        """Take a room back."""
+        self._free.setdefault(saved.lead, []).append(saved)
 
 
 def segment_steps(bytes_a_step: int, steps: int) -> int:
@@ -113,11 +137,13 @@ class Sweep:
         self.adjoint = np.zeros((networks, sequences, rows, *parts), dtype)
         self.exponent = np.full((networks, sequences, rows), EMPTY)
         self.clip = Clip(IN_CHAIN_CODES.get(rule.kind, NONE), float(rule.threshold))
-        recorded = (networks, sequences, rows if record else 0, int(self.lengths[0]) + 1)
+        points = self.lengths + 1 if record else np.zeros_like(self.lengths)
+        recorded = (networks, sequences, int(points.sum()))
         self.trace = Trace(
-            np.full((*recorded, len(tape.cell.parts)), np.nan),
+            np.zeros((*recorded, len(tape.cell.parts))),
             np.full(recorded, np.nan),
             np.zeros(recorded, np.int64),
+            np.cumsum(points) - points,
             np.zeros((networks, sequences, rows), np.int64),
         )
         self.sums = Sums.zeros(tape.cell.shapes(tape.sizes), networks, dtype)

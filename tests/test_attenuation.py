@@ -12,7 +12,7 @@ import pytest
 from drawn import ARCHS, KINDS, Run, draw
 
 import seqlab
-from seqlab import ensemble, tape
+from seqlab import tape
 from seqlab.errors import InputError
 from seqlab.kernels.cpu.threads import thread_count
 from seqlab.measure import measure
@@ -309,10 +309,11 @@ def test_a_network_does_not_depend_on_how_many_there_are(
 
 @pytest.mark.parametrize("arch", ARCHS)
 def test_blocks_of_networks_change_nothing(arch: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Memory for four networks at a time: a last block of one, no number changed."""
+    """Four networks at a time: a last block of one, no number changed."""
     spec = small_spec(arch, networks=9)
     whole = measure(spec)
-    monkeypatch.setattr("seqlab.measure.protocol.TRAJECTORY_BYTES", 1)
+    monkeypatch.setattr("seqlab.kernels.cpu.BLOCK_BYTES", 1)
+    monkeypatch.setenv("NUMBA_NUM_THREADS", "4")
     assert_equal_measurements(measure(spec), whole)
 
 
@@ -324,7 +325,7 @@ def test_segments_and_recomputation(arch: str, monkeypatch: pytest.MonkeyPatch) 
     whole = curves(attenuate(run, [5, 20, 35], readout, clip="step-norm:0.3"))
     monkeypatch.setattr(tape, "SEGMENT_BYTES", 1)
     assert_equal_curves(curves(attenuate(run, [5, 20, 35], readout, clip="step-norm:0.3")), whole)
-    monkeypatch.setattr(ensemble, "Tape", partial(tape.Tape, budget=0))
+    monkeypatch.setattr(tape, "TRAJECTORY_BYTES", 0)
     assert_equal_curves(curves(attenuate(run, [5, 20, 35], readout, clip="step-norm:0.3")), whole)
 
 

@@ -1,14 +1,12 @@
 """Sweeps: nothing lost, nothing measured twice, whatever happens on the way."""
 
 import contextlib
-import json
 import os
 import random
 import re
 import resource
 import shutil
 import signal
-import subprocess
 import time
 from pathlib import Path
 

@@ -26,7 +26,8 @@ class Disagreement(Exception):
 @dataclass(frozen=True)
 class Timing:
     """How to time: each side has `rounds` turns, alternating; a turn calls it until `turn` seconds
-    have passed, after `settle` seconds of rest; who has spent `patience` seconds sits out."""
+    have passed, after `settle` seconds of rest; a side whose turns took more than `patience`
+    seconds in all sits out the rounds that are left."""
 
     rounds: int
     turn: float
@@ -55,17 +56,6 @@ class Side:
         if self.first is None:
             self.first = time.perf_counter() - start
         return result
-
-    @property
-    def spent(self) -> float:
-        """Seconds that its calls took, the first included."""
-        return (self.first or 0.0) + sum(self.turns)
-
-    @property
-    def times(self) -> list[float]:
-        """Seconds for one unit of work, a turn each; of a side too slow for a second call, the
-        first call's."""
-        return [seconds / self.work for seconds in self.turns or [self.first or 0.0]]
 
 
 @dataclass(frozen=True)
@@ -133,7 +123,7 @@ def race(contests: Sequence[Contest], timing: Timing) -> None:
                 side
                 for contest in contests
                 for side in contest.sides
-                if side.name == name and side.spent <= timing.patience
+                if side.name == name and sum(side.turns) <= timing.patience
             ]
             if willing:
                 time.sleep(timing.settle)
@@ -155,7 +145,7 @@ def turn(call: Callable[[], Any], seconds: float) -> float:
 def row(contest: Contest, unit: float, base: str = OURS) -> Row:
     """What a finished contest measured: times in `unit` seconds, and their ratios to the side
     `base`, round by round."""
-    times = {side.name: [t / unit for t in side.times] for side in contest.sides}
+    times = {side.name: [t / side.work / unit for t in side.turns] for side in contest.sides}
     ratios = {
         f"{name} / {base}": [theirs / mine for theirs, mine in zip(side, times[base], strict=False)]
         for name, side in times.items()

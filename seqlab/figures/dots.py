@@ -128,7 +128,7 @@ def limits(drawn: Iterable[Group]) -> tuple[float, float]:
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
     span = (high - low) or 1.0
     below, above = np.isneginf(values).any(), (np.isposinf(values) | np.isnan(values)).any()
-    return low - span * (0.18 if below else 0.05), high + span * (0.18 if above else 0.05)
+    return low - span * (0.25 if below else 0.05), high + span * (0.25 if above else 0.05)
 
 
 def _dots(ax: Axes, place: float, values: NDArray, room: float, color: Color) -> None:

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from seqlab.figures import dots, grid, lines, maps
 from seqlab.figures.choose import Asked, Selection, pooled_fields, select, values_of
 from seqlab.figures.colors import colors
+from seqlab.figures.curve import read_curves
 from seqlab.figures.data import check_path, save, table
 from seqlab.figures.gather import Result
 from seqlab.figures.names import named
@@ -77,7 +78,7 @@ def _curves(selection: Selection, looks: Looks) -> Figure:
         heads, panels = heads * 2, panels * 2
         scales = [lines.scale_of(selection, kind) for kind in ("log", "linear")]
     page = Page(heads, looks)
-    drawn = [lines.read_curves(selection, series) for series in panels]
+    drawn = [read_curves(selection, series) for series in panels]
     every = [curve for some in drawn for curve in some]
     bounds = looks.value_range or lines.limits(every, choice)
     for ax, some, scale in zip(page.axes, drawn, scales, strict=True):
@@ -89,10 +90,8 @@ def _curves(selection: Selection, looks: Looks) -> Figure:
     labels = _either(looks.xlabel, scales[0].label), label
     high, note, key = ALONE if alone else BESIDE, _note(selection), lines.key(every)
     page.arrange(high, note, labels, key)
-    names = lines.label(page.axes[-1], drawn[-1]) if alone else lines.legend(every)
-    zeros = (
-        lines.name_zeros(page.axes[0], choice) if alone else lines.zeros_key(page.axes[0], choice)
-    )
+    names = lines.label(page.axes[-1], drawn[-1], scales[-1]) if alone else lines.legend(every)
+    zeros = lines.name_zeros(page.axes[0], choice)
     page.arrange(high, note, labels, [*names, *key, *zeros])
     for ax, scale in zip(page.axes, scales, strict=True):
         lines.frame(ax, scale)

@@ -139,14 +139,14 @@ def _values(
                 f"value: {measure.name} is one number a run; neither length nor lag can be an axis"
             )
         return length[-1:], length[-1:], _of_run(data, measure)[..., np.newaxis]
-    if "lag" in coordinates:
-        exists = lag <= length[:, np.newaxis]
-        exists[:-1] &= "length" in coordinates
-        row, column = np.nonzero(exists)
-    else:
-        row = np.arange(length.size)[None if "length" in coordinates else slice(-1, None)].ravel()
-        # At the initial state, the last lag of all, the gradient of an input does not exist.
-        column = np.searchsorted(lag, length[row]) - measure.variable.endswith("_input")
+    # The last lag of all is the initial state's, to which no input belongs.
+    last = np.searchsorted(lag, length) - measure.variable.endswith("_input")
+    exists = np.arange(lag.size) <= last[:, np.newaxis]
+    if "lag" not in coordinates:
+        exists &= np.arange(lag.size) == last[:, np.newaxis]
+    if "length" not in coordinates:
+        exists[:-1] = False
+    row, column = np.nonzero(exists)
     return length[row], lag[column], _converted(measure, stored[:, :, row, column], lag[column])
 
 

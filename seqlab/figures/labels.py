@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
-from seqlab.figures.style import SMALL, Color, points
+from seqlab.figures.style import LETTER, SMALL, Color, points
 
 LINE_HEIGHT = 1.35  # from one label to the next, times its height
 
@@ -67,6 +67,39 @@ def write(labels: Sequence[Label], ax: Axes) -> None:
             size=points(SMALL),
             color=label.color,
         )
+
+
+def write_at(ax: Axes, level: float, text: str, color: Color) -> bool:
+    """Name a horizontal line, just under or over it, where no curve is; False where there is none.
+
+    Curves and axes must have their final place.
+    """
+    gap, wide = points(3), LETTER * points(SMALL) * len(text)
+    bottom, top = ax.get_ylim()
+    width, height = (side / ax.figure.dpi * 72 for side in (ax.bbox.width, ax.bbox.height))
+    y = height * (level - bottom) / (top - bottom)
+    curves = [_in_points(line, ax) for line in ax.lines if line.get_transform() == ax.transData]
+    for left in (gap, width - wide - gap, (width - wide) / 2):
+        for low in (y - points(SMALL) - gap, y + gap / 2):
+            high = low + points(SMALL)
+            across = np.linspace(left - gap, left + wide + gap, 99)
+            heights = (np.interp(across, *curve, left=np.nan, right=np.nan) for curve in curves)
+            taken = any(((low - gap < h) & (h < high + gap / 2)).any() for h in heights)
+            if not taken and low > 0 and high < height:
+                place = (left / width, low / height)
+                box = ax.text(*place, text, transform=ax.transAxes, size=points(SMALL), color=color)
+                box.set_in_layout(False)
+                return True
+    return False
+
+
+def _in_points(line: Line2D, ax: Axes) -> tuple[NDArray, NDArray]:
+    """The points of a line, from the corner of its axes."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        place = ax.transAxes.inverted().transform(ax.transData.transform(line.get_xydata()))
+    size = np.array([ax.bbox.width, ax.bbox.height]) / ax.figure.dpi * 72
+    x, y = (place * size)[np.isfinite(place).all(axis=1)].T
+    return (x, y) if x.size else (np.zeros(1), np.full(1, np.nan))
 
 
 def _spread(wanted: NDArray, gap: float, bottom: float, top: float) -> NDArray:

@@ -1,7 +1,6 @@
 """Curves: a measure against lag, length or any field, with its quartiles and what theory says."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,24 +12,23 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from seqlab.figures.choose import Asked, Choice, Selection, select, values_of
-from seqlab.figures.gather import LN10, Result, Run, Series, Where, points_of
-from seqlab.figures.labels import Label, fit, merged, spacing, write
+from seqlab.figures.curve import Curve, read_curves
+from seqlab.figures.gather import Result, Where, points_of
+from seqlab.figures.labels import Label, fit, merged, write, write_at
 from seqlab.figures.names import COORDINATES, ZERO_BELOW, named
 from seqlab.figures.scales import Scale, mark, mark_log, measuring
 from seqlab.figures.style import (
     GREY,
     INK,
-    SMALL,
     WIDTHS,
     Color,
     pale,
-    palette,
     points,
-    ramp,
     style,
 )
 
 HEIGHT = 2.8  # inches
+BESIDE = 0.4  # of the distance between two names, over which their points are spread
 MOST_DOTS = 40  # points of a curve that are marked
 THEORY: dict[str, Any] = {"color": INK, "linestyle": (0, (4, 3))}
 
@@ -44,36 +42,6 @@ STROKES: tuple[tuple[float, Any], ...] = (
     (1.2, (0, (3, 1.2, 1, 1.2, 1, 1.2))),
     (1.2, (0, (2.5, 1.2))),
 )
-
-
-@dataclass(frozen=True)
-class Curve:
-    """One line: a measure's middle and quartiles over networks at each x.
-
-    `theory` is what was predicted for it, nan where nothing was.
-    """
-
-    label: str
-    rule: str
-    networks: int
-    x: NDArray
-    low: NDArray
-    value: NDArray
-    high: NDArray
-    theory: NDArray
-    color: Color
-    stroke: int
-
-    @property
-    def fate(self) -> str:
-        """What a label must add where a curve does not end in a number."""
-        end = self.value[-1]
-        if np.isfinite(end):
-            return ""
-        return " (nan)" if np.isnan(end) else " (zero)" if end < 0 else " (overflow)"
-
-    def same_band(self, other: "Curve") -> bool:
-        return np.array_equal([self.low, self.high], [other.low, other.high], equal_nan=True)
 
 
 def curves(
@@ -104,8 +72,8 @@ def curves(
         axes.set(xlabel=scale.label, ylabel=selection.choice.measure.label)
         axes.set_ylim(*limits(drawn, selection.choice))
         draw(axes, drawn, selection.choice, scale)
-        name_zeros(axes, selection.choice)
-        handles = [*key(drawn), *label(axes, drawn)]
+        zeros = name_zeros(axes, selection.choice)
+        handles = [*key(drawn), *label(axes, drawn, scale), *zeros]
         if handles:
             axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     return axes
@@ -117,91 +85,6 @@ def scale_of(selection: Selection, kind: str | None) -> Scale:
     if x not in COORDINATES:
         return measuring(x, values_of(selection.runs, x), kind)
     return measuring(x, points_of(selection.series, x), kind)
-
-
-def read_curves(selection: Selection, series: Sequence[Series]) -> list[Curve]:
-    """The lines of one panel, back to front. Colours tell `y` apart, strokes the rules.
-
-    A value has the same colour and a rule the same stroke in every panel.
-    """
-    choice, runs = selection.choice, selection.runs
-    colors = _colors(choice.y, runs)
-    rules = values_of(runs, "clip") if "clip" in (choice.y, choice.stroke) else []
-    lines: dict[tuple[Any, Any], list[Series]] = {}
-    for one in series:
-        told = one.key[choice.y] if choice.y else None
-        lines.setdefault((told, one.key["clip"] if rules else None), []).append(one)
-    places = {
-        part: (list(colors).index(part[0]), rules.index(part[1]) if rules else 1) for part in lines
-    }
-    return [
-        _curve(
-            sorted(lines[part], key=lambda one: _place(one, choice.x)),
-            choice,
-            label=_name(choice.y, part[0], runs),
-            rule=str(part[1]),
-            color=colors[part[0]],
-            stroke=stroke if len(rules) > 1 else 1,
-            theory=stroke == 0 or len(rules) < 2,
-        )
-        for part, (_, stroke) in sorted(places.items(), key=lambda item: item[1])
-    ]
-
-
-def _colors(field: str | None, runs: Sequence[Run]) -> dict[Any, Color]:
-    values = values_of(runs, field) if field else [None]
-    numbers = len(values) > 2 and all(isinstance(value, (int, float)) for value in values)
-    return dict(zip(values, (ramp if numbers else palette)(len(values)), strict=True))
-
-
-def _name(field: str | None, value: Any, runs: Sequence[Run]) -> str:
-    cells = ", ".join(map(str, values_of(runs, "arch")))
-    if field is None:
-        return cells
-    return f"{cells}, {value}" if field == "clip" else named(field, value)
-
-
-def _place(one: Series, field: str) -> Any:
-    return 0 if field in COORDINATES else one.key[field]
-
-
-def _curve(
-    series: Sequence[Series],
-    choice: Choice,
-    label: str,
-    rule: str,
-    color: Color,
-    stroke: int,
-    theory: bool,
-) -> Curve:
-    """A line through the points of one series, or through many series of one point."""
-
-    def joined(name: str) -> NDArray:
-        return np.concatenate([getattr(one, name) for one in series])
-
-    if choice.x in COORDINATES:
-        x = series[0].points[choice.x]
-    else:
-        x = np.array([one.key[choice.x] for one in series])
-    return Curve(
-        label=label,
-        rule=rule,
-        networks=int(joined("networks").max()),
-        x=x,
-        low=joined("low"),
-        value=joined("value"),
-        high=joined("high"),
-        theory=_theory(series, choice, x) if theory else np.full(x.shape, np.nan),
-        color=color,
-        stroke=stroke,
-    )
-
-
-def _theory(series: Sequence[Series], choice: Choice, x: NDArray) -> NDArray:
-    rates = np.concatenate([np.full(one.value.shape, one.theory) for one in series])
-    if choice.measure.name == "log10_attenuation" and choice.x in COORDINATES:
-        return rates * x / LN10
-    return rates if choice.measure.name == "decay_rate" else np.full(rates.shape, np.nan)
 
 
 def stroke_of(color: Color, stroke: int) -> dict[str, Any]:
@@ -222,30 +105,29 @@ def draw(ax: Axes, drawn: Sequence[Curve], choice: Choice, scale: Scale) -> None
     for level in _zero_levels(ax, choice).values():
         ax.axhline(level, color=GREY, linewidth=points(0.6), zorder=1)
     for k, curve in enumerate(drawn):
-        x = scale.place(curve.x)
+        low, high = _shown(curve.low, ax), _shown(curve.high, ax)
+        look = stroke_of(curve.color, curve.stroke)
+        theory = {"linewidth": points(0.8), **THEORY}
+        shade: dict[str, Any] = {"color": curve.color, "alpha": 0.2, "zorder": 2}
+        x = curve.x
+        if scale.kind == "names":  # between names there is nothing to join
+            x = x + BESIDE * (k - (len(drawn) - 1) / 2) / len(drawn)
+            ax.vlines(x, low, high, linewidth=points(5), **shade)
+            look["linestyle"], theory["linestyle"], theory["marker"] = "", "", "_"
+        elif not any(curve.same_band(earlier) for earlier in drawn[:k]):
+            ax.fill_between(x, low, high, linewidth=0, **shade)
         dots = "o" if x.size < MOST_DOTS else ""
-        if not any(curve.same_band(earlier) for earlier in drawn[:k]):
-            low, high = _shown(curve.low, ax), _shown(curve.high, ax)
-            ax.fill_between(x, low, high, color=curve.color, alpha=0.2, linewidth=0, zorder=2)
-        ax.plot(
-            x,
-            _shown(curve.value, ax),
-            marker=dots,
-            markersize=points(3),
-            zorder=3,
-            **stroke_of(curve.color, curve.stroke),
-        )
+        ax.plot(x, _shown(curve.value, ax), marker=dots, markersize=points(3), zorder=3, **look)
         if np.isfinite(curve.theory).any():
-            ax.plot(x, curve.theory, zorder=4, linewidth=points(0.8), **THEORY)
+            ax.plot(x, curve.theory, zorder=4, **theory)
 
 
 def _shown(values: NDArray, ax: Axes) -> NDArray:
-    """Values with infinities moved just inside the limits, beyond everything finite."""
-    to_axes = ax.transScale.transform
-    bottom, top = to_axes([[1, y] for y in ax.get_ylim()])[:, 1]
-    inset = 0.01 * (top - bottom)
-    low, high = ax.transScale.inverted().transform([[0, bottom + inset], [0, top - inset]])[:, 1]
-    return np.clip(values, low, high)
+    """Values with infinities moved just inside the limits."""
+    bottom, top = ax.transScale.transform([[1, y] for y in ax.get_ylim()])[:, 1]
+    inset = np.array([0.01, -0.01]) * (top - bottom)
+    ends = ax.transScale.inverted().transform([[0, bottom + inset[0]], [0, top + inset[1]]])
+    return np.where(np.isinf(values), np.where(values < 0, *ends[:, 1]), values)
 
 
 def frame(ax: Axes, scale: Scale) -> None:
@@ -273,29 +155,13 @@ def _zero_levels(ax: Axes, choice: Choice) -> dict[str, float]:
 
 
 def name_zeros(ax: Axes, choice: Choice) -> list[Artist]:
-    """Say what the horizontal lines are, on the side where a vanishing curve leaves room."""
-    early = ax.get_xscale() == "log"
+    """Say what the horizontal lines are where no curve is in the way, or else in the key."""
+    left: list[Artist] = []
     for dtype, level in _zero_levels(ax, choice).items():
-        under = early and level - spacing(ax) > ax.get_ylim()[0]
-        ax.annotate(
-            f"{dtype} is zero below",
-            (0 if early else 1, level),
-            xytext=(3 if early else -3, -2 if under else 2),
-            xycoords=ax.get_yaxis_transform(),
-            textcoords="offset points",
-            ha="left" if early else "right",
-            va="top" if under else "bottom",
-            size=points(SMALL),
-            color=GREY,
-        )
-    return []
-
-
-def zeros_key(ax: Axes, choice: Choice) -> list[Artist]:
-    """The same as a line of the key, for axes without room."""
-    dtypes = " and ".join(_zero_levels(ax, choice))
-    text = f"{dtypes} {'are' if ' ' in dtypes else 'is'} zero below"
-    return [Line2D([], [], color=GREY, linewidth=points(0.6), label=text)] if dtypes else []
+        text = f"{dtype} is zero below"
+        if not write_at(ax, level, text, GREY):
+            left.append(Line2D([], [], color=GREY, linewidth=points(0.6), label=text))
+    return left
 
 
 def key(drawn: Sequence[Curve]) -> list[Artist]:
@@ -317,15 +183,15 @@ def key(drawn: Sequence[Curve]) -> list[Artist]:
     return handles
 
 
-def label(ax: Axes, drawn: Sequence[Curve]) -> list[Artist]:
+def label(ax: Axes, drawn: Sequence[Curve], scale: Scale) -> list[Artist]:
     """Name the curves at their ends; where there is no room, return a legend's handles instead."""
-    ends = (np.nan_to_num(_shown(curve.value, ax)[-1]) for curve in drawn)
+    ends = (np.clip(np.nan_to_num(curve.value[-1]), *ax.get_ylim()) for curve in drawn)
     names = [Label(float(y), c.label + c.fate, c.color) for y, c in zip(ends, drawn, strict=True)]
     names = merged(names, ax)
-    if ax.get_yscale() == "linear" and fit(names, ax):
-        write(names, ax)
-        return []
-    return legend(drawn)
+    if scale.kind == "names" or ax.get_yscale() != "linear" or not fit(names, ax):
+        return legend(drawn)
+    write(names, ax)
+    return []
 
 
 def legend(drawn: Sequence[Curve]) -> list[Artist]:

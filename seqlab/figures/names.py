@@ -1,8 +1,9 @@
 """What may be put on an axis, how it is spelled, ordered and labelled."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import PurePath
 from typing import Any
 
@@ -154,6 +155,11 @@ def in_order(values: Sequence[Any]) -> list[Any]:
 
 # Decades below which a gradient that was 1 at lag 0 is exactly zero in plain floats.
 ZERO_BELOW = {"float32": -149 * math.log10(2), "float64": -1074 * math.log10(2)}
+
+
+def are_numbers(values: Iterable[Any]) -> bool:
+    """Whether an axis can measure all of them."""
+    return all(isinstance(value, Real) for value in values)
 
 
 def named(field: str, value: Any) -> str:

@@ -21,7 +21,7 @@ TICKS = 0.34
 LABEL = 0.17
 HEAD = 0.2
 BETWEEN = 0.08
-SAMPLE = 38  # points: a line or patch of the key, and the gap before the next
+SAMPLE = 33  # points: a line or patch of the key, and the gap before the next
 
 
 @dataclass(frozen=True)

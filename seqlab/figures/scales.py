@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
-from seqlab.figures.names import AXES, COORDINATES, in_order, text
+from seqlab.figures.names import AXES, COORDINATES, are_numbers, in_order, text
 from seqlab.figures.style import LETTER, SMALL, points
 
 MOST_NAMES = 12  # numbers, up to which each has a row or column of its own size
@@ -40,19 +40,13 @@ class Scale:
 
     @property
     def numeric(self) -> bool:
-        return _numbers(self.values)
+        return are_numbers(self.values)
 
     def index(self, values: Any) -> NDArray:
         """The place of a field's value, or of each of an array's, among `values`."""
         if self.field in COORDINATES:
             return np.searchsorted(np.asarray(self.values), values)
         return np.asarray(self.values.index(values))
-
-    def place(self, values: NDArray) -> NDArray:
-        """Where the values of points lie."""
-        if self.kind != "names":
-            return values
-        return np.array([self.values.index(value) for value in values], float)
 
     def at(self, number: float) -> float:
         """Where any number would lie; nan for one that is not on this axis."""
@@ -65,7 +59,7 @@ class Scale:
 def measuring(field: str, values: Sequence[Any], kind: str | None = None) -> Scale:
     """An axis for points: it measures where all values are numbers. `kind` overrides its sort."""
     ordered = tuple(in_order(values))
-    if not _numbers(ordered):
+    if not are_numbers(ordered):
         return listing(field, ordered)
     found = np.asarray(ordered, float)
     kind = kind or ("log" if field in COORDINATES else _evenest(found))
@@ -80,7 +74,7 @@ def cells(field: str, values: Sequence[Any], continuous: bool = False) -> Scale:
     ordered = tuple(in_order(values))
     most = 1 if continuous else MOST_STEPS if field in COORDINATES else MOST_NAMES
     many = len(ordered) > most
-    if not (many and _numbers(ordered)):
+    if not (many and are_numbers(ordered)):
         return listing(field, ordered)
     found = np.asarray(ordered, float)
     kind = "log" if field in COORDINATES else _evenest(found)
@@ -93,7 +87,11 @@ def mark(ax: Axes, name: Name, scale: Scale) -> None:
     """Limits and ticks of an axis, such that at its present size no two labels touch."""
     room = (ax.bbox.width if name == "x" else ax.bbox.height) / ax.figure.dpi * 72
     ends = scale.edges[[0, -1]]
-    if name == "y" and scale.kind == "names" and not any(map(_is_number, scale.values)):
+    if (
+        name == "y"
+        and scale.kind == "names"
+        and not any(are_numbers([value]) for value in scale.values)
+    ):
         ends = ends[::-1]  # names are read from the top
     (ax.set_xlim if name == "x" else ax.set_ylim)(ends[0], ends[1])
     if scale.kind == "names":
@@ -127,7 +125,7 @@ def _list(ax: Axes, name: Name, scale: Scale, room: float) -> None:
     line = 1.3 * points(SMALL)
     longest = LETTER * points(SMALL) * max(map(len, labels))
     turned = name == "x" and longest + 0.5 * line > each
-    if turned and _numbers(scale.values):
+    if turned and are_numbers(scale.values):
         turned, step = False, math.ceil((longest + 0.5 * line) / each)
     elif turned or name == "y":
         step = math.ceil(line / each)
@@ -145,14 +143,6 @@ def listing(field: str, values: Sequence[Any]) -> Scale:
     ordered = tuple(values)
     centres = np.arange(len(ordered), dtype=float)
     return Scale(field, ordered, "names", centres, np.append(centres, len(ordered)) - 0.5)
-
-
-def _numbers(values: Sequence[Any]) -> bool:
-    return all(map(_is_number, values))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float, np.number))
 
 
 def _evenest(values: NDArray) -> str:

@@ -30,6 +30,15 @@ def resolve(backend: str) -> str:
     return backend
 
 
+def networks_at_once(backend: str, bytes_each: int) -> int:
+    """Networks to take together when each one's saved trajectory has so many bytes.
+
+    It changes no number: memory that is used again is warm, and every thread needs a network.
+    """
+    package = import_module(f"seqlab.kernels.{backend}")
+    return int(max(package.fewest_networks(), package.BLOCK_BYTES // bytes_each))
+
+
 def kernels(backend: str, arch: str) -> ModuleType:
     """The kernels of one cell on a resolved backend."""
     return import_module(f"seqlab.kernels.{backend}.{arch}")

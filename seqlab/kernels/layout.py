@@ -35,13 +35,18 @@ class Clip(NamedTuple):
 
 
 class Trace(NamedTuple):
-    """What is written down at each lag: `squares` (M, B, L, lags, named parts), `inputs` (M, B, L,
-    lags) float64 sums of squares of the direction, `exponent` (M, B, L, lags) int64, and `fired`
-    (M, B, L) int64, the steps at which the rule acted. With L = 0 only `fired` is written."""
+    """What is written down at each lag.
+
+    `squares` (M, B, points, named parts) and `inputs` (M, B, points) are float64 sums of squares of
+    the direction, `exponent` (M, B, points) int64; loss l at lag tau has point offset[l] + tau.
+    `fired` (M, B, L) int64 counts the steps at which the rule acted. Without points only `fired`
+    is written.
+    """
 
     squares: NDArray
     inputs: NDArray
     exponent: NDArray
+    offset: NDArray
     fired: NDArray
 
 

@@ -56,23 +56,38 @@ def attenuation(
     longest = _check_lengths(lengths, ensemble.x.shape[1])
     vectors = _readouts(ensemble, readout)
     chosen = backends.resolve(backend)
-    tape = ensemble.until(longest).tape(chosen)
-    tape.run(lambda saved: None)
     rising = sorted(lengths)
-    each = np.repeat(vectors[:, :, None], len(rising), axis=2)
-    curves = sweep_curves(tape, rising, each, rule)
+    blocks = []
+    for networks, tape in ensemble.until(longest).tapes(chosen):
+        tape.run(lambda saved: None)
+        vector = vectors[networks.start : networks.stop, :, None]
+        blocks.append(sweep_curves(tape, rising, np.repeat(vector, len(rising), axis=2), rule))
     order = [rising.index(length) for length in lengths]
-    parts = {name: part[:, order] for name, part in curves.parts.items()}
+
+    def table(curves: list[list[NDArray]]) -> NDArray:
+        return _padded([[block[k] for block in curves] for k in order], longest)
+
+    parts = {name: table([block.parts[name] for block in blocks]) for name in blocks[0].parts}
+    state = table([block.state for block in blocks])
     return Attenuation(
         np.asarray(lengths, np.int64),
         np.arange(longest + 1),
-        curves.state[:, order],
-        parts.get("hidden"),
+        state,
+        state if ensemble.cell.parts == ("hidden",) else parts.get("hidden"),
         parts.get("cell"),
-        curves.inputs[:, order],
+        table([block.inputs for block in blocks]),
         str(rule),
         chosen,
     )
+
+
+def _padded(curves: list[list[NDArray]], longest: int) -> NDArray:
+    """Blocks of networks (m, T + 1) for each length -> (M, lengths, longest + 1), nan past T."""
+    networks = sum(len(block) for block in curves[0])
+    table = np.full((networks, len(curves), longest + 1), np.nan)
+    for k, blocks in enumerate(curves):
+        np.concatenate(blocks, out=table[:, k, : blocks[0].shape[1]])
+    return table
 
 
 def _check_lengths(lengths: Sequence[int], steps: int) -> int:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from seqlab.kernels.layout import Trace
 from seqlab.rules import Rule
 from seqlab.sums import Sums
 from seqlab.tape import Sweep, Tape, Tick, ignore
@@ -14,16 +13,17 @@ from seqlab.tape import Sweep, Tape, Tick, ignore
 
 @dataclass
 class Curves:
-    """Absolute natural logs of norms, (M, lengths, lags) each, nan past a length.
+    """Absolute natural logs of norms by lag, (M, T + 1) for each length T, in rising order.
 
-    `state` is the whole state's, `parts` its named parts', `inputs` dL/dx's at the same lag (nan at
-    the initial state, which no input feeds). `fired` (M, lengths) counts the steps x sequences at
-    which the rule acted; `sums` has the parameter gradients of the longest length's loss.
+    `state` is the whole state's, `parts` its named parts' where there are several, `inputs`
+    dL/dx's at the same lag (nan at the initial state, which no input feeds). `fired` (M, lengths)
+    counts the steps x sequences at which the rule acted; `sums` has the parameter gradients of the
+    longest length's loss.
     """
 
-    state: NDArray
-    parts: dict[str, NDArray]
-    inputs: NDArray
+    state: list[NDArray]
+    parts: dict[str, list[NDArray]]
+    inputs: list[NDArray]
     fired: NDArray
     sums: Sums
 
@@ -54,28 +54,35 @@ def sweep_curves(
         return gradient
 
     sweep.run(loss, tick)
-    return _read(sweep.trace, tape.cell.parts, sweep)
+    return _read(sweep)
 
 
-def _read(trace: Trace, names: tuple[str, ...], sweep: Sweep) -> Curves:
-    parts = {
-        name: _log_norm(trace.squares[..., index], trace.exponent)
-        for index, name in enumerate(names)
-    }
+def _read(sweep: Sweep) -> Curves:
+    trace, names = sweep.trace, sweep.tape.cell.parts
+    scale = trace.exponent * np.log(2.0)
+
+    def by_length(squares: NDArray) -> list[NDArray]:
+        log = _log_norm(squares, scale)
+        return np.split(log, trace.offset[1:], axis=1)[::-1]
+
+    whole = trace.squares[..., 0] if len(names) == 1 else trace.squares.sum(axis=-1)
+    parts = {name: by_length(trace.squares[..., i]) for i, name in enumerate(names)}
     return Curves(
-        _log_norm(trace.squares.sum(axis=-1), trace.exponent),
-        parts,
-        _log_norm(trace.inputs, trace.exponent),
+        by_length(whole),
+        parts if len(names) > 1 else {},
+        by_length(trace.inputs),
         trace.fired.sum(axis=1)[:, ::-1],
         sweep.sums,
     )
 
 
-def _log_norm(squares: NDArray, exponent: NDArray) -> NDArray:
-    """ln of the norm over sequences, (M, B, L, lags) falling -> (M, L, lags) rising."""
-    # invalid: logaddexp warns of the nan past a length and at (-inf, -inf)
+def _log_norm(squares: NDArray, scale: NDArray) -> NDArray:
+    """ln of the norm over sequences, (M, B, points) -> (M, points)."""
+    # invalid: logaddexp warns of nan and at (-inf, -inf)
     with np.errstate(divide="ignore", invalid="ignore"):
-        log = 0.5 * np.log(squares) + exponent * np.log(2.0)
+        log = np.log(squares)
+        log *= 0.5
+        log += scale
         if log.shape[1] == 1:
-            return log[:, 0, ::-1]
-        return 0.5 * np.logaddexp.reduce(2 * log, axis=1)[:, ::-1]
+            return log[:, 0]
+        return 0.5 * np.logaddexp.reduce(2 * log, axis=1)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from seqlab import rules
 from seqlab.cells import CELLS
+from seqlab.ensemble import Ensemble
 from seqlab.kernels import backends
 from seqlab.kernels._jit import compiled_before
 from seqlab.measure import lyapunov
@@ -22,7 +23,7 @@ from seqlab.measure.summary import assemble, kept_lags
 from seqlab.measure.variables import Measurement
 from seqlab.rules import Rule
 from seqlab.spec import RunSpec
-from seqlab.tape import SEGMENT_BYTES, TRAJECTORY_BYTES, Tape
+from seqlab.tape import SEGMENT_BYTES, TRAJECTORY_BYTES, Rooms, Tape
 
 Progress = Callable[[float, str], None]
 UNCLIPPED = Rule("none")
@@ -53,19 +54,23 @@ def measure(spec: RunSpec, backend: str = "auto", progress: Progress | None = No
     """
     chosen = backends.resolve(backend)
     source = Source(spec)
-    size = _block_size(spec, chosen)
-    blocks = [
-        range(first, min(first + size, spec.networks)) for first in range(0, spec.networks, size)
-    ]
+    blocks = _blocks(spec, chosen)
     report = _Report(progress, _work(spec) * len(blocks))
-    measured = [_measure_block(source, networks, chosen, report) for networks in blocks]
+    rooms = Rooms(backends.kernels(chosen, spec.arch), spec.sizes, np.dtype(spec.dtype))
+    measured = []
+    for networks in blocks:
+        report.begin("drawing")
+        ensemble = source.ensemble(networks)
+        tape = ensemble.tape(chosen, rooms)
+        measured.append(_measure_block(source, networks, ensemble, tape, report))
+        tape.release()
     return Measurement(chosen, assemble(spec, measured))
 
 
 def memory_bytes(spec: RunSpec) -> int:
     """Bytes that `measure` needs at its peak: a block's arrays, and what is kept of all."""
     cell, item, backend = CELLS[spec.arch], np.dtype(spec.dtype).itemsize, "cpu"
-    networks, lengths = _block_size(spec, backend), len(spec.lengths)
+    networks, lengths = len(_blocks(spec, backend)[0]), len(spec.lengths)
     weights = sum(math.prod(shape) for shape in cell.shapes(spec.sizes).values()) * item
     drive = spec.steps * spec.inputs * (item + 8)
     trace = lengths * (spec.steps + 1) * 8 * (3 * len(cell.parts) + 7)
@@ -77,10 +82,10 @@ def memory_bytes(spec: RunSpec) -> int:
     return block + min(trajectory, TRAJECTORY_BYTES) + 2 * segment + kept
 
 
-def _block_size(spec: RunSpec, backend: str) -> int:
-    """Networks whose whole trajectory fits, so that nothing is computed twice; at least 4."""
-    fitting = TRAJECTORY_BYTES // _trajectory_bytes(spec, backend)
-    return min(spec.networks, max(4, fitting))
+def _blocks(spec: RunSpec, backend: str) -> list[range]:
+    """The networks in turn, as many at once as the backend likes."""
+    size = backends.networks_at_once(backend, _trajectory_bytes(spec, backend))
+    return [range(i, min(i + size, spec.networks)) for i in range(0, spec.networks, size)]
 
 
 def _trajectory_bytes(spec: RunSpec, backend: str) -> int:
@@ -113,12 +118,10 @@ class _Report:
             self._progress(min(1.0, self._done / self._work), self._what)
 
 
-def _measure_block(source: Source, networks: range, backend: str, report: _Report) -> Block:
-    spec = source.spec
-    report.begin("drawing")
-    ensemble = source.ensemble(networks)
-    observer = Observer(ensemble)
-    tape = ensemble.tape(backend)
+def _measure_block(
+    source: Source, networks: range, ensemble: Ensemble, tape: Tape, report: _Report
+) -> Block:
+    spec, observer = source.spec, Observer(ensemble)
     report.begin("forward")
     tape.run(observer.see, report.tick)
     sequences, lengths = tape.sequences, len(spec.lengths)
@@ -127,7 +130,7 @@ def _measure_block(source: Source, networks: range, backend: str, report: _Repor
     report.begin("backward")
     free = sweep_curves(tape, spec.lengths, readout, UNCLIPPED, True, report.tick)
     # The adjoint is linear in the readout: the state's norm at lag 0 becomes 1 by dividing.
-    start = free.state[:, :, 0]
+    start = np.stack([curve[:, 0] for curve in free.state], axis=1)
     free.sums = free.sums.scaled(np.exp(-start[:, -1]))
     scaled = readout * np.exp(-start)[:, None, :, None]
     measured = [_under_rule(tape, spec, text, free, scaled, report) for text in spec.clip]
@@ -172,11 +175,17 @@ def _under_rule(
         curves = free
         after, changed = free.sums.clipped(rule)
         fired = changed.astype(float)
-    start = curves.state[:, :, :1]
     named = {"log_norm": curves.state, "log_norm_input": curves.inputs}
-    if len(curves.parts) > 1:
-        named |= {f"log_norm_{part}": curve for part, curve in curves.parts.items()}
-    lags = kept_lags(spec)
-    kept = {name: (curve - start)[:, :, lags] for name, curve in named.items()}
-    longest = curves.state[:, -1] - start[:, -1]
-    return _Ruled(longest, kept, fired, after.log_norm())
+    named |= {f"log_norm_{part}": curve for part, curve in curves.parts.items()}
+    lags, start = kept_lags(spec), [curve[:, :1] for curve in curves.state]
+    kept = {name: _thinned(curve, start, lags) for name, curve in named.items()}
+    return _Ruled(curves.state[-1] - start[-1], kept, fired, after.log_norm())
+
+
+def _thinned(curves: list[NDArray], start: list[NDArray], lags: NDArray) -> NDArray:
+    """Each length's curve at some lags, from its start: (M, lengths, lags), nan past a length."""
+    table = np.full((len(curves[0]), len(curves), len(lags)), np.nan)
+    for k, (curve, origin) in enumerate(zip(curves, start, strict=True)):
+        within = lags < curve.shape[1]
+        table[:, k, within] = curve[:, lags[within]] - origin
+    return table

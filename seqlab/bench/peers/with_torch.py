@@ -4,7 +4,6 @@ Subnormal numbers are flushed to zero while it works. Small products run faster 
 on several: where that is not plain, both are tried and the faster is timed.
 """
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -13,10 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from seqlab.bench.problems import Gradients, Scan, Study, named
-from seqlab.bench.race import Answer, Side
+from seqlab.bench.race import Answer, Side, turn
 from seqlab.kernels.cpu.threads import thread_count
 
 NAME = "torch"
+TRIAL = 0.05  # seconds of calls on each number of threads
 
 LAYERS: dict[str, Callable[..., nn.Module]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 State = tuple[Tensor, ...]
@@ -38,15 +38,10 @@ def _flushed(call: Callable[[], Any], threads: int) -> Callable[[], Any]:
 
 def _faster(call: Callable[[], Any]) -> tuple[Callable[[], Any], int]:
     """`call` on one thread or on all, and on how many: whichever took less after a warm-up."""
-    tried = {}
-    for threads in sorted({1, thread_count()}):
-        flushed = _flushed(call, threads)
-        flushed()
-        start = time.perf_counter()
-        flushed()
-        tried[threads] = (time.perf_counter() - start, flushed)
-    best = min(tried, key=lambda threads: tried[threads][0])
-    return tried[best][1], best
+    choices = {threads: _flushed(call, threads) for threads in sorted({1, thread_count()})}
+    choices[1]()
+    best = min(choices, key=lambda threads: turn(choices[threads], TRIAL))
+    return choices[best], best
 
 
 def _layer(cell: str, params: dict[str, Tensor]) -> nn.Module:

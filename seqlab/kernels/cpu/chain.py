@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from seqlab.kernels._jit import compiled, inlined
 from seqlab.kernels.cpu.linalg import copy, fill
-from seqlab.kernels.layout import EMPTY, NONE, STEP_NORM, TRUNCATE, Bundle, Trace
+from seqlab.kernels.layout import EMPTY, NONE, STEP_NORM, TRUNCATE, Bundle
 
 # A direction is rescaled when the square of its norm leaves this window, wide enough to make that
 # rare and narrow enough that float32 squares of what matters do not underflow.
@@ -155,19 +155,19 @@ def _inject(state, exponent, gradient, readout):
 
 
 @inlined
-def _write(trace, m, row, lag, exponent, squares):
-    """Write down one row's state adjoint at `lag`, if anything is to be written.
+def _write(trace, m, b, point, exponent, squares):
+    """Write down one row's state adjoint, if anything is to be written.
 
     The trace keeps the parts of the state that have a name; the last one takes all that follow.
     """
-    if trace.exponent.shape[1] == 0:
+    if trace.exponent.shape[2] == 0:
         return
-    trace.exponent[m, row, lag] = exponent
+    trace.exponent[m, b, point] = exponent
     named = trace.squares.shape[3]
     for p in range(named):
-        trace.squares[m, row, lag, p] = squares[p]
+        trace.squares[m, b, point, p] = squares[p]
     for p in range(named, squares.shape[0]):
-        trace.squares[m, row, lag, named - 1] += squares[p]
+        trace.squares[m, b, point, named - 1] += squares[p]
 
 
 @inlined
@@ -180,6 +180,7 @@ def arrive(rows, grad, readout, span, step, trace, squares, m, first, count):
     index = step - (span.hi - grad.shape[1])
     if index < 0 and step < span.hi - 1:
         return
+    losses = rows.lag.shape[0]
     for row in range(first, first + count):
         state, exponent = rows.adjoint[m, row], rows.exponent[m, row]
         loud = index >= 0 and not silent(grad[m, index, row])
@@ -189,8 +190,9 @@ def arrive(rows, grad, readout, span, step, trace, squares, m, first, count):
         if loud and exponent == EMPTY:
             exponent = 0  # a loss that the state does not see may still reach the input
         rows.exponent[m, row] = exponent
-        if step == span.hi - 1 and rows.lag[row % rows.lag.shape[0]] == 0:
-            _write(trace, m, row, 0, exponent, squares)
+        loss = row % losses
+        if step == span.hi - 1 and rows.lag[loss] == 0:
+            _write(trace, m, row // losses, trace.offset[loss], exponent, squares)
 
 
 @inlined
@@ -200,17 +202,20 @@ def leave(rows, span, step, clip, trace, dx, squares, m, first, count):
     `dx` (count, I) is the input part of the step, still at the exponent before it; `squares` (P,)
     is scratch.
     """
+    losses, done = rows.lag.shape[0], span.hi - 1 - step
     for row in range(first, first + count):
-        lag = rows.lag[row % rows.lag.shape[0]] + span.hi - 1 - step
-        if trace.exponent.shape[1] > 0:
-            trace.inputs[m, row, lag] = sum_of_squares(dx[row - first])
+        b, loss = row // losses, row % losses
+        lag = rows.lag[loss] + done
+        point = trace.offset[loss] + lag
+        if trace.exponent.shape[2] > 0:
+            trace.inputs[m, b, point] = sum_of_squares(dx[row - first])
         state = rows.adjoint[m, row]
         exponent = normalise(state, rows.exponent[m, row], squares)
         if clip.code != NONE and exponent != EMPTY:
             exponent, fired = _clip(state, exponent, clip, lag + 1, squares)
-            trace.fired[m, row] += fired
+            trace.fired[m, b, loss] += fired
         rows.exponent[m, row] = exponent
-        _write(trace, m, row, lag + 1, exponent, squares)
+        _write(trace, m, b, point + 1, exponent, squares)
 
 
 @inlined
@@ -221,22 +226,13 @@ def emit(emitted, m, step, b, exponent, values):
         emitted.exponent[m, step, b] = exponent
 
 
-def flat_rows(bundle: Bundle, grad: NDArray, trace: Trace) -> tuple[Bundle, NDArray, Trace]:
+def flat_rows(bundle: Bundle, grad: NDArray) -> tuple[Bundle, NDArray]:
     """The same arrays with sequences and losses on one axis, b * L + l, and the state on one."""
     networks, sequences, losses, parts, units = bundle.adjoint.shape
     count = sequences * losses
-    lead = (networks, sequences * trace.exponent.shape[2])
-    return (
-        Bundle(
-            bundle.adjoint.reshape(networks, count, parts * units),
-            bundle.exponent.reshape(networks, count),
-            bundle.lag,
-        ),
-        grad.reshape(networks, grad.shape[1], count, units),
-        Trace(
-            trace.squares.reshape(*lead, *trace.squares.shape[3:]),
-            trace.inputs.reshape(*lead, *trace.inputs.shape[3:]),
-            trace.exponent.reshape(*lead, *trace.exponent.shape[3:]),
-            trace.fired.reshape(networks, count),
-        ),
+    rows = Bundle(
+        bundle.adjoint.reshape(networks, count, parts * units),
+        bundle.exponent.reshape(networks, count),
+        bundle.lag,
     )
+    return rows, grad.reshape(networks, grad.shape[1], count, units)

@@ -24,6 +24,11 @@ class Saved(NamedTuple):
     coefficients: NDArray
 
     @property
+    def lead(self) -> tuple[int, int, int]:
+        """(networks, steps, sequences)."""
+        return self.coefficients.shape[:3]
+
+    @property
     def output(self) -> NDArray:
         """The outputs of the segment, (M, S, B, H)."""
         return self.hidden[:, 1:]
@@ -148,9 +153,9 @@ def backward(
             readout,
         )
 
-    rows, gradient, flat_trace = flat_rows(bundle, grad, trace)
+    rows, gradient = flat_rows(bundle, grad)
     tasks = networks * -(-sequences // size)
-    arrays = (weights, saved, rows, gradient, span, clip, flat_trace, emitted)
+    arrays = (weights, saved, rows, gradient, span, clip, trace, emitted)
     share(kernel, tasks, scratch, *arrays, live, size)
 
 

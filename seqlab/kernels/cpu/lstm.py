@@ -146,7 +146,7 @@ def _backward(
             add_product(
                 dz, 0, width, 1, count, recurrent[m], 0, width, rows.adjoint[m], first, flip
             )
-            if trace.exponent.shape[1] > 0:
+            if trace.exponent.shape[2] > 0:
                 for r in range(count):
                     fill(dx[r], 0)
                 add_product(dz, 0, width, 1, count, weight[m], 0, width, dx, 0, False)

@@ -45,6 +45,11 @@ class Saved(NamedTuple):
     mixed: NDArray
     kept: NDArray
 
+    @property
+    def lead(self) -> tuple[int, int, int]:
+        """(networks, steps, sequences)."""
+        return self.u.shape[:3]
+
 
 class ForwardScratch(NamedTuple):
     """One chunk's rows (CHUNK, ...) of what `Saved` keeps and of what it is made from; `none` is a
@@ -293,7 +298,7 @@ def _backward_task(
                 for d in range(units):
                     dskip[d] = grad[m, index, head, d] * u[k, d] * factor
             emit(emitted, m, s - span.lo, b, exponent, left)
-        if trace.exponent.shape[1] > 0:
+        if trace.exponent.shape[2] > 0:
             for row in range(live):
                 fill(dx[row], 0)
             add_product(du, 0, units, 1, live, in_proj, 0, units, dx, 0, False)
@@ -341,8 +346,8 @@ def backward(
             ]
         )
 
-    rows, gradient, flat_trace = flat_rows(bundle, grad, trace)
-    arrays = (weights, saved, bundle, rows, gradient, span, clip, flat_trace, emitted)
+    rows, gradient = flat_rows(bundle, grad)
+    arrays = (weights, saved, bundle, rows, gradient, span, clip, trace, emitted)
     share(_backward, networks * sequences, scratch, *arrays, live)
 
 

@@ -1,0 +1,129 @@
+"""Curves, from pooled networks: what each is called, where it lies, how it is told apart."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seqlab.figures.choose import Choice, Selection, values_of
+from seqlab.figures.gather import LN10, Run, Series
+from seqlab.figures.names import COORDINATES, are_numbers, named
+from seqlab.figures.style import Color, palette, ramp
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One line: a measure's middle and quartiles over networks at each x.
+
+    A value of x that is no number lies at its place among all. `theory` is what was predicted,
+    nan where nothing was.
+    """
+
+    label: str
+    rule: str
+    networks: int
+    x: NDArray
+    low: NDArray
+    value: NDArray
+    high: NDArray
+    theory: NDArray
+    color: Color
+    stroke: int
+
+    @property
+    def fate(self) -> str:
+        """What a label must add where a curve does not end in a number."""
+        end = self.value[-1]
+        if np.isfinite(end):
+            return ""
+        return " (nan)" if np.isnan(end) else " (zero)" if end < 0 else " (overflow)"
+
+    def same_band(self, other: "Curve") -> bool:
+        return np.array_equal([self.low, self.high], [other.low, other.high], equal_nan=True)
+
+
+def read_curves(selection: Selection, series: Sequence[Series]) -> list[Curve]:
+    """The lines of one panel, back to front. Colours tell `y` apart, strokes the rules.
+
+    A value has the same colour and a rule the same stroke in every panel.
+    """
+    choice, runs = selection.choice, selection.runs
+    colors = _colors(choice.y, runs)
+    rules = values_of(runs, "clip") if "clip" in (choice.y, choice.stroke) else []
+    lines: dict[tuple[Any, Any], list[Series]] = {}
+    for one in series:
+        told = one.key[choice.y] if choice.y else None
+        lines.setdefault((told, one.key["clip"] if rules else None), []).append(one)
+    places = {
+        part: (list(colors).index(part[0]), rules.index(part[1]) if rules else 1) for part in lines
+    }
+    return [
+        _curve(
+            lines[part],
+            choice,
+            values_of(runs, choice.x) if choice.x not in COORDINATES else [],
+            label=_name(choice.y, part[0], runs),
+            rule=str(part[1]),
+            color=colors[part[0]],
+            stroke=stroke if len(rules) > 1 else 1,
+            theory=stroke == 0 or len(rules) < 2,
+        )
+        for part, (_, stroke) in sorted(places.items(), key=lambda item: item[1])
+    ]
+
+
+def _colors(field: str | None, runs: Sequence[Run]) -> dict[Any, Color]:
+    values = values_of(runs, field) if field else [None]
+    ordered = len(values) > 2 and are_numbers(values)
+    return dict(zip(values, (ramp if ordered else palette)(len(values)), strict=True))
+
+
+def _name(field: str | None, value: Any, runs: Sequence[Run]) -> str:
+    cells = ", ".join(map(str, values_of(runs, "arch")))
+    if field is None:
+        return cells
+    return f"{cells}, {value}" if field == "clip" and "," not in cells else named(field, value)
+
+
+def _curve(
+    series: Sequence[Series],
+    choice: Choice,
+    order: Sequence[Any],
+    label: str,
+    rule: str,
+    color: Color,
+    stroke: int,
+    theory: bool,
+) -> Curve:
+    """A line through the points of one series, or through many series of one point."""
+    if choice.x in COORDINATES:
+        x = series[0].points[choice.x]
+    else:
+        series = sorted(series, key=lambda one: order.index(one.key[choice.x]))
+        numbers = are_numbers(order)
+        x = np.array([k if numbers else order.index(k) for k in (s.key[choice.x] for s in series)])
+
+    def joined(name: str) -> NDArray:
+        return np.concatenate([getattr(one, name) for one in series])
+
+    return Curve(
+        label=label,
+        rule=rule,
+        networks=int(joined("networks").max()),
+        x=x,
+        low=joined("low"),
+        value=joined("value"),
+        high=joined("high"),
+        theory=_theory(series, choice, x) if theory else np.full(x.shape, np.nan),
+        color=color,
+        stroke=stroke,
+    )
+
+
+def _theory(series: Sequence[Series], choice: Choice, x: NDArray) -> NDArray:
+    rates = np.concatenate([np.full(one.value.shape, one.theory) for one in series])
+    if choice.measure.name == "log10_attenuation" and choice.x in COORDINATES:
+        return rates * x / LN10
+    return rates if choice.measure.name == "decay_rate" else np.full(rates.shape, np.nan)
