@@ -95,12 +95,15 @@ PROJECTIONS = ("in_proj_weight", "x_proj_weight", "dt_proj_weight")
 def prepare(params: dict[str, NDArray], activation: str | None) -> Weights:
     """Lay one ensemble's parameters out for the kernels."""
     del activation
-    return Weights(
-        *(transposed(params[name]) for name in PROJECTIONS),
-        *(realigned(params[name]) for name in PROJECTIONS),
-        params["dt_proj_bias"],
-        transposed(-np.exp(params["A_log"])),
-        params["D"],
+    weights = [params[name] for name in PROJECTIONS]
+    return Weights._make(
+        [
+            *map(transposed, weights),
+            *map(realigned, weights),
+            params["dt_proj_bias"],
+            transposed(-np.exp(params["A_log"])),
+            params["D"],
+        ]
     )
 
 
