@@ -77,7 +77,7 @@ def check_array(name: str, value: ArrayLike, shape: tuple[int, ...], dtype: np.d
         raise InputError(f"{name}: shape {array.shape} is not allowed; {shape} is needed")
     if array.dtype != dtype:
         raise InputError(
-            f"{name}: dtype {array.dtype} is not allowed; {dtype}, as x has, is needed"
+            f"{name}: dtype {array.dtype} is not allowed; {dtype}, one for all arrays, is needed"
         )
     if not np.isfinite(array).all():
         raise InputError(f"{name}: NaN or infinity is not allowed; finite numbers are needed")

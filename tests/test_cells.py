@@ -67,6 +67,11 @@ def test_input_scale_replaces_input_weights_and_biases(arch: str) -> None:
     assert np.array_equal(silent["weight_hh"], params["weight_hh"])
 
 
+def test_what_a_spec_may_ask_of_each_cell() -> None:
+    assert [name for name, cell in CELLS.items() if cell.chrono] == ["lstm"]
+    assert [name for name, cell in CELLS.items() if not cell.silent_drive] == ["ssm"]
+
+
 @pytest.mark.parametrize(("arch", "gate"), [("lstm", 1), ("gru", 1)])
 def test_forget_bias_is_the_sum_of_the_two(arch: str, gate: int) -> None:
     plain = CELLS[arch].draw(np.random.default_rng(1), Sizes(4, 2), Draw())
@@ -109,7 +114,8 @@ def test_mamba_s_draws() -> None:
     assert logs.mean() == pytest.approx((low + high) / 2, abs=0.15)
     for name, fan in (("in_proj_weight", 4), ("x_proj_weight", 1000), ("dt_proj_weight", 63)):
         bound = 1 / math.sqrt(fan)
-        assert 0.95 * bound < np.abs(params[name]).max() <= bound
+        assert 0.95 * bound < params[name].max() <= bound
+        assert -0.95 * bound > params[name].min() >= -bound
     scaled = CELLS["ssm"].draw(np.random.default_rng(1), sizes, Draw(input_scale=2.0))
     assert scaled["in_proj_weight"].var() == pytest.approx(1.0, rel=0.1)
     assert np.array_equal(scaled["x_proj_weight"], params["x_proj_weight"])

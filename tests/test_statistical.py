@@ -92,6 +92,18 @@ def test_reference_rates(arch: str, bias: float | None, rate: float, tolerance: 
         assert abs(gates - mean) > 5 * abs(have["theory"] - mean)
 
 
+@pytest.mark.parametrize("arch", ["rnn", "lstm", "gru"])
+def test_inputs_fade_like_states(arch: str) -> None:
+    """||dL/dx_t|| has the state's rate, with a local offset that does not grow."""
+    have = found(arch, 1000, networks=8, lengths=[1000])
+    state, into = (have[name][:, 0, 0, 1:-1] for name in ("log_norm", "log_norm_input"))
+    offset = into - state
+    assert np.ptp(offset, axis=1).max() < 4  # of some 500 nats that both fall
+    assert (state[:, -1] < -300).all()
+    half = offset.shape[1] // 2
+    assert abs(offset[:, :half].mean() - offset[:, half:].mean()) < 0.2
+
+
 # Carries that are known: chrono biases and Mamba's steps.
 
 

@@ -1,11 +1,12 @@
 """Study files: what they mean, in which order, and in which words they are refused."""
 
 import itertools
+import math
 import os
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, reject
 from hypothesis import strategies as st
 from studies import tables, toml, write
 
@@ -190,12 +191,12 @@ WRONG = [
     (None, None, {"seed": [1, 2], "hidden": [3]}, "zip.hidden: 1 values do not go with the 2"),
     ({"activation": "relu", "arch": "lstm"}, None, None, "activation: means nothing for lstm"),
     ({"gain": 2.0}, None, None, "gain: means nothing for init pytorch: it serves no run; "),
-    ({"activation": "relu"}, {"arch": ["lstm", "ssm"]}, None, "for lstm, for ssm: it serves no run; it"),
+    ({"activation": "relu"}, {"arch": ["lstm", "ssm"]}, None, "for lstm, for ssm: it serves no"),
     ({"spectrum": 4}, {"arch": ["lstm", "rnn"]}, None, "with arch rnn: spectrum: 4 is not"),
     ({"lengths": [5, 20]}, {"steps": [20, 30]}, None, "with steps 30: lengths: 20 is not"),
     ({"drive": "zeros"}, {"arch": ["rnn", "ssm"]}, None, "with arch ssm: drive: 'zeros' is"),
     ({"params": "no.npz"}, None, None, "no.npz: No such file or directory"),
-    (None, {"seed": [*range(1001)], "steps": [20] * 1000}, None, "grid: 1001000 runs are not allowed"),
+    (None, {"seed": [*range(1001)], "steps": [20] * 1000}, None, "grid: 1001000 runs"),
 ]  # fmt: skip
 
 
@@ -268,12 +269,11 @@ VALUES = st.fixed_dictionaries(
 
 @given(VALUES)
 def test_each_run_is_one_that_create_makes_and_none_comes_twice(grid):
-    count = int(np.prod([len(values) for values in grid.values()]))
+    count = math.prod(map(len, grid.values()))
     try:
         found = study(grid=grid)
-    except InputError as error:
-        assert "it serves no run" in str(error)
-        return
+    except InputError:  # a field serves none of the cells
+        reject()
     assert 1 <= len(found.runs) <= count <= MOST_RUNS
     assert len({run.hash for run in found.runs}) == len(found.runs)
     for run in found.runs:

@@ -53,7 +53,7 @@ def gemm(dtype: str, size: int = 1024) -> float:
 
     a = np.random.default_rng(9).standard_normal((size, size)).astype(dtype)
     out = a @ a
-    return 2 * size**3 / turn(lambda: np.matmul(a, a, out=out), ENOUGH)
+    return 2 * size**3 / turn(lambda: np.matmul(a, a, out=out), ENOUGH, min)
 
 
 def peak_bytes() -> float:

@@ -39,9 +39,9 @@ def bench(cases: Path, only: Sequence[str], out: Path, names: Sequence[str], say
         say(f"[{place}/{len(jobs)}] {name} ...")
         results.jobs[name] = _finish(job, context)
         results.write(out)
+        figure.draw(results, out)
+        report.write(asked, results, out)
         say(f"[{place}/{len(jobs)}] {name}: {_summary(results.jobs[name])}")
-    figure.draw(results, out)
-    report.write(asked, results, out)
     failed = [name for name in jobs if results.jobs[name].failure]
     return Outcome(report.targets(asked, results), failed)
 
@@ -50,8 +50,11 @@ def _finish(job: Job, context: Context) -> Finished:
     start, rows, failure = time.perf_counter(), list[Row](), None
     try:
         rows = job.measure(context)
-    except (Disagreement, CalledProcessError) as error:
+    except Disagreement as error:
         failure = str(error)
+    except CalledProcessError as error:
+        last = (error.stderr or b"").decode(errors="replace").strip().splitlines()[-1:]
+        failure = ": ".join([str(error), *last])
     when = datetime.now(UTC).isoformat(timespec="seconds")
     return Finished(rows, failure, time.perf_counter() - start, when)
 

@@ -67,5 +67,9 @@ def _panel(ax: Axes, label: str, lines: dict[str, Points]) -> None:
     for name, points in lines.items():
         ax.plot(*zip(*points, strict=True), looks.get(name, "o-"), markersize=3, label=name)
     ax.set(xscale="log", yscale="log", xlabel=label)
-    if FLOOR not in lines:
+    if FLOOR in lines:
+        sizes = [x for x, _ in lines[FLOOR]]
+        ax.set_xticks(sizes, [f"{x:g}" for x in sizes])
+        ax.minorticks_off()
+    else:
         ax.legend()

@@ -57,7 +57,7 @@ def stream(size: int, seconds: float = SECONDS) -> float:
     lanes = aligned((LANES, max(1, size // 8 // LANES)), np.float64)
     lanes[:] = 1.0
     _read(lanes, 1)
-    return lanes.nbytes * PASSES / turn(lambda: _read(lanes, PASSES), seconds)
+    return lanes.nbytes * PASSES / turn(lambda: _read(lanes, PASSES), seconds, min)
 
 
 @cache
@@ -67,7 +67,7 @@ def exponential(dtype: str, seconds: float = SECONDS) -> float:
     x[:] = np.linspace(-20.0, 20.0, EXPONENTS)
     out = aligned((EXPONENTS,), np.dtype(dtype))
     _exponentials(x, out, 1)
-    return turn(lambda: _exponentials(x, out, PASSES), seconds) / (EXPONENTS * PASSES)
+    return turn(lambda: _exponentials(x, out, PASSES), seconds, min) / (EXPONENTS * PASSES)
 
 
 @cache

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from statistics import median
 from tempfile import TemporaryDirectory
 
 from seqlab.bench.alone import ask
@@ -71,7 +72,7 @@ def _wall(arguments: Sequence[str], cache: str) -> float:
         [sys.executable, *arguments],
         env=os.environ | {"NUMBA_CACHE_DIR": cache},
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         check=True,
     )
     return time.perf_counter() - start
@@ -95,14 +96,14 @@ class Long:
     def _measure(self, through: str, context: Context) -> list[Row]:
         del context
         times: dict[int, list[float]] = {steps: [] for steps in self.steps}
-        peaks = dict.fromkeys(self.steps, 0.0)
+        peaks: dict[int, list[float]] = {steps: [] for steps in self.steps}
         for _ in range(self.rounds):
             for steps in self.steps:
                 got = ask(
                     "long", through=through, steps=steps, hidden=self.hidden, inputs=self.inputs
                 )
                 times[steps].append(got["seconds"] / steps / MICRO)
-                peaks[steps] = max(peaks[steps], got["peak"] / MIB)
+                peaks[steps].append(got["peak"] / MIB)
         return [
             Row(
                 {"through": through, "T": steps},
@@ -112,7 +113,7 @@ class Long:
                     for base in self.steps
                     if base < steps
                 },
-                {"peak, MiB": peaks[steps]},
+                {"peak, MiB": median(peaks[steps])},
             )
             for steps, own in times.items()
         ]

@@ -131,15 +131,19 @@ def race(contests: Sequence[Contest], timing: Timing) -> None:
                 side.turns.append(turn(side.call, timing.turn))
 
 
-def turn(call: Callable[[], Any], seconds: float) -> float:
-    """The median time of a call, over the calls that fit in `seconds`, at least one."""
+def turn(
+    call: Callable[[], Any],
+    seconds: float,
+    of: Callable[[Sequence[float]], float] = statistics.median,
+) -> float:
+    """The time of a call, the median `of` the calls that fit in `seconds`, at least one."""
     times: list[float] = []
     end = time.perf_counter() + seconds
     while not times or time.perf_counter() < end:
         start = time.perf_counter()
         call()
         times.append(time.perf_counter() - start)
-    return statistics.median(times)
+    return of(times)
 
 
 def row(contest: Contest, unit: float, base: str = OURS) -> Row:

@@ -42,9 +42,10 @@ def document(suite: Suite, results: Results, drawn: bool) -> str:
 
 def targets(suite: Suite, results: Results) -> str:
     """What was hoped for, and what was found."""
+    rows = {case.name: _rows(case, results) for case in suite.cases}
     cells = []
     for target in suite.targets:
-        value = target.measured(results.rows(target.case))
+        value = target.measured(rows.get(target.case, []))
         found = "" if value is None else number(value)
         wanted = [number(target.must), number(target.aim)]
         cells.append([target.what, *wanted, found, target.verdict(value)])
@@ -58,9 +59,19 @@ def _section(case: Case, results: Results) -> list[str]:
     failures = [
         f"**{name} failed: {job.failure}**" for name, job in finished.items() if job.failure
     ]
-    rows = [row for job in finished.values() for row in job.rows]
     took = f"Measured in {seconds:.0f} s, until {last}."
-    return [f"## {case.title}", case.text.strip(), *failures, *rows_table(rows), took]
+    return [
+        f"## {case.title}",
+        case.text.strip(),
+        *failures,
+        *rows_table(_rows(case, results)),
+        took,
+    ]
+
+
+def _rows(case: Case, results: Results) -> list[Row]:
+    """What a case's finished jobs measured; results may hold jobs that it no longer has."""
+    return [row for name in case.jobs if name in results.jobs for row in results.jobs[name].rows]
 
 
 def rows_table(rows: Sequence[Row]) -> list[str]:
@@ -91,8 +102,8 @@ def table(header: Sequence[str], cells: Iterable[Sequence[str]]) -> str:
 
 def number(value: float) -> str:
     """Three digits, without an exponent where that is readable."""
-    if value == 0 or not math.isfinite(value):
-        return f"{value:g}"
+    if not math.isfinite(value) or value == round(value):
+        return f"{value:,g}"
     size = math.floor(math.log10(abs(value)))
     if not -3 <= size < 6:
         return f"{value:.1e}"

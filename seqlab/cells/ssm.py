@@ -26,25 +26,24 @@ def rank(hidden: int) -> int:
     return -(-hidden // 16)
 
 
-def state(decay, h, delta, b, u):
-    """h_t of one channel and state, `decay` = exp(Delta A)."""
-    return decay * h + delta * b * u
+def state(decay, h, drive, b):
+    """h_t of one channel and state, `decay` = exp(Delta A), `drive` = Delta u."""
+    return decay * h + drive * b
 
 
-def adjoint(g, decay, h, delta, a, b, u):
+def adjoint(g, decay, h, b):
     """One state's step back from g = dL/dh_t; `h` is h_{t-1}.
 
-    Returns its shares of dL/dDelta and dL/du (summed over states), of dL/dB (over channels), and
-    dL/dh_{t-1}.
+    Returns dL/d(Delta A), the state's share of dL/d(Delta u), and dL/dh_{t-1}. Besides, dL/dB is
+    the sum over channels of g Delta u.
     """
     carried = g * decay
-    drive = g * b
-    return carried * h * a + drive * u, drive * delta, g * delta * u, carried
+    return carried * h, g * b, carried
 
 
-def decay_adjoint(g, decay, h, delta):
-    """One state's share of dL/dA."""
-    return g * decay * h * delta
+def decay_adjoint(g, decay, h):
+    """dL/d(Delta A) alone."""
+    return g * decay * h
 
 
 def shapes(of: Sizes) -> dict[str, tuple[int, ...]]:

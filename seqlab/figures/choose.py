@@ -13,15 +13,16 @@ from seqlab.figures.names import (
     FIELDS,
     Measure,
     check_axis,
-    in_order,
     measure,
     named,
     text,
 )
+from seqlab.figures.telling import values_of, varying
 
 KINDS = ("heatmap", "curves", "profile", "distribution")
 MOST_PANELS = 12
 MOST_COLORS = 12
+LEAST = 0.01  # of the variance: what explains less is not worth panels
 
 
 @dataclass(frozen=True)
@@ -144,14 +145,14 @@ def _profile(runs: Sequence[Run], asked: Asked) -> Choice:
 
 
 def _curves(runs: Sequence[Run], asked: Asked) -> Choice:
-    varying = _varying(runs)
+    several = varying(runs, asked.measure)
     free = _free(runs, asked)
     left = [name for name in free if name != "clip"]
     x = asked.x or ("lag" if asked.measure.of_curve else (left or ["seed"])[0])
     left = [name for name in left if name != x and len(values_of(runs, name)) <= MOST_COLORS]
     y = asked.y or ("arch" if "arch" in left else next(iter(left), None))
     facet = _facet(runs, asked, iter([name for name in left if name != y]))
-    stroke = "clip" if "clip" in varying and "clip" not in (x, y, facet) else None
+    stroke = "clip" if "clip" in several and "clip" not in (x, y, facet) else None
     if y is None:
         y, stroke = stroke, None
     return Choice("curves", x, y, facet, stroke, asked.measure)
@@ -161,7 +162,7 @@ def _distribution(runs: Sequence[Run], asked: Asked) -> Choice:
     left = [name for name in _free(runs, asked) if name != "clip"]
     length = "length" if asked.measure.of_curve else "arch"
     x = asked.x or next(iter(left), length)
-    clips = "clip" in _varying(runs) and "clip" not in asked.given.values()
+    clips = "clip" in varying(runs, asked.measure) and "clip" not in asked.given.values()
     y = asked.y or ("clip" if clips else None)
     facet = _facet(runs, asked, iter([name for name in left if name not in (x, y)]))
     return Choice("distribution", x, y, facet, None, asked.measure)
@@ -185,11 +186,6 @@ def _first_rule(runs: Sequence[Run]) -> list[Run]:
     return [run for run in runs if run.fields["clip"] == rule]
 
 
-def values_of(runs: Sequence[Run], name: str) -> list[Any]:
-    """The values of a field, each once, in order."""
-    return in_order([run.fields[name] for run in runs])
-
-
 def pooled_fields(runs: Sequence[Run], series: Sequence[Series]) -> list[str]:
     """The fields in which runs differ that a figure draws as one."""
     told = set(series[0].key)
@@ -204,31 +200,20 @@ def pooled_fields(runs: Sequence[Run], series: Sequence[Series]) -> list[str]:
     ]
 
 
-def _varying(runs: Sequence[Run]) -> list[str]:
-    """Fields with several values, most first; the seed last, and what the cell alone decides not.
-
-    A field is None for the cells that it means nothing to; that alone is no variety.
-    """
-    cells: dict[str, list[Run]] = {}
-    for run in runs:
-        cells.setdefault(run.fields["arch"], []).append(run)
-    counts = {}
-    for name in FIELDS:
-        found = {run.fields[name] for run in runs}
-        within = max(len({run.fields[name] for run in group}) for group in cells.values())
-        if len(found - {None}) > 1 or within > 1:
-            counts[name] = len(found)
-    return sorted(counts, key=lambda name: (name == "seed", -counts[name]))
-
-
 def _free(runs: Sequence[Run], asked: Asked) -> Iterator[str]:
-    return (name for name in _varying(runs) if name not in asked.given.values() and name != "seed")
+    return (
+        name
+        for name in varying(runs, asked.measure)
+        if name not in asked.given.values() and name != "seed"
+    )
 
 
 def _facet(runs: Sequence[Run], asked: Asked, names: Iterator[str]) -> str | None:
     if asked.facet is not None or not asked.panels:
         return asked.facet
-    return next((name for name in names if len(values_of(runs, name)) <= MOST_PANELS), None)
+    telling = varying(runs, asked.measure)
+    few = (name for name in names if len(values_of(runs, name)) <= MOST_PANELS)
+    return next((name for name in few if telling[name] >= LEAST), None)
 
 
 def _coordinate(runs: Sequence[Run], asked: Asked) -> str | None:

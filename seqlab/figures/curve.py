@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seqlab.figures.choose import Choice, Selection, values_of
+from seqlab.figures.choose import Choice, Selection
 from seqlab.figures.gather import LN10, Run, Series
 from seqlab.figures.names import COORDINATES, are_numbers, named
 from seqlab.figures.style import Color, palette, ramp
+from seqlab.figures.telling import values_of
 
 
 @dataclass(frozen=True)

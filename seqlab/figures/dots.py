@@ -11,11 +11,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from seqlab.figures.choose import Asked, Selection, select, values_of
+from seqlab.figures.choose import Asked, Selection, select
 from seqlab.figures.gather import Result, Run, Where
 from seqlab.figures.names import COORDINATES, named
 from seqlab.figures.scales import Scale, listing, mark
 from seqlab.figures.style import INK, LETTER, SMALL, WIDTHS, Color, palette, points, style
+from seqlab.figures.telling import values_of
 from seqlab.measure.statistics import quantile
 
 HEIGHT = 2.6  # inches

@@ -8,7 +8,7 @@ from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
 from seqlab.figures import dots, grid, lines, maps
-from seqlab.figures.choose import Asked, Selection, pooled_fields, select, values_of
+from seqlab.figures.choose import Asked, Selection, pooled_fields, select
 from seqlab.figures.colors import colors
 from seqlab.figures.curve import read_curves
 from seqlab.figures.data import check_path, save, table
@@ -16,6 +16,7 @@ from seqlab.figures.gather import Result
 from seqlab.figures.names import named
 from seqlab.figures.page import Looks, Page
 from seqlab.figures.style import style, width
+from seqlab.figures.telling import values_of
 
 ROW = 0.24  # inches: a row of a heatmap that lists names
 ALONE, BESIDE = 2.2, 1.5  # inches: the height of a panel of points or lines

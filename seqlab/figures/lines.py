@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from seqlab.figures.choose import Asked, Choice, Selection, select, values_of
+from seqlab.figures.choose import Asked, Choice, Selection, select
 from seqlab.figures.curve import Curve, read_curves
 from seqlab.figures.gather import Result, Where, points_of
 from seqlab.figures.labels import Label, fit, merged, write, write_at
@@ -26,6 +26,7 @@ from seqlab.figures.style import (
     points,
     style,
 )
+from seqlab.figures.telling import values_of
 
 HEIGHT = 2.8  # inches
 BESIDE = 0.4  # of the distance between two names, over which their points are spread

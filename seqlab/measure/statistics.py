@@ -47,18 +47,26 @@ def bootstrap_t(
 ) -> tuple[float, float] | None:
     """Bootstrap-t interval of the mean of values (n,) (Efron & Tibshirani 1993, section 12.5).
 
-    The same values give the same interval. None under 4 values, or when one is not finite.
-    Resamples of one repeated value have no spread to be studentised by and are left out.
+    The same values give the same interval. None under 4 values, and when one is not finite or too
+    large to be summed. Resamples of one repeated value have no spread to be studentised by and are
+    left out.
     """
     sample = np.asarray(values, dtype=np.float64)
-    if sample.size < 4 or not np.isfinite(sample).all():
+    if sample.size < 4:
+        return None
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = sample.mean()
+        deviations = sample - mean
+    scale = np.abs(deviations).max()
+    if not np.isfinite(scale):
         return None
     if np.ptp(sample) == 0:
         return float(sample[0]), float(sample[0])
-    mean, error = sample.mean(), sample.std() / np.sqrt(sample.size)
-    t = [_studentised(counts, sample - mean) for counts in _resamples(sample.size, resamples, seed)]
+    deviations /= scale
+    t = [_studentised(counts, deviations) for counts in _resamples(sample.size, resamples, seed)]
     tail = (1 - level) / 2
     low, high = np.quantile(np.concatenate(t), [tail, 1 - tail])
+    error = scale * deviations.std() / np.sqrt(sample.size)
     return float(mean - high * error), float(mean - low * error)
 
 

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -56,44 +57,73 @@ def document(result: "Result") -> dict[str, Any]:
     }
 
 
-def entries(result: "Result") -> list[Entry]:
-    """One entry for each rule of a result, in its order."""
-    return [_entry(result, index) for index in range(len(result.spec.clip))]
+@dataclass(frozen=True)
+class Ends:
+    """What is left of each length's own loss at its last lag: over networks, (rule, length).
+
+    Median and quartiles in decades; the networks in which it is exactly zero, or not finite.
+    """
+
+    log10_attenuation: NDArray
+    log10_attenuation_q25: NDArray
+    log10_attenuation_q75: NDArray
+    zeros: NDArray
+    overflows: NDArray
 
 
-def decades(result: "Result") -> NDArray:
-    """(network, rule, length): log10 of what is left of each length's own loss at its last lag."""
+def ends(result: "Result") -> Ends:
+    """The ends of a result's curves."""
     lag, length, norm = (result.variables[n].data for n in ("lag", "length", "log_norm"))
-    return norm[:, :, np.arange(length.size), np.searchsorted(lag, length)] / LN10
-
-
-def _entry(result: "Result", rule: int) -> Entry:
-    data = {name: variable.data for name, variable in result.variables.items()}
-    rates = data["decay_rate"][:, rule]
-    ends = decades(result)[:, rule]
-    last = ends[:, -1]
-    return Entry(
-        clip=str(data["rule"][rule]),
-        decay_rate=_mean(rates),
-        decay_rate_ci95=bootstrap_t(rates),
-        log10_attenuation=float(median(last)),
-        log10_attenuation_iqr=(float(quantile(last, 0.25)), float(quantile(last, 0.75))),
-        lengths=tuple(data["length"].tolist()),
-        log10_attenuation_by_length=tuple(median(ends).tolist()),
-        fit=_fit(data["fit_exponential_rms"][rule], data["fit_power_rms"][rule]),
-        horizon=dict(zip(HORIZONS, map(_lag, data["horizon"][rule]), strict=True)),
-        float32_zero_lag=_lag(data["float32_zero_lag"][rule]),
-        float64_zero_lag=_lag(data["float64_zero_lag"][rule]),
-        zeros=int(np.isneginf(last).sum()),
-        overflows=int((np.isnan(last) | np.isposinf(last)).sum()),
-        clipped_fraction=_mean(data["clipped_fraction"][:, rule]),
-        log10_param_grad_norm={
-            when: float(median(data[f"log_param_grad_norm_{when}"][:, rule])) / LN10
-            for when in ("before", "after")
-        },
-        lyapunov=tuple(map(_mean, data["lyapunov"].T)) if "lyapunov" in data else None,
-        theory=None if np.isnan(data["theory"]) else float(data["theory"]),
+    left = norm[:, :, np.arange(length.size), np.searchsorted(lag, length)] / LN10
+    return Ends(
+        median(left),
+        quantile(left, 0.25),
+        quantile(left, 0.75),
+        np.isneginf(left).sum(axis=0),
+        (np.isnan(left) | np.isposinf(left)).sum(axis=0),
     )
+
+
+def entries(result: "Result", at: Ends | None = None) -> list[Entry]:
+    """One entry for each rule of a result, in its order; `at` are its ends where they are known."""
+    data = {name: variable.data for name, variable in result.variables.items()}
+    at = at or ends(result)
+    sides = ("before", "after")
+    norms = [median(data[f"log_param_grad_norm_{side}"]) / LN10 for side in sides]
+    lyapunov = tuple(map(_mean, data["lyapunov"].T)) if "lyapunov" in data else None
+    theory = None if np.isnan(data["theory"]) else float(data["theory"])
+    return [
+        Entry(
+            clip=clip,
+            decay_rate=_mean(data["decay_rate"][:, rule]),
+            decay_rate_ci95=_interval(tuple(data["decay_rate"][:, rule].tolist())),
+            log10_attenuation=float(at.log10_attenuation[rule, -1]),
+            log10_attenuation_iqr=(
+                float(at.log10_attenuation_q25[rule, -1]),
+                float(at.log10_attenuation_q75[rule, -1]),
+            ),
+            lengths=tuple(data["length"].tolist()),
+            log10_attenuation_by_length=tuple(at.log10_attenuation[rule].tolist()),
+            fit=_fit(data["fit_exponential_rms"][rule], data["fit_power_rms"][rule]),
+            horizon=dict(zip(HORIZONS, map(_lag, data["horizon"][rule]), strict=True)),
+            float32_zero_lag=_lag(data["float32_zero_lag"][rule]),
+            float64_zero_lag=_lag(data["float64_zero_lag"][rule]),
+            zeros=int(at.zeros[rule, -1]),
+            overflows=int(at.overflows[rule, -1]),
+            clipped_fraction=_mean(data["clipped_fraction"][:, rule]),
+            log10_param_grad_norm={
+                side: float(norm[rule]) for side, norm in zip(sides, norms, strict=True)
+            },
+            lyapunov=lyapunov,
+            theory=theory,
+        )
+        for rule, clip in enumerate(data["rule"].tolist())
+    ]
+
+
+@lru_cache(maxsize=4)  # rules that change nothing have equal rates
+def _interval(rates: tuple[float, ...]) -> tuple[float, float] | None:
+    return bootstrap_t(rates)
 
 
 def _mean(values: NDArray) -> float:

@@ -19,6 +19,7 @@ Every network and lag of one result is in `Result.to_dataframe`.
 import io
 import os
 import warnings
+from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -30,10 +31,9 @@ from seqlab.arrays import ArrayFile
 from seqlab.cells import CELLS
 from seqlab.errors import InputError
 from seqlab.fields import listed, shown
-from seqlab.measure.statistics import quantile
 from seqlab.spec import FIELDS, RunSpec
 from seqlab.study import files
-from seqlab.study.report import HORIZONS, Entry, decades, entries
+from seqlab.study.report import HORIZONS, Ends, Entry, ends, entries
 from seqlab.study.result import Result
 from seqlab.study.run import Folder
 from seqlab.study.store import Report, Store
@@ -42,11 +42,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SPEC = tuple(name for name in FIELDS if name not in ("clip", "lengths", "spectrum"))
-QUARTILES = {"log10_attenuation": 0.5, "log10_attenuation_q25": 0.25, "log10_attenuation_q75": 0.75}
+AT_LENGTH = tuple(field.name for field in fields(Ends))
 NUMBERS = ("gain", "input_scale", "decay_rate_low", "decay_rate_high", "lyapunov_1", "theory")
 LAGS = (*(f"horizon_{limit}" for limit in HORIZONS), "float32_zero_lag", "float64_zero_lag")
 COLUMNS = (
-    *("hash", *SPEC, "clip", "length", *QUARTILES, "zeros", "overflows"),
+    *("hash", *SPEC, "clip", "length", *AT_LENGTH),
     *("decay_rate", "decay_rate_low", "decay_rate_high", "fit", *LAGS, "clipped_fraction"),
     *("log10_param_grad_norm_before", "log10_param_grad_norm_after", "lyapunov_1", "theory"),
 )
@@ -108,16 +108,13 @@ def _encoded(table: "pd.DataFrame", suffix: str) -> bytes:
 
 
 def _part(result: Result) -> _Part:
-    spec, ends = result.spec, decades(result)
+    spec, at = result.spec, ends(result)
     values = {name: getattr(spec, name) for name in SPEC}
     values |= {name: value.path for name, value in values.items() if isinstance(value, ArrayFile)}
-    lengths = {name: quantile(ends, q) for name, q in QUARTILES.items()}
-    lengths["zeros"] = np.isneginf(ends).sum(axis=0)
-    lengths["overflows"] = (np.isnan(ends) | np.isposinf(ends)).sum(axis=0)
-    lengths["length"] = np.broadcast_to(spec.lengths, lengths["zeros"].shape)
+    lengths = vars(at) | {"length": np.broadcast_to(spec.lengths, at.zeros.shape)}
     return _Part(
         _key(spec),
-        [{"hash": spec.hash} | values | _record(entry) for entry in entries(result)],
+        [{"hash": spec.hash} | values | _record(entry) for entry in entries(result, at)],
         {name: column.ravel() for name, column in lengths.items()},
     )
 

@@ -4,75 +4,75 @@ States are (N, H), channels innermost. The forward pass keeps the state before e
 the backward pass recomputes a chunk's states and decays into scratch that fits the L2 cache.
 """
 
-import numpy as np
+import math
 
 from seqlab.cells import ssm as algebra
-from seqlab.kernels._jit import compiled
-from seqlab.kernels.cpu.math import exp
+from seqlab.kernels._jit import inlined, inlined_apart
+from seqlab.kernels.cpu.math import exp2
 
 CHUNK = 16  # steps between kept states
+LOG2E = 1 / math.log(2)
 
-_state = compiled(algebra.state)
-_adjoint = compiled(algebra.adjoint)
-_decay_adjoint = compiled(algebra.decay_adjoint)
+_state = inlined(algebra.state)
+adjoint = inlined(algebra.adjoint)
+_decay_adjoint = inlined(algebra.decay_adjoint)
 
 
-@compiled
-def step(h, a, delta, u, b, c, y, decay, after):
-    """One step of one sequence: h (N, H) -> after (N, H) with decay (N, H); y (H) = sum_n C h.
+@inlined_apart
+def advance(h, a, delta, drive, b, c, count, units, y, states, decays):
+    """Take h (N, H) on by `count` steps; y (CHUNK, H) = sum_n C h after each.
 
-    `decay` and `after` may be scratch; a (N, H), delta and u (H,), b and c (N,).
+    Leaves the state before step s in states[s], the last one in states[count] (CHUNK + 1, N, H),
+    and the decays (CHUNK, N, H). a (N, H); delta and drive = Delta u (CHUNK, H); b and c
+    (CHUNK, N). `units` is H.
     """
-    states, units = h.shape
-    for d in range(units):
-        y[d] = 0
-    for n in range(states):
-        bn, cn = b[n], c[n]
+    log2e = delta.dtype.type(LOG2E)
+    for s in range(count):
         for d in range(units):
-            decay[n, d] = exp(delta[d] * a[n, d])
-            value = _state(decay[n, d], h[n, d], delta[d], bn, u[d])
-            after[n, d] = value
-            y[d] += cn * value
+            y[s, d] = 0
+        for n in range(h.shape[0]):
+            bn, cn = b[s, n], c[s, n]
+            for d in range(units):
+                before, decay = h[n, d], exp2(delta[s, d] * log2e * a[n, d])
+                after = _state(decay, before, drive[s, d], bn)
+                states[s, n, d] = before
+                decays[s, n, d] = decay
+                h[n, d] = after
+                y[s, d] += cn * after
+    for n in range(h.shape[0]):
+        for d in range(units):
+            states[count, n, d] = h[n, d]
 
 
-@compiled
-def step_back(adjoint, h, decay, a, delta, u, b, ddelta, du, db):
-    """One step back: adjoint (N, H) is dL/dh_t and becomes dL/dh_{t-1}; h is h_{t-1}.
+@inlined_apart
+def step_back(dh, h, decay, a, delta, u, drive, b, ddelta, du, db):
+    """One step back: dh (N, H) is dL/dh_t and becomes dL/dh_{t-1}; h is h_{t-1}.
 
     Writes the sums over states ddelta and du (H,) and over channels db (N,).
     """
-    states, units = adjoint.shape
+    states, units = dh.shape
     for d in range(units):
         ddelta[d] = 0
         du[d] = 0
     for n in range(states):
         bn, total = b[n], b.dtype.type(0)
         for d in range(units):
-            ddelta_n, du_n, db_n, adjoint[n, d] = _adjoint(
-                adjoint[n, d], decay[n, d], h[n, d], delta[d], a[n, d], bn, u[d]
-            )
-            ddelta[d] += ddelta_n
-            du[d] += du_n
-            total += db_n
+            g = dh[n, d]
+            exponent, into, dh[n, d] = adjoint(g, decay[n, d], h[n, d], bn)
+            ddelta[d] += exponent * a[n, d]
+            du[d] += into
+            total += g * drive[d]
         db[n] = total
+    for d in range(units):
+        ddelta[d] += du[d] * u[d]
+        du[d] *= delta[d]
 
 
-@compiled
-def add_decay_gradient(adjoint, h, decay, delta, factor, total):
+@inlined_apart
+def add_decay_gradient(dh, h, decay, delta, factor, total):
     """total (N, H) += factor dL/dA of one step; before `step_back`, same arrays."""
-    states, units = adjoint.shape
+    states, units = dh.shape
     for n in range(states):
         for d in range(units):
-            share = _decay_adjoint(adjoint[n, d], decay[n, d], h[n, d], delta[d])
-            total[n, d] += factor * share
-
-
-@compiled
-def advance(first, count, a, delta, u, b, c, y, states, decays):
-    """Run `count` steps from `first`: states (CHUNK + 1, N, H) from states[0] on, decays (CHUNK, N, H).
-
-    delta, u and y (steps, H), b and c (steps, N) are indexed from the segment's start.
-    """
-    for s in range(count):
-        t = first + s
-        step(states[s], a, delta[t], u[t], b[t], c[t], y[t], decays[s], states[s + 1])
+            exponent = _decay_adjoint(dh[n, d], decay[n, d], h[n, d])
+            total[n, d] += factor * exponent * delta[d]

@@ -52,14 +52,15 @@ class Saved(NamedTuple):
 
 
 class ForwardScratch(NamedTuple):
-    """One chunk's rows (CHUNK, ...) of what `Saved` keeps and of what it is made from; `none` is a
-    bias of zeros; `path` (CHUNK + 1, N, H) the states, `decays` (CHUNK, N, H)."""
+    """One chunk's rows (CHUNK, ...) of what `Saved` keeps and of what it is made from; `drive` is
+    Delta u; `none` a bias of zeros; `path` (CHUNK + 1, N, H) the states, `decays` (CHUNK, N, H)."""
 
     x: NDArray
     u: NDArray
     raw: NDArray
     delta: NDArray
     slope: NDArray
+    drive: NDArray
     y: NDArray
     mixed: NDArray
     dt: NDArray
@@ -71,14 +72,17 @@ class ForwardScratch(NamedTuple):
 
 
 class BackwardScratch(NamedTuple):
-    """One chunk as in ForwardScratch; for each live row du and d(raw step) (H,), dmixed (R+2N,) and
-    dx (I,); `left` (E,) is emitted; `squares` (N,)."""
+    """One chunk as in ForwardScratch, and the state `h` (N, H) on its way through; for each live
+    row du and d(raw step) (H,), dmixed (R+2N,) and dx (I,); `left` (E,) is emitted; `squares`
+    (N,)."""
 
     u: NDArray
     delta: NDArray
+    drive: NDArray
     y: NDArray
     b: NDArray
     c: NDArray
+    h: NDArray
     path: NDArray
     decays: NDArray
     du: NDArray
@@ -134,11 +138,12 @@ def emitted_width(sizes: Sizes) -> int:
 
 
 @compiled
-def _delta(raw, delta, slope):
-    """Delta = softplus(raw) and its slope, (H,) each."""
+def _delta(raw, u, delta, slope, drive):
+    """Delta = softplus(raw), its slope, and Delta u, (H,) each."""
     for d in range(raw.shape[0]):
         delta[d] = softplus(raw[d])
         slope[d] = sigmoid(raw[d])
+        drive[d] = delta[d] * u[d]
 
 
 @inlined
@@ -156,8 +161,8 @@ def _forward_task(weights, x, state, saved, scratch, m, b):
     width = saved.mixed.shape[3]
     low = width - 2 * states
     total = x.shape[1]
-    xs, u, raw, delta, slope, y, mixed, dt, b_t, c_t, none, path, decays = scratch
-    _copy_rows(state[m, b], path[0])
+    xs, u, raw, delta, slope, drive, y, mixed, dt, b_t, c_t, none, path, decays = scratch
+    h = state[m, b]
     for first in range(0, total, CHUNK):
         count = min(CHUNK, total - first)
         for s in range(count):
@@ -170,10 +175,10 @@ def _forward_task(weights, x, state, saved, scratch, m, b):
             copy(mixed[s, low : low + states], b_t[s])
             copy(mixed[s, low + states :], c_t[s])
         project(dt, CHUNK, weights.dt_proj[m], weights.dt_bias[m], raw)
-        _copy_rows(path[0], saved.kept[m, first // CHUNK, b])
+        _copy_rows(h, saved.kept[m, first // CHUNK, b])
         for s in range(count):
-            _delta(raw[s], delta[s], slope[s])
-        advance(0, count, a, delta, u, b_t, c_t, y, path, decays)
+            _delta(raw[s], u[s], delta[s], slope[s], drive[s])
+        advance(h, a, delta, drive, b_t, c_t, count, units, y, path, decays)
         for s in range(count):
             for d in range(units):
                 saved.output[m, first + s, b, d] = y[s, d] + skip[d] * u[s, d]
@@ -181,8 +186,6 @@ def _forward_task(weights, x, state, saved, scratch, m, b):
             copy(delta[s], saved.delta[m, first + s, b])
             copy(slope[s], saved.slope[m, first + s, b])
             copy(mixed[s], saved.mixed[m, first + s, b])
-        _copy_rows(path[count], path[0])
-    _copy_rows(path[0], state[m, b])
 
 
 @compiled
@@ -200,7 +203,7 @@ def forward(weights: Weights, x: NDArray, state: NDArray, saved: Saved, start: i
     width = saved.mixed.shape[3]
 
     def scratch() -> ForwardScratch:
-        rows = [inputs, *[units] * 5, width, width - 2 * states, states, states]
+        rows = [inputs, *[units] * 6, width, width - 2 * states, states, states]
         none = np.zeros(max(width, units), x.dtype)
         path = [aligned((CHUNK + more, states, units), x.dtype) for more in (1, 0)]
         steps = [aligned((CHUNK, columns), x.dtype) for columns in rows]
@@ -246,7 +249,7 @@ def _backward_task(
     states, units = a.shape
     dtype, width = saved.u.dtype, saved.mixed.shape[3]
     low = width - 2 * states
-    u, delta, y, b_t, c_t, path, decays, du, draw, dmixed, dx, left, squares = scratch
+    u, delta, drive, y, b_t, c_t, h, path, decays, du, draw, dmixed, dx, left, squares = scratch
     in_proj, x_proj = weights.in_proj_back[m], weights.x_proj_back[m]
     dt_proj = weights.dt_proj_back[m]
     head = b * rows.lag.shape[0]
@@ -255,14 +258,16 @@ def _backward_task(
         k = s % CHUNK
         if s // CHUNK != chunk:
             chunk = s // CHUNK
-            _copy_rows(saved.kept[m, chunk, b], path[0])
+            _copy_rows(saved.kept[m, chunk, b], h)
             for i in range(k + 1):
                 t = chunk * CHUNK + i
                 copy(saved.u[m, t, b], u[i])
                 copy(saved.delta[m, t, b], delta[i])
+                for d in range(units):
+                    drive[i, d] = delta[i, d] * u[i, d]
                 copy(saved.mixed[m, t, b, low : low + states], b_t[i])
                 copy(saved.mixed[m, t, b, low + states :], c_t[i])
-            advance(0, k + 1, a, delta, u, b_t, c_t, y, path, decays)
+            advance(h, a, delta, drive, b_t, c_t, k + 1, units, y, path, decays)
         arrive(rows, grad, c_t[k], span, s, trace, squares, m, head, live)
         index = s - (span.hi - grad.shape[1])
         _carry_decay(
@@ -278,14 +283,24 @@ def _backward_task(
         for row in range(live):
             adjoint, db = bundle.adjoint[m, b, row], dmixed[row, low : low + states]
             step_back(
-                adjoint, path[k], decays[k], a, delta[k], u[k], b_t[k], draw[row], du[row], db
+                adjoint,
+                path[k],
+                decays[k],
+                a,
+                delta[k],
+                u[k],
+                drive[k],
+                b_t[k],
+                draw[row],
+                du[row],
+                db,
             )
             fill(dmixed[row, :low], 0)
             fill(dmixed[row, low + states :], 0)
             if index >= 0 and not silent(grad[m, index, head + row]):
                 factor = dtype.type(power_of_two(-rows.exponent[m, head + row]))
-                dc, h = dmixed[row, low + states :], path[k + 1]
-                _show(grad[m, index, head + row], factor, skip, h, dc, du[row])
+                dc = dmixed[row, low + states :]
+                _show(grad[m, index, head + row], factor, skip, path[k + 1], dc, du[row])
             for d in range(units):
                 draw[row, d] *= saved.slope[m, s, b, d]
         add_product(draw, 0, units, 1, live, dt_proj, 0, units, dmixed, 0, False)
@@ -337,11 +352,12 @@ def backward(
     dtype = bundle.adjoint.dtype
 
     def scratch() -> BackwardScratch:
-        steps = [units, units, units, states, states]
+        steps = [*[units] * 4, states, states]
         per_row = [units, units, width, inputs]
         return BackwardScratch._make(
             [
                 *(aligned((CHUNK, columns), dtype) for columns in steps),
+                aligned((states, units), dtype),
                 *(aligned((CHUNK + more, states, units), dtype) for more in (1, 0)),
                 *(aligned((live, columns), dtype) for columns in per_row),
                 np.empty(emitted.values.shape[3], dtype),

@@ -1,0 +1,227 @@
+"""The bare selective scan on the CPU, in mamba_ssm's layout: time innermost in memory.
+
+A task is one sequence and as many channels as there are lanes. It takes CHUNK steps at a time:
+reads them into scratch with channels innermost, does everything there, writes the results back.
+The way back keeps the state before each chunk and runs the chunk again.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seqlab.kernels._jit import compiled, inlined
+from seqlab.kernels.cpu.scan import CHUNK, advance
+from seqlab.kernels.cpu.selective_chunk import (
+    Chunk,
+    clear,
+    copy_rows,
+    discretise,
+    finish,
+    gate,
+    gate_back,
+    lanes,
+    new_chunk,
+    read,
+    show,
+    step_back,
+    write,
+)
+from seqlab.kernels.cpu.threads import share
+from seqlab.kernels.layout import aligned
+
+
+class Arguments(NamedTuple):
+    """u, delta, z (batch, D, L), z empty without a gate; a (1, D, N); b, c (batch, N, L); skip,
+    bias (1, D, 1). Or each task's share of their gradients: then the first axis of a, skip and
+    bias is the batch, and that of b and c all tasks."""
+
+    u: NDArray
+    delta: NDArray
+    a: NDArray
+    b: NDArray
+    c: NDArray
+    skip: NDArray
+    z: NDArray
+    bias: NDArray
+
+
+@inlined
+def _place(arguments, task):
+    """A task's sequence, first channel and number of channels."""
+    channels, most = arguments.u.shape[1], lanes(arguments.u)
+    blocks = -(-channels // most)
+    first = task % blocks * most
+    return task // blocks, first, min(most, channels - first)
+
+
+@compiled
+def _start(arguments, place, chunk):
+    """Bring a task to its first step."""
+    _, first, width = place
+    read(arguments.a, (0, first, width), (0, chunk.a.shape[0]), chunk.a)
+    read(arguments.skip, (0, first, width), (0, 1), chunk.skip)
+    read(arguments.bias, (0, first, width), (0, 1), chunk.bias)
+    clear(chunk.h)
+
+
+@compiled
+def _scan(arguments, soft, place, span, chunk):
+    """Run the steps of `span` from chunk.h on."""
+    shared = (place[0], 0, chunk.h.shape[0])
+    read(arguments.u, place, span, chunk.u)
+    read(arguments.delta, place, span, chunk.delta)
+    read(arguments.b, shared, span, chunk.b)
+    read(arguments.c, shared, span, chunk.c)
+    discretise(chunk, span[1], soft)
+    advance(
+        chunk.h,
+        chunk.a,
+        chunk.delta,
+        chunk.drive,
+        chunk.b,
+        chunk.c,
+        span[1],
+        lanes(chunk.h),
+        chunk.y,
+        chunk.states,
+        chunk.decays,
+    )
+
+
+@inlined
+def _span(length, k):
+    """First step and number of steps of chunk k."""
+    return k * CHUNK, min(CHUNK, length - k * CHUNK)
+
+
+@compiled
+def _forward(arguments, soft, y, chunk, begin, end):
+    length = y.shape[2]
+    for task in range(begin, end):
+        place = _place(arguments, task)
+        _start(arguments, place, chunk)
+        for k in range(-(-length // CHUNK)):
+            span = _span(length, k)
+            _scan(arguments, soft, place, span, chunk)
+            show(chunk, span[1])
+            if arguments.z.size > 0:
+                read(arguments.z, place, span, chunk.z)
+                gate(chunk, span[1])
+            write(chunk.y, place, span, y)
+
+
+@compiled
+def _scan_back(arguments, soft, place, span, grad_y, chunk, grad):
+    """The steps of `span` back, from the state before them in chunk.h."""
+    count = span[1]
+    _scan(arguments, soft, place, span, chunk)
+    read(grad_y, place, span, grad.y)
+    if arguments.z.size > 0:
+        show(chunk, count)
+        read(arguments.z, place, span, chunk.z)
+        gate_back(chunk, grad, count)
+    for s in range(count - 1, -1, -1):
+        step_back(chunk, grad, s)
+    finish(chunk, grad, count)
+
+
+@compiled
+def _backward(arguments, soft, grad_y, out, scratch, begin, end):
+    chunk, grad, kept = scratch  # kept (chunks, N, lanes): the state before each chunk
+    length, (chunks, states, _) = grad_y.shape[2], kept.shape
+    for task in range(begin, end):
+        place = _place(arguments, task)
+        _start(arguments, place, chunk)
+        for k in range(chunks):
+            copy_rows(chunk.h, kept[k])
+            if k < chunks - 1:
+                _scan(arguments, soft, place, _span(length, k), chunk)
+        clear(grad.a)
+        clear(grad.h)
+        clear(grad.skip)
+        clear(grad.bias)
+        for k in range(chunks - 1, -1, -1):
+            span = _span(length, k)
+            copy_rows(kept[k], chunk.h)
+            _scan_back(arguments, soft, place, span, grad_y, chunk, grad)
+            write(grad.u, place, span, out.u)
+            write(grad.delta, place, span, out.delta)
+            write(grad.b, (task, 0, states), span, out.b)
+            write(grad.c, (task, 0, states), span, out.c)
+            if out.z.size > 0:
+                write(grad.z, place, span, out.z)
+        write(grad.a, place, (0, states), out.a)
+        write(grad.skip, place, (0, 1), out.skip)
+        write(grad.bias, place, (0, 1), out.bias)
+
+
+def _arguments(
+    u: NDArray,
+    delta: NDArray,
+    A: NDArray,
+    B: NDArray,
+    C: NDArray,
+    D: NDArray | None,
+    z: NDArray | None,
+    delta_bias: NDArray | None,
+) -> Arguments:
+    def of_channel(value: NDArray | None) -> NDArray:
+        shape = (1, u.shape[1], 1)
+        return np.zeros(shape, u.dtype) if value is None else value.reshape(shape)
+
+    gate = np.empty((0, 0, 0), u.dtype) if z is None else z
+    return Arguments(u, delta, A[None], B, C, of_channel(D), gate, of_channel(delta_bias))
+
+
+def _blocks(u: NDArray) -> int:
+    """Tasks that one sequence makes."""
+    return -(-u.shape[1] // lanes(u))
+
+
+def forward(softplus: bool, **given: Any) -> NDArray:
+    """y (batch, D, L) from checked arguments of `seqlab.selective_scan`."""
+    arguments = _arguments(**given)
+    y = np.empty_like(arguments.u)
+
+    def scratch() -> Chunk:
+        return new_chunk(arguments.a.shape[2], y)
+
+    share(_forward, len(y) * _blocks(y), scratch, arguments, softplus, y)
+    return y
+
+
+def backward(grad_y: NDArray, softplus: bool, **given: Any) -> dict[str, NDArray]:
+    """The gradients of sum(y grad_y), with the arguments' names and shapes.
+
+    Sums over tasks run in the order of tasks, whichever thread each ran on.
+    """
+    arguments = _arguments(**given)
+    batch, channels, length = grad_y.shape
+    blocks, states, dtype = _blocks(grad_y), arguments.a.shape[2], grad_y.dtype
+    out = Arguments(
+        u=np.empty_like(grad_y),
+        delta=np.empty_like(grad_y),
+        a=np.empty((batch, channels, states), dtype),
+        b=np.empty((batch * blocks, states, length), dtype),
+        c=np.empty((batch * blocks, states, length), dtype),
+        skip=np.empty((batch, channels, 1), dtype),
+        z=np.empty_like(arguments.z),
+        bias=np.empty((batch, channels, 1), dtype),
+    )
+
+    def scratch() -> tuple[Chunk, Chunk, NDArray]:
+        chunk, grad = new_chunk(states, grad_y), new_chunk(states, grad_y)
+        return chunk, grad, aligned((-(-length // CHUNK), *chunk.h.shape), dtype)
+
+    share(_backward, batch * blocks, scratch, arguments, softplus, grad_y, out)
+    return {
+        "u": out.u,
+        "delta": out.delta,
+        "A": out.a.sum(axis=0),
+        "B": out.b.reshape(batch, blocks, states, length).sum(axis=1),
+        "C": out.c.reshape(batch, blocks, states, length).sum(axis=1),
+        "D": out.skip.sum(axis=(0, 2)),
+        "z": out.z,
+        "delta_bias": out.bias.sum(axis=(0, 2)),
+    }

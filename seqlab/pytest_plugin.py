@@ -1,0 +1,111 @@
+"""A pytest fixture that holds decay curves: `decay_regression`.
+
+It is there wherever seqlab is installed, and loads nothing until a test asks for it. A curve is
+compared with a `.decay.csv` next to the test, in a folder named like the test's file;
+`pytest --decay-update` writes it, and nothing else does.
+"""
+
+import hashlib
+import os
+import re
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from seqlab.study.result import Result
+
+LONGEST_NAME = 120  # letters; file systems bear 255 bytes, and a suffix is added
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("seqlab")
+    group.addoption(
+        "--decay-update",
+        action="store_true",
+        help="write the decay curves that tests check as their new baselines",
+    )
+
+
+@pytest.fixture
+def decay_regression(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> "DecayRegression":
+    """Compare decay curves with their baselines; see `DecayRegression.check`."""
+    return DecayRegression(request, tmp_path_factory)
+
+
+class DecayRegression:
+    """What the fixture gives a test."""
+
+    def __init__(
+        self, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    ) -> None:
+        self._test: str = request.node.nodeid.split("::", 1)[1]
+        self._file = request.path
+        self._here = request.config.invocation_params.dir
+        self._update: bool = request.config.getoption("--decay-update")
+        self._temporary = tmp_path_factory
+        self._checked: set[Path] = set()
+
+    def check(
+        self,
+        curve: "Result | Mapping[str, Any]",
+        name: str | None = None,
+        rate_atol: float = 1e-3,
+        log10_atol: float = 0.05,
+    ) -> None:
+        """Fail the test unless a decay curve is what it was.
+
+        `curve` is a result of `seqlab.run`, of which each clip rule's curve is compared, or
+        `{"lag": ..., "log_norm": ...}` with arrays of any framework: steps (lags,), ascending,
+        and natural logs of a norm, (lags,) or (networks, lags). `name` tells several curves of a
+        test apart.
+
+        Compared are logs, in decades, which may differ by `log10_atol` at any lag, and the rate
+        in nats per step, which must lie in the baseline's 95% interval over networks widened by
+        `rate_atol` (under 4 networks, within `rate_atol`).
+        Raises InputError for what is no decay curve.
+        """
+        __tracebackhide__ = True
+        from seqlab import baseline
+
+        found = baseline.curves_of(curve)
+        path = self._path(name)
+        test = f"{self._shown(self._file)}::{self._test}"
+        command = f"pytest {shlex.quote(test)} --decay-update"
+        if self._update:
+            baseline.write(path, found)
+            return
+        if not path.exists():
+            pytest.fail(f"no baseline {self._shown(path)}; make it with\n  {command}")
+        kept = baseline.read(path)
+        problems = baseline.compare(found, kept, rate_atol, log10_atol)
+        if problems:
+            picture = self._temporary.mktemp("decay") / f"{path.stem}.png"
+            said = baseline.draw(found, kept, log10_atol, picture)
+            lines = [f"decay differs from {self._shown(path)}", *problems, said]
+            pytest.fail("\n  ".join([*lines, f"if that is right: {command}"]))
+
+    def _path(self, name: str | None) -> Path:
+        """The baseline's file; the test fails where another of its curves has it."""
+        __tracebackhide__ = True
+        test = self._test.replace("::", ".") + ("" if name is None else f".{name}")
+        path = self._file.with_suffix("") / f"{_file_name(test)}.decay.csv"
+        if path in self._checked:
+            pytest.fail(f"a second curve would be {self._shown(path)}: give each its own name=")
+        self._checked.add(path)
+        return path
+
+    def _shown(self, path: Path) -> str:
+        return os.path.relpath(path, self._here)
+
+
+def _file_name(test: str) -> str:
+    """A test's name as every file system takes it; what is lost is made up for by a hash."""
+    plain = re.sub(r"\[(.*)\]", r"-\1", test, count=1, flags=re.DOTALL)
+    safe = re.sub(r"[^A-Za-z0-9_.+=,-]", "_", plain)[:LONGEST_NAME]
+    return safe if safe == plain else f"{safe}-{hashlib.sha256(test.encode()).hexdigest()[:8]}"
