@@ -72,8 +72,12 @@ class Sums:
         return self, np.zeros(len(self.exponent), bool)
 
     def _direction_norm(self) -> NDArray:
+        """Norm of all of a network's values (M,); states that explode make them large."""
         flat = [v.reshape(len(v), -1).astype(np.float64) for v in self.values.values()]
-        return np.sqrt(sum(np.square(v).sum(axis=1) for v in flat))
+        largest = np.max([np.abs(v).max(axis=1) for v in flat], axis=0)
+        scale = np.where(np.isfinite(largest) & (largest > 0), largest, 1.0)
+        squares = [np.square(v / scale[:, None]).sum(axis=1) for v in flat]
+        return scale * np.sqrt(np.sum(squares, axis=0))
 
     def _clip_norm(self, threshold: float) -> tuple["Sums", NDArray]:
         with np.errstate(divide="ignore", invalid="ignore"):

@@ -14,7 +14,9 @@ from reference import cases
 
 import seqlab
 from seqlab import ensemble, tape
+from seqlab.cells import Sizes
 from seqlab.errors import InputError
+from seqlab.kernels import backends
 
 Array = npt.NDArray[Any]
 
@@ -299,6 +301,16 @@ def test_recomputation_keeps_no_more_than_two_segments(monkeypatch: pytest.Monke
     assert not kept.keeps_all
     assert len({id(kept.segment(index).hidden) for index in range(4)}) == 1
     assert kept.segment(4).hidden.shape[1] == 70 - 64 + 1
+
+
+@pytest.mark.tiny
+@pytest.mark.parametrize("arch", ARCHS)
+def test_a_trajectory_takes_the_room_that_is_counted(arch: str) -> None:
+    """What a step saves, in numbers; the first state of a segment comes on top."""
+    sizes, kernels = Sizes(16, 3, 5), backends.kernels("cpu", arch)
+    saved = kernels.save((2, 32, 3), sizes, np.dtype(np.float64))
+    width, numbers = kernels.saved_width(sizes), sum(array.size for array in saved)
+    assert width <= numbers / (2 * 32 * 3) <= width + sizes.hidden / 32
 
 
 # What the chain does where plain numbers end.

@@ -36,6 +36,8 @@ def result(arch="lstm", rates=(-0.45, -0.45), theory=-0.44, networks=5, steps=10
         "length": Variable(("length",), np.array([10, steps]), "step", "length"),
         "rule": Variable(("rule",), rules, "1", "clip rule"),
         "theory": Variable((), np.array(theory), "nat/step", "predicted rate"),
+        "threshold": Variable(("threshold",), np.array([1e-3]), "1", "threshold"),
+        "horizon": Variable(("rule", "threshold"), np.full((len(rates), 1), -1), "step", "lag"),
     }
     return SimpleNamespace(spec=SimpleNamespace(arch=arch), variables=variables)
 
@@ -51,7 +53,7 @@ def data_lines(ax):
 
 
 def test_medians_quartiles_and_theory_in_decades():
-    ax = curves([result(rates=(-0.45,))], lag_scale="linear")
+    ax = curves([result(rates=(-0.45,))], xscale="linear")
     [line] = data_lines(ax)
     lag, decades = line.get_data()
     np.testing.assert_allclose(decades, -0.45 * lag / LN10, atol=1e-9)
@@ -84,7 +86,7 @@ def test_coinciding_rules_stay_visible():
 
 
 def test_direct_labels_name_the_curves_in_their_colours_without_overlap():
-    ax = curves([result(rates=(-0.45, -0.45, -0.1))], lag_scale="linear")
+    ax = curves([result(rates=(-0.45, -0.45, -0.1))], xscale="linear")
     names = ["lstm, none", "lstm, step-norm:1", "lstm, truncate:100"]
     assert texts(ax)[-3:] == ["lstm, step-norm:1", "lstm, none", "lstm, truncate:100"]
     ax.figure.draw_without_rendering()
@@ -125,9 +127,9 @@ def test_many_curves_go_to_a_legend():
     ("rate", "named"),
     [(-0.05, []), (-0.45, ["float32"]), (-2.0, ["float32", "float64"]), (2.0, [])],
 )
-@pytest.mark.parametrize("lag_scale", ["log", "linear"])
-def test_levels_below_which_floats_are_zero(rate, named, lag_scale):
-    ax = curves([result(rates=(rate,), theory=np.nan)], lag_scale=lag_scale)
+@pytest.mark.parametrize("xscale", ["log", "linear"])
+def test_levels_below_which_floats_are_zero(rate, named, xscale):
+    ax = curves([result(rates=(rate,), theory=np.nan)], xscale=xscale)
     assert [text.split()[0] for text in texts(ax) if "zero below" in text] == named
     levels = [line.get_ydata()[0] for line in ax.lines if line not in data_lines(ax)]
     expected = {"float32": -149 * np.log10(2), "float64": -1074 * np.log10(2)}

@@ -67,6 +67,7 @@ def _heatmap(selection: Selection, looks: Looks) -> Figure:
     page.arrange(high, _note(selection), labels, list(key.values()))
     for ax, one in zip(page.axes, filled, strict=True):
         maps.frame(ax, one)
+    page.settle()
     return page.figure
 
 
@@ -96,6 +97,7 @@ def _curves(selection: Selection, looks: Looks) -> Figure:
     page.arrange(high, note, labels, [*names, *key, *zeros])
     for ax, scale in zip(page.axes, scales, strict=True):
         lines.frame(ax, scale)
+    page.settle()
     return page.figure
 
 
@@ -116,6 +118,7 @@ def _distribution(selection: Selection, looks: Looks) -> Figure:
     for ax, some in zip(page.axes, drawn, strict=True):
         dots.frame(ax, scale)
         dots.draw(ax, some, selection, scale)
+    page.settle()
     return page.figure
 
 

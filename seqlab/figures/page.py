@@ -9,6 +9,8 @@ from typing import Any
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 
 from seqlab.errors import InputError
 from seqlab.figures.style import GREY, LARGE, LETTER, SMALL, Width, points, width
@@ -70,6 +72,8 @@ class Page:
             ax.set_title(head, loc="left")
             ax.tick_params(labelbottom=k + self.across >= len(heads))
         self.heads = HEAD * any(heads)
+        self.room = (0.0, 0.0, 1.0, 1.0)
+        self.shared: tuple[Text, Text] | None = None
 
     @property
     def wide(self) -> float:
@@ -84,7 +88,7 @@ class Page:
         return self.down * (each + self.heads) + (self.down - 1) * BETWEEN
 
     def arrange(self, high: float, note: str, labels: tuple[str, str], key: list[Artist]) -> None:
-        """Set the size of everything, and write what is around the panels.
+        """Set the size of everything, write what is around the panels, and settle.
 
         May be called again, with another key.
         """
@@ -99,8 +103,7 @@ class Page:
         whole = self.place.fixed or top + self.tall(high) + TICKS + LABEL + foot
         side, below = (LABEL, foot + LABEL) if len(self.axes) > 1 else (0.0, foot)
         self.figure.set_size_inches(self.place.inches, whole * self.place.scale)
-        rect = (side / paper, below / whole, 1 - side / paper, 1 - (top + below) / whole)
-        self.figure.set_layout_engine("constrained", rect=rect)
+        self.room = (side / paper, below / whole, 1 - side / paper, 1 - (top + below) / whole)
         self._title(title, paper, whole)
         if key:
             corner: dict[str, Any] = {"bbox_to_anchor": (0, 0), "borderpad": 0.2}
@@ -108,9 +111,25 @@ class Page:
             legend.set_in_layout(False)
         if len(self.axes) == 1:
             self.axes[0].set(xlabel=labels[0], ylabel=labels[1])
-        self.figure.draw_without_rendering()
-        if len(self.axes) > 1:
+        else:
             self._share(labels, foot / whole)
+        self.settle()
+
+    def settle(self) -> None:
+        """Give axes their place, between what is around them, for good.
+
+        It is rounded: in its last digits it is not the same each time, and pixels would differ.
+        """
+        self.figure.set_layout_engine("constrained", rect=self.room)
+        self.figure.draw_without_rendering()
+        self.figure.set_layout_engine("none")
+        for ax in self.figure.axes:
+            ax.set_position(Bbox(ax.get_position().get_points().round(6)))
+            ax.set_in_layout(True)  # for the next time
+        boxes = [ax.get_position() for ax in self.axes]
+        if self.shared is not None:
+            self.shared[0].set_x((boxes[0].x0 + max(box.x1 for box in boxes)) / 2)
+            self.shared[1].set_y((boxes[-1].y0 + boxes[0].y1) / 2)
 
     def _title(self, lines: list[str], paper: float, whole: float) -> None:
         quiet: dict[str, Any] = {"size": points(SMALL), "color": GREY}
@@ -125,15 +144,12 @@ class Page:
         )
 
     def _share(self, labels: tuple[str, str], foot: float) -> None:
-        """Labels of all panels, in the middle of them."""
-        boxes = [ax.get_position() for ax in self.axes]
-        x = min(box.x0 for box in boxes) + max(box.x1 for box in boxes)
-        y = min(box.y0 for box in boxes) + max(box.y1 for box in boxes)
+        """Labels of all panels, to be put in the middle of them."""
         alike: dict[str, Any] = {"size": points(LARGE), "in_layout": False}
-        self.figure.text(x / 2, foot, labels[0], ha="center", va="bottom", **alike)
-        self.figure.text(
-            0.03 / self.place.paper, y / 2, labels[1], ha="left", va="center", rotation=90, **alike
-        )
+        x = self.figure.text(0.5, foot, labels[0], ha="center", va="bottom", **alike)
+        left = 0.03 / self.place.paper
+        y = self.figure.text(left, 0.5, labels[1], ha="left", va="center", rotation=90, **alike)
+        self.shared = (x, y)
 
 
 def _columns(labels: Sequence[str], room: float) -> int:

@@ -63,10 +63,17 @@ def measuring(field: str, values: Sequence[Any], kind: str | None = None) -> Sca
         return listing(field, ordered)
     found = np.asarray(ordered, float)
     kind = kind or ("log" if field in COORDINATES else _evenest(found))
-    shown = np.log(found[found > 0]) if kind == "log" else found
-    margin = 0.0 if field in COORDINATES else MARGIN * np.ptp(shown)
-    edges = shown[[0, -1]] + np.array([-1, 1]) * (margin or (shown.size == 1) / 2)
-    return Scale(field, ordered, kind, found, np.exp(edges) if kind == "log" else edges)
+    shown = found[found > 0] if kind == "log" else found
+    ends = shown[[0, -1]]
+    if field not in COORDINATES or ends[0] == ends[1]:
+        ends = _widened(ends, kind)
+    return Scale(field, ordered, kind, found, ends)
+
+
+def _widened(ends: NDArray, kind: str) -> NDArray:
+    if kind == "log":
+        return np.exp(_widened(np.log(ends), "linear"))
+    return ends + np.array([-1, 1]) * (MARGIN * np.ptp(ends) or 0.5)
 
 
 def cells(field: str, values: Sequence[Any], continuous: bool = False) -> Scale:
