@@ -9,7 +9,7 @@ import itertools
 import math
 import operator
 import reprlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Any
 
@@ -20,6 +20,7 @@ Parser = Callable[[str, Any], Any]
 
 LARGEST = 2**31 - 1  # netCDF-3 keeps lags and axes as 32-bit integers
 MOST_LENGTHS = 1000
+MOST_TOLD = 6  # of a list of lengths or rules
 
 _repr = reprlib.Repr()
 _repr.maxstring = _repr.maxother = _repr.maxlong = 60
@@ -38,6 +39,23 @@ def listed(names: Iterable[str]) -> str:
     """`a, b or c`."""
     *most, last = names
     return f"{', '.join(most)} or {last}" if most else last
+
+
+def told(settings: Mapping[str, object]) -> str:
+    """`steps 1000, input scale 0.5, clip none+norm:1`; what is None is left out."""
+    return ", ".join(
+        f"{name.replace('_', ' ')} {plain(value)}"
+        for name, value in settings.items()
+        if value is not None
+    )
+
+
+def plain(value: object) -> str:
+    """A setting as people write it: 1 for 1.0, and not all of many lengths."""
+    if not isinstance(value, tuple):
+        return str(value).removesuffix(".0")
+    items = value if len(value) <= MOST_TOLD else (*value[:2], "...", value[-1])
+    return "+".join(map(str, items))
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

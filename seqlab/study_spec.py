@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from seqlab.errors import InputError
-from seqlab.fields import listed, nearest, refuse
+from seqlab.fields import listed, nearest, refuse, told
 from seqlab.spec import FIELDS, RunSpec, idle
 
 MOST_RUNS = 1_000_000
-MOST_SHOWN = 6  # rules or lengths in a label
 TABLES = ("study", "fixed", "grid", "zip")
 FILES = ("params", "input")
 
@@ -193,15 +192,3 @@ def _combine(parts: Sequence[Fields], varied: Sequence[str], dropped: _Dropped) 
     except InputError as error:
         where = told({name: kept.get(name) for name in varied})
         raise InputError(f"with {where}: {error}" if where else str(error)) from None
-
-
-def told(values: Mapping[str, Any]) -> str:
-    """`arch rnn, clip none+norm:1`; what is None is left out."""
-    return ", ".join(f"{k} {_text(value)}" for k, value in values.items() if value is not None)
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, tuple):
-        return str(value)
-    items = value if len(value) <= MOST_SHOWN else (*value[:2], "...", value[-1])
-    return "+".join(map(str, items))

@@ -1,9 +1,12 @@
 """A measurement made up in the shape of a real one, for tests of what is done with it."""
 
+from types import SimpleNamespace
+
 import numpy as np
 
 from seqlab.cells import CELLS
 from seqlab.measure.variables import Measurement, Variable
+from seqlab.spec import RunSpec
 
 THRESHOLDS = (1e-1, 1e-3, 1e-6)
 ZERO = {"float32": -149 * np.log(2), "float64": -1074 * np.log(2)}
@@ -60,3 +63,15 @@ def measurement(spec, rate=-0.45, spread=0.01, **replaced):
         old = made[name]
         made[name] = Variable(old.dims, np.asarray(data), old.units, old.long_name)
     return Measurement("cpu", made)
+
+
+def result(arch="lstm", rate=-0.45, edit=None, steps=1000, networks=5, **fields):
+    """What a figure reads of a run; `edit(log_norm, lag)` may spoil its curves.
+
+    The curves are (network, rule, length, lag), in nats.
+    """
+    spec = RunSpec.create(arch=arch, steps=steps, networks=networks, **fields)
+    made = measurement(spec, rate).variables
+    if edit is not None:
+        edit(made["log_norm"].data, made["lag"].data)
+    return SimpleNamespace(spec=spec, variables=made)

@@ -194,6 +194,21 @@ def test_a_silent_readout_is_minus_infinity(arch: str) -> None:
 
 
 @pytest.mark.tiny
+@pytest.mark.parametrize("arch", ARCHS)
+@pytest.mark.parametrize("scale", [-1072, -600, 900])
+def test_a_readout_of_any_size(arch: str, scale: int) -> None:
+    """A power of two moves the curve by its logarithm, from the smallest numbers that there are."""
+    if arch == "ssm":
+        scale = max(scale, -1000)  # dL/du, in units of the state's adjoint, must be a number
+    run, readout = draw(arch, steps=4, batch=1), np.array([4.0, -8.0, 12.0])
+    plain = curves(attenuate(run, [2, 4], readout))
+    with np.errstate(over="ignore"):  # without the JIT NumPy's scalars warn
+        scaled = curves(attenuate(run, [2, 4], np.ldexp(readout, scale)))
+    for name, curve in plain.items():
+        np.testing.assert_allclose(scaled[name], curve + scale * np.log(2), rtol=0, atol=LOG)
+
+
+@pytest.mark.tiny
 def test_what_overflows_in_the_forward_pass_is_not_a_number() -> None:
     """An infinite state makes NaN, which is shown and neither dropped nor replaced."""
     run = draw("ssm", steps=6, batch=1)

@@ -17,6 +17,7 @@ from seqlab import ensemble, tape
 from seqlab.cells import Sizes
 from seqlab.errors import InputError
 from seqlab.kernels import backends
+from seqlab.rules import Rule
 
 Array = npt.NDArray[Any]
 
@@ -290,6 +291,20 @@ def test_segments_and_recomputation(arch: str, clip: str, monkeypatch: pytest.Mo
     assert same_bits(answers(run, clip=clip), cut)
 
 
+@pytest.mark.tiny
+def test_each_step_is_told_once_each_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ticks add up to the steps, whatever the segments and the losses that cut them."""
+    monkeypatch.setattr(tape, "SEGMENT_BYTES", 1)
+    run, ticks = draw("rnn", steps=37), []
+    whole = ensemble.gather("rnn", run.params, run.x).tape("cpu")
+    whole.run(lambda saved: None, ticks.append)
+    assert ticks == [16, 16, 5]
+    ticks.clear()
+    sweep = tape.Sweep(whole, [35, 20], Rule("none"), record=False, gradients=False)
+    sweep.run(lambda first, last: np.zeros((1, 0, 2, 2, 3)), ticks.append)
+    assert ticks == [3, 12, 4, 16]
+
+
 def test_recomputation_keeps_no_more_than_two_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     """The full ones share one set of arrays, the short last one has its own."""
     monkeypatch.setattr(tape, "SEGMENT_BYTES", 1)
@@ -344,6 +359,24 @@ def test_gradients_beyond_the_range_are_zero_or_infinite() -> None:
     assert np.array_equal(g["bias_hh"], [np.inf, -np.inf])
     assert np.array_equal(g["x"][-24:, 0, 0], np.ldexp(1.0, 1000 + np.arange(24)[::-1]))
     assert np.array_equal(g["x"][-25, 0], [np.inf, -np.inf])
+
+
+@pytest.mark.tiny
+@pytest.mark.parametrize("arch", ARCHS)
+@pytest.mark.parametrize("sizes", [(0, 0, -200, 150, 0, -100, 300), (0, 200, -300, 0, 90, 0, -250)])
+def test_losses_of_very_different_sizes(arch: str, sizes: tuple[int, ...]) -> None:
+    """What a step gives keeps its digits whether the chain behind it is far larger or smaller."""
+    run = draw(arch, steps=len(sizes), batch=2)
+    run = run._replace(grad=run.grad * np.ldexp(1.0, sizes)[:, None, None])
+    have, want = answers(run), truth(run)
+    for t in range(len(sizes)):
+        error = np.abs(have["x"][t] - want["x"][t]).max()
+        assert error <= PARITY * np.abs(want["x"][t]).max(), t
+    assert max(relative_errors(have, want).values()) < PARITY
+    # Each loss alone: its share of every sum over time, none of which another hides.
+    for t in range(len(sizes)):
+        alone = run._replace(grad=np.where(np.arange(len(sizes))[:, None, None] == t, run.grad, 0))
+        assert max(relative_errors(answers(alone), truth(alone)).values()) < PARITY, t
 
 
 def extended_truth(run: Run, activation: str = "tanh") -> dict[str, Array]:

@@ -1,4 +1,4 @@
-"""seqlab's own decay curves, held by the fixture that it offers: `pytest --decay-update` makes them.
+"""seqlab's own decay curves, held by the fixture that it offers (`pytest --decay-update`).
 
 Contracting networks, and an exploding one whose adjoint does not depend on its trajectory: what
 is chaotic depends on the last bit, and so on the machine.

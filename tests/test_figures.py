@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 
 from seqlab.errors import InputError
 from seqlab.figures import check_path, curves, plot_results
-from seqlab.figures.labels import LINE_HEIGHT
 from seqlab.figures.style import pale
 from seqlab.measure.variables import Variable
 
@@ -107,7 +106,7 @@ def test_cells_are_told_apart_by_colour_and_rules_by_stroke():
     narrow = [to_rgb(line.get_color()) for line in data_lines(ax)[1::2]]
     assert len(set(narrow)) == 4
     key = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert key == ["none", "step-norm:1", "quartiles of 5 networks", "theory"]
+    assert key == ["clip none", "clip step-norm:1", "quartiles of 5 networks", "theory"]
     assert sum(line.is_dashed() for line in ax.lines) == 4
 
 
@@ -116,11 +115,17 @@ def test_a_cell_is_named_once_for_each_place_where_its_curves_end():
     assert sorted(texts(ax)) == ["rnn", "rnn", "ssm"]
 
 
-def test_many_curves_go_to_a_legend():
-    ax = curves([result(f"cell{i}", (-0.1 - i / 50,), np.nan) for i in range(30)])
+def test_what_finds_no_room_beside_the_curves_goes_to_a_legend():
+    ax = Figure(figsize=(3, 1)).subplots()
+    curves([result(f"cell{i:02}", (-0.1 - i / 50,), np.nan) for i in range(12)], ax=ax)
     assert not any("cell" in text for text in texts(ax))
     key = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert key[1:] == [f"cell{i}" for i in range(30)]
+    assert [text for text in key if "cell" in text] == [f"cell{i:02}" for i in range(12)]
+
+
+def test_more_colours_than_can_be_told_apart_are_refused():
+    with pytest.raises(InputError, match="y: arch has 13 values; 12 is the most"):
+        curves([result(f"cell{i}") for i in range(13)], y="arch")
 
 
 @pytest.mark.parametrize(
@@ -130,7 +135,9 @@ def test_many_curves_go_to_a_legend():
 @pytest.mark.parametrize("xscale", ["log", "linear"])
 def test_levels_below_which_floats_are_zero(rate, named, xscale):
     ax = curves([result(rates=(rate,), theory=np.nan)], xscale=xscale)
-    assert [text.split()[0] for text in texts(ax) if "zero below" in text] == named
+    key = [] if ax.get_legend() is None else ax.get_legend().get_texts()
+    written = [*texts(ax), *(text.get_text() for text in key)]
+    assert [text.split()[0] for text in written if "zero below" in text] == named
     levels = [line.get_ydata()[0] for line in ax.lines if line not in data_lines(ax)]
     expected = {"float32": -149 * np.log10(2), "float64": -1074 * np.log10(2)}
     assert [level for level in levels if level < -1][: len(named)] == [expected[n] for n in named]
@@ -209,7 +216,6 @@ def test_no_text_is_under_7_points():
     ax = curves([result()])
     ax.figure.draw_without_rendering()
     assert min(text.get_fontsize() for text in ax.findobj(mpl.text.Text)) >= 7
-    assert LINE_HEIGHT > 7
 
 
 def test_what_cannot_be_plotted_is_refused(tmp_path):

@@ -121,6 +121,18 @@ def test_what_rules_do_to_a_run(arch: str) -> None:
         assert fired[m, 3] == (have["log_param_grad_norm_before"][m, 3] > math.log(0.01))
 
 
+@pytest.mark.parametrize("rule", ["step-norm", "step-value"])
+def test_steps_at_which_a_rule_fired_are_counted(rule: str) -> None:
+    """With one unit both rules leave |a| = c where they act, and only there."""
+    spec = small("rnn", hidden=1, steps=30, lengths=[7, 30], init="normal", gain=1.5, networks=6,
+                 input_scale=0.5, clip=[f"{rule}:0.4"])  # fmt: skip
+    have = data(measure(spec))
+    held = np.abs(have["log_norm"][:, 0, -1, 1:] - math.log(0.4)) < 1e-14
+    assert held.any()
+    assert not held.all()
+    assert np.array_equal(have["clipped_fraction"][:, 0], held.mean(axis=1))
+
+
 @pytest.mark.parametrize("arch", ARCHS)
 def test_progress_rises_to_the_end(arch: str) -> None:
     seen: list[tuple[float, str]] = []

@@ -1,6 +1,6 @@
 """Figures of results, as files or on axes of one's own; no global state is touched."""
 
-from seqlab.figures.choose import Asked
+from seqlab.figures.choose import Asked, select
 from seqlab.figures.data import check_path
 from seqlab.figures.dots import distribution
 from seqlab.figures.figure import plot, plot_results
@@ -18,4 +18,5 @@ __all__ = [
     "plot",
     "plot_results",
     "profile",
+    "select",
 ]

@@ -145,14 +145,14 @@ def _profile(runs: Sequence[Run], asked: Asked) -> Choice:
 
 
 def _curves(runs: Sequence[Run], asked: Asked) -> Choice:
-    several = varying(runs, asked.measure)
-    free = _free(runs, asked)
-    left = [name for name in free if name != "clip"]
-    x = asked.x or ("lag" if asked.measure.of_curve else (left or ["seed"])[0])
-    left = [name for name in left if name != x and len(values_of(runs, name)) <= MOST_COLORS]
-    y = asked.y or ("arch" if "arch" in left else next(iter(left), None))
-    facet = _facet(runs, asked, iter([name for name in left if name != y]))
-    stroke = "clip" if "clip" in several and "clip" not in (x, y, facet) else None
+    told = varying(runs, asked.measure)
+    free = [name for name in _free(runs, asked) if name != "clip"]
+    x = asked.x or ("lag" if asked.measure.of_curve else (free or ["seed"])[0])
+    few = [name for name in free if name != x and len(values_of(runs, name)) <= MOST_COLORS]
+    telling = [name for name in few if told[name] >= LEAST or name == "arch"]
+    y = asked.y or ("arch" if "arch" in telling else next(iter(telling), None))
+    facet = _facet(runs, asked, (name for name in telling if name != y))
+    stroke = "clip" if "clip" in told and "clip" not in (x, y, facet) else None
     if y is None:
         y, stroke = stroke, None
     return Choice("curves", x, y, facet, stroke, asked.measure)
@@ -164,7 +164,7 @@ def _distribution(runs: Sequence[Run], asked: Asked) -> Choice:
     x = asked.x or next(iter(left), length)
     clips = "clip" in varying(runs, asked.measure) and "clip" not in asked.given.values()
     y = asked.y or ("clip" if clips else None)
-    facet = _facet(runs, asked, iter([name for name in left if name not in (x, y)]))
+    facet = _facet(runs, asked, (name for name in left if name not in (x, y)))
     return Choice("distribution", x, y, facet, None, asked.measure)
 
 

@@ -1,6 +1,5 @@
 """Colour scales of heatmaps: perceptually uniform, safe for colour-blind readers."""
 
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,12 +14,11 @@ from numpy.typing import NDArray
 
 from seqlab.figures.names import ZERO_BELOW, Measure
 from seqlab.figures.scales import plain
-from seqlab.figures.style import LETTER, SMALL, points
 
 # Beyond these decades float32 has nothing left to tell: they are where colours end.
 LOWEST, HIGHEST = ZERO_BELOW["float32"], 38.53
 NEGLIGIBLE = 0.01  # of the larger side: what is less on the other side of zero is rounding
-THICK = 9.0  # points: a colour bar
+THICK = 9.0  # points on paper: a colour bar
 STEEPEST = 5.0  # a side of zero is drawn as if it reached a fifth as far as the other
 
 
@@ -33,15 +31,14 @@ class Colors:
     extend: str
 
     def bar(self, axes: Sequence[Axes], label: str, tall: float) -> Colorbar:
-        """A labelled colour bar, about `tall` inches, beside axes that share it."""
+        """A labelled colour bar, about `tall` inches on paper, beside axes that share it."""
         figure = axes[0].figure
-        letters = int(72 * tall / points(SMALL) / LETTER)
         bar = figure.colorbar(
             ScalarMappable(self.norm, self.cmap),
             ax=list(axes),
             extend=self.extend,
-            label="\n".join(textwrap.wrap(label, letters)),
-            aspect=72 * tall / points(THICK),
+            label=label,
+            aspect=72 * tall / THICK,
         )
         bar.outline.set_visible(False)
         if isinstance(self.norm, LogNorm):

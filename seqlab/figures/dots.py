@@ -175,18 +175,24 @@ def _box(ax: Axes, place: float, values: NDArray, room: float, color: Color) -> 
 
 def _counts(ax: Axes, place: float, values: NDArray, room: float) -> None:
     """How many networks lie beyond every axis."""
-    points_wide = room * ax.bbox.width / ax.figure.dpi * 72 / np.ptp(ax.get_xlim())
-    beyond = ((np.isneginf(values), "zero", 0.02), (np.isposinf(values), "overflow", 0.98))
-    for where, what, height in (*beyond, (np.isnan(values), "nan", 0.98)):
-        text = f"{where.sum()} {what}"
-        if where.any():
-            ax.text(
-                place,
-                height,
-                text,
-                transform=ax.get_xaxis_transform(),
-                ha="center",
-                va="bottom" if height < 0.5 else "top",
-                rotation=0 if LETTER * points(SMALL) * len(text) < points_wide else 90,
-                size=points(SMALL),
-            )
+    wide = room * ax.bbox.width / ax.figure.dpi * 72 / np.ptp(ax.get_xlim())
+    counts = {
+        "zero": np.isneginf(values).sum(),
+        "overflow": np.isposinf(values).sum(),
+        "nan": np.isnan(values).sum(),
+    }
+    for names, height, side in (("zero",), 0.02, "bottom"), (("overflow", "nan"), 0.98, "top"):
+        lines = [f"{counts[name]} {name}" for name in names if counts[name]]
+        if not lines:
+            continue
+        fits = LETTER * points(SMALL) * max(map(len, lines)) < wide
+        ax.text(
+            place,
+            height,
+            ("\n" if fits else ", ").join(lines),
+            transform=ax.get_xaxis_transform(),
+            ha="center",
+            va=side,
+            rotation=0 if fits else 90,
+            size=points(SMALL),
+        )

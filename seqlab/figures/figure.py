@@ -14,7 +14,7 @@ from seqlab.figures.curve import read_curves
 from seqlab.figures.data import check_path, save, table
 from seqlab.figures.gather import Result
 from seqlab.figures.names import named
-from seqlab.figures.page import Looks, Page
+from seqlab.figures.page import Looks, Page, wrapped
 from seqlab.figures.style import style, width
 from seqlab.figures.telling import values_of
 
@@ -62,7 +62,8 @@ def _heatmap(selection: Selection, looks: Looks) -> Figure:
         key |= maps.draw(ax, one, scale, choice.measure, looks.contours)
         maps.frame(ax, one)
     high = ROW * len(rows.values) if rows.kind == "names" else 0.72 * page.wide
-    scale.bar(page.axes, _either(looks.value_label, choice.measure.label), page.tall(high))
+    tall = page.tall(high)
+    scale.bar(page.axes, wrapped(_either(looks.value_label, choice.measure.label), tall), tall)
     labels = _either(looks.xlabel, columns.label), _either(looks.ylabel, rows.label)
     page.arrange(high, _note(selection), labels, list(key.values()))
     for ax, one in zip(page.axes, filled, strict=True):
@@ -90,7 +91,7 @@ def _curves(selection: Selection, looks: Looks) -> Figure:
     alone = choice.facet is None
     label = _either(looks.value_label, _either(looks.ylabel, choice.measure.label))
     labels = _either(looks.xlabel, scales[0].label), label
-    high, note, key = ALONE if alone else BESIDE, _note(selection), lines.key(every)
+    high, note, key = ALONE if alone else BESIDE, _note(selection), lines.key(every, choice)
     page.arrange(high, note, labels, key)
     names = lines.label(page.axes[-1], drawn[-1], scales[-1]) if alone else lines.legend(every)
     zeros = lines.name_zeros(page.axes[0], choice)
@@ -148,5 +149,10 @@ def _note(selection: Selection) -> str:
     if choice.kind in ("heatmap", "profile") and max(counts) > 1:
         parts.append(f"{statistic} of {several} networks")
     if pooled := pooled_fields(runs, selection.series):
-        parts.append(f"pooled over {' and '.join(name.replace('_', ' ') for name in pooled)}")
+        parts.append(f"pooled over {_and([name.replace('_', ' ') for name in pooled])}")
     return ", ".join(parts)
+
+
+def _and(names: Sequence[str]) -> str:
+    *most, last = names
+    return f"{', '.join(most)} and {last}" if most else last

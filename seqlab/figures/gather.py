@@ -3,6 +3,7 @@
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Protocol
 
 import numpy as np
@@ -267,9 +268,9 @@ def _plain(value: Any) -> Any:
 
 
 def _one_of(value: Any, wanted: Collection[str]) -> bool:
-    if text(value) in wanted:
-        return True
-    return isinstance(value, (int, float)) and any(_number(word) == value for word in wanted)
+    if isinstance(value, Real):
+        return any(_number(word) == value for word in wanted)
+    return text(value) in wanted or str(value) in wanted
 
 
 def _number(word: str) -> float:

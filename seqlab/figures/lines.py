@@ -74,7 +74,7 @@ def curves(
         axes.set_ylim(*limits(drawn, selection.choice))
         draw(axes, drawn, selection.choice, scale)
         zeros = name_zeros(axes, selection.choice)
-        handles = [*key(drawn), *label(axes, drawn, scale), *zeros]
+        handles = [*key(drawn, selection.choice), *label(axes, drawn, scale), *zeros]
         if handles:
             axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     return axes
@@ -165,7 +165,7 @@ def name_zeros(ax: Axes, choice: Choice) -> list[Artist]:
     return left
 
 
-def key(drawn: Sequence[Curve]) -> list[Artist]:
+def key(drawn: Sequence[Curve], choice: Choice) -> list[Artist]:
     """What strokes, band and dashes mean, as far as labels do not say it."""
     handles: list[Artist] = []
     strokes = {curve.rule: curve.stroke for curve in drawn if curve.rule not in curve.label}
@@ -181,18 +181,26 @@ def key(drawn: Sequence[Curve]) -> list[Artist]:
         handles.append(Patch(color=GREY, alpha=0.3, linewidth=0, label=text))
     if any(np.isfinite(curve.theory).any() for curve in drawn):
         handles.append(Line2D([], [], label="theory", linewidth=points(0.8), **THEORY))
+    if choice.measure.kind == "lag" and any(np.isposinf(curve.value).any() for curve in drawn):
+        handles.append(Line2D([], [], label="on the upper edge: never", linestyle=""))
     return handles
 
 
 def label(ax: Axes, drawn: Sequence[Curve], scale: Scale) -> list[Artist]:
     """Name the curves at their ends; where there is no room, return a legend's handles instead."""
-    ends = (np.clip(np.nan_to_num(curve.value[-1]), *ax.get_ylim()) for curve in drawn)
+    ends = (np.clip(_end(curve), *ax.get_ylim()) for curve in drawn)
     names = [Label(float(y), c.label + c.fate, c.color) for y, c in zip(ends, drawn, strict=True)]
     names = merged(names, ax)
     if scale.kind == "names" or ax.get_yscale() != "linear" or not fit(names, ax):
         return legend(drawn)
     write(names, ax)
     return []
+
+
+def _end(curve: Curve) -> float:
+    """The last value that is one; 0 where none is."""
+    there = curve.value[~np.isnan(curve.value)]
+    return float(there[-1]) if there.size else 0.0
 
 
 def legend(drawn: Sequence[Curve]) -> list[Artist]:

@@ -16,7 +16,7 @@ from seqlab.fields import nearest
 FIELDS = {
     "arch": "cell",
     "init": "initialisation",
-    "gain": "gain of the recurrent weights",
+    "gain": "recurrent gain",
     "forget_bias": "forget bias",
     "activation": "activation",
     "input_scale": "input scale",
@@ -65,6 +65,7 @@ class Measure:
         return self.variable.startswith("log_norm")
 
 
+MINUS = "\N{MINUS SIGN}"
 _PARTS = {"": "state", "_hidden": "hidden part", "_cell": "cell part", "_input": "input"}
 MEASURES = {
     measure.name: measure
@@ -134,7 +135,7 @@ def text(value: Any) -> str:
     if value is None:
         return "default"
     if isinstance(value, float):
-        return f"{value:g}"
+        return f"{value:g}".replace("-", MINUS)
     return PurePath(value).name if "/" in str(value) else str(value)
 
 

@@ -101,7 +101,10 @@ class Page:
         rows = math.ceil(len(key) / columns)
         top, foot = LINE * len(title), LINE * rows + 0.04
         whole = self.place.fixed or top + self.tall(high) + TICKS + LABEL + foot
-        side, below = (LABEL, foot + LABEL) if len(self.axes) > 1 else (0.0, foot)
+        labels = labels[0], wrapped(labels[1], self.tall(high))
+        several = len(self.axes) > 1
+        side = LABEL * (1 + labels[1].count("\n")) * several
+        below = foot + LABEL * several
         self.figure.set_size_inches(self.place.inches, whole * self.place.scale)
         self.room = (side / paper, below / whole, 1 - side / paper, 1 - (top + below) / whole)
         self._title(title, paper, whole)
@@ -150,6 +153,11 @@ class Page:
         left = 0.03 / self.place.paper
         y = self.figure.text(left, 0.5, labels[1], ha="left", va="center", rotation=90, **alike)
         self.shared = (x, y)
+
+
+def wrapped(label: str, room: float) -> str:
+    """A label that is hardly longer than the panels, of so many inches on paper, beside it."""
+    return "\n".join(textwrap.wrap(label, int(1.25 * 72 * room / LARGE / LETTER)))
 
 
 def _columns(labels: Sequence[str], room: float) -> int:

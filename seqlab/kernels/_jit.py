@@ -97,15 +97,17 @@ def _compile(function: Callable, **flags: Any) -> Any:
 
 
 def compiled(function: Callable) -> Any:
-    """Compile a kernel, or a function that kernels call."""
+    """Compile a kernel: what Python calls. Whatever it calls in turn is `inlined`."""
     return _compile(function, fastmath=KERNEL_MATH)
 
 
 def inlined(function: Callable) -> Any:
-    """Compile a small function into its callers.
+    """Compile a function into each kernel that calls it.
 
-    An array is passed as a dozen words, so that a call with a few of them costs more than most of
-    these functions do; left to LLVM, a step back of a small network took twice as long.
+    Left to LLVM, some calls stay calls. Then two versions of the function exist, its own and the
+    caller's, optimised apart and with other last bits, and which one runs depends on whether the
+    kernel was compiled or read from the cache. Besides, an array is passed as a dozen words, which
+    made a step back of a small network twice as slow.
     """
     return _compile(function, fastmath=KERNEL_MATH, forceinline=True)
 
@@ -127,4 +129,4 @@ def inlined_apart(function: Callable) -> Any:
     return _compile(function, fastmath=KERNEL_MATH, forceinline=True, pipeline_class=_Apart)
 
 
-MATH_OPTIONS: Any = {"error_model": "numpy", "fastmath": EXACT_MATH}
+MATH_OPTIONS: Any = {"error_model": "numpy", "fastmath": EXACT_MATH, "forceinline": True}

@@ -6,12 +6,13 @@ from pathlib import Path
 
 from seqlab import measure, rules
 from seqlab.cells import CELLS
+from seqlab.fields import told
 from seqlab.kernels.cpu.threads import thread_count
 from seqlab.spec import FIELDS, RunSpec
 from seqlab.study import limits
 from seqlab.study.store import Store
 from seqlab.study.text import fill, lasting, size
-from seqlab.study_spec import StudySpec, told
+from seqlab.study_spec import StudySpec
 
 FIRST = 3  # specs that a preview shows
 

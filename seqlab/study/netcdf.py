@@ -41,7 +41,7 @@ def encode(variables: Mapping[str, Variable], attributes: Attributes) -> bytes:
         _put_variable(file, name, variable)
     file.flush()
     data = bytearray(buffer.getvalue())
-    file.close()
+    buffer.close()  # SciPy's own close would write everything once more
     start = data.index(_CHECKSUM) + len(_CHECKSUM)
     data[start : start + _DIGITS] = _digest(data, start).encode()
     return bytes(data)

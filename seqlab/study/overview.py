@@ -3,8 +3,9 @@
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
+from seqlab.fields import told
 from seqlab.study.summary import MOST_LENGTHS
-from seqlab.study.text import Row, decimals, fill, grid, spread, told
+from seqlab.study.text import Row, decimals, fill, grid, spread
 from seqlab.study.tidy import SPEC
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def table(frame: "pd.DataFrame") -> str:
         if varied and head["arch"] != title:
             title = head["arch"]
             rows.append((title, []))
-        own = told({name: head[name] for name in varied if head[name] is not None})
+        own = told({name: head[name] for name in varied})
         found = at[head["hash"], head["clip"]]
         cells = [decimals(2, [found[n]])(found[n]) if n in found else "-" for n in lengths]
         rows.append((f"  {own}" if varied else head["arch"], cells))

@@ -4,15 +4,14 @@ Beside results lie, by the run's hash, `<hash>.failed.json` for a run that faile
 `<hash>.nc.damaged-N` for a file that was no sound result and was set aside; `.lock` is for sweeps
 (see `seqlab.study.claims`), and `.<hash>...part` is a file that is being written.
 
-What a study of a million runs would cost, from 10,000 runs of 10 steps measured on two cores
-(experiments' runs take longer, and their cost is the measurement's own): beyond the measurement
-and the disk's flush a run takes 1 ms, so 17 min; 4.5 KB of data are 8 KB on disk, so 8 GB and a
-million names in one folder, which ext4 and XFS bear and many network file systems do not; a
-resumed sweep and `load` read each file, 0.4 to 0.8 ms, so 7 to 13 min; a list of a million specs
-takes 1.5 GB and 40 s; a Dask scheduler passes on 300 tasks a second at best, so an hour. To go
-there: folders by the hash's first two digits; one file that lists name, size and time of those
-checked before, so that only new ones are read; specs made as they are needed; a hundred small
-runs a task and a file.
+What a study of a million runs would cost, reckoned from 10,000 runs of 10 steps on two cores.
+Beyond the measurements: 1 ms a run, so 17 min, and two flushes of the disk, 4 ms on a good one,
+so over an hour; through Dask 60 runs a second, so 5 h. On disk 8 KB a run, 8 GB, in one folder of
+a million names, which ext4 and XFS bear and many network file systems do not. To sweep again or
+to `load`, 0.4 to 0.8 ms a file, so 7 to 13 min; the list of specs 0.7 GB. What would have to
+change: folders by the hash's first two digits; a list of name, size and time of the files that
+were checked before, so that only new ones are read; a hundred small runs to a task, a flush and a
+file; specs made as they are needed.
 """
 
 import itertools

@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from seqlab.fields import plain, told
 from seqlab.study.report import Entry, entries
-from seqlab.study.text import Row, decimals, fill, grid, joined, plain, spread, told
+from seqlab.study.text import Row, decimals, fill, grid, joined, spread
 
 if TYPE_CHECKING:
     from seqlab.study.result import Result

@@ -2,7 +2,7 @@
 
 import math
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 WIDTH = 80
@@ -42,16 +42,6 @@ def spread(items: Sequence[T], most: int) -> list[T]:
     if len(items) <= most:
         return list(items)
     return [items[round(k * (len(items) - 1) / (most - 1))] for k in range(most)]
-
-
-def plain(value: object) -> str:
-    """A setting as people write it: 1 for 1.0."""
-    return str(value).removesuffix(".0")
-
-
-def told(settings: Mapping[str, object]) -> str:
-    """`steps 1000, input scale 0.5`."""
-    return ", ".join(f"{name.replace('_', ' ')} {plain(v)}" for name, v in settings.items())
 
 
 def joined(pairs: Iterable[tuple[str, str]]) -> list[str]:

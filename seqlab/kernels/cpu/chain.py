@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from seqlab.kernels._jit import compiled, inlined
+from seqlab.kernels._jit import inlined
 from seqlab.kernels.cpu.linalg import copy, fill
 from seqlab.kernels.layout import EMPTY, NONE, STEP_NORM, TRUNCATE, Bundle
 
@@ -46,7 +46,7 @@ def _measure(state, squares):
     return total
 
 
-@compiled
+@inlined
 def _rescale(state, exponent):
     """Bring the largest entry of `state` into [1/2, 1); return the new exponent."""
     largest = 0.0
@@ -80,7 +80,7 @@ def normalise(state, exponent, squares):
     return exponent
 
 
-@compiled
+@inlined
 def _clip_norm(state, threshold, squares):
     norm = math.sqrt(_measure(state, squares))
     if not norm > threshold:
@@ -93,7 +93,7 @@ def _clip_norm(state, threshold, squares):
     return True
 
 
-@compiled
+@inlined
 def _clip_value(state, threshold, squares):
     fired = False
     limit = state.dtype.type(threshold)
@@ -109,7 +109,7 @@ def _clip_value(state, threshold, squares):
     return fired
 
 
-@compiled
+@inlined
 def _clip(state, exponent, clip, lag, squares):
     """Apply an in-chain rule to what was handed to `lag`; return (exponent, whether it acted)."""
     if clip.code == TRUNCATE:
@@ -124,7 +124,7 @@ def _clip(state, exponent, clip, lag, squares):
     return exponent, _clip_value(state, threshold, squares)
 
 
-@compiled
+@inlined
 def silent(gradient):
     """Whether a loss gradient (H,) is all zero: then nothing is injected and no scale is lost."""
     for j in range(gradient.shape[0]):  # noqa: SIM110
@@ -133,7 +133,7 @@ def silent(gradient):
     return True
 
 
-@compiled
+@inlined
 def _inject(state, exponent, gradient, readout):
     """Add the loss's gradient of the output (H,) to `state` (P*H,); return the exponent.
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqlab.cells import Sizes
-from seqlab.kernels._jit import compiled, inlined
+from seqlab.kernels._jit import inlined
 from seqlab.kernels.cpu.chain import flat_rows
 from seqlab.kernels.cpu.linalg import accumulate, copy, project
 from seqlab.kernels.cpu.threads import group_size, groups, share
@@ -66,7 +66,7 @@ def both_ways(params: dict[str, NDArray]) -> tuple[NDArray, NDArray, NDArray, ND
     return transposed(hidden), transposed(inputs), realigned(hidden), realigned(inputs)
 
 
-@compiled
+@inlined
 def project_block(x, m, step, first, last, weight, bias, gathered, out):
     """Project the input of up to BLOCK steps of sequences first..last: out (BLOCK * g, J).
 

@@ -15,9 +15,9 @@ from seqlab.kernels.cpu.linalg import add_product, copy, fill, project_back
 from seqlab.kernels.cpu.math import sigmoid, tanh
 from seqlab.kernels.layout import Bundle, Clip, Emitted, Span, Trace
 
-_hidden_state = compiled(algebra.hidden_state)
-_coefficients = compiled(algebra.coefficients)
-_adjoint = compiled(algebra.adjoint)
+_hidden_state = inlined(algebra.hidden_state)
+_coefficients = inlined(algebra.coefficients)
+_adjoint = inlined(algebra.adjoint)
 
 
 class Weights(NamedTuple):

@@ -15,7 +15,7 @@ from seqlab.kernels.cpu.tile import VECTOR, make_panel
 _one, _two, _four = make_panel(1), make_panel(2), make_panel(4)
 
 
-@compiled
+@inlined
 def add_product(a, a0, ar, ak, rows, b, b0, depth, out, out0, flip):
     """out[out0 + r, :J] += sum over k < depth of a[r, k] b[b0 + k], for r < rows.
 
@@ -41,7 +41,7 @@ def add_product(a, a0, ar, ak, rows, b, b0, depth, out, out0, flip):
         _add_tail(a, a0, ar, ak, rows, b, b0, depth, out, out0, vectors * lanes)
 
 
-@compiled
+@inlined
 def _add_tail(a, a0, ar, ak, rows, b, b0, depth, out, out0, first):
     """The columns from `first` on, fewer than a vector has lanes."""
     flat = a.reshape(a.size)
@@ -66,7 +66,7 @@ def fill(target, value):
         target[j] = value
 
 
-@compiled
+@inlined
 def project(x, rows, weight, bias, out):
     """out = x weight + bias for the first `rows` rows of x (R, K), weight (K, J), out (R, J)."""
     for r in range(rows):

@@ -17,10 +17,10 @@ from seqlab.kernels.layout import Bundle, Clip, Emitted, Span, Trace
 
 TANH, RELU, SIGMOID, IDENTITY = range(len(ACTIVATIONS))
 
-_tanh_slope = compiled(algebra.tanh_slope)
-_relu = compiled(algebra.relu)
-_relu_slope = compiled(algebra.relu_slope)
-_sigmoid_slope = compiled(algebra.sigmoid_slope)
+_tanh_slope = inlined(algebra.tanh_slope)
+_relu = inlined(algebra.relu)
+_relu_slope = inlined(algebra.relu_slope)
+_sigmoid_slope = inlined(algebra.sigmoid_slope)
 
 
 class Weights(NamedTuple):

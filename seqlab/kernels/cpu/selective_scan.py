@@ -55,7 +55,7 @@ def _place(arguments, task):
     return task // blocks, first, min(most, channels - first)
 
 
-@compiled
+@inlined
 def _start(arguments, place, chunk):
     """Bring a task to its first step."""
     _, first, width = place
@@ -65,7 +65,7 @@ def _start(arguments, place, chunk):
     clear(chunk.h)
 
 
-@compiled
+@inlined
 def _scan(arguments, soft, place, span, chunk):
     """Run the steps of `span` from chunk.h on."""
     shared = (place[0], 0, chunk.h.shape[0])
@@ -111,7 +111,7 @@ def _forward(arguments, soft, y, chunk, begin, end):
             write(chunk.y, place, span, y)
 
 
-@compiled
+@inlined
 def _scan_back(arguments, soft, place, span, grad_y, chunk, grad):
     """The steps of `span` back, from the state before them in chunk.h."""
     count = span[1]

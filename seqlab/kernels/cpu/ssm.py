@@ -137,7 +137,7 @@ def emitted_width(sizes: Sizes) -> int:
     return 3 * sizes.hidden + rank(sizes.hidden) + 2 * sizes.state
 
 
-@compiled
+@inlined
 def _delta(raw, u, delta, slope, drive):
     """Delta = softplus(raw), its slope, and Delta u, (H,) each."""
     for d in range(raw.shape[0]):
@@ -153,7 +153,7 @@ def _copy_rows(source, target):
         copy(source[n], target[n])
 
 
-@compiled
+@inlined
 def _forward_task(weights, x, state, saved, scratch, m, b):
     """One sequence of one network."""
     a, skip = weights.a[m], weights.skip[m]
@@ -212,7 +212,7 @@ def forward(weights: Weights, x: NDArray, state: NDArray, saved: Saved, start: i
     share(_forward, networks * sequences, scratch, weights, x, state, saved)
 
 
-@compiled
+@inlined
 def _show(gradient, factor, skip, h, dc, du):
     """What a loss on y = sum_n C h + D u gives to C (N,) and, added, to u (H,)."""
     for n in range(h.shape[0]):
@@ -224,7 +224,7 @@ def _show(gradient, factor, skip, h, dc, du):
         du[d] += gradient[d] * skip[d] * factor
 
 
-@compiled
+@inlined
 def _carry_decay(emitted, m, b, exponent, adjoint, h, decay, delta):
     """Add row 0's share of dL/dA, at the largest exponent met so far."""
     if emitted.values.shape[3] == 0 or exponent == EMPTY:
@@ -240,7 +240,7 @@ def _carry_decay(emitted, m, b, exponent, adjoint, h, decay, delta):
     add_decay_gradient(adjoint, h, decay, delta, factor, total)
 
 
-@compiled
+@inlined
 def _backward_task(
     weights, saved, bundle, rows, grad, span, clip, trace, emitted, live, scratch, m, b
 ):

@@ -1,0 +1,347 @@
+"""`decay_regression` as a stranger uses it, in a project of their own."""
+
+import os
+import re
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from synthetic import result
+
+import seqlab
+from seqlab import baseline
+from seqlab.errors import InputError
+from seqlab.figures.overlay import overlay  # else each run within this one would load it anew
+from seqlab.pytest_plugin import LONGEST_NAME, _file_name
+
+MINE = """
+    import os
+    import pytest
+
+    RATE = float(os.environ.get("RATE", "-0.46"))
+
+    def curve(steps=1000, rate=RATE):
+        lag = range(steps + 1)
+        return {"lag": lag, "log_norm": [rate * k for k in lag]}
+
+    def test_one(decay_regression):
+        decay_regression.check(curve())
+
+    @pytest.mark.parametrize("case", ["a/b", "a_b", 3])
+    def test_several(decay_regression, case):
+        decay_regression.check(curve(10), name="short")
+        decay_regression.check(curve(100), name="long")
+
+    class TestMore:
+        def test_one(self, decay_regression):
+            decay_regression.check(curve(100))
+"""
+NETWORKS = """
+    import os
+    import seqlab
+
+    def test_lstm(decay_regression):
+        decay_regression.check(
+            seqlab.run(
+                arch="lstm", steps=500, hidden=8, networks=4,
+                forget_bias=float(os.environ.get("BIAS", "1")),
+                dtype=os.environ.get("DTYPE", "float64"),
+            )
+        )
+"""
+FILES = [
+    "TestMore.test_one.decay.csv",
+    "test_one.decay.csv",
+    "test_several-3.long.decay.csv",
+    "test_several-3.short.decay.csv",
+    "test_several-a_b.long.decay.csv",
+    "test_several-a_b.short.decay.csv",
+]
+
+
+@pytest.fixture
+def project(pytester, monkeypatch):
+    """A project of one test file; gives how to run its tests, and how often which way they end."""
+
+    def make(text):
+        pytester.makepyfile(test_mine=text)
+
+        def run(*words, **settings):
+            with monkeypatch.context() as patch:
+                for name, value in settings.items():
+                    patch.setenv(name, value)
+                return pytester.runpytest_inprocess(
+                    "-p", "seqlab.pytest_plugin", "-W", "error", *words
+                )
+
+        return run
+
+    return make
+
+
+def kept(pytester):
+    """The baselines, by name."""
+    folder = pytester.path / "test_mine"
+    return {path.name: path.read_text() for path in folder.glob("*")} if folder.is_dir() else {}
+
+
+def test_a_missing_baseline_fails_with_the_command_that_makes_it(project, pytester):
+    run = project(MINE)
+    done = run()
+    done.assert_outcomes(failed=5)
+    done.stdout.fnmatch_lines(
+        [
+            f"*no baseline {Path('test_mine/test_one.decay.csv')}; make it with",
+            "*  pytest test_mine.py::test_one --decay-update",
+        ]
+    )
+    assert "pytest 'test_mine.py::test_several[[]a/b]' --decay-update" in str(done.stdout).replace(
+        "[a/b]", "[[]a/b]"
+    )
+    assert kept(pytester) == {}
+
+
+def test_updated_it_passes_and_only_the_option_writes(project, pytester):
+    run = project(MINE)
+    run("--decay-update").assert_outcomes(passed=5)
+    written = kept(pytester)
+    plain = [re.sub(r"-[0-9a-f]{8}(?=\.decay)", "", name) for name in written]
+    assert sorted(plain) == sorted([*FILES, *FILES[4:]])  # a/b and a_b are two
+    run().assert_outcomes(passed=5)
+    run("-k", "TestMore", RATE="-0.40").assert_outcomes(failed=1, deselected=4)
+    assert kept(pytester) == written
+    assert written["test_one.decay.csv"].splitlines()[:6] == [
+        "curve,quantity,lag,value",
+        "curve,rate,,-0.460000",
+        "curve,rate_low,,-0.460000",
+        "curve,rate_high,,-0.460000",
+        "curve,log10,0,0.000000",
+        "curve,log10,1,-0.199775",
+    ]
+    assert len(written["test_one.decay.csv"]) < 1500
+    run("--decay-update", RATE="-0.40").assert_outcomes(passed=5)
+    run(RATE="-0.40").assert_outcomes(passed=5)
+
+
+def test_a_failure_says_where_by_how_much_and_shows_it(project, pytester):
+    run = project(MINE)
+    run("--decay-update")
+    done = run("-k", "test_one and not More", RATE="0.46")  # an error of sign
+    done.assert_outcomes(failed=1, deselected=4)
+    done.stdout.fnmatch_lines(
+        [
+            "*decay differs from test_mine?test_one.decay.csv",
+            "*400 decades apart at lag 1000, 0.05 allowed: 199.775, was -199.775",
+            "*beyond that from lag 1 on, at 34 of 35 lags compared",
+            "*rate 0.46 nat/step, was -0.46; -0.461 to -0.459 is allowed",
+            "*picture: *test_one.decay.png",
+            "*if that is right: pytest test_mine.py::test_one --decay-update",
+        ]
+    )
+    [picture] = re.findall(r"picture: (\S+)", str(done.stdout))
+    assert Path(picture).read_bytes().startswith(b"\x89PNG")
+    assert Path(picture).parent.name.startswith("decay")
+    assert not list((pytester.path / "test_mine").glob("*.png"))
+
+
+def test_networks_that_changed_a_little_fail_and_another_dtype_does_not(project, pytester):
+    run = project(NETWORKS)
+    run("--decay-update").assert_outcomes(passed=1)
+    run().assert_outcomes(passed=1)
+    run(DTYPE="float32").assert_outcomes(passed=1)
+    done = run(BIAS="1.05")
+    done.assert_outcomes(failed=1)
+    done.stdout.fnmatch_lines(["*none: * decades apart at lag 500, 0.05 allowed: *"])
+
+
+def test_a_second_curve_without_a_name_is_told(project):
+    run = project("""
+        def test_two(decay_regression):
+            for rate in (-0.1, -0.2):
+                decay_regression.check({"lag": [0, 1], "log_norm": [0, rate]})
+    """)
+    done = run("--decay-update")
+    done.assert_outcomes(failed=1)
+    done.stdout.fnmatch_lines(["*a second curve would be *two.decay.csv: give each its own name=*"])
+
+
+def test_installed_it_is_there_and_loads_nothing(tmp_path):
+    """Found by its entry point; a test that does not use it does not pay for it."""
+    source = Path(seqlab.__file__).parents[1]
+    installed = tmp_path / "site" / "seqlab-0.dist-info"
+    installed.mkdir(parents=True)
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: seqlab\nVersion: 0\n")
+    name = "seqlab.pytest_plugin"
+    (installed / "entry_points.txt").write_text(f"[pytest11]\n{name} = {name}\n")
+    assert f'"{name}" = "{name}"' in (source / "pyproject.toml").read_text()
+    (tmp_path / "test_mine.py").write_text(
+        "import sys\n"
+        "def test_light():\n"
+        "    assert 'seqlab.pytest_plugin' in sys.modules\n"
+        "    assert not {'numpy', 'numba', 'matplotlib'} & set(sys.modules)\n"
+        "def test_curve(decay_regression):\n"
+        "    decay_regression.check({'lag': [0, 1], 'log_norm': [0, -1]})\n"
+        "    assert not {'numba', 'matplotlib'} & set(sys.modules)\n"
+    )
+    path = os.pathsep.join([str(installed.parent), str(source)])
+    command = [sys.executable, "-W", "error", "-m", "pytest", "-q", "--decay-update"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True
+    )
+    assert "2 passed" in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_parallel_workers_do_not_disturb_each_other(project, pytester):
+    pytest.importorskip("xdist")
+    run = project(MINE)
+    run("-n", "3", "--decay-update").assert_outcomes(passed=5)
+    assert len(kept(pytester)) == 8
+    run("-n", "3").assert_outcomes(passed=5)
+
+
+def test_a_file_is_whole_whoever_writes_it(tmp_path):
+    path = tmp_path / "a" / "b.decay.csv"
+    curves = baseline.curves_of({"lag": np.arange(99), "log_norm": -0.1 * np.arange(99)})
+    writers = [threading.Thread(target=baseline.write, args=(path, curves)) for _ in range(8)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+    assert baseline.compare(curves, baseline.read(path), 0, 1e-6) == []
+
+
+@pytest.mark.parametrize("name", ["test_x[a]", "test_x[../../a]", "test_x[é]", "x" * 300, "a:b"])
+def test_file_names_are_safe(name):
+    made = _file_name(name)
+    assert re.fullmatch(r"[A-Za-z0-9_.+=,-]+", made)
+    assert len(made) <= LONGEST_NAME + 9
+    assert _file_name(f"{name} ") != made
+
+
+# Curves.
+
+
+def one(log_norm, lag=None):
+    return baseline.curves_of(
+        {"lag": np.arange(len(log_norm)) if lag is None else lag, "log_norm": log_norm}
+    )
+
+
+def told(found, kept, rate_atol=1e-3, log10_atol=0.05, *, path):
+    baseline.write(path, kept)
+    return baseline.compare(found, baseline.read(path), rate_atol, log10_atol)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "kept.decay.csv"
+
+
+LN10 = np.log(10)
+LINE = -0.1 * np.arange(101)
+
+
+@pytest.mark.parametrize(("decades", "problems"), [(0.049, 0), (0.051, 2)])
+def test_decades_may_differ_by_the_tolerance(decades, problems, path):
+    bent = LINE.copy()
+    bent[50] += decades * LN10
+    lags = [0, 1, 10, 50, 100]
+    assert len(told(one(bent[lags], lags), one(LINE[lags], lags), path=path)) == problems
+
+
+def test_a_rate_may_differ_though_no_decade_does(path):
+    short = 0.0015 * np.arange(11)
+    lines = told(one(LINE[:11] + short), one(LINE[:11]), path=path)
+    assert lines == ["rate -0.0985 nat/step, was -0.1; -0.101 to -0.099 is allowed"]
+    assert told(one(LINE[:11] + short), one(LINE[:11]), rate_atol=0.002, path=path) == []
+
+
+def test_a_rate_of_networks_may_lie_anywhere_in_its_interval(path):
+    rates = np.array([-0.12, -0.11, -0.10, -0.09, -0.08, -0.1])[:, None]
+    lag = np.arange(101)
+    [kept] = found = one(rates * lag, lag)
+    assert kept.rate == pytest.approx(-0.1)
+    assert kept.low < -0.11 < -0.09 < kept.high
+    np.testing.assert_allclose(kept.log10, -0.1 * lag / LN10)
+    assert told(one((rates + 0.005) * lag, lag), found, log10_atol=9, path=path) == []
+    [line] = told(one((rates + 0.05) * lag, lag), found, log10_atol=9, path=path)
+    assert line.startswith("rate -0.05 nat/step, was -0.1; ")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_no_number_must_stay_what_it_is(value, path):
+    ends = LINE.copy()
+    ends[50:] = value
+    assert told(one(ends), one(ends), path=path) == []
+    assert any("apart at lag 5" in line for line in told(one(LINE), one(ends), path=path))
+    assert any("apart at lag 5" in line for line in told(one(ends), one(LINE), path=path))
+
+
+def test_another_choice_of_lags_is_told(path):
+    [line] = told(one(LINE[:50]), one(LINE), path=path)[:1]
+    assert re.fullmatch(r"lag \d+ is not there any more \(\d+ of \d+ lags\)", line)
+    more = np.arange(201)
+    assert told(one(-0.1 * more)[:1], one(LINE), path=path) == []
+
+
+def test_each_rule_of_a_result_is_held_by_lag_and_by_length(path):
+    run = result(rate=-0.01, clip=["none", "truncate:100"])
+    curves = baseline.curves_of(run)
+    assert [curve.name for curve in curves] == [
+        *("none", "none by length"),
+        *("truncate:100", "truncate:100 by length"),
+    ]
+    assert curves[0].rate == pytest.approx(-0.01)
+    assert np.isnan(curves[1].rate)
+    np.testing.assert_array_equal(curves[1].lag, run.spec.lengths)
+    np.testing.assert_allclose(curves[1].log10, -0.01 * np.array(run.spec.lengths) / LN10)
+    assert told(curves, curves, path=path) == []
+    [line] = told(curves[:2], curves, path=path)
+    assert line == (
+        "its curves are none, none by length; "
+        "they were none, none by length, truncate:100, truncate:100 by length"
+    )
+
+
+def test_tensors_of_any_framework(path):
+    array = SimpleNamespace(detach=lambda: SimpleNamespace(cpu=lambda: LINE))
+    assert told(one(array, np.arange(101)), one(LINE), path=path) == []
+
+
+@pytest.mark.parametrize(
+    ("curve", "said"),
+    [
+        ([1, 2], "curve: list is not allowed; a result of seqlab.run or"),
+        ({"lag": [0]}, "curve: it has ['lag']; lag and log_norm are needed"),
+        ({"lag": [0, 0.5], "log_norm": [0, 1]}, "lag: whole steps from 0 up are needed"),
+        ({"lag": [1, 0], "log_norm": [0, 1]}, "lag: whole steps from 0 up are needed"),
+        ({"lag": [], "log_norm": []}, "lag: whole steps from 0 up are needed"),
+        ({"lag": [0, 1], "log_norm": [0]}, "log_norm: its shape is (1,); (2,) or"),
+        ({"lag": [0, 1], "log_norm": [[[0, 1]]]}, "log_norm: its shape is (1, 1, 2); (2,) or"),
+        ({"lag": [0, 1], "log_norm": "ab"}, "log_norm: str is no array of numbers"),
+    ],
+)
+def test_what_is_no_curve_is_refused_in_one_line(curve, said):
+    with pytest.raises(InputError) as refusal:
+        baseline.curves_of(curve)
+    assert str(refusal.value).startswith(said)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("text", ["", "a,b\n", "curve,quantity,lag,value\nc,log10,x,1\n"])
+def test_a_file_that_is_no_baseline_is_told(path, text):
+    path.write_text(text)
+    with pytest.raises(InputError, match="not a baseline of decay curves"):
+        baseline.read(path)
+
+
+def test_a_picture_that_fails_hides_nothing(path, monkeypatch):
+    overlay(one(LINE), one(LINE), 0.05, path.with_suffix(".png"))
+    said = baseline.draw(one(LINE), one(LINE), 0.05, path.parent / "none" / "a.png")
+    assert said.startswith("no picture: ")

@@ -1,0 +1,89 @@
+"""Gradients summed over time in log scale, and the rules that clip them when they are finished."""
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from seqlab import rules
+from seqlab.kernels.layout import EMPTY
+from seqlab.sums import Sums, plain
+
+Array = npt.NDArray[Any]
+
+pytestmark = pytest.mark.tiny
+
+FAR = 3000  # of an exponent: far beyond float64 on both sides
+
+
+def sums(*exponents: int) -> Sums:
+    """Networks with entries 3 and 4 times a power of two, in two arrays: norms of 5."""
+    ones = np.ones(len(exponents))
+    return Sums({"a": 3 * ones[:, None, None], "b": -4 * ones[:, None]}, np.array(exponents))
+
+
+def test_norms_of_any_scale() -> None:
+    want = np.log(5) + np.array([0, FAR, -FAR]) * np.log(2)
+    assert sums(0, FAR, -FAR).log_norm() == pytest.approx(want, abs=1e-12)
+    empty = Sums.zeros({"a": (2, 3), "b": (4,)}, 2, np.dtype(np.float32))
+    assert (empty.log_norm() == -np.inf).all()
+    assert empty.values["a"].shape == (2, 2, 3)
+    assert empty.values["b"].dtype == np.float32
+
+
+def test_a_larger_share_raises_the_scale() -> None:
+    """What was summed keeps its value; what comes is scaled to the larger of the two."""
+    have = sums(10, 10, 10)
+    factor = have.share(np.array([[10, 7], [12, EMPTY], [-5, 3]]))
+    assert np.array_equal(factor, [[1, 0.125], [1, 0], [2.0**-15, 2.0**-7]])
+    assert np.array_equal(have.exponent, [10, 12, 10])
+    assert np.array_equal(have.values["a"][:, 0, 0], [3, 0.75, 3])
+    assert np.array_equal(have.values["b"][:, 0], [-4, -1, -4])
+    # A share beyond all proportion leaves nothing of the rest, and nothing of itself.
+    assert np.array_equal(have.share(np.full((3, 1), FAR)), np.ones((3, 1)))
+    assert not have.values["a"].any()
+    assert np.array_equal(have.share(np.full((3, 1), -FAR)), np.zeros((3, 1)))
+
+
+def test_norm_clips_all_gradients_of_a_network_together() -> None:
+    for exponent in (0, 5, FAR):
+        clipped, changed = sums(exponent, -FAR, -2).clipped(rules.parse("norm:2"))
+        assert np.array_equal(changed, [True, False, False])
+        assert clipped.log_norm()[0] == pytest.approx(math.log(2), abs=1e-14)
+        first = {name: plain(v, clipped.exponent)[0].item() for name, v in clipped.values.items()}
+        assert first == pytest.approx({"a": 1.2, "b": -1.6}, rel=1e-15)
+        assert clipped.exponent[1] == -FAR
+        assert clipped.values["a"][1, 0, 0] == 3
+
+
+def test_value_clips_each_entry() -> None:
+    clipped, changed = sums(0, FAR, -FAR, -1).clipped(rules.parse("value:3.5"))
+    assert np.array_equal(changed, [True, True, False, False])
+    found = {name: plain(v, clipped.exponent).ravel() for name, v in clipped.values.items()}
+    assert np.array_equal(found["a"], [3, 3.5, 0, 1.5])
+    assert np.array_equal(found["b"], [-3.5, -3.5, 0, -2])
+    assert clipped.log_norm()[2] == pytest.approx(math.log(5) - FAR * math.log(2), abs=1e-12)
+
+
+def test_other_rules_leave_sums_alone() -> None:
+    before = sums(0, FAR)
+    for text in ("none", "step-norm:1", "step-value:1", "truncate:1"):
+        clipped, changed = before.clipped(rules.parse(text))
+        assert clipped is before
+        assert not changed.any()
+
+
+def test_plain_numbers_end_in_zero_or_infinity() -> None:
+    values = np.array([[1.0, -1.0]] * 5)
+    have = plain(values, np.array([0, 1023, 1024, -1074, -1076]))
+    assert np.array_equal(have[:, 0], [1, 2.0**1023, np.inf, 2.0**-1074, 0])
+    assert np.array_equal(have[:, 1], -have[:, 0])
+    assert plain(values[:1].astype(np.float32), np.array([EMPTY])).dtype == np.float32
+
+
+def test_scaling_by_network() -> None:
+    scaled = sums(2, -3).scaled(np.array([2.0, 0.5]))
+    assert np.array_equal(scaled.values["a"][:, 0, 0], [6, 1.5])
+    assert np.array_equal(scaled.exponent, [2, -3])
