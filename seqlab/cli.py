@@ -154,7 +154,9 @@ def _number_or_word(ctx: click.Context, param: click.Parameter, value: str | Non
     show_default=True,
     help="Folder for the result's file.",
 )
-@click.option("--plot", metavar="FIG", help="Draw the curves to a .pdf, .svg or .png.")
+@click.option(
+    "--plot", metavar="FIG", help="Draw the curves to a .pdf, .svg or .png; their data: .csv."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
 def run(
     arch: tuple[str, ...],
@@ -314,8 +316,8 @@ def sweep(
 )
 @click.option("--width", metavar="NAME", help="single, double or slide. [default: double]")
 @click.option("--title", metavar="TEXT", help="Instead of what is written there; '' for nothing.")
-@click.option("--xlabel", metavar="TEXT")
-@click.option("--ylabel", metavar="TEXT")
+@click.option("--xlabel", metavar="TEXT", help="The same below,")
+@click.option("--ylabel", metavar="TEXT", help="and to the left.")
 @click.option("--value-label", metavar="TEXT", help="For the colour bar, or the axis of --value.")
 @click.option("--value-range", metavar="LOW:HIGH", help="Of the colours, or the axis of --value.")
 @click.option("--contours", is_flag=True, help="heatmap, profile: lines at 1e-3 and 1e-6.")

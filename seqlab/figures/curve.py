@@ -13,6 +13,8 @@ from seqlab.figures.names import COORDINATES, are_numbers, named
 from seqlab.figures.style import Color, palette, ramp
 from seqlab.figures.telling import values_of
 
+FIRST_FREE = 3  # of the palette: the colours before are too near to the ramp's
+
 
 @dataclass(frozen=True)
 class Curve:
@@ -76,9 +78,15 @@ def read_curves(selection: Selection, series: Sequence[Series]) -> list[Curve]:
 
 
 def _colors(field: str | None, runs: Sequence[Run]) -> dict[Any, Color]:
+    """Numbers have the colours of a ramp, unless they are two; words have their own."""
     values = values_of(runs, field) if field else [None]
-    ordered = len(values) > 2 and are_numbers(values)
-    return dict(zip(values, (ramp if ordered else palette)(len(values)), strict=True))
+    numbers = [value for value in values if are_numbers([value])]
+    if len(numbers) < 3:
+        return dict(zip(values, palette(len(values)), strict=True))
+    words = [value for value in values if value not in numbers]
+    shades = palette(FIRST_FREE + len(words))[FIRST_FREE:]
+    found = dict(zip([*numbers, *words], [*ramp(len(numbers)), *shades], strict=True))
+    return {value: found[value] for value in values}
 
 
 def _name(field: str | None, value: Any, runs: Sequence[Run]) -> str:
