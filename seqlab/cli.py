@@ -422,11 +422,15 @@ def _complaints() -> Iterator[Callable[[str], None]]:
 
 
 @main.command(short_help="Check the numbers on this machine.")
-def verify() -> None:
+@click.option(
+    "--backend", default="auto", metavar="NAME", show_default=True, help="auto, cpu or cuda."
+)
+def verify(backend: str) -> None:
     """Check gradients and closed forms on this machine; exit 1 if one fails."""
+    from seqlab.kernels.backends import resolve
     from seqlab.verify import run_checks
 
-    if not run_checks(_print_check):
+    if not run_checks(_print_check, resolve(backend)):
         sys.exit(FAILED)
 
 

@@ -7,3 +7,10 @@ class InputError(ValueError):
     The message is one line: the field or option, the value, and what is allowed.
     The command line prints it and exits 2.
     """
+
+
+class DeviceError(OSError):
+    """A GPU that failed in the middle of work: out of memory, or lost.
+
+    The message is one line that names the CPU as the way out. The command line prints it, exits 1.
+    """

@@ -54,7 +54,7 @@ def selective_scan(
     Source: Gu & Dao 2023, Algorithm 2; mamba_ssm, selective_scan_interface.py.
     """
     arrays = _check(u=u, delta=delta, A=A, B=B, C=C, D=D, z=z, delta_bias=delta_bias)
-    kernels = backends.kernels(backends.resolve(backend), "selective_scan")
+    kernels = backends.kernels(backends.resolve(backend, "selective_scan"), "selective_scan")
     return kernels.forward(**arrays, softplus=bool(delta_softplus))
 
 
@@ -79,7 +79,7 @@ def selective_scan_backward(
     """
     arrays = _check(u=u, delta=delta, A=A, B=B, C=C, D=D, z=z, delta_bias=delta_bias)
     grad = check_array("grad_y", grad_y, arrays["u"].shape, arrays["u"].dtype)
-    kernels = backends.kernels(backends.resolve(backend), "selective_scan")
+    kernels = backends.kernels(backends.resolve(backend, "selective_scan"), "selective_scan")
     gradients = kernels.backward(grad, **arrays, softplus=bool(delta_softplus))
     given = {name: gradients[name] for name, array in arrays.items() if array is not None}
     return ScanGradients(**{**dict.fromkeys(arrays), **given})

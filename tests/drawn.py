@@ -72,9 +72,11 @@ def draw(
     return Run(arch, params, x, initial, rng.normal(size=(*lead, steps, batch, hidden)))
 
 
-def answers(run: Run, activation: str = "tanh", clip: str = "none") -> dict[str, Array]:
+def answers(
+    run: Run, activation: str = "tanh", clip: str = "none", backend: str = "auto"
+) -> dict[str, Array]:
     """seqlab's output and every gradient by name; a gradient is called as what it belongs to."""
-    trajectory = seqlab.forward(run.arch, run.params, run.x, run.initial, activation)
+    trajectory = seqlab.forward(run.arch, run.params, run.x, run.initial, activation, backend)
     g = seqlab.backward(trajectory, run.grad, clip)
     return named(trajectory.output, g.params, g.x, g.initial)
 

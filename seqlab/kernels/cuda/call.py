@@ -1,0 +1,158 @@
+"""One backward call between host and device: the bundle goes over, runs in pieces of time, and
+comes back; what steps leave behind is read off piece by piece, so that memory stays bounded."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seqlab.kernels.cuda.chain import rule
+from seqlab.kernels.cuda.linalg import product, squares
+from seqlab.kernels.cuda.target import Array, empty, to_device, to_host
+from seqlab.kernels.layout import Bundle, Clip, Emitted, Span, Trace
+
+LEFT_BYTES = 64 << 20  # of gradients left behind by one launch
+
+
+class Rows(NamedTuple):
+    """The live rows of the bundle on the device, one task each (T = M B live, networks outermost):
+    `adjoint` (T, P, H), `exponent`, `fired` and `lag` (T,)."""
+
+    adjoint: Array
+    exponent: Array
+    fired: Array
+    lag: Array
+
+
+class Loss(NamedTuple):
+    """`gradient` (T, n, H) of the outputs of the steps from `first` on."""
+
+    gradient: Array
+    first: int
+
+
+class Path(NamedTuple):
+    """What is written down at each lag of a call, counted from its first: `squares` (T, n+1, 2)
+    and `exponent` (T, n+1)."""
+
+    squares: Array
+    exponent: Array
+
+
+class Left(NamedTuple):
+    """Gradients that a piece's n steps leave behind for the first `rows` of each sequence's bundle:
+    `values` (M B rows, n, E) at `exponent` (M B rows, n)."""
+
+    values: Array
+    exponent: Array
+    rows: int
+
+
+class Piece(NamedTuple):
+    """A launch's share of a call: steps hi-1 down to lo; the call begins below `top`."""
+
+    lo: int
+    hi: int
+    top: int
+
+
+class Call:
+    """The arrays of one call on the device, see any cell's `backward` for the arguments."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        grad: NDArray,
+        span: Span,
+        clip: Clip,
+        live: int,
+        trace: Trace,
+        emitted: Emitted,
+    ) -> None:
+        self._bundle, self._span = bundle, span
+        self._trace, self._emitted = trace, emitted
+        self._real = bundle.adjoint.dtype.type
+        self._recorded = live if trace.exponent.shape[2] else 0
+        self._kept = max(self._recorded, int(emitted.values.shape[3] > 0))
+        self._lead = (*bundle.exponent.shape[:2], live)
+        tasks = int(np.prod(self._lead))
+        adjoint = bundle.adjoint[:, :, :live].reshape(tasks, *bundle.adjoint.shape[3:])
+        exponent, fired = bundle.exponent[:, :, :live].ravel(), np.zeros(tasks, np.int64)
+        lag = np.tile(bundle.lag[:live], tasks // live)
+        self.rows = Rows(*map(to_device, (adjoint, exponent, fired, lag)))
+        self.rule = rule(clip, self._real)
+        gradient = np.moveaxis(grad[:, :, :, :live], 1, 3).reshape(tasks, *grad.shape[1::3])
+        # An empty array has no place on a device; no step is late enough to read this one.
+        gradient = gradient if gradient.size else np.zeros((1, 1, 1), self._real)
+        self.loss = Loss(to_device(gradient), span.hi - grad.shape[1])
+        lags = (tasks, span.hi - span.lo + 1)
+        self.path = Path(empty((*lags, 2), self._real), empty(lags, np.int64))
+
+    @property
+    def keeps(self) -> bool:
+        """Whether anything that steps leave behind is asked for."""
+        return self._kept > 0
+
+    def fitting(self, width: int) -> int:
+        """Steps that fit LEFT_BYTES when each leaves `width` numbers behind."""
+        networks, sequences, _ = self._lead
+        step = networks * sequences * max(self._kept, 1) * width * np.dtype(self._real).itemsize
+        return max(1, LEFT_BYTES // step)
+
+    def pieces(self, steps: int) -> Iterator[Piece]:
+        """The call's steps, last first, cut at multiples of `steps`."""
+        lo, hi = self._span.lo, self._span.hi
+        while hi > lo:
+            first = max(lo, (hi - 1) // steps * steps)
+            yield Piece(first, hi, self._span.hi)
+            hi = first
+
+    def left(self, piece: Piece, *shape: int) -> Left:
+        """Room for what a piece leaves behind, `shape` at each step."""
+        networks, sequences, _ = self._lead
+        lead = (networks * sequences * self._kept, piece.hi - piece.lo)
+        lead = lead if self.keeps else (1, 1)
+        return Left(empty((*lead, *shape), self._real), empty(lead, np.int64), self._kept)
+
+    def keep(self, piece: Piece, left: Left, weight: Array) -> None:
+        """Read off what a piece left behind; `weight` (M, K, I) leads its first K numbers to x."""
+        networks, sequences, _ = self._lead
+        steps = slice(piece.lo - self._span.lo, piece.hi - self._span.lo)
+        if self._emitted.values.shape[3]:
+            exponent = to_host(left.exponent)
+            for index in range(networks * sequences):
+                m, b = divmod(index, sequences)
+                slot = index * left.rows
+                self._emitted.exponent[m, steps, b] = exponent[slot]
+                self._emitted.values[m, steps, b] = to_host(left.values[slot])
+        if self._recorded:
+            dx = product(left.values.reshape(networks, -1, left.values.shape[2]), weight)
+            sums = to_host(squares(dx.reshape(-1, dx.shape[2]))).reshape(*self._lead, -1)
+            for row in range(left.rows):
+                points = self._points(row, piece.top - piece.hi, piece.hi - piece.lo)
+                self._trace.inputs[:, :, points] = sums[:, :, row, ::-1]
+
+    def _points(self, row: int, since: int, count: int) -> slice:
+        """Where the trace has a row's `count` lags, from `since` steps into the call."""
+        first = int(self._trace.offset[row] + self._bundle.lag[row]) + since
+        return slice(first, first + count)
+
+    def finish(self) -> None:
+        """Bring the bundle and what was written down back to the host."""
+        live = self._lead[2]
+
+        def returned(array: Array) -> NDArray:
+            return to_host(array).reshape(*self._lead, *array.shape[1:])
+
+        self._bundle.adjoint[:, :, :live] = returned(self.rows.adjoint)
+        self._bundle.exponent[:, :, :live] = returned(self.rows.exponent)
+        self._trace.fired[:, :, :live] += returned(self.rows.fired)
+        if not self._recorded:
+            return
+        sums, exponent = returned(self.path.squares), returned(self.path.exponent)
+        named = self._trace.squares.shape[3]
+        for row in range(live):
+            points = self._points(row, 0, exponent.shape[3])
+            self._trace.exponent[:, :, points] = exponent[:, :, row]
+            self._trace.squares[:, :, points] = sums[:, :, row, :, :named]

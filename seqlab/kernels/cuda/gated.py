@@ -1,0 +1,331 @@
+"""What the recurrent cells share on a GPU: their two kernels, and how the host calls them.
+
+A block takes one network and up to ROWS of its sequences (forward) or of its bundle's rows
+(backward) through all steps of a call; weights are read by neighbouring threads side by side and
+serve every row. Two barriers a step: one after the products, one after the units. Numbers that
+only follow from a step's gradient (dL/dx, sums over time) are left to products over all steps.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seqlab.cells import Sizes
+from seqlab.errors import InputError
+from seqlab.kernels.cuda import chain
+from seqlab.kernels.cuda.call import Call
+from seqlab.kernels.cuda.linalg import accumulate, product, project, real_type
+from seqlab.kernels.cuda.target import (
+    LANES,
+    SHARED_BYTES,
+    Array,
+    block_size,
+    cuda,
+    empty,
+    kernel,
+    launch,
+    to_device,
+    to_host,
+)
+from seqlab.kernels.layout import Bundle, Clip, Emitted, Span, Trace
+
+ROWS = 4  # that share one pass over the weights, where their shared memory fits
+
+
+class Weights(NamedTuple):
+    """E = W H pre-activations a step, of which the first Q H have a recurrent part.
+
+    Forward `recurrent` (M, H, Q H) and `input` (M, I, E) with `bias` (M, E); back
+    `recurrent_back` (M, Q H, H) and `input_back` (M, E, I). `code` is the rnn's activation.
+    """
+
+    recurrent: Array
+    input: Array
+    bias: Array
+    recurrent_back: Array
+    input_back: Array
+    code: int = 0
+
+
+def weights(recurrent: NDArray, input: NDArray, bias: NDArray, code: int = 0) -> Weights:
+    """Weights from PyTorch's layouts, (M, Q H, H), (M, E, I) and (M, E)."""
+    forward = (recurrent.swapaxes(1, 2), input.swapaxes(1, 2), bias)
+    return Weights._make([*map(to_device, (*forward, recurrent, input)), code])
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What a forward segment leaves on the device: `hidden` (M, S+1, B, H), before its first step
+    and after each, and the adjoint's `factors` (M, S, B, C, H)."""
+
+    hidden: Array
+    factors: Array
+
+    @property
+    def lead(self) -> tuple[int, int, int]:
+        """The (networks, steps, sequences) that this is for."""
+        return tuple(self.factors.shape[:3])
+
+    @property
+    def output(self) -> NDArray:
+        """The outputs of the segment on the host, (M, S, B, H)."""
+        return to_host(self.hidden)[:, 1:]
+
+    @property
+    def coefficients(self) -> NDArray:
+        """The adjoint's coefficients on the host."""
+        return to_host(self.factors)
+
+
+def save(lead: tuple[int, int, int], sizes: Sizes, dtype: np.dtype, coefficients: int) -> Saved:
+    """Room for one segment of (networks, steps, sequences)."""
+    networks, steps, sequences = lead
+    return Saved(
+        empty((networks, steps + 1, sequences, sizes.hidden), dtype),
+        empty((networks, steps, sequences, coefficients, sizes.hidden), dtype),
+    )
+
+
+def saved_width(sizes: Sizes, coefficients: int) -> int:
+    """Numbers that a forward step of one sequence saves."""
+    return (coefficients + 1) * sizes.hidden
+
+
+class Shape(NamedTuple):
+    """What a kernel is compiled for: `rows` of a block, its `threads`, E/H and Q of Weights."""
+
+    real: type
+    units: int
+    width: int
+    recurrent: int
+    rows: int
+    threads: int
+
+
+def _shape(w: Weights, rows: int) -> Shape:
+    """The largest block whose shared memory fits; InputError where not even one row's does."""
+    real, units = real_type(w.recurrent), w.recurrent.shape[1]
+    width, recurrent = w.bias.shape[1] // units, w.recurrent.shape[2] // units
+    threads = block_size(recurrent * units)
+    item = np.dtype(real).itemsize
+    one = (width + recurrent) * units * item
+    fitting = SHARED_BYTES // one
+    if fitting < 1:
+        most = SHARED_BYTES // ((width + recurrent) * item)
+        raise InputError(
+            f"hidden: {units} is not allowed on cuda; up to {most} for this cell and dtype, or "
+            "backend cpu"
+        )
+    group = ROWS
+    while group > fitting or group >= 2 * rows:
+        group //= 2
+    return Shape(real, units, width, recurrent, group, threads)
+
+
+@cache
+def _forward(shape: Shape, step: Callable[..., Any]) -> Any:
+    real, units, rows = shape.real, shape.units, shape.rows
+    columns, zero = shape.recurrent * units, real(0)
+    inside, before = (rows, columns), (rows, units)
+
+    @kernel
+    def forward(recurrent, state, hidden, factors, code):
+        sequences = factors.shape[2]
+        groups = -(-sequences // rows)
+        m, first = cuda.blockIdx.x // groups, cuda.blockIdx.x % groups * rows
+        count = min(rows, sequences - first)
+        thread, threads = cuda.threadIdx.x, cuda.blockDim.x
+        z = cuda.shared.array(inside, real)
+        h = cuda.shared.array(before, real)
+        for i in range(thread, rows * units, threads):
+            r, j = i // units, i % units
+            h[r, j] = state[m, first + r, 0, j] if r < count else zero
+            if r < count:
+                hidden[m, 0, first + r, j] = h[r, j]
+        cuda.syncthreads()
+        for s in range(factors.shape[1]):
+            for column in range(thread, columns, threads):
+                total = cuda.local.array(rows, real)
+                for r in range(rows):
+                    total[r] = zero
+                for k in range(units):
+                    weight = recurrent[m, k, column]
+                    for r in range(rows):
+                        total[r] += h[r, k] * weight
+                for r in range(rows):
+                    z[r, column] = total[r]
+            cuda.syncthreads()
+            for i in range(thread, count * units, threads):
+                r, j = i // units, i % units
+                b = first + r
+                step(z[r], factors[m, s, b], state[m, b], j, code)
+                h[r, j] = state[m, b, 0, j]
+                hidden[m, s + 1, b, j] = h[r, j]
+            cuda.syncthreads()
+
+    return forward
+
+
+def forward(step: Callable[..., Any], w: Weights, x: NDArray, state: NDArray, saved: Saved) -> None:
+    """Run x (M, S, B, I) from `state` (M, B, P, H), which is left at the segment's end.
+
+    `step(z, k, state, j, code)` is one unit's step: z (Q H) the recurrent part of the
+    pre-activations, k (C, H) their input part on entry and the adjoint's coefficients on return,
+    state (P, H) in place.
+    """
+    networks, steps, sequences, inputs = x.shape
+    rows = steps * sequences
+    shape = _shape(w, sequences)
+    flat = saved.factors.reshape(networks, rows, saved.factors.shape[3] * shape.units)
+    project(to_device(x).reshape(networks, rows, inputs), w.input, w.bias, flat)
+    end = to_device(state)
+    blocks = networks * -(-sequences // shape.rows)
+    arrays = (w.recurrent, end, saved.hidden, saved.factors, w.code)
+    launch(_forward(shape, step), blocks, shape.threads, *arrays)
+    to_host(end, state)
+
+
+@cache
+def _backward(shape: Shape, back: Callable[..., Any]) -> Any:
+    real, units, rows, zero = shape.real, shape.units, shape.rows, shape.real(0)
+    width, gates, blocks = shape.width * units, shape.width, shape.recurrent
+    threads, columns, warps = shape.threads, blocks * units, shape.threads // LANES
+    handed, given = (rows, width), (blocks, rows, units)
+    team = chain.warp()
+    rank, (inject, normalise, heard, settle, write) = team.rank, chain.chain(team, 1, real)
+
+    @kernel
+    def backward(weight, factors, bundle, loss, readout, rule, piece, live, path, left):
+        sequences = factors.shape[2]
+        tasks = sequences * live
+        groups = -(-tasks // rows)
+        m, first = cuda.blockIdx.x // groups, cuda.blockIdx.x % groups * rows
+        count = min(rows, tasks - first)
+        thread = cuda.threadIdx.x
+        dz = cuda.shared.array(handed, real)
+        dh = cuda.shared.array(given, real)
+        for i in range(thread, rows * width, threads):
+            dz[i // width, i % width] = zero
+        cuda.syncthreads()
+        for s in range(piece.hi - 1, piece.lo - 1, -1):
+            at = piece.top - 1 - s
+            for r in range(thread // LANES, count, warps):
+                task, b, row = m * tasks + first + r, (first + r) // live, (first + r) % live
+                state, exponent, loud = bundle.adjoint[task], bundle.exponent[task], False
+                if s >= loss.first:
+                    gradient = loss.gradient[task, s - loss.first]
+                    exponent, loud = inject(state, exponent, gradient, readout, None)
+                if s >= loss.first or at == 0:
+                    exponent, head, rest = normalise(state, exponent, None)
+                    exponent = heard(exponent, loud)
+                    if at == 0:
+                        write(path, task, at, exponent, head, rest)
+                slot = (m * sequences + b) * left.rows + row
+                for j in range(rank(), units, LANES):
+                    back(state, factors[m, s, b], dz[r], j)
+                    if row < left.rows:
+                        for q in range(gates):
+                            k = q * units + j
+                            left.values[slot, s - piece.lo, k] = dz[r, k]
+                cuda.syncwarp()
+                if rank() == 0:
+                    bundle.exponent[task] = exponent
+                    if row < left.rows:
+                        left.exponent[slot, s - piece.lo] = exponent
+            cuda.syncthreads()
+            for i in range(thread, columns, threads):
+                q, j = i // units, i % units
+                total = cuda.local.array(rows, real)
+                for r in range(rows):
+                    total[r] = zero
+                for k in range(q * units, (q + 1) * units):
+                    factor = weight[m, k, j]
+                    for r in range(rows):
+                        total[r] += dz[r, k] * factor
+                for r in range(rows):
+                    dh[q, r, j] = total[r]
+            cuda.syncthreads()
+            for r in range(thread // LANES, count, warps):
+                task = m * tasks + first + r
+                state, exponent = bundle.adjoint[task], bundle.exponent[task]
+                for j in range(rank(), units, LANES):
+                    for q in range(blocks):
+                        state[0, j] += dh[q, r, j]
+                lag = bundle.lag[task] + at + 1
+                exponent, head, rest, fired = settle(state, exponent, lag, rule, None)
+                write(path, task, at + 1, exponent, head, rest)
+                if rank() == 0:
+                    bundle.exponent[task] = exponent
+                    bundle.fired[task] += fired
+                cuda.syncwarp()
+
+    return backward
+
+
+def backward(
+    back: Callable[..., Any],
+    w: Weights,
+    saved: Saved,
+    bundle: Bundle,
+    grad: NDArray,
+    span: Span,
+    clip: Clip,
+    live: int,
+    trace: Trace,
+    emitted: Emitted,
+) -> None:
+    """Carry the first `live` rows of the bundle from step span.hi back to span.lo.
+
+    `back(state, k, dz, j)` is one unit's step: state (P, H) becomes what of it goes on without
+    the recurrent weights, k (C, H) are the coefficients, dz (E) the pre-activations' gradients.
+    """
+    networks, sequences = bundle.exponent.shape[:2]
+    shape = _shape(w, sequences * live)
+    blocks = networks * -(-sequences * live // shape.rows)
+    readout = to_device(np.eye(1, bundle.adjoint.shape[3], dtype=shape.real)[0])
+    call = Call(bundle, grad, span, clip, live, trace, emitted)
+    width = shape.width * shape.units
+    for piece in call.pieces(call.fitting(width)):
+        left = call.left(piece, width)
+        arrays = (w.recurrent_back, saved.factors, call.rows, call.loss, readout, call.rule)
+        launch(_backward(shape, back), blocks, shape.threads, *arrays, piece, live, call.path, left)
+        call.keep(piece, left, w.input_back)
+    call.finish()
+
+
+def add_gradients(
+    w: Weights,
+    saved: Saved,
+    x: NDArray,
+    span: Span,
+    emitted: Emitted,
+    factor: NDArray,
+    out: dict[str, NDArray],
+    rows: Any = slice(None),
+) -> None:
+    """Add one call's share to the four parameter gradients in `out`.
+
+    `rows` are those of the E pre-activations that PyTorch's input weights have.
+    """
+    networks, steps, sequences, width = emitted.values.shape
+    dz = to_device(emitted.values.reshape(networks, -1, width))
+    scale = to_device(factor[:, : steps * sequences])
+    ones = to_device(np.ones((networks, steps * sequences, 1), x.dtype))
+    hidden = saved.hidden.reshape(networks, -1, saved.hidden.shape[3])
+    inputs = to_device(x.reshape(networks, -1, x.shape[3]))
+    recurrent, first = w.recurrent.shape[2], span.lo * sequences
+    bias = to_host(accumulate(dz, scale, ones, 0))[:, :, 0]
+    out["bias_hh"] += bias[:, :recurrent]
+    out["bias_ih"] += bias[:, rows]
+    out["weight_hh"] += to_host(accumulate(dz, scale, hidden, first))[:, :recurrent]
+    out["weight_ih"] += to_host(accumulate(dz, scale, inputs, first))[:, rows]
+
+
+def input_gradient(w: Weights, emitted: Emitted, out: NDArray) -> None:
+    """dL/dx of one call's steps, out (M, n*B, I), each at its emitted exponent."""
+    dz = to_device(emitted.values.reshape(*out.shape[:2], -1))
+    to_host(product(dz, w.input_back), out)

@@ -1,0 +1,88 @@
+"""The LSTM on a GPU: one segment of time forward, one segment back."""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seqlab.cells import Sizes
+from seqlab.cells import lstm as algebra
+from seqlab.kernels.cuda import gated
+from seqlab.kernels.cuda.gated import Saved, Weights, add_gradients, input_gradient
+from seqlab.kernels.cuda.math import sigmoid
+from seqlab.kernels.cuda.target import device
+from seqlab.kernels.layout import Bundle, Clip, Emitted, Span, Trace
+
+__all__ = ["add_gradients", "input_gradient"]
+
+_cell_state = device(algebra.cell_state)
+_coefficients = device(algebra.coefficients)
+_adjoint = device(algebra.adjoint)
+
+
+def prepare(params: dict[str, NDArray], activation: str | None) -> Weights:
+    """Lay one ensemble's parameters out for the kernels."""
+    del activation
+    bias = params["bias_ih"] + params["bias_hh"]
+    return gated.weights(params["weight_hh"], params["weight_ih"], bias)
+
+
+def save(lead: tuple[int, int, int], sizes: Sizes, dtype: np.dtype) -> Saved:
+    """Room for one segment of (networks, steps, sequences)."""
+    return gated.save(lead, sizes, dtype, coefficients=len(algebra.COEFFICIENTS))
+
+
+def saved_width(sizes: Sizes) -> int:
+    """Numbers that a forward step of one sequence saves."""
+    return gated.saved_width(sizes, coefficients=len(algebra.COEFFICIENTS))
+
+
+def emitted_width(sizes: Sizes) -> int:
+    """Numbers that a backward step leaves for the sums over time."""
+    return algebra.GATES * sizes.hidden
+
+
+@device
+def _step(z, k, state, j, code):
+    one, n = z.dtype.type(1), k.shape[1]
+    i = sigmoid(z[j] + k[0, j], one)
+    f = sigmoid(z[n + j] + k[1, j], one)
+    g = math.tanh(z[2 * n + j] + k[2, j])
+    o = sigmoid(z[3 * n + j] + k[3, j], one)
+    before = state[1, j]
+    after = _cell_state(i, f, g, before)
+    squashed = math.tanh(after)
+    state[0, j], state[1, j] = o * squashed, after
+    factors = _coefficients(i, f, g, o, before, squashed, one)
+    k[0, j], k[1, j], k[2, j] = factors[0], factors[1], factors[2]
+    k[3, j], k[4, j], k[5, j] = factors[3], factors[4], factors[5]
+
+
+@device
+def _back(state, k, dz, j):
+    n = k.shape[1]
+    dz[j], dz[n + j], dz[2 * n + j], dz[3 * n + j], state[1, j] = _adjoint(
+        state[0, j], state[1, j], k[0, j], k[1, j], k[2, j], k[3, j], k[4, j], k[5, j]
+    )
+    state[0, j] = state.dtype.type(0)
+
+
+def forward(weights: Weights, x: NDArray, state: NDArray, saved: Saved, start: int) -> None:
+    """Run x (M, S, B, I) from `state` (M, B, 2, H), which is left at the segment's end."""
+    del start  # the order of the products is always the same
+    gated.forward(_step, weights, x, state, saved)
+
+
+def backward(
+    weights: Weights,
+    saved: Saved,
+    bundle: Bundle,
+    grad: NDArray,
+    span: Span,
+    clip: Clip,
+    live: int,
+    trace: Trace,
+    emitted: Emitted,
+) -> None:
+    """Carry the first `live` rows of the bundle from step span.hi back to span.lo."""
+    gated.backward(_back, weights, saved, bundle, grad, span, clip, live, trace, emitted)

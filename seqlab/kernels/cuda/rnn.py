@@ -1,0 +1,90 @@
+"""The vanilla network on a GPU: one segment of time forward, one segment back."""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seqlab.cells import ACTIVATIONS, Sizes
+from seqlab.cells import rnn as algebra
+from seqlab.kernels.cuda import gated
+from seqlab.kernels.cuda.gated import Saved, Weights, add_gradients, input_gradient
+from seqlab.kernels.cuda.math import sigmoid
+from seqlab.kernels.cuda.target import device
+from seqlab.kernels.layout import Bundle, Clip, Emitted, Span, Trace
+
+__all__ = ["add_gradients", "input_gradient"]
+
+TANH, RELU, SIGMOID, _ = range(len(ACTIVATIONS))
+
+_tanh_slope = device(algebra.tanh_slope)
+_relu = device(algebra.relu)
+_relu_slope = device(algebra.relu_slope)
+_sigmoid_slope = device(algebra.sigmoid_slope)
+
+
+def prepare(params: dict[str, NDArray], activation: str | None) -> Weights:
+    """Lay one ensemble's parameters out for the kernels."""
+    bias = params["bias_ih"] + params["bias_hh"]
+    code = ACTIVATIONS.index(activation or "tanh")
+    return gated.weights(params["weight_hh"], params["weight_ih"], bias, code)
+
+
+def save(lead: tuple[int, int, int], sizes: Sizes, dtype: np.dtype) -> Saved:
+    """Room for one segment of (networks, steps, sequences)."""
+    return gated.save(lead, sizes, dtype, coefficients=1)
+
+
+def saved_width(sizes: Sizes) -> int:
+    """Numbers that a forward step of one sequence saves."""
+    return gated.saved_width(sizes, coefficients=1)
+
+
+def emitted_width(sizes: Sizes) -> int:
+    """Numbers that a backward step leaves for the sums over time."""
+    return sizes.hidden
+
+
+@device
+def _step(z, k, state, j, activation):
+    one = z.dtype.type(1)
+    total = z[j] + k[0, j]
+    if activation == TANH:
+        h = math.tanh(total)
+        slope = _tanh_slope(h, one)
+    elif activation == RELU:
+        h = _relu(total, one)
+        slope = _relu_slope(h, one)
+    elif activation == SIGMOID:
+        h = sigmoid(total, one)
+        slope = _sigmoid_slope(h, one)
+    else:
+        h, slope = total, one
+    state[0, j], k[0, j] = h, slope
+
+
+@device
+def _back(state, k, dz, j):
+    dz[j] = state[0, j] * k[0, j]
+    state[0, j] = state.dtype.type(0)
+
+
+def forward(weights: Weights, x: NDArray, state: NDArray, saved: Saved, start: int) -> None:
+    """Run x (M, S, B, I) from `state` (M, B, 1, H), which is left at the segment's end."""
+    del start  # the order of the products is always the same
+    gated.forward(_step, weights, x, state, saved)
+
+
+def backward(
+    weights: Weights,
+    saved: Saved,
+    bundle: Bundle,
+    grad: NDArray,
+    span: Span,
+    clip: Clip,
+    live: int,
+    trace: Trace,
+    emitted: Emitted,
+) -> None:
+    """Carry the first `live` rows of the bundle from step span.hi back to span.lo."""
+    gated.backward(_back, weights, saved, bundle, grad, span, clip, live, trace, emitted)
