@@ -366,7 +366,7 @@ CHECKS = [Check("lstm gradient", 1e-9, 1e-6, 0.1), Check("linear rnn", 1e-3, 1e-
 
 @pytest.mark.parametrize(("checks", "code"), [(CHECKS[:1], 0), (CHECKS, 1)])
 def test_verify_prints_a_row_a_check_and_fails_with_one(checks, code, monkeypatch):
-    def run_checks(report):
+    def run_checks(report, backend):
         for check in checks:
             report(check)
         return all(check.passed for check in checks)
