@@ -76,6 +76,7 @@ def test_networks_of_runs_that_no_axis_tells_apart_are_pooled():
         ((-0.02, 0.02), (-20 / LN10, 20 / LN10)),
         ((-0.02, 0.001), (-20 / LN10, 4 / LN10)),  # a side reaches at least a fifth of the other
         ((-0.02, 1e-9), (-20 / LN10, 0)),  # rounding does not explode
+        ((-1e-15, 1e-15), (-1, 0)),
         ((-0.9, -0.01), (-149 * np.log10(2), 0)),  # float32 has nothing to tell beyond
     ],
 )

@@ -142,7 +142,8 @@ def test_a_failure_says_where_by_how_much_and_shows_it(project, pytester):
             "*if that is right: pytest test_mine.py::test_one --decay-update",
         ]
     )
-    [picture] = re.findall(r"picture: (\S+)", str(done.stdout))
+    # with CI set, pytest repeats the whole message in its summary
+    picture = re.findall(r"picture: (\S+)", str(done.stdout))[0]
     assert Path(picture).read_bytes().startswith(b"\x89PNG")
     assert Path(picture).parent.name.startswith("decay")
     assert not list((pytester.path / "test_mine").glob("*.png"))

@@ -17,7 +17,8 @@ from seqlab.figures.scales import plain
 
 # Beyond these decades float32 has nothing left to tell: they are where colours end.
 LOWEST, HIGHEST = ZERO_BELOW["float32"], 38.53
-NEGLIGIBLE = 0.01  # of the larger side: what is less on the other side of zero is rounding
+NEGLIGIBLE = 0.01  # of the larger side of zero: the other side is not shown for less
+ROUNDING = 1e-6  # decades or nats per step, that are no change at all
 THICK = 9.0  # points on paper: a colour bar
 STEEPEST = 5.0  # a side of zero is drawn as if it reached a fifth as far as the other
 
@@ -80,10 +81,12 @@ def _ends(low: float, high: float, measure: Measure) -> tuple[float, float]:
     if measure.kind == "decades":
         low, high = max(low, LOWEST), min(high, HIGHEST)
     down, up = max(-low, 0.0), max(high, 0.0)
-    least = NEGLIGIBLE * max(down, up)
+    least = max(NEGLIGIBLE * max(down, up), ROUNDING)
     if down > least and up > least:
         return -max(down, up / STEEPEST), max(up, down / STEEPEST)
-    return (0.0, up) if up > down else (-(down or 1.0), 0.0)
+    if max(down, up) <= least:
+        return -1.0, 0.0
+    return (0.0, up) if up > down else (-down, 0.0)
 
 
 def _map(name: str) -> Colormap:

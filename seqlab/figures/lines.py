@@ -144,7 +144,7 @@ def limits(drawn: Sequence[Curve], choice: Choice) -> tuple[float, float]:
         bottom, top = (finite.min(), finite.max()) if finite.size else (1.0, 10.0)
         return float(bottom / 1.5), float(top * 1.5)
     bottom, top = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
-    margin = 0.04 * (top - bottom) or 0.25
+    margin = max(0.04 * (top - bottom), 0.25 if choice.measure.kind == "decades" else 1e-3)
     return float(bottom - margin), float(top + margin)
 
 

@@ -59,11 +59,13 @@ def _rescale(state, exponent):
     if not math.isfinite(largest):
         return exponent
     shift = math.frexp(largest)[1]
-    # In two steps: 2^-shift itself may overflow when the entry is subnormal.
+    # In two passes: 2^-shift itself may overflow when the entry is subnormal, and two factors in one
+    # pass would be multiplied with each other first.
     half = shift // 2
-    first, second = power_of_two(-half), power_of_two(half - shift)
-    for j in range(state.shape[0]):
-        state[j] = state[j] * first * second
+    for part in (half, shift - half):
+        factor = power_of_two(-part)
+        for j in range(state.shape[0]):
+            state[j] = state[j] * factor
     return exponent + shift
 
 
