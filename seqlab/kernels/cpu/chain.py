@@ -59,8 +59,8 @@ def _rescale(state, exponent):
     if not math.isfinite(largest):
         return exponent
     shift = math.frexp(largest)[1]
-    # In two passes: 2^-shift itself may overflow when the entry is subnormal, and two factors in one
-    # pass would be multiplied with each other first.
+    # In two passes: 2^-shift itself may overflow when the entry is subnormal, and two factors in
+    # one pass would be multiplied with each other first.
     half = shift // 2
     for part in (half, shift - half):
         factor = power_of_two(-part)
