@@ -162,7 +162,10 @@ class Result:
         return pd.DataFrame(columns)
 
     def plot(self, path: str | PathLike[str]) -> None:
-        """Draw the curves to a PDF, SVG or PNG. Raises InputError for another suffix."""
+        """Draw the curves to a PDF, SVG or PNG, their data beside it as CSV.
+
+        Raises InputError for another suffix.
+        """
         from seqlab.figures import plot_results
 
         plot_results([self], path)
