@@ -1,0 +1,70 @@
+"""The one matrix product of every kernel, at all the sizes around its tiles, and its two users."""
+
+import itertools
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from seqlab.kernels.cpu.linalg import accumulate, add_product, project_back
+
+Array = npt.NDArray[Any]
+
+# Around one, two and four rows; phases of a sum; vectors of 2 to 16 lanes and up to 8 of them.
+ROWS = (1, 2, 3, 4, 5, 7, 8, 11)
+DEPTHS = (1, 2, 3, 7, 8, 9, 17)
+WIDTHS = (1, 3, 4, 8, 15, 16, 17, 31, 40, 64, 100, 130)
+
+
+def assert_product(
+    rows: int, depth: int, width: int, dtype: type, turned: bool, flip: bool
+) -> None:
+    """out += a b inside larger arrays, of which nothing else is touched; a also transposed."""
+    rng = np.random.default_rng([rows, depth, width])
+    a = rng.normal(size=(depth + 1, rows + 2) if turned else (rows + 2, depth + 1)).astype(dtype)
+    b = rng.normal(size=(depth + 3, width)).astype(dtype)
+    out = rng.normal(size=(rows + 3, width)).astype(dtype)
+    before = out.copy()
+    # Offsets of one row each: of a, of b, of out.
+    if turned:
+        a0, ar, ak, block = 1, 1, a.shape[1], a[:depth, 1 : rows + 1].T
+    else:
+        a0, ar, ak, block = a.shape[1], a.shape[1], 1, a[1 : rows + 1, :depth]
+    add_product(a, a0, ar, ak, rows, b, 2, depth, out, 1, flip)
+    want = before[1 : rows + 1] + block.astype(float) @ b[2 : depth + 2].astype(float)
+    sizes = np.abs(block) @ np.abs(b[2 : depth + 2]) + np.abs(before[1 : rows + 1])
+    error = np.abs(out[1 : rows + 1] - want) / sizes
+    assert error.max() <= (depth + 2) * np.finfo(dtype).eps
+    assert np.array_equal(out[0], before[0])
+    assert np.array_equal(out[rows + 1 :], before[rows + 1 :])
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_product_at_every_size(dtype: type) -> None:
+    for rows, depth, width in itertools.product(ROWS, DEPTHS, WIDTHS):
+        for turned, flip in itertools.product((False, True), repeat=2):
+            assert_product(rows, depth, width, dtype, turned, flip)
+
+
+@pytest.mark.tiny
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("flip", [False, True])
+def test_product_at_a_few_sizes(dtype: type, flip: bool) -> None:
+    for rows, depth, width in ((1, 1, 1), (3, 5, 17), (7, 2, 40)):
+        assert_product(rows, depth, width, dtype, turned=False, flip=flip)
+        assert_product(rows, depth, width, dtype, turned=True, flip=flip)
+
+
+@pytest.mark.tiny
+def test_a_row_does_not_depend_on_the_order_of_networks() -> None:
+    """Rows are cut into tasks of 64, sums over time into pieces of 128: each network's are right."""
+    rng = np.random.default_rng(0)
+    dz, weight, y = (rng.normal(size=size) for size in ((3, 150, 5), (3, 5, 4), (3, 150, 4)))
+    out = np.full((3, 150, 4), np.nan)
+    project_back(dz, weight, out)
+    assert out == pytest.approx(dz @ weight, abs=1e-13)
+    total = rng.normal(size=(3, 5, 4))
+    want = total + dz.swapaxes(1, 2) @ y
+    accumulate(dz, y, total)
+    assert total == pytest.approx(want, abs=1e-12)

@@ -1,0 +1,98 @@
+"""Lyapunov exponents at tiny sizes: exactly what QR of the product of Jacobians gives."""
+
+from typing import Any
+
+import naive
+import numpy as np
+import numpy.typing as npt
+import pytest
+from drawn import KINDS, Run, draw
+
+from seqlab import tape
+from seqlab.ensemble import gather
+from seqlab.measure.lyapunov import LONGEST, frames, spectrum
+
+Array = npt.NDArray[Any]
+
+pytestmark = pytest.mark.tiny
+
+
+def exponents(run: Run, activation: str, first: Array) -> tuple[Array, list[int]]:
+    """The lab's, (M, K), and its ticks."""
+    ticks: list[int] = []
+    forwards = gather(run.arch, run.params, run.x, activation=activation).tape("cpu")
+    forwards.run(lambda saved: None)
+    return spectrum(forwards, first, ticks.append), ticks
+
+
+def from_the_product(run: Run, activation: str, first: Array) -> Array:
+    """ln |R_kk| / T of one network, for Q R = (J_T ... J_1)^T times its first vectors.
+
+    R is taken factor by factor, one step at a time: the product itself would lose its small ones.
+    """
+    state = naive.zero_state(run.arch, run.params, 1, float)
+    flat = [np.arange(part.size).reshape(part.shape[1:]) for part in state]
+    # The kernels keep a scan's channels innermost.
+    order = flat[0].T.ravel() if run.arch == "ssm" else np.arange(sum(f.size for f in flat))
+    total = []
+    for b in range(run.x.shape[1]):
+        vectors, logs = np.zeros_like(first), np.zeros(first.shape[1])
+        vectors[order] = first
+        steps = naive.jacobians(run.arch, run.params, run.x[:, b : b + 1], activation=activation)
+        for jacobian in steps[::-1]:
+            vectors, r = np.linalg.qr(jacobian.T @ vectors)
+            with np.errstate(divide="ignore"):
+                logs += np.log(np.abs(np.diag(r)))
+        total.append(logs)
+    return np.sort(np.mean(total, axis=0) / len(run.x))[::-1]
+
+
+# More than one vector of a network with dead units would be compared in its rounding.
+CASES = [(*kind, count) for kind in KINDS for count in (1, 3) if kind[1] != "relu" or count == 1]
+
+
+@pytest.mark.parametrize(("arch", "activation", "count"), CASES)
+def test_exponents_of_the_product(
+    arch: str, activation: str, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over several orthogonalisations and segments, for an ensemble and a batch."""
+    monkeypatch.setattr(tape, "SEGMENT_BYTES", 1)
+    run = draw(arch, hidden=4, state=2, steps=20, batch=2, networks=2)
+    size = {"rnn": 4, "lstm": 8, "gru": 4, "ssm": 8}[arch]
+    first = frames(0, range(2), size, count)
+    have, ticks = exponents(run, activation, first)
+    assert have.shape == (2, count)
+    assert sum(ticks) == 20 * count
+    for m in range(2):
+        want = from_the_product(run.network(m), activation, first[m])
+        assert have[m] == pytest.approx(want, rel=0, abs=1e-8)
+
+
+def test_a_network_keeps_its_own_pace() -> None:
+    """Bits do not depend on the other networks, however unlike they are."""
+    run = draw("rnn", hidden=4, steps=60, batch=1, networks=3)
+    run.params["weight_hh"] *= np.array([0.1, 1, 5])[:, None, None]
+    first = frames(0, range(3), 4, 4)
+    together, _ = exponents(run, "tanh", first)
+    for m in range(3):
+        alone, ticks = exponents(run.network(m), "tanh", first[m : m + 1])
+        assert np.array_equal(together[m], alone[0])
+        assert max(ticks) <= 4 * LONGEST
+    # One vector never spreads: it goes as far as it may.
+    _, ticks = exponents(run.network(0), "tanh", first[:1, :, :1])
+    assert max(ticks) == LONGEST
+
+
+def test_a_dead_direction_is_far_below() -> None:
+    """Zero, or what rounding leaves of it, at every step."""
+    run = draw("rnn", hidden=3, steps=10, batch=1)
+    run.params["weight_hh"][:, 0] = 0  # no step hands anything to unit 0
+    have, _ = exponents(run, "identity", frames(0, range(1), 3, 3))
+    assert np.isfinite(have[0, :2]).all()
+    assert have[0, 2] < -20
+
+
+def test_first_vectors_are_orthonormal_and_each_network_s_own() -> None:
+    have = frames(5, range(3), 6, 4)
+    assert have.swapaxes(1, 2) @ have == pytest.approx(np.stack([np.eye(4)] * 3), abs=1e-14)
+    assert np.array_equal(frames(5, range(1, 3), 6, 4), have[1:])
