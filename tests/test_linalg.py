@@ -57,8 +57,8 @@ def test_product_at_a_few_sizes(dtype: type, flip: bool) -> None:
 
 
 @pytest.mark.tiny
-def test_a_row_does_not_depend_on_the_order_of_networks() -> None:
-    """Rows are cut into tasks of 64, sums over time into pieces of 128: each network's are right."""
+def test_tasks_and_pieces_of_larger_products() -> None:
+    """Rows are cut into tasks of 64, sums over time into pieces of 128, for each network."""
     rng = np.random.default_rng(0)
     dz, weight, y = (rng.normal(size=size) for size in ((3, 150, 5), (3, 5, 4), (3, 150, 4)))
     out = np.full((3, 150, 4), np.nan)

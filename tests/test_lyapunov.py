@@ -83,6 +83,15 @@ def test_a_network_keeps_its_own_pace() -> None:
     assert max(ticks) == LONGEST
 
 
+def test_the_pace_follows_the_spread() -> None:
+    """0.9 nats apart at each step: 7 steps until the last vector has three digits to lose."""
+    run = draw("rnn", hidden=2, steps=16, batch=1)
+    run.params["weight_hh"] = np.diag(np.exp([0.4, -0.5]))
+    have, ticks = exponents(run, "identity", np.eye(2)[None])
+    assert have[0] == pytest.approx([0.4, -0.5], abs=1e-14)
+    assert ticks == [2 * steps for steps in (1, 7, 7, 1)]
+
+
 def test_a_dead_direction_is_far_below() -> None:
     """Zero, or what rounding leaves of it, at every step."""
     run = draw("rnn", hidden=3, steps=10, batch=1)
