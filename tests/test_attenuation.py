@@ -376,7 +376,19 @@ def test_bad_lengths_readouts_and_names_are_refused() -> None:
     def attenuation(arch: str = "gru", lengths: Any = (6,), **options: Any) -> Any:
         return seqlab.attenuation(arch, run.params, run.x, lengths, **options)
 
-    for lengths in ([], [0], [-1, 3], [7], [2.0], [True], [3, 3], ["3"], "2:6:2", [[2], [3]]):
+    for lengths in (
+        [],
+        [0],
+        [-1, 3],
+        [7],
+        [3, 7],
+        [2.0],
+        [True],
+        [3, 3],
+        ["3"],
+        "2:6:2",
+        [[2], [3]],
+    ):
         refuses("lengths", partial(attenuation, lengths=lengths))
     good = np.ones(3)
     for readout in (good[:2], np.ones((3, 3)), np.ones((1, 2, 3)), good.astype(np.float32),

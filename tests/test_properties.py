@@ -66,7 +66,7 @@ def picks(draw_from: st.DrawFn, networks: int = 0, steps: int = 1) -> Pick:
         arch,
         activation,
         hidden=size(9),
-        inputs=size(3),
+        inputs=size(12),
         state=size(4),
         steps=size(20, steps),
         batch=size(5),

@@ -75,7 +75,7 @@ def memory_bytes(spec: RunSpec) -> int:
     drive = spec.steps * spec.inputs * (item + 8)
     trace = lengths * (spec.steps + 1) * 8 * (3 * len(cell.parts) + 7)
     rows = (lengths + (spec.spectrum or 0)) * math.prod(cell.state_shape(spec.sizes))
-    block = networks * (4 * weights + drive + trace + 4 * rows * item)
+    block = networks * (8 * weights + drive + trace + 4 * rows * item)
     trajectory = networks * _trajectory_bytes(spec, backend)
     segment = min(networks * SEGMENT_BYTES, trajectory)
     kept = spec.networks * len(spec.clip) * (spec.steps + 1) * 8 * 3
