@@ -1,8 +1,8 @@
 """A user's arrays, checked and brought to one form: an ensemble of networks with its drive."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,7 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 from seqlab.cells import ACTIVATIONS, CELLS, Cell, Parameters, Sizes
 from seqlab.errors import InputError
 from seqlab.kernels import backends
-from seqlab.tape import Rooms, Tape
+from seqlab.tape import Rooms, SpareRooms, Tape
+
+Result = TypeVar("Result")
 
 DTYPES = (np.dtype(np.float64), np.dtype(np.float32))
 
@@ -30,21 +32,23 @@ class Ensemble:
     activation: str | None
     single: bool
 
-    def tapes(self, backend: str) -> Iterator[tuple[range, Tape]]:
-        """Tapes of a few networks at a time, not yet run, that share their memory.
+    def over_tapes(self, backend: str, work: Callable[[range, Tape], Result]) -> list[Result]:
+        """[work(networks, tape)] over blocks of networks, each with a tape that has not run.
 
-        A tape is spent when the next one is asked for.
+        A block's tape is spent when its work has returned: the next one uses its memory.
         """
         kernels = backends.kernels(backend, self.cell.name)
         networks, steps, sequences = self.x.shape[:3]
         each = steps * sequences * kernels.saved_width(self.sizes) * self.x.itemsize
-        at_once = backends.networks_at_once(backend, each)
-        rooms = Rooms(kernels, self.sizes, self.x.dtype)
-        for first in range(0, networks, at_once):
-            block = range(first, min(first + at_once, networks))
-            tape = self.some(block).tape(backend, rooms)
-            yield block, tape
-            tape.release()
+        blocks = backends.blocks(backend, networks, each)
+        sharers = backends.at_once(backend, blocks)
+        spare = SpareRooms(kernels, self.sizes, self.x.dtype, sharers)
+
+        def one(block: range) -> Result:
+            with spare.rooms() as rooms:
+                return work(block, self.some(block).tape(backend, rooms))
+
+        return backends.over_blocks(backend, blocks, one)
 
     def tape(self, backend: str, rooms: Rooms | None = None) -> Tape:
         """One tape of all networks on a resolved backend, not yet run."""

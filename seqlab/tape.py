@@ -6,6 +6,7 @@ start is kept and the segment is computed again on the way back, with the same b
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from itertools import pairwise
 from types import ModuleType
@@ -50,8 +51,8 @@ class Tape:
         # Sums over time are added segment by segment: their bits must not depend on how many
         # networks there are.
         self.segment_steps = segment_steps(per_step, self.steps)
-        self.keeps_all = self.networks * per_step * self.steps <= TRAJECTORY_BYTES
         self._rooms = Rooms(kernels, sizes, x.dtype) if rooms is None else rooms
+        self.keeps_all = self.networks * per_step * self.steps <= self._rooms.limit
         self._starts: list[NDArray] = []  # the state before each segment
         self._saved: list[Any] = []
 
@@ -78,15 +79,10 @@ class Tape:
             return self._saved[index]
         return self._forward(self.starts[index], self._starts[index].copy())
 
-    def release(self) -> None:
-        """Leave the saved arrays to the next tape of the same rooms; this one is spent."""
-        for saved in self._saved:
-            self._rooms.give(saved)
-        self._saved.clear()
-
     def _forward(self, start: int, state: NDArray) -> Any:
         if not self.keeps_all:
-            self.release()
+            self._saved.clear()
+            self._rooms.take_back()
         x = self.x_segment(start)
         saved = self._rooms.take((self.networks, x.shape[1], self.sequences))
         self._saved.append(saved)
@@ -97,21 +93,49 @@ class Tape:
 class Rooms:
     """Saved arrays of one cell, size and dtype, to be used again.
 
-    The first touch of fresh memory costs as much as the step that is written there.
+    The first touch of fresh memory costs as much as the step that is written there. `limit` is
+    what may be kept, in bytes, when `sharers` tapes are there at once.
     """
 
-    def __init__(self, kernels: ModuleType, sizes: Sizes, dtype: np.dtype) -> None:
+    def __init__(
+        self, kernels: ModuleType, sizes: Sizes, dtype: np.dtype, sharers: int = 1
+    ) -> None:
+        self.limit = TRAJECTORY_BYTES // sharers
         self._make = partial(kernels.save, sizes=sizes, dtype=dtype)
         self._free: dict[tuple[int, ...], list[Any]] = {}
+        self._taken: list[Any] = []
 
     def take(self, lead: tuple[int, int, int]) -> Any:
         """Room for a segment of (networks, steps, sequences), its contents undefined."""
         free = self._free.get(lead)
-        return free.pop() if free else self._make(lead)
+        saved = free.pop() if free else self._make(lead)
+        self._taken.append(saved)
+        return saved
 
-    def give(self, saved: Any) -> None:
-        """Take a room back."""
-        self._free.setdefault(saved.lead, []).append(saved)
+    def take_back(self) -> None:
+        """Everything taken is free again."""
+        for saved in self._taken:
+            self._free.setdefault(saved.lead, []).append(saved)
+        self._taken.clear()
+
+
+class SpareRooms:
+    """Rooms for tapes that come and go on several threads: one for each that is there at once."""
+
+    def __init__(self, kernels: ModuleType, sizes: Sizes, dtype: np.dtype, sharers: int) -> None:
+        self._make = partial(Rooms, kernels, sizes, dtype, sharers)
+        self._spare: list[Rooms] = []
+
+    @contextmanager
+    def rooms(self) -> Iterator[Rooms]:
+        """Rooms to use until the end of the block."""
+        try:
+            rooms = self._spare.pop()
+        except IndexError:
+            rooms = self._make()
+        yield rooms
+        rooms.take_back()
+        self._spare.append(rooms)
 
 
 def segment_steps(bytes_a_step: int, steps: int) -> int:

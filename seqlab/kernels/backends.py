@@ -1,9 +1,14 @@
 """Which backend runs: `auto`, `cpu` or `cuda`. An explicit choice never falls back."""
 
+from collections.abc import Callable, Sequence
 from importlib import import_module
+from itertools import pairwise
 from types import ModuleType
+from typing import TypeVar
 
 from seqlab.errors import InputError
+
+Result = TypeVar("Result")
 
 BACKENDS = ("cpu", "cuda")
 CHOICES = ("auto", *BACKENDS)
@@ -41,13 +46,31 @@ def resolve(backend: str, kernel: str = "") -> str:
     return backend
 
 
-def networks_at_once(backend: str, bytes_each: int) -> int:
-    """Networks to take together when each one's saved trajectory has so many bytes.
+def blocks(backend: str, networks: int, bytes_each: int) -> list[range]:
+    """Networks cut into blocks that are worked on together, for one's saved trajectory in bytes.
 
-    It changes no number: memory that is used again is warm, and every thread needs a network.
+    It changes no number: memory that is used again is warm, and every thread wants as many
+    networks as the others.
     """
     package = import_module(f"seqlab.kernels.{backend}")
-    return int(max(package.fewest_networks(), package.BLOCK_BYTES // bytes_each))
+    count = -(-networks // max(1, package.BLOCK_BYTES // bytes_each))
+    if networks >= package.lanes():
+        count = min(networks, -(-count // package.lanes()) * package.lanes())
+    edges = [networks * i // count for i in range(count + 1)]
+    return [range(first, last) for first, last in pairwise(edges)]
+
+
+def at_once(backend: str, blocks: Sequence[range]) -> int:
+    """How many of the blocks `over_blocks` works on at the same time."""
+    lanes = import_module(f"seqlab.kernels.{backend}").lanes()
+    return lanes if len(blocks) >= lanes else 1
+
+
+def over_blocks(
+    backend: str, blocks: Sequence[range], work: Callable[[range], Result]
+) -> list[Result]:
+    """[work(block) for block in blocks], `at_once` of them at the same time."""
+    return import_module(f"seqlab.kernels.{backend}").side_by_side(work, blocks)
 
 
 def kernels(backend: str, arch: str) -> ModuleType:

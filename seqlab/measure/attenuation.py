@@ -12,6 +12,7 @@ from seqlab.errors import InputError
 from seqlab.kernels import backends
 from seqlab.measure.curves import sweep_curves
 from seqlab.measure.randomness import unit_readout
+from seqlab.tape import Tape
 
 
 @dataclass(frozen=True)
@@ -57,37 +58,31 @@ def attenuation(
     vectors = _readouts(ensemble, readout)
     chosen = backends.resolve(backend)
     rising = sorted(lengths)
-    blocks = []
-    for networks, tape in ensemble.until(longest).tapes(chosen):
+    parts = ensemble.cell.parts
+    names = ["", "_input", *(f"_{part}" for part in parts if len(parts) > 1)]
+    shape = (len(ensemble.x), len(lengths), longest + 1)
+    tables = {f"log_norm{name}": np.empty(shape) for name in names}
+
+    def measure(networks: range, tape: Tape) -> None:
         tape.run(lambda saved: None)
-        vector = vectors[networks.start : networks.stop, :, None]
-        blocks.append(sweep_curves(tape, rising, np.repeat(vector, len(rising), axis=2), rule))
-    order = [rising.index(length) for length in lengths]
+        here = slice(networks.start, networks.stop)
+        vector = np.repeat(vectors[here, :, None], len(rising), axis=2)
+        for name, curves in sweep_curves(tape, rising, vector, rule).named.items():
+            for k, length in enumerate(lengths):
+                tables[name][here, k, : length + 1] = curves[rising.index(length)]
+                tables[name][here, k, length + 1 :] = np.nan
 
-    def table(curves: list[list[NDArray]]) -> NDArray:
-        return _padded([[block[k] for block in curves] for k in order], longest)
-
-    parts = {name: table([block.parts[name] for block in blocks]) for name in blocks[0].parts}
-    state = table([block.state for block in blocks])
+    ensemble.until(longest).over_tapes(chosen, measure)
     return Attenuation(
         np.asarray(lengths, np.int64),
         np.arange(longest + 1),
-        state,
-        state if ensemble.cell.parts == ("hidden",) else parts.get("hidden"),
-        parts.get("cell"),
-        table([block.inputs for block in blocks]),
+        tables["log_norm"],
+        tables["log_norm"] if parts == ("hidden",) else tables.get("log_norm_hidden"),
+        tables.get("log_norm_cell"),
+        tables["log_norm_input"],
         str(rule),
         chosen,
     )
-
-
-def _padded(curves: list[list[NDArray]], longest: int) -> NDArray:
-    """Blocks of networks (m, T + 1) for each length -> (M, lengths, longest + 1), nan past T."""
-    networks = sum(len(block) for block in curves[0])
-    table = np.full((networks, len(curves), longest + 1), np.nan)
-    for k, blocks in enumerate(curves):
-        np.concatenate(blocks, out=table[:, k, : blocks[0].shape[1]])
-    return table
 
 
 def _check_lengths(lengths: Sequence[int], steps: int) -> int:

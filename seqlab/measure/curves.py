@@ -27,6 +27,12 @@ class Curves:
     fired: NDArray
     sums: Sums
 
+    @property
+    def named(self) -> dict[str, list[NDArray]]:
+        """Every curve by the name that results give it."""
+        parts = {f"log_norm_{part}": curves for part, curves in self.parts.items()}
+        return {"log_norm": self.state, "log_norm_input": self.inputs, **parts}
+
 
 def sweep_curves(
     tape: Tape,

@@ -4,6 +4,7 @@ Networks are taken in blocks so that memory stays bounded; a block's size change
 """
 
 import math
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -23,7 +24,7 @@ from seqlab.measure.summary import assemble, kept_lags
 from seqlab.measure.variables import Measurement
 from seqlab.rules import Rule
 from seqlab.spec import RunSpec
-from seqlab.tape import SEGMENT_BYTES, TRAJECTORY_BYTES, Rooms, Tape
+from seqlab.tape import SEGMENT_BYTES, TRAJECTORY_BYTES, SpareRooms, Tape
 
 Progress = Callable[[float, str], None]
 UNCLIPPED = Rule("none")
@@ -56,21 +57,27 @@ def measure(spec: RunSpec, backend: str = "auto", progress: Progress | None = No
     source = Source(spec)
     blocks = _blocks(spec, chosen)
     report = _Report(progress, _work(spec) * len(blocks))
-    rooms = Rooms(backends.kernels(chosen, spec.arch), spec.sizes, np.dtype(spec.dtype))
-    measured = []
-    for networks in blocks:
+    kernels, sharers = backends.kernels(chosen, spec.arch), backends.at_once(chosen, blocks)
+    spare = SpareRooms(kernels, spec.sizes, np.dtype(spec.dtype), sharers)
+
+    def one(networks: range) -> Block:
         report.begin("drawing")
         ensemble = source.ensemble(networks)
-        tape = ensemble.tape(chosen, rooms)
-        measured.append(_measure_block(source, networks, ensemble, tape, report))
-        tape.release()
+        with spare.rooms() as rooms:
+            tape = ensemble.tape(chosen, rooms)
+            return _measure_block(source, networks, ensemble, tape, report)
+
+    measured = backends.over_blocks(chosen, blocks, one)
     return Measurement(chosen, assemble(spec, measured))
 
 
 def memory_bytes(spec: RunSpec) -> int:
-    """Bytes that `measure` needs at its peak: a block's arrays, and what is kept of all."""
+    """Bytes that `measure` needs at its peak: the arrays of the blocks that are worked on at the
+    same time, and what is kept of all."""
     cell, item, backend = CELLS[spec.arch], np.dtype(spec.dtype).itemsize, "cpu"
-    networks, lengths = len(_blocks(spec, backend)[0]), len(spec.lengths)
+    blocks = _blocks(spec, backend)
+    at_once = backends.at_once(backend, blocks)
+    networks, lengths = at_once * max(map(len, blocks)), len(spec.lengths)
     weights = sum(math.prod(shape) for shape in cell.shapes(spec.sizes).values()) * item
     drive = spec.steps * spec.inputs * (item + 8)
     trace = lengths * (spec.steps + 1) * 8 * (3 * len(cell.parts) + 7)
@@ -83,9 +90,8 @@ def memory_bytes(spec: RunSpec) -> int:
 
 
 def _blocks(spec: RunSpec, backend: str) -> list[range]:
-    """The networks in turn, as many at once as the backend likes."""
-    size = backends.networks_at_once(backend, _trajectory_bytes(spec, backend))
-    return [range(i, min(i + size, spec.networks)) for i in range(0, spec.networks, size)]
+    """The networks in blocks, as the backend likes them."""
+    return backends.blocks(backend, spec.networks, _trajectory_bytes(spec, backend))
 
 
 def _trajectory_bytes(spec: RunSpec, backend: str) -> int:
@@ -105,6 +111,7 @@ class _Report:
 
     def __init__(self, progress: Progress | None, work: int) -> None:
         self._progress, self._work, self._done, self._what = progress, work, 0, ""
+        self._lock = threading.Lock()
         # Kernels are compiled where they are first called, forward and backward.
         self._note = "" if compiled_before() else " (first run: compiling kernels)"
 
@@ -113,9 +120,10 @@ class _Report:
         self.tick(0)
 
     def tick(self, steps: int) -> None:
-        self._done += steps
-        if self._progress is not None:
-            self._progress(min(1.0, self._done / self._work), self._what)
+        with self._lock:  # blocks tick from threads of their own
+            self._done += steps
+            if self._progress is not None:
+                self._progress(min(1.0, self._done / self._work), self._what)
 
 
 def _measure_block(
@@ -175,10 +183,8 @@ def _under_rule(
         curves = free
         after, changed = free.sums.clipped(rule)
         fired = changed.astype(float)
-    named = {"log_norm": curves.state, "log_norm_input": curves.inputs}
-    named |= {f"log_norm_{part}": curve for part, curve in curves.parts.items()}
     lags, start = kept_lags(spec), [curve[:, :1] for curve in curves.state]
-    kept = {name: _thinned(curve, start, lags) for name, curve in named.items()}
+    kept = {name: _thinned(curve, start, lags) for name, curve in curves.named.items()}
     return _Ruled(curves.state[-1] - start[-1], kept, fired, after.log_norm())
 
 

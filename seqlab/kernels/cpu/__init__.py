@@ -1,10 +1,12 @@
 """The kernels on the CPU."""
 
-from seqlab.kernels.cpu.threads import thread_count
+from seqlab.kernels.cpu.threads import side_by_side, thread_count
 
-BLOCK_BYTES = 96 << 20  # of trajectories in flight: small enough to be touched again soon
+__all__ = ["BLOCK_BYTES", "lanes", "side_by_side"]
+
+BLOCK_BYTES = 32 << 20  # of trajectories that a thread has in flight: soon touched again
 
 
-def fewest_networks() -> int:
-    """Networks that keep every thread busy."""
+def lanes() -> int:
+    """Blocks of networks that are worked on at once."""
     return thread_count()

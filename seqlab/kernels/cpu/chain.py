@@ -1,6 +1,7 @@
 """What every cell's backward step shares: injection, clip rules, rescaling, writing down."""
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,32 @@ from seqlab.kernels.layout import EMPTY, NONE, STEP_NORM, TRUNCATE, Bundle
 # A direction is rescaled when the square of its norm leaves this window, wide enough to make that
 # rare and narrow enough that float32 squares of what matters do not underflow.
 LOW, HIGH = 2.0**-60, 2.0**60
+
+
+class Here(NamedTuple):
+    """The rows that a task carries back: `many` rows of a network from `first` on.
+
+    They are one sequence's losses (`across` 0), or one loss of several sequences (`across` 1),
+    from `sequence` on. No division tells them apart: it would cost a tenth of a small step.
+    """
+
+    network: int
+    first: int
+    many: int
+    sequence: int
+    across: int
+
+
+@inlined
+def sequence_of(here, r):
+    """The sequence of row first + r."""
+    return here.sequence + r * here.across
+
+
+@inlined
+def loss_of(here, r):
+    """The loss of row first + r."""
+    return r - r * here.across
 
 
 @inlined
@@ -38,11 +65,9 @@ def _measure(state, squares):
     units = state.shape[0] // parts
     total = 0.0
     for p in range(parts):
-        part = state.dtype.type(0)
-        for j in range(p * units, (p + 1) * units):
-            part += state[j] * state[j]
-        squares[p] = part
-        total += part
+        # A view: a loop from p * units on would not vectorise.
+        squares[p] = sum_of_squares(state[p * units : (p + 1) * units])
+        total += squares[p]
     return total
 
 
@@ -173,8 +198,8 @@ def _write(trace, m, b, point, exponent, squares):
 
 
 @inlined
-def arrive(rows, grad, readout, span, step, trace, squares, m, first, count):
-    """Before a step back, add what the losses give at it to rows first .. first + count.
+def arrive(rows, grad, readout, span, step, trace, squares, here):
+    """Before a step back, add what the losses give at it to a task's rows.
 
     `grad` (M, n, rows, H) belongs to the last n steps before span.hi. The adjoint at lag 0 is
     written down here, every later one by `leave`. `squares` (P,) is scratch.
@@ -182,8 +207,9 @@ def arrive(rows, grad, readout, span, step, trace, squares, m, first, count):
     index = step - (span.hi - grad.shape[1])
     if index < 0 and step < span.hi - 1:
         return
-    losses = rows.lag.shape[0]
-    for row in range(first, first + count):
+    m = here.network
+    for r in range(here.many):
+        row, loss = here.first + r, loss_of(here, r)
         state, exponent = rows.adjoint[m, row], rows.exponent[m, row]
         loud = index >= 0 and not silent(grad[m, index, row])
         if loud:
@@ -192,32 +218,35 @@ def arrive(rows, grad, readout, span, step, trace, squares, m, first, count):
         if loud and exponent == EMPTY:
             exponent = 0  # a loss that the state does not see may still reach the input
         rows.exponent[m, row] = exponent
-        loss = row % losses
         if step == span.hi - 1 and rows.lag[loss] == 0:
-            _write(trace, m, row // losses, trace.offset[loss], exponent, squares)
+            _write(trace, m, sequence_of(here, r), trace.offset[loss], exponent, squares)
 
 
 @inlined
-def leave(rows, span, step, clip, trace, dx, squares, m, first, count):
-    """After a step back, rescale, clip and write down rows first .. first + count.
-
-    `dx` (count, I) is the input part of the step, still at the exponent before it; `squares` (P,)
-    is scratch.
-    """
-    losses, done = rows.lag.shape[0], span.hi - 1 - step
-    for row in range(first, first + count):
-        b, loss = row // losses, row % losses
+def leave(rows, span, step, clip, trace, squares, here):
+    """After a step back, rescale, clip and write down a task's rows; `squares` (P,) is scratch."""
+    m, done = here.network, span.hi - 1 - step
+    for r in range(here.many):
+        row, b, loss = here.first + r, sequence_of(here, r), loss_of(here, r)
         lag = rows.lag[loss] + done
-        point = trace.offset[loss] + lag
-        if trace.exponent.shape[2] > 0:
-            trace.inputs[m, b, point] = sum_of_squares(dx[row - first])
         state = rows.adjoint[m, row]
         exponent = normalise(state, rows.exponent[m, row], squares)
         if clip.code != NONE and exponent != EMPTY:
             exponent, fired = _clip(state, exponent, clip, lag + 1, squares)
             trace.fired[m, b, loss] += fired
         rows.exponent[m, row] = exponent
-        _write(trace, m, b, point + 1, exponent, squares)
+        _write(trace, m, b, trace.offset[loss] + lag + 1, exponent, squares)
+
+
+@inlined
+def write_inputs(rows, span, step, trace, dx, dx0, here):
+    """Write down the input's part of a step: rows of `dx` from dx0 on, still at the exponent
+    before the step, which the trace has."""
+    done = span.hi - 1 - step
+    for r in range(here.many):
+        loss = loss_of(here, r)
+        point = trace.offset[loss] + rows.lag[loss] + done
+        trace.inputs[here.network, sequence_of(here, r), point] = sum_of_squares(dx[dx0 + r])
 
 
 @inlined

@@ -8,12 +8,13 @@ from numpy.typing import NDArray
 
 from seqlab.cells import Sizes
 from seqlab.kernels._jit import inlined
-from seqlab.kernels.cpu.chain import flat_rows
-from seqlab.kernels.cpu.linalg import accumulate, copy, project
+from seqlab.kernels.cpu.chain import Here, flat_rows, write_inputs
+from seqlab.kernels.cpu.linalg import accumulate, add_product, copy, fill, project
 from seqlab.kernels.cpu.threads import group_size, groups, share
 from seqlab.kernels.layout import Bundle, Clip, Emitted, Span, Trace, aligned
 
 BLOCK = 16  # steps whose input is projected together
+PANEL = 4  # rows that share one pass over the weights
 
 
 class Saved(NamedTuple):
@@ -90,9 +91,9 @@ class ForwardScratch(NamedTuple):
 
 
 class BackwardScratch(NamedTuple):
-    """For R rows: `dz` and `dz_input` (R, G*H) of W_hh h and of W_ih x where they differ, `dx`
-    (R, I); `left` (E,) for what is emitted; `squares` (P,); `readout` (P,), which says that the
-    output is the first part of the state."""
+    """For R rows, of one step or a few: `dz` and `dz_input` (R, G*H) of W_hh h and of W_ih x where
+    they differ, `dx` (R, I). Besides, `left` (E,) for what is emitted; `squares` (P,); `readout`
+    (P,), which says that the output is the first part of the state."""
 
     dz: NDArray
     dz_input: NDArray
@@ -139,7 +140,7 @@ def backward(
     # has one loss, some sequences.
     size = group_size(sequences) if losses == 1 else 1
     width, inputs = weights.recurrent.shape[2], weights.input.shape[1]
-    most, dtype = size * live, bundle.adjoint.dtype
+    most, dtype = max(size * live, PANEL), bundle.adjoint.dtype
 
     def scratch() -> BackwardScratch:
         readout = np.zeros(parts)
@@ -160,12 +161,36 @@ def backward(
 
 
 @inlined
-def task_rows(task, rows, live, size, sequences):
-    """(network, first row, row count) of a task: `size` sequences of `live` losses each."""
+def rows_of(task, rows, live, size, sequences):
+    """A task's rows: `live` losses each of `size` sequences."""
     losses = rows.lag.shape[0]
     groups = -(-sequences // size)
-    first = task % groups * size
-    return task // groups, first * losses, min(size, sequences - first) * live
+    sequence = task % groups * size
+    count = min(size, sequences - sequence) * live
+    return Here(task // groups, sequence * losses, count, sequence, int(losses == 1))
+
+
+@inlined
+def steps_together(here):
+    """Steps whose input is projected back together when a task has few rows: one pass over the
+    weights then serves them all."""
+    return max(1, PANEL // here.many)
+
+
+@inlined
+def input_norms(weight, dz, rows, span, step, steps, trace, dx, here):
+    """Write down the norms of dL/dx of the last `steps` steps, down to `step`.
+
+    dz (steps * count, G*H) and dx (.., I) have the latest of them first.
+    """
+    if trace.exponent.shape[2] == 0:
+        return
+    width = dz.shape[1]
+    for r in range(steps * here.many):
+        fill(dx[r], 0)
+    add_product(dz, 0, width, 1, steps * here.many, weight, 0, width, dx, 0, False)
+    for i in range(steps):
+        write_inputs(rows, span, step + steps - 1 - i, trace, dx, i * here.many, here)
 
 
 def flat(steps: NDArray) -> NDArray:

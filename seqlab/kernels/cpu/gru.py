@@ -7,11 +7,20 @@ from numpy.typing import NDArray
 
 from seqlab.cells import Sizes
 from seqlab.cells import gru as algebra
-from seqlab.kernels._jit import compiled, inlined
+from seqlab.kernels._jit import compiled, inlined, inlined_apart
 from seqlab.kernels.cpu import gated
-from seqlab.kernels.cpu.chain import arrive, emit, leave
-from seqlab.kernels.cpu.gated import BLOCK, Saved, both_ways, flat, project_block, task_rows
-from seqlab.kernels.cpu.linalg import add_product, copy, fill, project_back
+from seqlab.kernels.cpu.chain import arrive, emit, leave, loss_of, sequence_of
+from seqlab.kernels.cpu.gated import (
+    BLOCK,
+    Saved,
+    both_ways,
+    flat,
+    input_norms,
+    project_block,
+    rows_of,
+    steps_together,
+)
+from seqlab.kernels.cpu.linalg import add_product, copy, project_back
 from seqlab.kernels.cpu.math import sigmoid, tanh
 from seqlab.kernels.layout import Bundle, Clip, Emitted, Span, Trace
 
@@ -61,7 +70,7 @@ def emitted_width(sizes: Sizes) -> int:
     return (algebra.GATES + 1) * sizes.hidden
 
 
-@inlined
+@inlined_apart
 def _gates(z, xn, before, h, coefficients):
     """One sequence's step: z (3H) with m last, xn (H), h_{t-1} -> h (H), coefficients (5, H)."""
     one = z.dtype.type(1)
@@ -75,19 +84,18 @@ def _gates(z, xn, before, h, coefficients):
         coefficients[3, j], coefficients[4, j] = factors[3:]
 
 
-@inlined
+@inlined_apart
 def _step_back(state, k, dz_hidden, dz_input):
-    """One row's elementwise step: `state` (H) -> dz (3H) of both products.
+    """One row's elementwise step: `state` (H) -> dz (3, H) of both products.
 
     What stays in `state` is the direct way back, through the update gate.
     """
-    n = state.shape[0]
-    for j in range(n):
+    for j in range(state.shape[0]):
         reset, update, m, x, state[j] = _adjoint(
             state[j], k[0, j], k[1, j], k[2, j], k[3, j], k[4, j]
         )
-        dz_hidden[j], dz_hidden[n + j], dz_hidden[2 * n + j] = reset, update, m
-        dz_input[j], dz_input[n + j], dz_input[2 * n + j] = reset, update, x
+        dz_hidden[0, j], dz_hidden[1, j], dz_hidden[2, j] = reset, update, m
+        dz_input[0, j], dz_input[1, j], dz_input[2, j] = reset, update, x
 
 
 @compiled
@@ -140,28 +148,34 @@ def _backward(
     coefficients = saved.coefficients
     units = recurrent.shape[2]
     dz, dz_input, dx, left, squares, readout = scratch
-    sequences, losses = saved.hidden.shape[2], rows.lag.shape[0]
+    gates = dz.reshape(dz.shape[0], algebra.GATES, units)
+    gates_input = dz_input.reshape(dz.shape[0], algebra.GATES, units)
+    sequences = saved.hidden.shape[2]
     for task in range(begin, end):
-        m, first, count = task_rows(task, rows, live, size, sequences)
+        here = rows_of(task, rows, live, size, sequences)
+        m, first, count = here.network, here.first, here.many
+        adjoint = rows.adjoint[m]
+        at, together = 0, steps_together(here) * count
         for s in range(span.hi - 1, span.lo - 1, -1):
-            arrive(rows, grad, readout, span, s, trace, squares, m, first, count)
+            arrive(rows, grad, readout, span, s, trace, squares, here)
             for r in range(count):
-                b = (first + r) // losses
-                k = coefficients[m, s, b]
-                _step_back(rows.adjoint[m, first + r], k, dz[r], dz_input[r])
-                if (first + r) % losses == 0 and left.shape[0] > 0:
-                    copy(dz[r], left[:width])
-                    copy(dz_input[r, 2 * units :], left[width:])
+                b = sequence_of(here, r)
+                k, state = coefficients[m, s, b], rows.adjoint[m, first + r]
+                _step_back(state, k, gates[at + r], gates_input[at + r])
+                if loss_of(here, r) == 0 and left.shape[0] > 0:
+                    copy(dz[at + r], left[:width])
+                    copy(dz_input[at + r, 2 * units :], left[width:])
                     emit(emitted, m, s - span.lo, b, rows.exponent[m, first + r], left)
             flip = (span.start + s) & 1
             add_product(
-                dz, 0, width, 1, count, recurrent[m], 0, width, rows.adjoint[m], first, flip
+                dz, at * width, width, 1, count, recurrent[m], 0, width, adjoint, first, flip
             )
-            if trace.exponent.shape[2] > 0:
-                for r in range(count):
-                    fill(dx[r], 0)
-                add_product(dz_input, 0, width, 1, count, weight[m], 0, width, dx, 0, False)
-            leave(rows, span, s, clip, trace, dx, squares, m, first, count)
+            leave(rows, span, s, clip, trace, squares, here)
+            at += count
+            if at == together or s == span.lo:
+                steps = at // count
+                input_norms(weight[m], dz_input, rows, span, s, steps, trace, dx, here)
+                at = 0
 
 
 def backward(

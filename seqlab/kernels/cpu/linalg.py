@@ -12,7 +12,7 @@ from seqlab.kernels._jit import compiled, inlined
 from seqlab.kernels.cpu.threads import share
 from seqlab.kernels.cpu.tile import VECTOR, make_panel
 
-_one, _two, _four = make_panel(1), make_panel(2), make_panel(4)
+_one, _two, _three, _four = (make_panel(rows) for rows in range(1, 5))
 
 
 @inlined
@@ -31,7 +31,10 @@ def add_product(a, a0, ar, ak, rows, b, b0, depth, out, out0, flip):
         if r + 4 <= rows:
             _four(a, here, ar, ak, b, bb, width, depth, out, target, stride, vectors, flip)
             r += 4
-        elif r + 2 <= rows:
+        elif r + 3 == rows:
+            _three(a, here, ar, ak, b, bb, width, depth, out, target, stride, vectors, flip)
+            r += 3
+        elif r + 2 == rows:
             _two(a, here, ar, ak, b, bb, width, depth, out, target, stride, vectors, flip)
             r += 2
         else:

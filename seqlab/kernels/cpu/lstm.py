@@ -7,11 +7,20 @@ from numpy.typing import NDArray
 
 from seqlab.cells import Sizes
 from seqlab.cells import lstm as algebra
-from seqlab.kernels._jit import compiled, inlined
+from seqlab.kernels._jit import compiled, inlined, inlined_apart
 from seqlab.kernels.cpu import gated
-from seqlab.kernels.cpu.chain import arrive, emit, leave
-from seqlab.kernels.cpu.gated import BLOCK, Saved, both_ways, flat, project_block, task_rows
-from seqlab.kernels.cpu.linalg import add_product, copy, fill, project_back
+from seqlab.kernels.cpu.chain import arrive, emit, leave, loss_of, sequence_of
+from seqlab.kernels.cpu.gated import (
+    BLOCK,
+    Saved,
+    both_ways,
+    flat,
+    input_norms,
+    project_block,
+    rows_of,
+    steps_together,
+)
+from seqlab.kernels.cpu.linalg import add_product, copy, project_back
 from seqlab.kernels.cpu.math import sigmoid, tanh
 from seqlab.kernels.layout import Bundle, Clip, Emitted, Span, Trace
 
@@ -55,7 +64,7 @@ def emitted_width(sizes: Sizes) -> int:
     return algebra.GATES * sizes.hidden
 
 
-@inlined
+@inlined_apart
 def _gates(z, c, h, coefficients):
     """One sequence's step: c (H) in place, h (H) and the coefficients (6, H) written."""
     one = z.dtype.type(1)
@@ -72,18 +81,17 @@ def _gates(z, c, h, coefficients):
         coefficients[3, j], coefficients[4, j], coefficients[5, j] = factors[3:]
 
 
-@inlined
-def _step_back(state, k, dz):
-    """One row's elementwise step: `state` (2H) -> dz (4H).
+@inlined_apart
+def _step_back(dh, dc, k, dz):
+    """One row's elementwise step: dL/dh_t and dL/dc_t (H) -> dz (4, H).
 
-    What stays in `state` is the direct way back: nothing to h, the carry to c.
+    What stays in dh and dc is the direct way back: nothing to h, the carry to c.
     """
-    n = state.shape[0] // 2
-    for j in range(n):
-        dz[j], dz[n + j], dz[2 * n + j], dz[3 * n + j], state[n + j] = _adjoint(
-            state[j], state[n + j], k[0, j], k[1, j], k[2, j], k[3, j], k[4, j], k[5, j]
+    for j in range(dh.shape[0]):
+        dz[0, j], dz[1, j], dz[2, j], dz[3, j], dc[j] = _adjoint(
+            dh[j], dc[j], k[0, j], k[1, j], k[2, j], k[3, j], k[4, j], k[5, j]
         )
-        state[j] = 0
+        dh[j] = 0
 
 
 @compiled
@@ -131,26 +139,33 @@ def _backward(
     recurrent, weight = weights.recurrent_back, weights.input_back
     width = recurrent.shape[1]
     coefficients = saved.coefficients
+    units = recurrent.shape[2]
     dz, _, dx, _, squares, readout = scratch
-    sequences, losses = saved.hidden.shape[2], rows.lag.shape[0]
+    gates = dz.reshape(dz.shape[0], algebra.GATES, units)
+    sequences = saved.hidden.shape[2]
     for task in range(begin, end):
-        m, first, count = task_rows(task, rows, live, size, sequences)
+        here = rows_of(task, rows, live, size, sequences)
+        m, first, count = here.network, here.first, here.many
+        adjoint = rows.adjoint[m]
+        at, together = 0, steps_together(here) * count
         for s in range(span.hi - 1, span.lo - 1, -1):
-            arrive(rows, grad, readout, span, s, trace, squares, m, first, count)
+            arrive(rows, grad, readout, span, s, trace, squares, here)
             for r in range(count):
-                b = (first + r) // losses
-                _step_back(rows.adjoint[m, first + r], coefficients[m, s, b], dz[r])
-                if (first + r) % losses == 0:
-                    emit(emitted, m, s - span.lo, b, rows.exponent[m, first + r], dz[r])
+                b = sequence_of(here, r)
+                k, state = coefficients[m, s, b], rows.adjoint[m, first + r]
+                _step_back(state[:units], state[units:], k, gates[at + r])
+                if loss_of(here, r) == 0:
+                    emit(emitted, m, s - span.lo, b, rows.exponent[m, first + r], dz[at + r])
             flip = (span.start + s) & 1
             add_product(
-                dz, 0, width, 1, count, recurrent[m], 0, width, rows.adjoint[m], first, flip
+                dz, at * width, width, 1, count, recurrent[m], 0, width, adjoint, first, flip
             )
-            if trace.exponent.shape[2] > 0:
-                for r in range(count):
-                    fill(dx[r], 0)
-                add_product(dz, 0, width, 1, count, weight[m], 0, width, dx, 0, False)
-            leave(rows, span, s, clip, trace, dx, squares, m, first, count)
+            leave(rows, span, s, clip, trace, squares, here)
+            at += count
+            if at == together or s == span.lo:
+                steps = at // count
+                input_norms(weight[m], dz, rows, span, s, steps, trace, dx, here)
+                at = 0
 
 
 def backward(

@@ -7,11 +7,20 @@ from numpy.typing import NDArray
 
 from seqlab.cells import ACTIVATIONS, Sizes
 from seqlab.cells import rnn as algebra
-from seqlab.kernels._jit import compiled, inlined
+from seqlab.kernels._jit import compiled, inlined, inlined_apart
 from seqlab.kernels.cpu import gated
-from seqlab.kernels.cpu.chain import arrive, emit, leave
-from seqlab.kernels.cpu.gated import BLOCK, Saved, both_ways, flat, project_block, task_rows
-from seqlab.kernels.cpu.linalg import add_product, copy, fill, project_back
+from seqlab.kernels.cpu.chain import arrive, emit, leave, loss_of, sequence_of
+from seqlab.kernels.cpu.gated import (
+    BLOCK,
+    Saved,
+    both_ways,
+    flat,
+    input_norms,
+    project_block,
+    rows_of,
+    steps_together,
+)
+from seqlab.kernels.cpu.linalg import add_product, copy, project_back
 from seqlab.kernels.cpu.math import sigmoid, tanh
 from seqlab.kernels.layout import Bundle, Clip, Emitted, Span, Trace
 
@@ -59,7 +68,7 @@ def emitted_width(sizes: Sizes) -> int:
     return sizes.hidden
 
 
-@inlined
+@inlined_apart
 def _activate(activation, z, h, slope):
     """h = phi(z) and phi'(z), unit by unit."""
     one = z.dtype.type(1)
@@ -79,6 +88,14 @@ def _activate(activation, z, h, slope):
         for j in range(h.shape[0]):
             h[j] = z[j]
             slope[j] = one
+
+
+@inlined_apart
+def _step_back(state, slope, dz):
+    """One row's elementwise step: `state` (H) -> dz (H); nothing goes to h but through it."""
+    for j in range(state.shape[0]):
+        dz[j] = state[j] * slope[j]
+        state[j] = 0
 
 
 @compiled
@@ -126,30 +143,30 @@ def _backward(
     recurrent, weight = weights.recurrent_back, weights.input_back
     width = recurrent.shape[1]
     slopes = saved.coefficients
-    units = recurrent.shape[2]
     dz, _, dx, _, squares, readout = scratch
-    sequences, losses = saved.hidden.shape[2], rows.lag.shape[0]
+    sequences = saved.hidden.shape[2]
     for task in range(begin, end):
-        m, first, count = task_rows(task, rows, live, size, sequences)
+        here = rows_of(task, rows, live, size, sequences)
+        m, first, count = here.network, here.first, here.many
+        adjoint = rows.adjoint[m]
+        at, together = 0, steps_together(here) * count
         for s in range(span.hi - 1, span.lo - 1, -1):
-            arrive(rows, grad, readout, span, s, trace, squares, m, first, count)
+            arrive(rows, grad, readout, span, s, trace, squares, here)
             for r in range(count):
-                b = (first + r) // losses
-                state, slope = rows.adjoint[m, first + r], slopes[m, s, b, 0]
-                for j in range(units):
-                    dz[r, j] = state[j] * slope[j]
-                    state[j] = 0
-                if (first + r) % losses == 0:
-                    emit(emitted, m, s - span.lo, b, rows.exponent[m, first + r], dz[r])
+                b = sequence_of(here, r)
+                _step_back(rows.adjoint[m, first + r], slopes[m, s, b, 0], dz[at + r])
+                if loss_of(here, r) == 0:
+                    emit(emitted, m, s - span.lo, b, rows.exponent[m, first + r], dz[at + r])
             flip = (span.start + s) & 1
             add_product(
-                dz, 0, width, 1, count, recurrent[m], 0, width, rows.adjoint[m], first, flip
+                dz, at * width, width, 1, count, recurrent[m], 0, width, adjoint, first, flip
             )
-            if trace.exponent.shape[2] > 0:
-                for r in range(count):
-                    fill(dx[r], 0)
-                add_product(dz, 0, width, 1, count, weight[m], 0, width, dx, 0, False)
-            leave(rows, span, s, clip, trace, dx, squares, m, first, count)
+            leave(rows, span, s, clip, trace, squares, here)
+            at += count
+            if at == together or s == span.lo:
+                steps = at // count
+                input_norms(weight[m], dz, rows, span, s, steps, trace, dx, here)
+                at = 0
 
 
 def backward(

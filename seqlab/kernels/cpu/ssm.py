@@ -8,7 +8,16 @@ from numpy.typing import NDArray
 from seqlab.cells import Sizes
 from seqlab.cells.ssm import rank
 from seqlab.kernels._jit import compiled, inlined
-from seqlab.kernels.cpu.chain import arrive, emit, flat_rows, leave, power_of_two, silent
+from seqlab.kernels.cpu.chain import (
+    Here,
+    arrive,
+    emit,
+    flat_rows,
+    leave,
+    power_of_two,
+    silent,
+    write_inputs,
+)
 from seqlab.kernels.cpu.gated import flat, realigned, transposed
 from seqlab.kernels.cpu.linalg import accumulate, add_product, copy, fill, project, project_back
 from seqlab.kernels.cpu.math import sigmoid, softplus
@@ -253,6 +262,7 @@ def _backward_task(
     in_proj, x_proj = weights.in_proj_back[m], weights.x_proj_back[m]
     dt_proj = weights.dt_proj_back[m]
     head = b * rows.lag.shape[0]
+    here = Here(m, head, live, b, 0)
     chunk = -1
     for s in range(span.hi - 1, span.lo - 1, -1):
         k = s % CHUNK
@@ -268,7 +278,7 @@ def _backward_task(
                 copy(saved.mixed[m, t, b, low : low + states], b_t[i])
                 copy(saved.mixed[m, t, b, low + states :], c_t[i])
             advance(h, a, delta, drive, b_t, c_t, k + 1, units, y, path, decays)
-        arrive(rows, grad, c_t[k], span, s, trace, squares, m, head, live)
+        arrive(rows, grad, c_t[k], span, s, trace, squares, here)
         index = s - (span.hi - grad.shape[1])
         _carry_decay(
             emitted,
@@ -320,7 +330,8 @@ def _backward_task(
             for row in range(live):
                 fill(dx[row], 0)
             add_product(du, 0, units, 1, live, in_proj, 0, units, dx, 0, False)
-        leave(rows, span, s, clip, trace, dx, squares, m, head, live)
+            write_inputs(rows, span, s, trace, dx, 0, here)
+        leave(rows, span, s, clip, trace, squares, here)
 
 
 @compiled

@@ -1,18 +1,23 @@
-"""Tasks over threads: kernels release the GIL, so a plain thread pool runs them side by side.
+"""Work over threads: kernels release the GIL, so a plain thread pool runs them side by side.
 
-A task is one network and a few of its sequences; what it computes does not depend on the thread
-that runs it. This compiles in a fraction of the time that Numba's own parallel loops take, and
-needs no threading layer.
+Whole networks go side by side where there are enough of them, everything between kernel calls
+included. Otherwise each kernel call is shared: its tasks are a network and a few of its sequences.
+What is computed depends on neither. This compiles in a fraction of the time that Numba's own
+parallel loops take, and needs no threading layer.
 """
 
 import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from functools import cache
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 from seqlab.errors import InputError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 GROUP = 4  # sequences that share one pass over the weights
 
@@ -36,11 +41,61 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="seqlab")
 
 
+class _Here(threading.local):
+    """What this thread is doing: `stop` is set when the others of its kind are to end."""
+
+    stop: threading.Event | None = None
+
+
+class _Stopped(Exception):
+    """Another piece of the same work has failed, or the user wants no more of it."""
+
+
+_here = _Here()
+
+
+def side_by_side(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """[work(item) for item in items], each item on one thread with all the kernels that it calls.
+
+    Fewer items than threads are done in turn, and their kernel calls shared. An exception ends
+    the other items at their next kernel call.
+    """
+    if not 1 < thread_count() <= len(items):
+        return [work(item) for item in items]
+    stop = threading.Event()
+
+    def alone(item: Item) -> Result:
+        _here.stop = stop
+        try:
+            return work(item)
+        finally:
+            _here.stop = None
+
+    futures = [_pool(thread_count()).submit(alone, item) for item in items]
+    try:
+        wait(futures, return_when=FIRST_EXCEPTION)
+    finally:
+        stop.set()
+        for future in futures:
+            future.cancel()
+        wait(futures)
+    errors = [f.exception() for f in futures if not f.cancelled()]
+    for error in errors:
+        if error is not None and not isinstance(error, _Stopped):
+            raise error
+    return [future.result() for future in futures]
+
+
 def share(kernel: Callable[..., None], tasks: int, scratch: Callable[[], Any], *args: Any) -> None:
     """Call kernel(*args, scratch(), first, last) so that the calls together cover range(tasks).
 
-    Each call has scratch of its own.
+    Each call has scratch of its own. Within `side_by_side` there is one call, on this thread.
     """
+    if _here.stop is not None:
+        if _here.stop.is_set():
+            raise _Stopped
+        kernel(*args, scratch(), 0, tasks)
+        return
     parts = min(thread_count(), tasks)
     edges = [tasks * part // parts for part in range(parts + 1)]
     waiting = [

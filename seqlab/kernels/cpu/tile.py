@@ -65,14 +65,35 @@ def _vector_panel(rows: int) -> Any:
                 context.make_array(signature.args[i])(context, builder, arguments[i]).data
                 for i in (0, 4, 8)
             )
-            element = context.get_value_type(signature.args[0].dtype)
-            emitter = _Emitter(builder, element, rows)
-            emitter.panel((a, *arguments[1:4]), (b, *arguments[5:8]), (out, *arguments[9:]))
+            values = [a, *arguments[1:4], b, *arguments[5:8], out, *arguments[9:]]
+            builder.call(_panel_function(builder.module, a.type, rows), values)
             return context.get_dummy_value()
 
         return signature, generate
 
     return panel
+
+
+def _panel_function(module: Any, pointer: Any, rows: int) -> Any:
+    """The panel as a function of its own in an LLVM module.
+
+    Inlined, the addresses of every width of tile would be worked out at every time step, whichever
+    of them are used: a third of a small network's time, and most of the compilation's.
+    """
+    name = f"seqlab.panel.{pointer.pointee}.{rows}"
+    if name in module.globals:
+        return module.globals[name]
+    word = ir.IntType(64)
+    kinds = [pointer, *[word] * 3, pointer, *[word] * 3, pointer, *[word] * 4]
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), kinds), name)
+    function.linkage = "internal"
+    function.attributes.add("noinline")
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    arguments = function.args
+    emitter = _Emitter(builder, pointer.pointee, rows)
+    emitter.panel(arguments[:4], arguments[4:8], arguments[8:])
+    builder.ret_void()
+    return function
 
 
 class _Emitter:
@@ -91,7 +112,7 @@ class _Emitter:
         *out, vectors, flip = out
         backwards = builder.icmp_signed("!=", flip, word(0))
         done = word(0)
-        columns = min(SUMS // self.rows, 8)
+        columns = 1 << (SUMS // self.rows).bit_length() - 1
         while columns:
             count = builder.sdiv(builder.sub(vectors, done), word(columns))
 
