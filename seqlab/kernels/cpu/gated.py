@@ -11,9 +11,12 @@ from seqlab.kernels._jit import inlined
 from seqlab.kernels.cpu.chain import Here, flat_rows, write_inputs
 from seqlab.kernels.cpu.linalg import accumulate, add_product, copy, fill, project
 from seqlab.kernels.cpu.threads import group_size, groups, share
+from seqlab.kernels.cpu.tile import prefetch
 from seqlab.kernels.layout import Bundle, Clip, Emitted, Span, Trace, aligned
 
 BLOCK = 16  # steps whose input is projected together
+AHEAD = 4  # steps by which the coefficients are asked for on the way back
+LINE = 64  # bytes of a cache line
 PANEL = 4  # rows that share one pass over the weights
 
 
@@ -168,6 +171,14 @@ def rows_of(task, rows, live, size, sequences):
     sequence = task % groups * size
     count = min(size, sequences - sequence) * live
     return Here(task // groups, sequence * losses, count, sequence, int(losses == 1))
+
+
+@inlined
+def announce(coefficients, m, s, b):
+    """Ask for the coefficients of a step soon to come: no hardware foresees the way back."""
+    coming = coefficients[m, max(s - AHEAD, 0), b]
+    for i in range(0, coming.size, LINE // coming.itemsize):
+        prefetch(coming, i)
 
 
 @inlined

@@ -13,6 +13,7 @@ from seqlab.kernels.cpu.chain import arrive, emit, leave, loss_of, sequence_of
 from seqlab.kernels.cpu.gated import (
     BLOCK,
     Saved,
+    announce,
     both_ways,
     flat,
     input_norms,
@@ -162,9 +163,11 @@ def _backward(
                 b = sequence_of(here, r)
                 k, state = coefficients[m, s, b], rows.adjoint[m, first + r]
                 _step_back(state, k, gates[at + r], gates_input[at + r])
-                if loss_of(here, r) == 0 and left.shape[0] > 0:
-                    copy(dz[at + r], left[:width])
-                    copy(dz_input[at + r, 2 * units :], left[width:])
+                if loss_of(here, r) == 0:
+                    announce(coefficients, m, s, b)
+                    if left.shape[0] > 0:
+                        copy(dz[at + r], left[:width])
+                        copy(dz_input[at + r, 2 * units :], left[width:])
                     emit(emitted, m, s - span.lo, b, rows.exponent[m, first + r], left)
             flip = (span.start + s) & 1
             add_product(

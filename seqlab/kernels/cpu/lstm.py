@@ -13,6 +13,7 @@ from seqlab.kernels.cpu.chain import arrive, emit, leave, loss_of, sequence_of
 from seqlab.kernels.cpu.gated import (
     BLOCK,
     Saved,
+    announce,
     both_ways,
     flat,
     input_norms,
@@ -155,6 +156,7 @@ def _backward(
                 k, state = coefficients[m, s, b], rows.adjoint[m, first + r]
                 _step_back(state[:units], state[units:], k, gates[at + r])
                 if loss_of(here, r) == 0:
+                    announce(coefficients, m, s, b)
                     emit(emitted, m, s - span.lo, b, rows.exponent[m, first + r], dz[at + r])
             flip = (span.start + s) & 1
             add_product(

@@ -13,6 +13,7 @@ from seqlab.kernels.cpu.chain import arrive, emit, leave, loss_of, sequence_of
 from seqlab.kernels.cpu.gated import (
     BLOCK,
     Saved,
+    announce,
     both_ways,
     flat,
     input_norms,
@@ -156,6 +157,7 @@ def _backward(
                 b = sequence_of(here, r)
                 _step_back(rows.adjoint[m, first + r], slopes[m, s, b, 0], dz[at + r])
                 if loss_of(here, r) == 0:
+                    announce(slopes, m, s, b)
                     emit(emitted, m, s - span.lo, b, rows.exponent[m, first + r], dz[at + r])
             flip = (span.start + s) & 1
             add_product(

@@ -12,6 +12,7 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from seqlab.kernels._jit import DISABLED, cpu_features
@@ -96,6 +97,32 @@ def _panel_function(module: Any, pointer: Any, rows: int) -> Any:
     return function
 
 
+def _make_prefetch() -> Callable[..., None]:
+    """A function (a, i) -> None: ask for the cache line of entry i of a contiguous array."""
+    if DISABLED:
+        return lambda a, i: None
+
+    @intrinsic
+    def prefetch(typing_context, a, i):
+        def generate(context, builder, signature, arguments):
+            array = context.make_array(signature.args[0])(context, builder, arguments[0])
+            address = builder.gep(array.data, [arguments[1]])
+            pointer, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
+            kind = ir.FunctionType(ir.VoidType(), [pointer, flag, flag, flag])
+            function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+            # To read, to be kept close, data.
+            flags = [flag(0), flag(3), flag(1)]
+            builder.call(function, [builder.bitcast(address, pointer), *flags])
+            return context.get_dummy_value()
+
+        return types.void(a, types.intp), generate
+
+    return prefetch
+
+
+prefetch = _make_prefetch()
+
+
 class _Emitter:
     """Writes a panel's instructions; names of values as in `make_panel`."""
 
@@ -107,14 +134,21 @@ class _Emitter:
         self.word = ir.IntType(64)
 
     def panel(self, a, b, out):
-        """Tiles side by side, the widest first: any number of them, then each half once."""
+        """Tiles side by side, the widest first: any number of them, then each half once.
+
+        The widest only if they fit the whole width: tiles of two widths would break the zig-zag.
+        """
         builder, word = self.builder, self.word
         *out, vectors, flip = out
         backwards = builder.icmp_signed("!=", flip, word(0))
         done = word(0)
-        columns = 1 << (SUMS // self.rows).bit_length() - 1
+        columns = widest = 1 << (SUMS // self.rows).bit_length() - 1
         while columns:
             count = builder.sdiv(builder.sub(vectors, done), word(columns))
+            if columns == widest and columns * self.rows >= 2 * LATENCY:
+                rest = builder.srem(vectors, word(columns))
+                fits = builder.icmp_signed("==", rest, word(0))
+                count = builder.select(fits, count, word(0))
 
             def tile(i, columns=columns, count=count, done=done):
                 last = builder.sub(builder.sub(count, word(1)), i)
