@@ -55,9 +55,14 @@ def forward(
     ensemble = gather(arch, params, x, initial, activation)
     chosen = backends.resolve(backend)
     tape = ensemble.tape(chosen)
-    outputs: list[NDArray] = []
-    tape.run(lambda saved: outputs.append(saved.output.copy()))
-    output = outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=1)
+    output = np.empty((*ensemble.x.shape[:3], ensemble.sizes.hidden), ensemble.x.dtype)
+    starts = iter(tape.starts)
+
+    def keep_output(saved: Any) -> None:
+        first = next(starts)
+        output[:, first : first + saved.lead[1]] = saved.output
+
+    tape.run(keep_output)
     return Trajectory(ensemble.answer(output), chosen, ensemble, tape)
 
 
@@ -80,8 +85,9 @@ def backward(trajectory: Trajectory, grad_output: ArrayLike, clip: str = "none")
         networks, steps, sequences = emitted.exponent.shape
         part = np.empty((networks, steps * sequences, dx.shape[-1]), dx.dtype)
         tape.kernels.input_gradient(tape.weights, emitted, part)
-        part = part.reshape(networks, steps, sequences, -1)
-        dx[:, first : first + steps] = plain(part, emitted.exponent)
+        scaled = np.nonzero(emitted.exponent.reshape(networks, -1))
+        part[scaled] = plain(part[scaled], emitted.exponent.reshape(networks, -1)[scaled])
+        dx[:, first : first + steps] = part.reshape(networks, steps, sequences, -1)
 
     sweep.run(
         lambda first, last: np.ascontiguousarray(losses[:, first:last]), on_gradient=keep_input

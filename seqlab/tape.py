@@ -20,7 +20,7 @@ from seqlab.kernels.layout import EMPTY, IN_CHAIN_CODES, NONE, Bundle, Clip, Emi
 from seqlab.rules import Rule
 from seqlab.sums import Sums
 
-SEGMENT_BYTES = 4 << 20  # of one network's saved arrays in one segment
+SEGMENT_BYTES = 16 << 20  # of one network's saved arrays in one segment
 TRAJECTORY_BYTES = 1 << 30  # of saved arrays kept at once; beyond, segments are recomputed
 MIN_SEGMENT = 16
 
@@ -61,10 +61,6 @@ class Tape:
         """The first step of each segment."""
         return range(0, self.steps, self.segment_steps)
 
-    def x_segment(self, start: int) -> NDArray:
-        """The drive of one segment, contiguous."""
-        return np.ascontiguousarray(self.x[:, start : start + self.segment_steps])
-
     def run(self, observe: Callable[[Any], None], tick: Tick = ignore) -> None:
         """Go forward once; `observe` sees what each segment saved."""
         for start in self.starts:
@@ -83,7 +79,7 @@ class Tape:
         if not self.keeps_all:
             self._saved.clear()
             self._rooms.take_back()
-        x = self.x_segment(start)
+        x = np.ascontiguousarray(self.x[:, start : start + self.segment_steps])
         saved = self._rooms.take((self.networks, x.shape[1], self.sequences))
         self._saved.append(saved)
         self.kernels.forward(self.weights, x, state, saved, start)
@@ -171,6 +167,7 @@ class Sweep:
             np.zeros((networks, sequences, rows), np.int64),
         )
         self.sums = Sums.zeros(tape.cell.shapes(tape.sizes), networks, dtype)
+        self._values = np.empty((0, 0, 0, 0), dtype)
         self._width = tape.kernels.emitted_width(tape.sizes) if gradients else 0
 
     def run(
@@ -215,12 +212,15 @@ class Sweep:
             yield index, Span(start, first - start, last - start)
 
     def _room(self, span: Span) -> Emitted:
+        """Where a call leaves gradients: the same memory for calls of the same length."""
         networks, sequences = self.exponent.shape[:2]
         lead = (networks, span.hi - span.lo, sequences)
         parts = self.tape.cell.state_shape(self.tape.sizes) if self.gradients else (0, 0)
         dtype = self.adjoint.dtype
+        if self._values.shape[:3] != lead:
+            self._values = np.empty((*lead, self._width), dtype)
         return Emitted(
-            np.zeros((*lead, self._width), dtype),
+            self._values,
             np.full(lead, EMPTY),
             np.zeros((networks, sequences, *parts), dtype),
             np.full((networks, sequences), EMPTY),
@@ -233,7 +233,7 @@ class Sweep:
             [emitted.exponent.reshape(networks, -1), emitted.carried_exponent], axis=1
         )
         factor = self.sums.share(exponent).astype(self.adjoint.dtype)
-        x = self.tape.x_segment(span.start)
-        self.tape.kernels.add_gradients(
-            self.tape.weights, saved, x, span, emitted, factor, self.sums.values
+        tape = self.tape
+        tape.kernels.add_gradients(
+            tape.weights, saved, tape.x, span, emitted, factor, self.sums.values
         )

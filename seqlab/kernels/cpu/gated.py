@@ -1,6 +1,6 @@
 """What the recurrent cells share: saved arrays, projected input, sums of gradients over time."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,7 +9,15 @@ from numpy.typing import NDArray
 from seqlab.cells import Sizes
 from seqlab.kernels._jit import inlined
 from seqlab.kernels.cpu.chain import Here, flat_rows, write_inputs
-from seqlab.kernels.cpu.linalg import accumulate, add_product, copy, fill, project
+from seqlab.kernels.cpu.linalg import (
+    Strip,
+    accumulate,
+    add_product,
+    copy,
+    fill,
+    project,
+    project_back,
+)
 from seqlab.kernels.cpu.threads import group_size, groups, share
 from seqlab.kernels.cpu.tile import prefetch
 from seqlab.kernels.layout import Bundle, Clip, Emitted, Span, Trace, aligned
@@ -204,29 +212,43 @@ def input_norms(weight, dz, rows, span, step, steps, trace, dx, here):
         write_inputs(rows, span, step + steps - 1 - i, trace, dx, i * here.many, here)
 
 
-def flat(steps: NDArray) -> NDArray:
+def rows_of_steps(steps: NDArray) -> NDArray:
     """(M, n, B, ...) -> (M, n * B, ...), contiguous."""
     steps = np.ascontiguousarray(steps)
     return steps.reshape(len(steps), -1, *steps.shape[3:])
 
 
 def add_gradients(
-    dz_hidden: NDArray,
-    dz_input: NDArray,
-    factor: NDArray,
+    hidden: Sequence[Strip],
+    inputs: Sequence[Strip],
     saved: Saved,
     x: NDArray,
     span: Span,
+    emitted: Emitted,
+    factor: NDArray,
     out: dict[str, NDArray],
 ) -> None:
     """Add one call's share to the four parameter gradients in `out`.
 
-    dz_hidden and dz_input (M, n, B, G*H) are the gradients of W_hh h + b_hh and of W_ih x + b_ih;
-    factor (M, at least n*B) brings each to the sums' common scale.
+    `hidden` and `inputs` say which of the E emitted numbers are gradients of W_hh h + b_hh and of
+    W_ih x + b_ih; x (M, T, B, I) is the whole drive; factor (M, at least n*B) brings each step to
+    the sums' common scale.
     """
-    here = slice(span.lo, span.hi)
-    for dz, y, side in ((dz_hidden, saved.hidden, "hh"), (dz_input, x, "ih")):
-        dz = flat(dz)
-        dz = dz * factor[:, : dz.shape[1], None]
-        accumulate(dz, flat(y[:, here]), out[f"weight_{side}"])
-        out[f"bias_{side}"] += dz.sum(axis=1)
+    dz, sequences = rows_of_steps(emitted.values), x.shape[2]
+    sides = (
+        ("hh", hidden, saved.hidden, span.lo),
+        ("ih", inputs, x, span.start + span.lo),
+    )
+    for side, strips, y, first in sides:
+        weight, bias = out[f"weight_{side}"], out[f"bias_{side}"]
+        for strip in strips:
+            accumulate(dz, strip, factor, rows_of_steps(y), first * sequences, weight, bias)
+
+
+def input_gradient(
+    inputs: Sequence[Strip], weight: NDArray, emitted: Emitted, out: NDArray
+) -> None:
+    """dL/dx of one call's steps, out (M, n*B, I), each at its emitted exponent."""
+    out.fill(0)
+    for strip in inputs:
+        project_back(rows_of_steps(emitted.values), strip, weight, out)

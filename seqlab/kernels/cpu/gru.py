@@ -15,13 +15,12 @@ from seqlab.kernels.cpu.gated import (
     Saved,
     announce,
     both_ways,
-    flat,
     input_norms,
     project_block,
     rows_of,
     steps_together,
 )
-from seqlab.kernels.cpu.linalg import add_product, copy, project_back
+from seqlab.kernels.cpu.linalg import Strip, add_product, copy
 from seqlab.kernels.cpu.math import sigmoid, tanh
 from seqlab.kernels.layout import Bundle, Clip, Emitted, Span, Trace
 
@@ -196,13 +195,11 @@ def backward(
     gated.backward(_backward, weights, saved, bundle, grad, span, clip, live, trace, emitted)
 
 
-def _split(values: NDArray) -> tuple[NDArray, NDArray]:
-    """Emitted (M, n, B, 4H) -> the gradients of W_hh h + b_hh and of W_ih x + b_ih, 3H each."""
-    units = values.shape[-1] // (algebra.GATES + 1)
-    dz_hidden = np.ascontiguousarray(values[..., : algebra.GATES * units])
-    dz_input = dz_hidden.copy()
-    dz_input[..., 2 * units :] = values[..., algebra.GATES * units :]
-    return dz_hidden, dz_input
+def _strips(weights: Weights) -> tuple[tuple[Strip, ...], tuple[Strip, ...]]:
+    """Where a step's emitted numbers have the gradients of W_hh h + b_hh, and of W_ih x + b_ih."""
+    units = weights.candidate_bias.shape[1]
+    gates, last = algebra.GATES * units, (algebra.GATES - 1) * units
+    return (Strip(0, 0, gates),), (Strip(0, 0, last), Strip(gates, last, units))
 
 
 def add_gradients(
@@ -216,11 +213,13 @@ def add_gradients(
 ) -> None:
     """Add one call's share to the parameter gradients in `out`.
 
-    factor (M, n*B + B) brings each emitted step, then each carried sum, to the sums' scale.
+    x (M, T, B, I) is the whole drive; factor (M, n*B + B) brings each emitted step, then each
+    carried sum, to the sums' scale.
     """
-    gated.add_gradients(*_split(emitted.values), factor, saved, x, span, out)
+    hidden, inputs = _strips(weights)
+    gated.add_gradients(hidden, inputs, saved, x, span, emitted, factor, out)
 
 
 def input_gradient(weights: Weights, emitted: Emitted, out: NDArray) -> None:
     """dL/dx of one call's steps, out (M, n*B, I), each at its emitted exponent."""
-    project_back(flat(_split(emitted.values)[1]), weights.input_back, out)
+    gated.input_gradient(_strips(weights)[1], weights.input_back, emitted, out)

@@ -6,11 +6,14 @@ time steps walk the recurrent weights backwards (`flip`): a zig-zag leaves what 
 L1 cache for the next step.
 """
 
+from typing import NamedTuple
+
 from numpy.typing import NDArray
 
-from seqlab.kernels._jit import compiled, inlined
+from seqlab.kernels._jit import compiled, inlined, inlined_apart
 from seqlab.kernels.cpu.threads import share
 from seqlab.kernels.cpu.tile import VECTOR, make_panel
+from seqlab.kernels.layout import aligned
 
 _one, _two, _three, _four = (make_panel(rows) for rows in range(1, 5))
 
@@ -77,45 +80,81 @@ def project(x, rows, weight, bias, out):
     add_product(x, 0, x.shape[1], 1, rows, weight, 0, weight.shape[0], out, 0, False)
 
 
+class Strip(NamedTuple):
+    """`width` columns of dz from `column` on: the gradients that belong to the rows of a weight
+    matrix from `row` on."""
+
+    column: int
+    row: int
+    width: int
+
+
 PROJECTED = 64  # rows that one task projects
 
 
 @compiled
-def _project_back(dz, weight, out, scratch, begin, end):
+def _project_back(dz, strip, weight, out, scratch, begin, end):
     rows, width = dz.shape[1:]
     tasks = -(-rows // PROJECTED)
     for task in range(begin, end):
         m, first = task // tasks, task % tasks * PROJECTED
-        here = min(PROJECTED, rows - first)
-        for r in range(first, first + here):
-            fill(out[m, r], 0)
-        add_product(dz[m], first * width, width, 1, here, weight[m], 0, width, out[m], first, False)
+        here, start = min(PROJECTED, rows - first), first * width + strip.column
+        add_product(
+            dz[m], start, width, 1, here, weight[m], strip.row, strip.width, out[m], first, False
+        )
 
 
-def project_back(dz: NDArray, weight: NDArray, out: NDArray) -> None:
-    """out (M, n, K) = dz (M, n, J) weight (M, J, K), the adjoint of `project`."""
+def project_back(dz: NDArray, strip: Strip, weight: NDArray, out: NDArray) -> None:
+    """out (M, n, K) += dz (M, n, J) weight (M, J', K) over a strip, the adjoint of `project`."""
     networks, rows = dz.shape[:2]
-    share(_project_back, networks * -(-rows // PROJECTED), tuple, dz, weight, out)
+    share(_project_back, networks * -(-rows // PROJECTED), tuple, dz, strip, weight, out)
 
 
 PANEL = 16  # gradient rows that one task keeps
 STEPS = 128  # time steps taken at once, so that they stay in the L1 cache
 
 
+@inlined_apart
+def _scale(dz, factor, column, start, scaled, bias):
+    """scaled[i, r] = factor[start + i] dz[start + i, column + r], and its sum over i to bias."""
+    for i in range(scaled.shape[0]):
+        row, scale = dz[start + i, column : column + bias.shape[0]], factor[start + i]
+        for r in range(bias.shape[0]):
+            scaled[i, r] = row[r] * scale
+            bias[r] += scaled[i, r]
+
+
 @compiled
-def _accumulate(dz, y, out, scratch, begin, end):
-    rows, width = dz.shape[1:]
-    panels = -(-width // PANEL)
+def _accumulate(dz, strip, factor, y, first, out, bias, scratch, begin, end):
+    scaled, total = scratch
+    rows = dz.shape[1]
+    panels = -(-strip.width // PANEL)
     for task in range(begin, end):
-        m, first = task // panels, task % panels * PANEL
-        here = min(PANEL, width - first)
+        m, panel = task // panels, task % panels * PANEL
+        here, target = min(PANEL, strip.width - panel), strip.row + panel
         for n in range(0, rows, STEPS):
             steps = min(STEPS, rows - n)
-            start = n * width + first
-            add_product(dz[m], start, 1, width, here, y[m], n, steps, out[m], first, False)
+            fill(total, 0)
+            _scale(dz[m], factor[m], strip.column + panel, n, scaled[:steps], total[:here])
+            for r in range(here):
+                bias[m, target + r] += total[r]
+            add_product(scaled, 0, 1, PANEL, here, y[m], first + n, steps, out[m], target, False)
 
 
-def accumulate(dz: NDArray, y: NDArray, out: NDArray) -> None:
-    """out (M, J, K) += sum over n of dz (M, n, J) y (M, n, K), in the order of n."""
-    networks, _, width = dz.shape
-    share(_accumulate, networks * -(-width // PANEL), tuple, dz, y, out)
+def accumulate(
+    dz: NDArray,
+    strip: Strip,
+    factor: NDArray,
+    y: NDArray,
+    first: int,
+    out: NDArray,
+    bias: NDArray,
+) -> None:
+    """out (M, J, K) += sum over n of factor (M, n) dz (M, n, ..) y (M, .., K), over a strip of dz
+    and the rows of y from `first` on, in the order of n; bias (M, J) likewise, without y."""
+
+    def scratch() -> tuple[NDArray, NDArray]:
+        return aligned((STEPS, PANEL), dz.dtype), aligned((PANEL,), dz.dtype)
+
+    tasks = len(dz) * -(-strip.width // PANEL)
+    share(_accumulate, tasks, scratch, dz, strip, factor, y, first, out, bias)

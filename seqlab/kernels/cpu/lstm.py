@@ -15,13 +15,12 @@ from seqlab.kernels.cpu.gated import (
     Saved,
     announce,
     both_ways,
-    flat,
     input_norms,
     project_block,
     rows_of,
     steps_together,
 )
-from seqlab.kernels.cpu.linalg import add_product, copy, project_back
+from seqlab.kernels.cpu.linalg import Strip, add_product, copy
 from seqlab.kernels.cpu.math import sigmoid, tanh
 from seqlab.kernels.layout import Bundle, Clip, Emitted, Span, Trace
 
@@ -185,6 +184,11 @@ def backward(
     gated.backward(_backward, weights, saved, bundle, grad, span, clip, live, trace, emitted)
 
 
+def _strips(weights: Weights) -> tuple[Strip, ...]:
+    """Where a step's emitted numbers have the gradients of both products: all of them."""
+    return (Strip(0, 0, weights.bias.shape[1]),)
+
+
 def add_gradients(
     weights: Weights,
     saved: Saved,
@@ -196,11 +200,13 @@ def add_gradients(
 ) -> None:
     """Add one call's share to the parameter gradients in `out`.
 
-    factor (M, n*B + B) brings each emitted step, then each carried sum, to the sums' scale.
+    x (M, T, B, I) is the whole drive; factor (M, n*B + B) brings each emitted step, then each
+    carried sum, to the sums' scale.
     """
-    gated.add_gradients(emitted.values, emitted.values, factor, saved, x, span, out)
+    strips = _strips(weights)
+    gated.add_gradients(strips, strips, saved, x, span, emitted, factor, out)
 
 
 def input_gradient(weights: Weights, emitted: Emitted, out: NDArray) -> None:
     """dL/dx of one call's steps, out (M, n*B, I), each at its emitted exponent."""
-    project_back(flat(emitted.values), weights.input_back, out)
+    gated.input_gradient(_strips(weights), weights.input_back, emitted, out)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from seqlab.cells import Sizes
 from seqlab.cells.ssm import rank
 from seqlab.kernels._jit import compiled, inlined
+from seqlab.kernels.cpu import gated
 from seqlab.kernels.cpu.chain import (
     Here,
     arrive,
@@ -18,8 +19,8 @@ from seqlab.kernels.cpu.chain import (
     silent,
     write_inputs,
 )
-from seqlab.kernels.cpu.gated import flat, realigned, transposed
-from seqlab.kernels.cpu.linalg import accumulate, add_product, copy, fill, project, project_back
+from seqlab.kernels.cpu.gated import realigned, rows_of_steps, transposed
+from seqlab.kernels.cpu.linalg import Strip, accumulate, add_product, copy, fill, project
 from seqlab.kernels.cpu.math import sigmoid, softplus
 from seqlab.kernels.cpu.scan import CHUNK, add_decay_gradient, advance, step_back
 from seqlab.kernels.cpu.threads import share
@@ -381,14 +382,6 @@ def backward(
     share(_backward, networks * sequences, scratch, *arrays, live)
 
 
-def _parts(weights: Weights, emitted: Emitted) -> list[NDArray]:
-    """du, d(raw step), d(mixed), dD of each step, (M, n*B, ...) each."""
-    units, width = weights.x_proj.shape[1:]
-    values = flat(emitted.values)
-    cuts = [units, 2 * units, 2 * units + width]
-    return [np.ascontiguousarray(part) for part in np.split(values, cuts, axis=2)]
-
-
 def add_gradients(
     weights: Weights,
     saved: Saved,
@@ -400,22 +393,27 @@ def add_gradients(
 ) -> None:
     """Add one call's share to the parameter gradients in `out`.
 
-    factor (M, n*B + B) brings each emitted step, then each carried sum, to the sums' scale.
+    x (M, T, B, I) is the whole drive; factor (M, n*B + B) brings each emitted step, then each
+    carried sum, to the sums' scale.
     """
-    du, draw, dmixed, dskip = _parts(weights, emitted)
-    steps = factor[:, : du.shape[1], None]
-    draw = draw * steps
-    here = slice(span.lo, span.hi)
-    low = weights.dt_proj.shape[1]
-    accumulate(du * steps, flat(x[:, here]), out["in_proj_weight"])
-    accumulate(dmixed * steps, flat(saved.u[:, here]), out["x_proj_weight"])
-    accumulate(draw, flat(saved.mixed[:, here, :, :low]), out["dt_proj_weight"])
-    out["dt_proj_bias"] += draw.sum(axis=1)
-    out["D"] += (dskip * steps).sum(axis=1)
-    decay = np.einsum("mb,mbnd->mnd", factor[:, du.shape[1] :], emitted.carried)
+    units, width = weights.x_proj.shape[1:]
+    low, here, sequences = weights.dt_proj.shape[1], slice(span.lo, span.hi), x.shape[2]
+    dz, no_bias = rows_of_steps(emitted.values), np.zeros(out["x_proj_weight"].shape[:2], x.dtype)
+    start = (span.start + span.lo) * sequences
+    delta, none = rows_of_steps(saved.mixed[:, here, :, :low]), np.zeros_like(out["D"])
+    for column, count, y, first, weight, bias in (
+        (0, units, rows_of_steps(x), start, "in_proj_weight", none),
+        (units, units, delta, 0, "dt_proj_weight", out["dt_proj_bias"]),
+        (2 * units, width, rows_of_steps(saved.u), span.lo * sequences, "x_proj_weight", no_bias),
+    ):
+        accumulate(dz, Strip(column, 0, count), factor, y, first, out[weight], bias)
+    steps = factor[:, : dz.shape[1], None]
+    out["D"] += (dz[:, :, 2 * units + width :] * steps).sum(axis=1)
+    decay = np.einsum("mb,mbnd->mnd", factor[:, dz.shape[1] :], emitted.carried)
     out["A_log"] += (decay * weights.a).swapaxes(1, 2)
 
 
 def input_gradient(weights: Weights, emitted: Emitted, out: NDArray) -> None:
     """dL/dx of one call's steps, out (M, n*B, I), each at its emitted exponent."""
-    project_back(_parts(weights, emitted)[0], weights.in_proj_back, out)
+    strip = Strip(0, 0, weights.x_proj.shape[1])
+    gated.input_gradient((strip,), weights.in_proj_back, emitted, out)

@@ -109,7 +109,7 @@ def share(kernel: Callable[..., None], tasks: int, scratch: Callable[[], Any], *
 
 def group_size(sequences: int) -> int:
     """Sequences a task takes: few are better spread over threads."""
-    return GROUP if sequences >= GROUP else 1
+    return max(1, min(GROUP, sequences // 2))
 
 
 def groups(sequences: int) -> int:

@@ -307,7 +307,8 @@ def add_gradients(
     out: dict[str, NDArray],
     rows: Any = slice(None),
 ) -> None:
-    """Add one call's share to the four parameter gradients in `out`.
+    """Add one call's share to the four parameter gradients in `out`; x (M, T, B, I) is the whole
+    drive.
 
     `rows` are those of the E pre-activations that PyTorch's input weights have.
     """
@@ -316,13 +317,14 @@ def add_gradients(
     scale = to_device(factor[:, : steps * sequences])
     ones = to_device(np.ones((networks, steps * sequences, 1), x.dtype))
     hidden = saved.hidden.reshape(networks, -1, saved.hidden.shape[3])
-    inputs = to_device(x.reshape(networks, -1, x.shape[3]))
+    inputs = to_device(x[:, span.start + span.lo : span.start + span.hi])
+    inputs = inputs.reshape(networks, -1, x.shape[3])
     recurrent, first = w.recurrent.shape[2], span.lo * sequences
     bias = to_host(accumulate(dz, scale, ones, 0))[:, :, 0]
     out["bias_hh"] += bias[:, :recurrent]
     out["bias_ih"] += bias[:, rows]
     out["weight_hh"] += to_host(accumulate(dz, scale, hidden, first))[:, :recurrent]
-    out["weight_ih"] += to_host(accumulate(dz, scale, inputs, first))[:, rows]
+    out["weight_ih"] += to_host(accumulate(dz, scale, inputs, 0))[:, rows]
 
 
 def input_gradient(w: Weights, emitted: Emitted, out: NDArray) -> None:

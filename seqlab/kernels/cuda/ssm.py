@@ -391,7 +391,8 @@ def add_gradients(
 ) -> None:
     """Add one call's share to the parameter gradients in `out`.
 
-    factor (M, n*B + B) brings each emitted step, then each carried sum, to the sums' scale.
+    x (M, T, B, I) is the whole drive; factor (M, n*B + B) brings each emitted step, then each
+    carried sum, to the sums' scale.
     """
     networks, steps, sequences, _ = emitted.values.shape
     rows, first = steps * sequences, span.lo * sequences
@@ -402,8 +403,9 @@ def add_gradients(
         flat = y.reshape(networks, -1, y.shape[-1])
         return to_host(accumulate(to_device(dz), scale, flat, start))
 
+    drive = to_device(x[:, span.start + span.lo : span.start + span.hi])
     ones = to_device(np.ones((networks, rows, 1), x.dtype))
-    out["in_proj_weight"] += summed(du, to_device(x), first)
+    out["in_proj_weight"] += summed(du, drive, 0)
     out["x_proj_weight"] += summed(dmixed, saved.u, first)
     out["dt_proj_weight"] += summed(draw, saved.mixed, first)[:, :, :low]
     out["dt_proj_bias"] += summed(draw, ones, 0)[:, :, 0]
