@@ -7,14 +7,15 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from seqlab.kernels.cpu.linalg import accumulate, add_product, project_back
+from seqlab.kernels.cpu.linalg import Strip, accumulate, add_product, packed, project_back
 
 Array = npt.NDArray[Any]
 
-# Around one, two and four rows; phases of a sum; vectors of 2 to 16 lanes and up to 8 of them.
+# Around one to four rows; phases of a sum; vectors of 2 to 16 lanes, tiles of up to 16 of them,
+# and a strip of packed columns.
 ROWS = (1, 2, 3, 4, 5, 7, 8, 11)
 DEPTHS = (1, 2, 3, 7, 8, 9, 17)
-WIDTHS = (1, 3, 4, 8, 15, 16, 17, 31, 40, 64, 100, 130)
+WIDTHS = (1, 3, 4, 8, 15, 16, 17, 31, 40, 64, 100, 130, 257, 300)
 
 
 def assert_product(
@@ -31,7 +32,7 @@ def assert_product(
         a0, ar, ak, block = 1, 1, a.shape[1], a[:depth, 1 : rows + 1].T
     else:
         a0, ar, ak, block = a.shape[1], a.shape[1], 1, a[1 : rows + 1, :depth]
-    add_product(a, a0, ar, ak, rows, b, 2, depth, out, 1, flip)
+    add_product(a, a0, ar, ak, rows, packed(b[None])[0], 2, depth, out, 1, flip)
     want = before[1 : rows + 1] + block.astype(float) @ b[2 : depth + 2].astype(float)
     sizes = np.abs(block) @ np.abs(b[2 : depth + 2]) + np.abs(before[1 : rows + 1])
     error = np.abs(out[1 : rows + 1] - want) / sizes
@@ -60,11 +61,15 @@ def test_product_at_a_few_sizes(dtype: type, flip: bool) -> None:
 def test_tasks_and_pieces_of_larger_products() -> None:
     """Rows are cut into tasks of 64, sums over time into pieces of 128, for each network."""
     rng = np.random.default_rng(0)
-    dz, weight, y = (rng.normal(size=size) for size in ((3, 150, 5), (3, 5, 4), (3, 150, 4)))
-    out = np.full((3, 150, 4), np.nan)
-    project_back(dz, weight, out)
-    assert out == pytest.approx(dz @ weight, abs=1e-13)
-    total = rng.normal(size=(3, 5, 4))
-    want = total + dz.swapaxes(1, 2) @ y
-    accumulate(dz, y, total)
-    assert total == pytest.approx(want, abs=1e-12)
+    dz, weight, y = (rng.normal(size=size) for size in ((3, 150, 37), (3, 40, 140), (3, 155, 4)))
+    strip, part = Strip(3, 7, 33), dz[:, :, 3:36]
+    out = np.zeros((3, 150, 140))
+    project_back(dz, strip, packed(weight), out)
+    assert out == pytest.approx(part @ weight[:, 7:], abs=1e-13)
+    factor, total, bias = (rng.normal(size=size) for size in ((3, 160), (3, 40, 4), (3, 40)))
+    scaled, before = (part * factor[:, :150, None]).swapaxes(1, 2), (total.copy(), bias.copy())
+    accumulate(dz, strip, factor, y, 5, total, bias)
+    assert total[:, 7:] == pytest.approx(before[0][:, 7:] + scaled @ y[:, 5:], abs=1e-12)
+    assert bias[:, 7:] == pytest.approx(before[1][:, 7:] + scaled.sum(axis=2), abs=1e-12)
+    assert np.array_equal(total[:, :7], before[0][:, :7])
+    assert np.array_equal(bias[:, :7], before[1][:, :7])

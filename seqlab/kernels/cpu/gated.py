@@ -1,6 +1,6 @@
 """What the recurrent cells share: saved arrays, projected input, sums of gradients over time."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ from seqlab.kernels.cpu.linalg import (
     add_product,
     copy,
     fill,
+    packed,
     project,
     project_back,
 )
@@ -60,22 +61,12 @@ def saved_width(sizes: Sizes, coefficients: int) -> int:
     return (coefficients + 1) * sizes.hidden
 
 
-def transposed(weight: NDArray) -> NDArray:
-    """(M, J, K) -> (M, K, J), contiguous and aligned."""
-    return realigned(weight.swapaxes(1, 2))
-
-
-def realigned(array: NDArray) -> NDArray:
-    """A contiguous copy that begins on a cache line."""
-    out = aligned(array.shape, array.dtype)
-    out[:] = array
-    return out
-
-
-def both_ways(params: dict[str, NDArray]) -> tuple[NDArray, NDArray, NDArray, NDArray]:
-    """W_hh and W_ih transposed, then as they are, all aligned."""
-    hidden, inputs = params["weight_hh"], params["weight_ih"]
-    return transposed(hidden), transposed(inputs), realigned(hidden), realigned(inputs)
+def both_ways(*weights: NDArray) -> Iterator[NDArray]:
+    """Weights (M, J, K) for products: transposed, for the way forward, then as they are."""
+    for weight in weights:
+        yield packed(weight.swapaxes(1, 2))
+    for weight in weights:
+        yield packed(weight)
 
 
 @inlined

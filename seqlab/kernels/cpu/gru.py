@@ -48,10 +48,12 @@ def prepare(params: dict[str, NDArray], activation: str | None) -> Weights:
     units = params["weight_hh"].shape[-1]
     bias = params["bias_ih"].copy()
     bias[:, : 2 * units] += params["bias_hh"][:, : 2 * units]
-    return Weights(
-        *both_ways(params),
-        bias,
-        np.ascontiguousarray(params["bias_hh"][:, 2 * units :]),
+    return Weights._make(
+        [
+            *both_ways(params["weight_hh"], params["weight_ih"]),
+            bias,
+            np.ascontiguousarray(params["bias_hh"][:, 2 * units :]),
+        ]
     )
 
 

@@ -43,9 +43,11 @@ class Weights(NamedTuple):
 def prepare(params: dict[str, NDArray], activation: str | None) -> Weights:
     """Lay one ensemble's parameters out for the kernels."""
     del activation
-    return Weights(
-        *both_ways(params),
-        params["bias_ih"] + params["bias_hh"],
+    return Weights._make(
+        [
+            *both_ways(params["weight_hh"], params["weight_ih"]),
+            params["bias_ih"] + params["bias_hh"],
+        ]
     )
 
 

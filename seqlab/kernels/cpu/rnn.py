@@ -46,10 +46,12 @@ class Weights(NamedTuple):
 
 def prepare(params: dict[str, NDArray], activation: str | None) -> Weights:
     """Lay one ensemble's parameters out for the kernels."""
-    return Weights(
-        *both_ways(params),
-        params["bias_ih"] + params["bias_hh"],
-        ACTIVATIONS.index(activation or "tanh"),
+    return Weights._make(
+        [
+            *both_ways(params["weight_hh"], params["weight_ih"]),
+            params["bias_ih"] + params["bias_hh"],
+            ACTIVATIONS.index(activation or "tanh"),
+        ]
     )
 
 

@@ -19,7 +19,7 @@ from seqlab.kernels.cpu.chain import (
     silent,
     write_inputs,
 )
-from seqlab.kernels.cpu.gated import realigned, rows_of_steps, transposed
+from seqlab.kernels.cpu.gated import rows_of_steps
 from seqlab.kernels.cpu.linalg import Strip, accumulate, add_product, copy, fill, project
 from seqlab.kernels.cpu.math import sigmoid, softplus
 from seqlab.kernels.cpu.scan import CHUNK, add_decay_gradient, advance, step_back
@@ -112,10 +112,9 @@ def prepare(params: dict[str, NDArray], activation: str | None) -> Weights:
     weights = [params[name] for name in PROJECTIONS]
     return Weights._make(
         [
-            *map(transposed, weights),
-            *map(realigned, weights),
+            *gated.both_ways(*weights),
             params["dt_proj_bias"],
-            transposed(-np.exp(params["A_log"])),
+            np.ascontiguousarray(-np.exp(params["A_log"]).swapaxes(1, 2)),
             params["D"],
         ]
     )
