@@ -257,6 +257,25 @@ def test_step_norm_never_raises_the_curve(arch: str, gain: float) -> None:
 
 
 @pytest.mark.tiny
+@pytest.mark.tiny
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("clip", ["step-norm:1e-30", "step-value:1e-30", "step-norm:1e30"])
+def test_thresholds_far_from_one(clip: str, dtype: type) -> None:
+    """On a chain that grows by 2^60 a step every step is clipped, in either precision."""
+    grows = {
+        "weight_ih": np.zeros((2, 1), dtype),
+        "weight_hh": np.diag([2.0**60, 2.0**60]).astype(dtype),
+        "bias_ih": np.zeros(2, dtype),
+        "bias_hh": np.zeros(2, dtype),
+    }
+    readout, x = np.array([0.6, 0.8], dtype), np.zeros((20, 1, 1), dtype)
+    have = seqlab.attenuation("rnn", grows, x, [20], clip, readout, activation="identity")
+    kind, threshold = clip.split(":")
+    # Both entries end at the limit of `value`, together sqrt 2 times as far out.
+    want = math.log(float(threshold)) + (math.log(2) / 2 if kind == "step-value" else 0)
+    assert have.log_norm[0, 0, 3:] == pytest.approx(want, rel=10 * float(np.finfo(dtype).eps))
+
+
 @pytest.mark.parametrize("arch", ARCHS)
 def test_parameter_rules_leave_the_curve_alone(arch: str) -> None:
     run, readout = draw(arch), np.ones(3)

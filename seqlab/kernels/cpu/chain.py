@@ -108,47 +108,56 @@ def normalise(state, exponent, squares):
 
 
 @inlined
-def _clip_norm(state, threshold, squares):
+def _clip_norm(state, exponent, mantissa, limit, squares):
     norm = math.sqrt(_measure(state, squares))
-    if not norm > threshold:
-        return False
-    factor = threshold / norm
+    if not norm > mantissa * power_of_two(limit - exponent):
+        return exponent, False
+    factor = mantissa / norm
     for j in range(state.shape[0]):
         state[j] = state[j] * factor
     for p in range(squares.shape[0]):
         squares[p] *= factor * factor
-    return True
+    return limit, True
 
 
 @inlined
-def _clip_value(state, threshold, squares):
+def _clip_value(state, exponent, mantissa, limit, squares):
     fired = False
-    limit = state.dtype.type(threshold)
+    if exponent > limit:  # what then overflows is above the threshold
+        gap = min(exponent - limit, 2000)
+        for part in (gap // 2, gap - gap // 2):
+            factor = power_of_two(part)
+            for j in range(state.shape[0]):
+                state[j] = state[j] * factor
+        exponent = limit
+    threshold = state.dtype.type(mantissa * power_of_two(limit - exponent))
     for j in range(state.shape[0]):
-        if state[j] > limit:
-            state[j] = limit
+        if state[j] > threshold:
+            state[j] = threshold
             fired = True
-        elif state[j] < -limit:
-            state[j] = -limit
+        elif state[j] < -threshold:
+            state[j] = -threshold
             fired = True
-    if fired:
-        _measure(state, squares)
-    return fired
+    _measure(state, squares)
+    return exponent, fired
 
 
 @inlined
 def _clip(state, exponent, clip, lag, squares):
-    """Apply an in-chain rule to what was handed to `lag`; return (exponent, whether it acted)."""
+    """Apply an in-chain rule to what was handed to `lag`; return (exponent, whether it acted).
+
+    The row then has the threshold's own exponent: in another one it might underflow.
+    """
     if clip.code == TRUNCATE:
         if lag < 2 or (lag - 1) % np.int64(clip.threshold) != 0:
             return exponent, False
         fill(state, 0)
         fill(squares, 0.0)
         return EMPTY, True
-    threshold = clip.threshold * power_of_two(-exponent)
+    mantissa, limit = math.frexp(clip.threshold)
     if clip.code == STEP_NORM:
-        return exponent, _clip_norm(state, threshold, squares)
-    return exponent, _clip_value(state, threshold, squares)
+        return _clip_norm(state, exponent, mantissa, np.int64(limit), squares)
+    return _clip_value(state, exponent, mantissa, np.int64(limit), squares)
 
 
 @inlined
