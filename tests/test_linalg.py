@@ -7,9 +7,17 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from seqlab.kernels._jit import compiled
 from seqlab.kernels.cpu.linalg import Strip, accumulate, add_product, packed, project_back
 
 Array = npt.NDArray[Any]
+
+
+@compiled
+def product(a, a0, ar, ak, rows, b, b0, depth, out, out0, flip):
+    """`add_product` as a kernel of its own: Python cannot call what goes into kernels."""
+    add_product(a, a0, ar, ak, rows, b, b0, depth, out, out0, flip)
+
 
 # Around one to four rows; phases of a sum; vectors of 2 to 16 lanes, tiles of up to 16 of them,
 # and a strip of packed columns.
@@ -32,7 +40,7 @@ def assert_product(
         a0, ar, ak, block = 1, 1, a.shape[1], a[:depth, 1 : rows + 1].T
     else:
         a0, ar, ak, block = a.shape[1], a.shape[1], 1, a[1 : rows + 1, :depth]
-    add_product(a, a0, ar, ak, rows, packed(b[None])[0], 2, depth, out, 1, flip)
+    product(a, a0, ar, ak, rows, packed(b[None])[0], 2, depth, out, 1, flip)
     want = before[1 : rows + 1] + block.astype(float) @ b[2 : depth + 2].astype(float)
     sizes = np.abs(block) @ np.abs(b[2 : depth + 2]) + np.abs(before[1 : rows + 1])
     error = np.abs(out[1 : rows + 1] - want) / sizes

@@ -10,6 +10,7 @@ from typing import Any
 
 import llvmlite.binding as llvm
 import numba
+from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
 
 # Untyped: the types that Numba ships leave out its `_nrt` option and its settings.
@@ -86,38 +87,81 @@ def compiled_before() -> bool:
     return CACHED and any(CACHE_DIR.rglob("*.nbc"))
 
 
-def _compile(function: Callable, **flags: Any) -> Any:
+def _compile(function: Callable, cache: bool, **flags: Any) -> Any:
     """`numba.njit` with our cache directory, leaving the user's own setting as it was."""
     before = _settings.CACHE_DIR
     _settings.CACHE_DIR = str(CACHE_DIR)
     try:
-        return _njit(function, cache=CACHED, **_COMMON, **flags)
+        return _njit(function, cache=cache, **_COMMON, **flags)
     finally:
         _settings.CACHE_DIR = before
 
 
+class _NoEnvironment:
+    """Stands for the code generator where an environment would be stored in machine code."""
+
+    @staticmethod
+    def set_env(name: str, environment: Any) -> None:
+        """Nothing: there is no machine code."""
+
+
+class _Ingredient(JITCodeLibrary):
+    """What an `inlined` function is compiled to: plain LLVM code, left to the kernels that it goes
+    into. Numba would optimise and assemble it by itself too, which nobody runs: two thirds of the
+    time of a first run."""
+
+    codegen = _NoEnvironment()
+
+    def _optimize_final_module(self) -> None:
+        pass
+
+    def _finalize_final_module(self) -> None:
+        self._finalize_dynamic_globals()
+        self._finalized = True
+
+    def get_pointer_to_function(self, name: str) -> int:
+        """Null."""
+        self._ensure_finalized()
+        return 0
+
+
+class _Inlined(Compiler):
+    """Numba's compiler for functions that exist only within kernels."""
+
+    def define_pipelines(self) -> Any:
+        state = self.state
+        name = state.func_id.func_qualname
+        state.library = _Ingredient(state.targetctx.codegen(), name)
+        return super().define_pipelines()
+
+
+class _Apart(_Inlined):
+    """The same, with LLVM's `noalias` on every array that a function is given."""
+
+    def define_pipelines(self) -> Any:
+        self.state.flags.noalias = True
+        return super().define_pipelines()
+
+
+_WITHIN_KERNELS = {"forceinline": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+
+
 def compiled(function: Callable) -> Any:
     """Compile a kernel: what Python calls. Whatever it calls in turn is `inlined`."""
-    return _compile(function, fastmath=KERNEL_MATH)
+    return _compile(function, CACHED, fastmath=KERNEL_MATH)
 
 
 def inlined(function: Callable) -> Any:
-    """Compile a function into each kernel that calls it.
+    """Compile a function into each kernel that calls it; Python cannot call it then.
 
     Left to LLVM, some calls stay calls. Then two versions of the function exist, its own and the
     caller's, optimised apart and with other last bits, and which one runs depends on whether the
     kernel was compiled or read from the cache. Besides, an array is passed as a dozen words, which
     made a step back of a small network twice as slow.
     """
-    return _compile(function, fastmath=KERNEL_MATH, forceinline=True)
-
-
-class _Apart(Compiler):
-    """Numba's compiler, with LLVM's `noalias` on every array that a function is given."""
-
-    def define_pipelines(self) -> Any:
-        self.state.flags.noalias = True
-        return super().define_pipelines()
+    return _compile(
+        function, False, fastmath=KERNEL_MATH, pipeline_class=_Inlined, **_WITHIN_KERNELS
+    )
 
 
 def inlined_apart(function: Callable) -> Any:
@@ -126,7 +170,7 @@ def inlined_apart(function: Callable) -> Any:
     Inner loops then need no check for overlap (half of a short loop's time), sums stay in
     registers, and a count that is constant at the call unrolls.
     """
-    return _compile(function, fastmath=KERNEL_MATH, forceinline=True, pipeline_class=_Apart)
+    return _compile(function, False, fastmath=KERNEL_MATH, pipeline_class=_Apart, **_WITHIN_KERNELS)
 
 
 MATH_OPTIONS: Any = {"error_model": "numpy", "fastmath": EXACT_MATH, "forceinline": True}
