@@ -143,12 +143,34 @@ class _Apart(_Inlined):
         return super().define_pipelines()
 
 
-_WITHIN_KERNELS = {"forceinline": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+def _within_kernels(function: Callable, compiler: type[Compiler]) -> Any:
+    """Compile a function that only kernels call. Called from Python it says so: it has no machine
+    code to jump to."""
+    dispatcher = _compile(
+        function,
+        cache=False,
+        fastmath=KERNEL_MATH,
+        pipeline_class=compiler,
+        forceinline=True,
+        no_cpython_wrapper=True,
+        no_cfunc_wrapper=True,
+    )
+    if DISABLED:
+        return dispatcher
+
+    def add_overload(result: Any) -> None:
+        dispatcher.overloads[tuple(result.signature.args)] = result
+
+    def refuse(*args: Any, **named: Any) -> None:
+        raise TypeError(f"{function.__name__} goes into kernels; Python cannot call it")
+
+    dispatcher.add_overload, dispatcher._compile_for_args = add_overload, refuse
+    return dispatcher
 
 
 def compiled(function: Callable) -> Any:
     """Compile a kernel: what Python calls. Whatever it calls in turn is `inlined`."""
-    return _compile(function, CACHED, fastmath=KERNEL_MATH)
+    return _compile(function, cache=CACHED, fastmath=KERNEL_MATH)
 
 
 def inlined(function: Callable) -> Any:
@@ -159,9 +181,7 @@ def inlined(function: Callable) -> Any:
     kernel was compiled or read from the cache. Besides, an array is passed as a dozen words, which
     made a step back of a small network twice as slow.
     """
-    return _compile(
-        function, False, fastmath=KERNEL_MATH, pipeline_class=_Inlined, **_WITHIN_KERNELS
-    )
+    return _within_kernels(function, _Inlined)
 
 
 def inlined_apart(function: Callable) -> Any:
@@ -170,7 +190,7 @@ def inlined_apart(function: Callable) -> Any:
     Inner loops then need no check for overlap (half of a short loop's time), sums stay in
     registers, and a count that is constant at the call unrolls.
     """
-    return _compile(function, False, fastmath=KERNEL_MATH, pipeline_class=_Apart, **_WITHIN_KERNELS)
+    return _within_kernels(function, _Apart)
 
 
 MATH_OPTIONS: Any = {"error_model": "numpy", "fastmath": EXACT_MATH, "forceinline": True}

@@ -54,16 +54,16 @@ def blocks(backend: str, networks: int, bytes_each: int) -> list[range]:
     """
     package = import_module(f"seqlab.kernels.{backend}")
     count = -(-networks // max(1, package.BLOCK_BYTES // bytes_each))
-    if networks >= package.lanes():
-        count = min(networks, -(-count // package.lanes()) * package.lanes())
+    if networks >= package.workers():
+        count = min(networks, -(-count // package.workers()) * package.workers())
     edges = [networks * i // count for i in range(count + 1)]
     return [range(first, last) for first, last in pairwise(edges)]
 
 
 def at_once(backend: str, blocks: Sequence[range]) -> int:
     """How many of the blocks `over_blocks` works on at the same time."""
-    lanes = import_module(f"seqlab.kernels.{backend}").lanes()
-    return lanes if len(blocks) >= lanes else 1
+    workers = import_module(f"seqlab.kernels.{backend}").workers()
+    return workers if len(blocks) >= workers else 1
 
 
 def over_blocks(

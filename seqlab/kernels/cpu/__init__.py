@@ -2,11 +2,11 @@
 
 from seqlab.kernels.cpu.threads import side_by_side, thread_count
 
-__all__ = ["BLOCK_BYTES", "lanes", "side_by_side"]
+__all__ = ["BLOCK_BYTES", "side_by_side", "workers"]
 
 BLOCK_BYTES = 32 << 20  # of trajectories that a thread has in flight: soon touched again
 
 
-def lanes() -> int:
+def workers() -> int:
     """Blocks of networks that are worked on at once."""
     return thread_count()

@@ -38,15 +38,17 @@ class Chunk(NamedTuple):
     decays: NDArray
 
 
-@inlined
-def lanes(like):
+def task_channels(like):
     """Channels of one task; a constant for the compiler."""
     return 8 * LANE_BYTES // np.finfo(like.dtype).bits
 
 
+lanes = inlined(task_channels)
+
+
 def new_chunk(states: int, like: NDArray) -> Chunk:
     """Scratch for N states, not initialised."""
-    width = lanes(like)
+    width = task_channels(like)
     shapes = [
         *[(CHUNK, width)] * 6,
         *[(CHUNK, states)] * 2,

@@ -25,6 +25,7 @@ from seqlab.kernels.cpu.selective_chunk import (
     read,
     show,
     step_back,
+    task_channels,
     write,
 )
 from seqlab.kernels.cpu.threads import share
@@ -176,7 +177,7 @@ def _arguments(
 
 def _blocks(u: NDArray) -> int:
     """Tasks that one sequence makes."""
-    return -(-u.shape[1] // lanes(u))
+    return -(-u.shape[1] // task_channels(u))
 
 
 def forward(softplus: bool, **given: Any) -> NDArray:

@@ -9,7 +9,7 @@ Result = TypeVar("Result")
 BLOCK_BYTES = 1 << 30  # of trajectories in flight: what a tape keeps without computing it again
 
 
-def lanes() -> int:
+def workers() -> int:
     """Blocks of networks that are worked on at once: each takes the whole GPU."""
     return 1
 
