@@ -50,10 +50,12 @@ def forward(
 
     x is (T, B, I), or (M, T, B, I) with M leading on every parameter and on `initial` too;
     `initial` is zero when left out (lstm: a tuple (h, c)). `activation` is the rnn's.
+    Arrays that live on a GPU go over the host to backend cuda, which `auto` then means; answers are
+    a GPU's arrays if x is one.
     Raises InputError for an unknown name and for arrays of the wrong shape, dtype, or with NaN.
     """
+    chosen = backends.resolve(backend, x, *params.values())
     ensemble = gather(arch, params, x, initial, activation)
-    chosen = backends.resolve(backend)
     tape = ensemble.tape(chosen)
     output = np.empty((*ensemble.x.shape[:3], ensemble.sizes.hidden), ensemble.x.dtype)
     starts = iter(tape.starts)
@@ -94,9 +96,10 @@ def backward(trajectory: Trajectory, grad_output: ArrayLike, clip: str = "none")
     )
     sums, _ = sweep.sums.clipped(rule)
     state = plain(sweep.adjoint[:, :, 0], sweep.exponent[:, :, 0])
-    initial = ensemble.cell.unpack(ensemble.answer(state))
+    initial = ensemble.cell.unpack(state)
+    answer = ensemble.answer
     return Gradients(
-        {name: ensemble.answer(plain(v, sums.exponent)) for name, v in sums.values.items()},
-        ensemble.answer(dx),
-        initial,
+        {name: answer(plain(v, sums.exponent)) for name, v in sums.values.items()},
+        answer(dx),
+        tuple(map(answer, initial)) if isinstance(initial, tuple) else answer(initial),
     )

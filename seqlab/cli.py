@@ -458,9 +458,16 @@ def _print_check(check: "Check") -> None:
     help="Folder for the tables; what it has of other jobs stays.",
 )
 @click.option(
-    "--peers", default="torch,jax,mambapy", metavar="NAMES", show_default=True, help="Whom to race."
+    "--peers",
+    metavar="NAMES",
+    help="Whom to race. [default: torch,jax,mambapy; on cuda cudnn, and our own CPU always]",
 )
-def bench(cases: str | None, only: tuple[str, ...], out: str, peers: str) -> None:
+@click.option(
+    "--backend", default="cpu", metavar="NAME", show_default=True, help="What to time: cpu or cuda."
+)
+def bench(
+    cases: str | None, only: tuple[str, ...], out: str, peers: str | None, backend: str
+) -> None:
     """Time seqlab beside its peers, and beside what this machine can do at best.
 
     Takes about 20 minutes; the machine should do nothing else. Peers come with
@@ -469,11 +476,17 @@ def bench(cases: str | None, only: tuple[str, ...], out: str, peers: str) -> Non
     Example: seqlab bench --only study --out results
     """
     from seqlab.bench.command import bench as measure
+    from seqlab.bench.peers import ON_CPU, ON_GPU
     from seqlab.bench.suite import BUILT_IN
+    from seqlab.bench.suite import ON_GPU as CASES_ON_GPU
+    from seqlab.kernels.backends import resolve
 
-    names = [name for name in peers.split(",") if name]
-    path = BUILT_IN if cases is None else Path(cases)
-    outcome = measure(path, only, Path(out), names, partial(click.echo, err=True))
+    chosen = resolve(backend)
+    usual = ON_GPU if chosen == "cuda" else ON_CPU
+    names = list(usual) if peers is None else [name for name in peers.split(",") if name]
+    built_in = CASES_ON_GPU if chosen == "cuda" else BUILT_IN
+    path = built_in if cases is None else Path(cases)
+    outcome = measure(path, only, Path(out), names, partial(click.echo, err=True), chosen)
     click.echo(outcome.targets)
     if outcome.failed:
         click.echo(f"failed: {', '.join(outcome.failed)}", err=True)

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from seqlab.cells import ACTIVATIONS, CELLS, Cell, Parameters, Sizes
 from seqlab.errors import InputError
 from seqlab.kernels import backends
+from seqlab.kernels.layout import on_gpu
 from seqlab.tape import Rooms, SpareRooms, Tape
 
 Result = TypeVar("Result")
@@ -21,7 +22,8 @@ DTYPES = (np.dtype(np.float64), np.dtype(np.float32))
 class Ensemble:
     """M networks of one cell: params (M, ...), drive x (M, T, B, I), first state (M, B, P, H).
 
-    `single` says that the user gave one network without the M axis, and wants answers without it.
+    `single` says that the user gave one network without the M axis, and wants answers without it;
+    `remote` that x came from a GPU, where answers go.
     """
 
     cell: Cell
@@ -31,6 +33,7 @@ class Ensemble:
     state: NDArray
     activation: str | None
     single: bool
+    remote: bool = False
 
     def over_tapes(self, backend: str, work: Callable[[range, Tape], Result]) -> list[Result]:
         """[work(networks, tape)] over blocks of networks, each with a tape that has not run.
@@ -68,7 +71,8 @@ class Ensemble:
 
     def answer(self, array: NDArray) -> NDArray:
         """An (M, ...) answer as the user wants it."""
-        return array[0] if self.single else array
+        array = array[0] if self.single else array
+        return backends.to_gpu(array) if self.remote else array
 
 
 def check_array(name: str, value: ArrayLike, shape: tuple[int, ...], dtype: np.dtype) -> NDArray:
@@ -76,16 +80,34 @@ def check_array(name: str, value: ArrayLike, shape: tuple[int, ...], dtype: np.d
 
     Raises InputError otherwise: nothing is cast or broadcast in silence.
     """
-    array = np.asarray(value)
+    array = on_host(value)
+    _check_form(name, array, shape, dtype)
+    if not np.isfinite(array).all():
+        raise InputError(f"{name}: NaN or infinity is not allowed; finite numbers are needed")
+    return np.ascontiguousarray(array)
+
+
+def check_gpu_array(name: str, value: Any, shape: tuple[int, ...], dtype: np.dtype) -> Any:
+    """`check_array` for one that may live on a GPU, and then stays there."""
+    if not on_gpu(value):
+        return check_array(name, value, shape, dtype)
+    array = backends.gpu_array(name, value)
+    _check_form(name, array, shape, dtype)
+    return array
+
+
+def on_host(value: ArrayLike) -> NDArray:
+    """What was given as a NumPy array; one that lives on a GPU is copied."""
+    return backends.from_gpu(value) if on_gpu(value) else np.asarray(value)
+
+
+def _check_form(name: str, array: Any, shape: tuple[int, ...], dtype: np.dtype) -> None:
     if array.shape != shape:
         raise InputError(f"{name}: shape {array.shape} is not allowed; {shape} is needed")
     if array.dtype != dtype:
         raise InputError(
             f"{name}: dtype {array.dtype} is not allowed; {dtype}, one for all arrays, is needed"
         )
-    if not np.isfinite(array).all():
-        raise InputError(f"{name}: NaN or infinity is not allowed; finite numbers are needed")
-    return np.ascontiguousarray(array)
 
 
 def find_cell(arch: str) -> Cell:
@@ -107,8 +129,8 @@ def gather(
     Raises InputError for an unknown arch or activation, an activation given to a cell that has
     none, missing or unknown parameters, and arrays of the wrong shape, dtype, or with NaN.
     """
-    cell = find_cell(arch)
-    x = np.asarray(x)
+    cell, remote = find_cell(arch), on_gpu(x)
+    x = on_host(x)
     if x.ndim not in (3, 4) or 0 in x.shape:
         raise InputError(
             f"x: shape {x.shape} is not allowed; (T, B, I) or (M, T, B, I), none empty"
@@ -124,7 +146,7 @@ def gather(
         checked = {name: array[None] for name, array in checked.items()}
         x, state = x[None], state[None]
     chosen = _check_activation(cell, activation)
-    return Ensemble(cell, sizes, checked, x, state, chosen, single)
+    return Ensemble(cell, sizes, checked, x, state, chosen, single, remote)
 
 
 def _check_params(
@@ -136,7 +158,7 @@ def _check_params(
             f"params: {', '.join(sorted(params)) or 'nothing'} is not allowed; "
             f"{cell.name} has {', '.join(names)}"
         )
-    arrays = {name: np.asarray(params[name]) for name in names}
+    arrays = {name: on_host(params[name]) for name in names}
     axes = {name: len(shape) for name, shape in cell.shapes(Sizes(1, 1, 1)).items()}
     for name, array in arrays.items():
         if array.ndim != axes[name] + len(lead) or 0 in array.shape:

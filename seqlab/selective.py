@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from seqlab.ensemble import DTYPES, check_array
+from seqlab.ensemble import DTYPES, check_gpu_array
 from seqlab.errors import InputError
 from seqlab.kernels import backends
+from seqlab.kernels.layout import on_gpu
 
 OPTIONAL = ("D", "z", "delta_bias")
 
@@ -49,13 +50,18 @@ def selective_scan(
     u, delta, z (batch, D, L); A (D, N); B, C (batch, N, L); D, delta_bias (D,). All are float64 or
     all float32. The softplus is exact, where mamba_ssm's gives its argument back above 20.
 
+    Arrays that live on a GPU (`__cuda_array_interface__` or DLPack) are read there, without a copy,
+    by backend cuda, which `auto` then means; the answer is a GPU's array if u is one.
+
     Raises InputError for arrays of the wrong shape, dtype, or with NaN or infinity, and for a
     backend that is unknown or not available.
     Source: Gu & Dao 2023, Algorithm 2; mamba_ssm, selective_scan_interface.py.
     """
-    arrays = _check(u=u, delta=delta, A=A, B=B, C=C, D=D, z=z, delta_bias=delta_bias)
-    kernels = backends.kernels(backends.resolve(backend, "selective_scan"), "selective_scan")
-    return kernels.forward(**arrays, softplus=bool(delta_softplus))
+    given = {"u": u, "delta": delta, "A": A, "B": B, "C": C, "D": D, "z": z}
+    given["delta_bias"] = delta_bias
+    chosen = backends.resolve(backend, *given.values())
+    kernels = backends.kernels(chosen, "selective_scan")
+    return kernels.forward(**_check(given), softplus=bool(delta_softplus))
 
 
 def selective_scan_backward(
@@ -77,17 +83,20 @@ def selective_scan_backward(
     computed again here, so nothing of the forward pass need be kept.
     Source: the same recurrence, backwards: hand-written backpropagation through time.
     """
-    arrays = _check(u=u, delta=delta, A=A, B=B, C=C, D=D, z=z, delta_bias=delta_bias)
-    grad = check_array("grad_y", grad_y, arrays["u"].shape, arrays["u"].dtype)
-    kernels = backends.kernels(backends.resolve(backend, "selective_scan"), "selective_scan")
+    given = {"u": u, "delta": delta, "A": A, "B": B, "C": C, "D": D, "z": z}
+    given["delta_bias"] = delta_bias
+    chosen = backends.resolve(backend, grad_y, *given.values())
+    arrays = _check(given)
+    grad = check_gpu_array("grad_y", grad_y, arrays["u"].shape, arrays["u"].dtype)
+    kernels = backends.kernels(chosen, "selective_scan")
     gradients = kernels.backward(grad, **arrays, softplus=bool(delta_softplus))
-    given = {name: gradients[name] for name, array in arrays.items() if array is not None}
-    return ScanGradients(**{**dict.fromkeys(arrays), **given})
+    asked = {name: gradients[name] for name, array in arrays.items() if array is not None}
+    return ScanGradients(**{**dict.fromkeys(arrays), **asked})
 
 
-def _check(**given: Any) -> dict[str, Any]:
-    """What was given as contiguous arrays, of the shapes that u and A imply."""
-    u, a = np.asarray(given["u"]), np.asarray(given["A"])
+def _check(given: dict[str, Any]) -> dict[str, Any]:
+    """What was given as contiguous arrays, where they are, of the shapes that u and A imply."""
+    u, a = (_form(given[name]) for name in ("u", "A"))
     if u.ndim != 3 or 0 in u.shape:
         raise InputError(f"u: shape {u.shape} is not allowed; (batch, D, L), none empty, is needed")
     if a.ndim != 2 or 0 in a.shape:
@@ -109,6 +118,14 @@ def _check(**given: Any) -> dict[str, Any]:
     return {
         name: None
         if given[name] is None and name in OPTIONAL
-        else check_array(name, given[name], shape, u.dtype)
+        else check_gpu_array(name, given[name], shape, u.dtype)
         for name, shape in shapes.items()
     }
+
+
+def _form(value: ArrayLike) -> NDArray:
+    """A NumPy array of the shape and dtype of one that may live on a GPU, its numbers not read."""
+    if not on_gpu(value):
+        return np.asarray(value)
+    view = backends.gpu_view(value)
+    return np.broadcast_to(np.zeros((), view.dtype), view.shape)

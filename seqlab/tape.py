@@ -21,7 +21,7 @@ from seqlab.rules import Rule
 from seqlab.sums import Sums
 
 SEGMENT_BYTES = 16 << 20  # of one network's saved arrays in one segment
-TRAJECTORY_BYTES = 1 << 30  # of saved arrays kept at once; beyond, segments are recomputed
+TRAJECTORY_BYTES = 256 << 20  # of saved arrays kept at once; beyond, segments are recomputed
 MIN_SEGMENT = 16
 
 Tick = Callable[[int], None]

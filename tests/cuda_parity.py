@@ -15,7 +15,7 @@ import seqlab
 from seqlab import tape
 from seqlab.cells import Sizes
 from seqlab.errors import DeviceError, InputError
-from seqlab.kernels.cuda import call, lstm, ssm, target
+from seqlab.kernels.cuda import call, gated, lstm, selective_scan, ssm, target
 from seqlab.measure.lyapunov import frames, spectrum
 
 Array = npt.NDArray[Any]
@@ -141,6 +141,157 @@ def test_chains_that_leave_the_range(dtype: type, clip: str, power: int) -> None
         smallest = np.finfo(dtype).smallest_normal  # below, digits are lost
         close = np.isclose(have[name], rounded, rtol=TOLERANCE[dtype], atol=smallest)
         assert close.all(), (name, have[name], value)
+
+
+@pytest.mark.parametrize("arch", ["rnn", "lstm", "gru"])
+def test_weights_near_and_far(arch: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In registers, in shared memory and streamed: the same bits."""
+    run = draw(arch, hidden=5, steps=3, batch=2)
+    results = []
+    for tier in (gated.REGISTERS, gated.SHARED, gated.STREAMED):
+        with monkeypatch.context() as patch:
+            patch.setattr(gated, "_tier", lambda *given, tier=tier: tier)
+            results.append(answers(run, clip="step-norm:0.3", backend="cuda"))
+    assert same_bits(results[0], results[1])
+    assert same_bits(results[0], results[2])
+
+
+@pytest.mark.parametrize("arch", ["rnn", "lstm", "gru"])
+def test_the_nearest_tier_that_fits(arch: str) -> None:
+    """Of a block's weights: a column in a thread's registers, all in shared memory, none."""
+    blocks = {"rnn": 1, "lstm": 4, "gru": 3}[arch]
+
+    def tier(units: int, threads: int, taken: int = 0) -> int:
+        weights = gated.weights(
+            np.zeros((1, blocks * units, units)),
+            np.zeros((1, blocks * units, 1)),
+            np.zeros((1, blocks * units)),
+        )
+        return gated._tier(weights, taken, threads)
+
+    assert tier(8, 32) == gated.REGISTERS
+    assert tier(32, blocks * 32) == gated.REGISTERS
+    assert tier(33, blocks * 33) == gated.SHARED
+    assert tier(8, 7) == gated.SHARED
+    assert tier(33, blocks * 33, target.SHARED_BYTES - 8 * blocks * 33**2 + 1) == gated.STREAMED
+    assert tier(256, 256) == gated.STREAMED
+
+
+SCANS = [  # sequences, channels, states, steps: around a warp's lanes, a block, a chunk
+    (1, 1, 1, 1),
+    (2, 3, 2, 5),
+    (1, 9, 3, 7),
+    (2, 35, 1, 4),
+]
+CHOICES = [
+    {},
+    {"D", "delta_bias", "delta_softplus"},
+    {"z"},
+    {"D", "z", "delta_bias", "delta_softplus"},
+]
+
+
+def scan_arguments(size: tuple[int, int, int, int], given: set[str], dtype: type) -> dict[str, Any]:
+    batch, channels, states, length = size
+    rng = np.random.default_rng(list(size))
+    steps = (batch, channels, length)
+    drawn: dict[str, Array] = {
+        "u": rng.normal(size=steps),
+        "delta": rng.normal(-1, 1, steps)
+        if "delta_softplus" in given
+        else rng.uniform(0, 1, steps),
+        "A": -rng.uniform(0.2, 4, (channels, states)),
+        "B": rng.normal(size=(batch, states, length)),
+        "C": rng.normal(size=(batch, states, length)),
+        "D": rng.normal(size=channels),
+        "z": rng.normal(size=steps),
+        "delta_bias": rng.uniform(0, 1, channels),
+    }
+    kept = {n: v.astype(dtype) for n, v in drawn.items() if len(n) == 1 and n not in "Dz"}
+    kept |= {n: drawn[n].astype(dtype) for n in ("delta", *(given & drawn.keys()))}
+    return {**kept, "delta_softplus": "delta_softplus" in given}
+
+
+@pytest.mark.parametrize("size", SCANS, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("given", CHOICES, ids=lambda given: "-".join(sorted(given)) or "bare")
+def test_selective_scan(
+    size: tuple[int, int, int, int],
+    dtype: type,
+    given: set[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Forward and every gradient, in chunks of three steps and launches of two chunks."""
+    monkeypatch.setattr(selective_scan, "CHUNK", 3)
+    each = 2 * 3 * size[1] * size[2] * np.dtype(dtype).itemsize
+    monkeypatch.setattr(selective_scan, "PATH_BYTES", 2 * each)
+    arguments = scan_arguments(size, given, dtype)
+    compare_scans(arguments, arguments, TOLERANCE[dtype])
+
+
+def compare_scans(remote: dict[str, Any], arguments: dict[str, Any], tolerance: float) -> None:
+    """CUDA on `remote` against the CPU on the same numbers."""
+    y = seqlab.selective_scan(**arguments, backend="cpu")
+    have = seqlab.selective_scan(**remote, backend="cuda")
+    assert np.abs(have - y).max() <= tolerance * np.abs(y).max()
+    grad = np.cos(np.arange(y.size, dtype=y.dtype)).reshape(y.shape)
+    ours = seqlab.selective_scan_backward(grad, **remote, backend="cuda")
+    theirs = seqlab.selective_scan_backward(grad, **arguments, backend="cpu")
+    for name in ("u", "delta", "A", "B", "C", "D", "z", "delta_bias"):
+        got, want = getattr(ours, name), getattr(theirs, name)
+        assert (got is None) == (want is None) == (name not in arguments), name
+        if want is not None:
+            assert got.shape == want.shape, name
+            assert got.dtype == want.dtype, name
+            # Of what a sum is made of, not of what it comes to.
+            size = max(np.abs(want).max(), 1e-3)
+            assert np.abs(got - want).max() <= tolerance * size, name
+
+
+class OnGpu:
+    """An array that says that it lives on a GPU, as CuPy's and PyTorch's do."""
+
+    def __init__(self, array: Array) -> None:
+        self.array = array
+        self.__cuda_array_interface__ = array.__array_interface__ | {"version": 3}
+
+
+@pytest.mark.skipif(not target.SIMULATED, reason="the array is this machine's own")
+def test_arrays_of_a_gpu() -> None:
+    """Read where they are, by `auto` too; looked at as carefully as any; refused by the CPU."""
+    arguments = scan_arguments((2, 3, 2, 5), {"D"}, np.float64)
+    remote = {n: OnGpu(v) if isinstance(v, np.ndarray) else v for n, v in arguments.items()}
+    compare_scans(remote, arguments, 1e-10)
+    y = seqlab.selective_scan(**remote)
+    assert np.array_equal(y, seqlab.selective_scan(**arguments, backend="cuda"))
+    for backend, name, value, words in (
+        ("cpu", "u", remote["u"], r"^backend: cpu takes no arrays of a GPU"),
+        ("cuda", "u", OnGpu(np.full((2, 3, 5), np.nan)), r"^u: NaN"),
+        ("cuda", "B", OnGpu(np.zeros((2, 2, 4))), r"^B: shape"),
+        ("cuda", "B", OnGpu(np.zeros((2, 2, 5), np.float32)), r"^B: dtype"),
+        ("cuda", "C", OnGpu(np.zeros((2, 2, 10))[:, :, ::2]), r"^C: strides"),
+    ):
+        with pytest.raises(InputError, match=words):
+            seqlab.selective_scan(**remote | {name: value}, backend=backend)
+
+
+@pytest.mark.skipif(not target.SIMULATED, reason="the array is this machine's own")
+@pytest.mark.parametrize("arch", ARCHS)
+def test_cells_take_arrays_of_a_gpu(arch: str) -> None:
+    """By `auto`, which then is CUDA; the answers are those for the same numbers on the host."""
+    run = draw(arch, hidden=3, steps=3, batch=2)
+    params: dict[str, Any] = {name: OnGpu(value) for name, value in run.params.items()}
+    x: Any = OnGpu(run.x)
+    trajectory = seqlab.forward(arch, params, x)
+    assert trajectory.backend == "cuda"
+    here = seqlab.forward(arch, run.params, run.x, backend="cuda")
+    assert np.array_equal(trajectory.output, here.output)
+    grad: Any = OnGpu(np.ones_like(here.output))
+    remote, local = seqlab.backward(trajectory, grad), seqlab.backward(here, grad.array)
+    assert np.array_equal(remote.x, local.x)
+    assert all(np.array_equal(remote.params[n], local.params[n]) for n in params)
+    with pytest.raises(InputError, match=r"^backend: cpu takes no arrays of a GPU"):
+        seqlab.attenuation(arch, params, x, [3], backend="cpu")
 
 
 def test_what_does_not_fit_is_refused() -> None:

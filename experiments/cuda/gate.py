@@ -3,10 +3,11 @@
     python experiments/cuda/gate.py [--write | --planted]
 
 The host code runs as it is, on arrays of this machine, for one short forward and backward pass of
-each cell, size and precision; each kernel that it would launch is compiled for just those
-arguments instead. A kernel passes if the assembler's log has no spill and no stack, if its block
-fits a multiprocessor, and if, in float32, it has no float64 instruction. The table must equal the
-committed one beside this file, which `--write` replaces; `--planted` gates two bad kernels.
+each cell, and of the bare selective scan with as many channels, at each size and precision; each
+kernel that it would launch is compiled for just those arguments instead. A kernel passes if the
+assembler's log has no spill and no stack, if its block fits a multiprocessor, and if, in float32,
+it has no float64 instruction. The table must equal the committed one beside this file, which
+`--write` replaces; `--planted` gates two bad kernels.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from cuda.bindings import nvjitlink
 from numba import typeof
 from numba.cuda import dispatcher
 
+import seqlab
 from seqlab import bptt
 from seqlab.cells import CELLS, Draw, Sizes
 from seqlab.kernels.cuda import target
@@ -31,6 +33,7 @@ from seqlab.kernels.cuda import target
 COMPUTE = (9, 0)
 HIDDEN = (16, 33, 64, 128, 256)
 SEQUENCES = 4  # fills a block's rows
+SCAN, STATES = "scan", 16
 REGISTERS, SHARED_BYTES, THREADS, BLOCKS = 65_536, 227 << 10, 2048, 32  # of a multiprocessor
 TABLE = Path(__file__).with_name("gate.csv")
 cuda: Any = target.cuda
@@ -176,12 +179,25 @@ def gate(task: tuple[str, str]) -> tuple[list[Row], list[str]]:
 
 def run_once(arch: str, hidden: int, dtype: np.dtype) -> None:
     """A forward and a backward pass of two steps; their numbers mean nothing."""
+    if arch == SCAN:
+        scan_once(hidden, dtype)
+        return
     cell, sizes = CELLS[arch], Sizes(hidden, 16)
     drawn = cell.draw(np.random.default_rng(0), sizes, Draw())
     params = {name: value.astype(dtype) for name, value in drawn.items()}
     trajectory = bptt.forward(arch, params, np.zeros((2, SEQUENCES, 16), dtype), backend="cuda")
     with np.errstate(all="ignore"):
         bptt.backward(trajectory, np.ones((2, SEQUENCES, hidden), dtype))
+
+
+def scan_once(channels: int, dtype: np.dtype) -> None:
+    """The same of the bare selective scan, with all its options."""
+    steps, shared = np.zeros((2, channels, 2), dtype), np.zeros((2, STATES, 2), dtype)
+    each = np.zeros(channels, dtype)
+    given = {"u": steps, "delta": steps, "A": np.zeros((channels, STATES), dtype)}
+    given |= {"B": shared, "C": shared, "D": each, "z": steps, "delta_bias": each}
+    seqlab.selective_scan(**given, delta_softplus=True, backend="cuda")
+    seqlab.selective_scan_backward(steps, **given, delta_softplus=True, backend="cuda")
 
 
 def planted() -> list[str]:
@@ -214,7 +230,7 @@ def main() -> int:
         faults = planted()
         print(*faults, sep="\n", file=sys.stderr)
         return int(len(faults) > 0)
-    tasks = [(arch, dtype) for arch in CELLS for dtype in ("float64", "float32")]
+    tasks = [(arch, dtype) for arch in (*CELLS, SCAN) for dtype in ("float64", "float32")]
     with get_context("spawn").Pool(2) as pool:
         results = pool.map(gate, tasks, chunksize=1)
     rows = [Row._fields, *(tuple(map(str, row)) for part, _ in results for row in part)]

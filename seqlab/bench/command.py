@@ -24,7 +24,14 @@ class Outcome:
     failed: Sequence[str]
 
 
-def bench(cases: Path, only: Sequence[str], out: Path, names: Sequence[str], say: Say) -> Outcome:
+def bench(
+    cases: Path,
+    only: Sequence[str],
+    out: Path,
+    names: Sequence[str],
+    say: Say,
+    backend: str = "cpu",
+) -> Outcome:
     """Run the chosen jobs of a cases file against the named peers, and write tables to `out`.
 
     Each finished job is kept at once. Raises InputError before any work.
@@ -32,9 +39,9 @@ def bench(cases: Path, only: Sequence[str], out: Path, names: Sequence[str], say
     asked = suite.read(cases)
     jobs = asked.select(only)
     rivals = peers.load(names) if any(job.peers for job in jobs.values()) else []
-    results = Results.open(out, machine.describe())
+    results = Results.open(out, machine.describe(backend))
     out.mkdir(parents=True, exist_ok=True)
-    context = Context(asked.timing, rivals)
+    context = Context(asked.timing, rivals, backend)
     for place, (name, job) in enumerate(jobs.items(), 1):
         say(f"[{place}/{len(jobs)}] {name} ...")
         results.jobs[name] = _finish(job, context)

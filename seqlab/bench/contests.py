@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from seqlab.bench import problems
 from seqlab.bench.jobs import Context, Job
@@ -14,6 +15,14 @@ from seqlab.cells import Sizes
 MICRO, NANO = 1e-6, 1e-9
 
 
+def _sides(context: Context, contest: str, problem: Any) -> list[Side]:
+    """Ours first; on a GPU our own CPU is one of the peers."""
+    here = [problem.side(context.backend)]
+    if context.backend != "cpu":
+        here.append(problem.side("cpu", "cpu"))
+    return here + sides(context.peers, contest, problem)
+
+
 def _rows(contests: Sequence[Contest], context: Context, unit: float) -> list[Row]:
     race(contests, context.timing)
     return [row(contest, unit) for contest in contests]
@@ -21,13 +30,15 @@ def _rows(contests: Sequence[Contest], context: Context, unit: float) -> list[Ro
 
 @dataclass(frozen=True)
 class Gradients:
-    """Forward and backward of one network for all gradients, microseconds a step."""
+    """Forward and backward of one network, or of an ensemble, for all gradients: microseconds a
+    step of one network."""
 
     cells: Sequence[str]
     hidden: Sequence[int]
     batch: Sequence[int]
     steps: int
     inputs: int
+    networks: int | None = None
 
     def jobs(self) -> Iterator[Job]:
         """One for each cell and width."""
@@ -41,8 +52,10 @@ class Gradients:
         for batch in self.batch:
 
             def build(dtype: str, batch: int = batch) -> list[Side]:
-                problem = problems.Gradients.draw(cell, sizes, self.steps, batch, dtype)
-                return [problem.side(), *sides(context.peers, "gradients", problem)]
+                problem = problems.Gradients.draw(
+                    cell, sizes, self.steps, batch, dtype, self.networks
+                )
+                return _sides(context, "gradients", problem)
 
             contests += checked_pair({"cell": cell, "H": sizes.hidden, "B": batch}, build)
         return _rows(contests, context, MICRO)
@@ -75,7 +88,7 @@ class Study:
                 self.checked,
                 dtype,
             )
-            return [problem.side(), *sides(context.peers, "study", problem)]
+            return _sides(context, "study", problem)
 
         return _rows(checked_pair({"cell": cell}, build), context, 1.0)
 
@@ -96,6 +109,6 @@ class Scan:
     def _measure(self, context: Context) -> list[Row]:
         def build(dtype: str) -> list[Side]:
             problem = problems.Scan.draw(self.batch, self.channels, self.states, self.steps, dtype)
-            return [problem.side(), *sides(context.peers, "scan", problem)]
+            return _sides(context, "scan", problem)
 
         return _rows(checked_pair({}, build), context, NANO)

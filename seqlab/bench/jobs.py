@@ -10,10 +10,11 @@ from seqlab.bench.rows import Row
 
 @dataclass(frozen=True)
 class Context:
-    """What every job is given: how to time, and the peers."""
+    """What every job is given: how to time, the peers, and the backend that is timed."""
 
     timing: Timing
     peers: Sequence[ModuleType]
+    backend: str = "cpu"
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ import platform
 from pathlib import Path
 
 from seqlab.bench import peers
+from seqlab.kernels import backends
 from seqlab.kernels.cpu.threads import thread_count
 from seqlab.study.result import versions
 
@@ -33,9 +34,10 @@ def caches() -> str:
     return ", ".join(found) or "not known"
 
 
-def describe() -> dict[str, str]:
+def describe(backend: str = "cpu") -> dict[str, str]:
     """Name and value of whatever a time may depend on, our own versions included."""
     return {
+        **({"GPU": backends.gpu_name()} if backend == "cuda" else {}),
         "processor": processor(),
         "cores": str(os.cpu_count()),
         "caches": caches(),

@@ -1,5 +1,6 @@
 """The arrays that all sides are given, and our own side of each contest."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,8 @@ Arrays = dict[str, NDArray]
 class Gradients:
     """One network and a loss on all its outputs: everything's gradient is wanted.
 
-    x (T, B, I), initial (B, H) each (lstm: h and c), loss = sum(grad_output * output).
+    x (T, B, I), initial (B, H) each (lstm: h and c), loss = sum(grad_output * output); an ensemble
+    has one more axis in front of everything.
     """
 
     cell: str
@@ -28,17 +30,28 @@ class Gradients:
     grad_output: NDArray
 
     @classmethod
-    def draw(cls, cell: str, sizes: Sizes, steps: int, batch: int, dtype: DTypeLike) -> "Gradients":
+    def draw(
+        cls,
+        cell: str,
+        sizes: Sizes,
+        steps: int,
+        batch: int,
+        dtype: DTypeLike,
+        networks: int | None = None,
+    ) -> "Gradients":
         """PyTorch's initialisation, white noise for the rest; the same numbers in both dtypes."""
         rng = np.random.default_rng(5)
-        params = CELLS[cell].draw(rng, sizes, Draw())
-        parts = [rng.standard_normal((batch, sizes.hidden)) / 2 for _ in CELLS[cell].parts]
+        drawn = [CELLS[cell].draw(rng, sizes, Draw()) for _ in range(networks or 1)]
+        params = {name: np.stack([one[name] for one in drawn]) for name in drawn[0]}
+        lead = () if networks is None else (networks,)
+        wide = (*lead, batch, sizes.hidden)
+        parts = [rng.standard_normal(wide) / 2 for _ in CELLS[cell].parts]
         return cls(
             cell,
-            {name: array.astype(dtype) for name, array in params.items()},
-            rng.standard_normal((steps, batch, sizes.inputs)).astype(dtype),
+            {n: (v if lead else v[0]).astype(dtype) for n, v in params.items()},
+            rng.standard_normal((*lead, steps, batch, sizes.inputs)).astype(dtype),
             tuple(part.astype(dtype) for part in parts),
-            rng.standard_normal((steps, batch, sizes.hidden)).astype(dtype),
+            rng.standard_normal((*lead, steps, batch, sizes.hidden)).astype(dtype),
         )
 
     @property
@@ -46,18 +59,23 @@ class Gradients:
         """The initial state as seqlab takes it."""
         return self.initial if len(self.initial) > 1 else self.initial[0]
 
-    def side(self) -> Side:
+    @property
+    def work(self) -> int:
+        """Time steps in all: T, or M T."""
+        return math.prod(self.x.shape[:-2])
+
+    def side(self, backend: str = "cpu", name: str = OURS) -> Side:
         """`seqlab.forward` and `seqlab.backward`."""
 
         def call() -> Any:
-            trajectory = seqlab.forward(self.cell, self.params, self.x, self.state)
+            trajectory = seqlab.forward(self.cell, self.params, self.x, self.state, backend=backend)
             return seqlab.backward(trajectory, self.grad_output)
 
         def answer(result: Any) -> Answer:
             state = result.initial if isinstance(result.initial, tuple) else (result.initial,)
             return named(result.params, result.x, state)
 
-        return Side(OURS, call, answer, len(self.x))
+        return Side(name, call, answer, self.work)
 
 
 def named(params: Mapping[str, NDArray], x: NDArray, initial: Sequence[NDArray]) -> Answer:
@@ -105,18 +123,24 @@ class Study:
             checked,
         )
 
-    def side(self) -> Side:
+    def side(self, backend: str = "cpu", name: str = OURS) -> Side:
         """`seqlab.attenuation`: one call, which gives every lag of every length too."""
 
         def call() -> Any:
-            readout = self.readout[:, None]
-            return seqlab.attenuation(self.cell, self.params, self.x, self.lengths, readout=readout)
+            return seqlab.attenuation(
+                self.cell,
+                self.params,
+                self.x,
+                self.lengths,
+                readout=self.readout[:, None],
+                backend=backend,
+            )
 
         def answer(result: Any) -> Answer:
             logs = [result.log_norm[:, k, length] for k, length in enumerate(self.lengths)]
             return self.norms([np.exp(log) for log in logs])
 
-        return Side(OURS, call, answer)
+        return Side(name, call, answer)
 
     def norms(self, norms: Sequence[NDArray]) -> Answer:
         """Norms (M,) by length as an answer: every network's weighs as much as another's."""
@@ -181,14 +205,14 @@ class Scan:
         """States in all: B D L N."""
         return self.u.size * self.A.shape[1]
 
-    def side(self) -> Side:
+    def side(self, backend: str = "cpu", name: str = OURS) -> Side:
         """`seqlab.selective_scan` and `seqlab.selective_scan_backward`."""
 
         def call() -> Any:
-            y = seqlab.selective_scan(**self.inputs)
-            return y, seqlab.selective_scan_backward(self.grad_y, **self.inputs)
+            y = seqlab.selective_scan(**self.inputs, backend=backend)
+            return y, seqlab.selective_scan_backward(self.grad_y, **self.inputs, backend=backend)
 
         def answer(result: Any) -> Answer:
             return {name: getattr(result[1], name) for name in self.inputs}
 
-        return Side(OURS, call, answer, self.work)
+        return Side(name, call, answer, self.work)

@@ -14,6 +14,7 @@ from seqlab.bench.rows import Label, Row
 from seqlab.errors import InputError
 
 BUILT_IN = Path(__file__).with_name("cases.toml")
+ON_GPU = Path(__file__).with_name("cases-cuda.toml")
 KINDS: dict[str, Callable[..., Any]] = {
     "study": contests.Study,
     "gradients": contests.Gradients,

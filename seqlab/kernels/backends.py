@@ -4,16 +4,16 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from itertools import pairwise
 from types import ModuleType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from seqlab.errors import InputError
+from seqlab.kernels.layout import on_gpu
 
 Result = TypeVar("Result")
 
 BACKENDS = ("cpu", "cuda")
 CHOICES = ("auto", *BACKENDS)
 AVAILABLE = "available"
-ONLY_ON_CPU = ("selective_scan",)
 
 
 def _cuda() -> str:
@@ -29,21 +29,55 @@ def describe() -> dict[str, str]:
     return {"cpu": AVAILABLE, "cuda": _cuda()}
 
 
-def resolve(backend: str, kernel: str = "") -> str:
-    """The backend that a choice means here.
+def resolve(backend: str, *arrays: Any) -> str:
+    """The backend that a choice means here, for these arrays.
 
-    `auto` is the CPU: the CUDA kernels have been compiled and simulated, and are not chosen for
-    anybody before they have run on a GPU. `kernel` names what is to run, where it is not a cell.
-    Raises InputError for an unknown name and for a backend that this machine does not have.
+    `auto` is the CPU, but CUDA for arrays that live on a GPU: the CUDA kernels have been compiled
+    and simulated, and are not chosen for anybody else before they have run on one.
+    Raises InputError for an unknown name, for a backend that this machine does not have, and for
+    the CPU when an array is on a GPU.
     """
     if backend not in CHOICES:
         raise InputError(f"backend: {backend!r} is unknown; allowed: {', '.join(CHOICES)}")
-    if backend != "cuda":
+    remote = any(map(on_gpu, arrays))
+    if backend == "cpu" and remote:
+        raise InputError("backend: cpu takes no arrays of a GPU; allowed for them: cuda, auto")
+    if backend != "cuda" and not remote:
         return "cpu"
-    reason = f"it has no {kernel}" if kernel in ONLY_ON_CPU else _cuda()
-    if reason != AVAILABLE:
+    if (reason := _cuda()) != AVAILABLE:
         raise InputError(f"backend: cuda is not available: {reason}; allowed here: cpu, auto")
-    return backend
+    return "cuda"
+
+
+def gpu_name() -> str:
+    """What the GPU in use calls itself."""
+    name: str = import_module("seqlab.kernels.cuda.target").name()
+    return name
+
+
+def gpu_view(value: Any) -> Any:
+    """A GPU's array as one of the CUDA package, without a copy."""
+    return import_module("seqlab.kernels.cuda.target").borrow(value)
+
+
+def from_gpu(value: Any) -> Any:
+    """A GPU's array as a NumPy array."""
+    return import_module("seqlab.kernels.cuda.target").to_host(gpu_view(value))
+
+
+def to_gpu(array: Any) -> Any:
+    """A NumPy array as one of the CUDA package, on the GPU."""
+    return import_module("seqlab.kernels.cuda.target").to_device(array)
+
+
+def gpu_array(name: str, value: Any) -> Any:
+    """The same; InputError unless it is contiguous and has neither NaN nor infinity."""
+    array = gpu_view(value)
+    if not array.flags["C_CONTIGUOUS"]:
+        raise InputError(f"{name}: strides are not allowed on a GPU; a contiguous array is needed")
+    if array.size and not import_module("seqlab.kernels.cuda.linalg").finite(array):
+        raise InputError(f"{name}: NaN or infinity is not allowed; finite numbers are needed")
+    return array
 
 
 def blocks(backend: str, networks: int, bytes_each: int) -> list[range]:

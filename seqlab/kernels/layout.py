@@ -5,7 +5,8 @@ P parts of the state, H units. Rows are sorted by falling length; the first `liv
 part in a call.
 """
 
-from typing import NamedTuple
+import math
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,13 +73,25 @@ class Span(NamedTuple):
     hi: int
 
 
+LINE = 64  # bytes of a cache line
+
+
 def aligned(shape: tuple[int, ...], dtype: np.dtype | type) -> NDArray:
     """An uninitialised array that begins on a 64-byte line (1.1 to 1.4 times on the products).
 
     Not zeroed: NumPy asks for huge pages for such memory only, and first touch is cheaper then.
     """
     dtype = np.dtype(dtype)
-    size = int(np.prod(shape)) * dtype.itemsize
-    raw = np.empty(size + 64, np.uint8)
-    skip = -raw.ctypes.data % 64
-    return raw[skip : skip + size].view(dtype).reshape(shape)
+    raw = np.empty(math.prod(shape) * dtype.itemsize + LINE, np.uint8)
+    return np.ndarray(shape, dtype, raw, -raw.ctypes.data % LINE)
+
+
+DLPACK_CUDA = 2  # DLPack's number for memory of a CUDA device
+
+
+def on_gpu(value: Any) -> bool:
+    """Whether an array lives on a GPU: it says so by `__cuda_array_interface__` or by DLPack."""
+    if hasattr(value, "__cuda_array_interface__"):
+        return True
+    where = getattr(value, "__dlpack_device__", None)
+    return where is not None and where()[0] == DLPACK_CUDA

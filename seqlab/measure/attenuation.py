@@ -53,10 +53,10 @@ def attenuation(
     `norm` and `value` leave curves alone. Raises InputError for bad names, lengths and arrays.
     """
     rule = rules.parse(clip)
+    chosen = backends.resolve(backend, x, *params.values())
     ensemble = gather(arch, params, x, activation=activation)
     longest = _check_lengths(lengths, ensemble.x.shape[1])
     vectors = _readouts(ensemble, readout)
-    chosen = backends.resolve(backend)
     rising = sorted(lengths)
     parts = ensemble.cell.parts
     names = ["", "_input", *(f"_{part}" for part in parts if len(parts) > 1)]

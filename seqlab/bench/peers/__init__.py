@@ -13,7 +13,9 @@ from typing import Any
 from seqlab.bench.race import Side
 from seqlab.errors import InputError
 
-PEERS = {"torch": "with_torch", "jax": "with_jax", "mambapy": "with_mambapy"}
+ON_CPU = {"torch": "with_torch", "jax": "with_jax", "mambapy": "with_mambapy"}
+ON_GPU = {"cudnn": "with_cudnn"}
+PEERS = ON_CPU | ON_GPU
 
 PACKAGES = ("torch", "jax", "jaxlib", "mambapy")
 

@@ -44,7 +44,7 @@ def _faster(call: Callable[[], Any]) -> tuple[Callable[[], Any], int]:
     return choices[best], best
 
 
-def _layer(cell: str, params: dict[str, Tensor]) -> nn.Module:
+def layer_of(cell: str, params: dict[str, Tensor]) -> nn.Module:
     """The layer with these parameters, which are copied."""
     units, inputs = params["weight_hh"].shape[1], params["weight_ih"].shape[1]
     layer = LAYERS[cell](inputs, units, dtype=params["weight_hh"].dtype)
@@ -52,7 +52,7 @@ def _layer(cell: str, params: dict[str, Tensor]) -> nn.Module:
     return layer
 
 
-def _run(layer: nn.Module, x: Tensor, initial: State) -> Tensor:
+def run_layer(layer: nn.Module, x: Tensor, initial: State) -> Tensor:
     """The layer's output (T, B, H) from initial states (B, H)."""
     state = tuple(part[None] for part in initial)
     return layer(x, state if len(state) > 1 else state[0])[0]
@@ -60,7 +60,7 @@ def _run(layer: nn.Module, x: Tensor, initial: State) -> Tensor:
 
 def gradients(problem: Gradients) -> list[Side]:
     """`torch.nn`'s layer and autograd, for all gradients."""
-    layer = _layer(problem.cell, {n: torch.from_numpy(v) for n, v in problem.params.items()})
+    layer = layer_of(problem.cell, {n: torch.from_numpy(v) for n, v in problem.params.items()})
     x = torch.tensor(problem.x, requires_grad=True)
     initial = tuple(torch.tensor(part, requires_grad=True) for part in problem.initial)
     grad_output = torch.tensor(problem.grad_output)
@@ -68,7 +68,7 @@ def gradients(problem: Gradients) -> list[Side]:
     leaves = [*layer.parameters(), x, *initial]
 
     def call() -> State:
-        return torch.autograd.grad(_run(layer, x, initial), leaves, grad_output)
+        return torch.autograd.grad(run_layer(layer, x, initial), leaves, grad_output)
 
     def answer(result: State) -> Answer:
         arrays = [part.numpy() for part in result]
@@ -95,7 +95,7 @@ def _layers(problem: Study) -> Callable[[], list[Tensor]]:
     params = {name: torch.from_numpy(array) for name, array in problem.params.items()}
     networks, units = problem.readout.shape
     layers = [
-        _layer(problem.cell, {name: array[m] for name, array in params.items()})
+        layer_of(problem.cell, {name: array[m] for name, array in params.items()})
         for m in range(networks)
     ]
     for layer in layers:
@@ -104,7 +104,7 @@ def _layers(problem: Study) -> Callable[[], list[Tensor]]:
 
     def one(m: int, length: int) -> Tensor:
         initial = tuple(torch.zeros(1, units, dtype=x.dtype, requires_grad=True) for _ in range(2))
-        loss = _run(layers[m], x[m, :length], initial)[-1, 0] @ readout[m]
+        loss = run_layer(layers[m], x[m, :length], initial)[-1, 0] @ readout[m]
         return torch.cat(torch.autograd.grad(loss, initial))
 
     return lambda: [

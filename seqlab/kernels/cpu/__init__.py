@@ -4,7 +4,7 @@ from seqlab.kernels.cpu.threads import side_by_side, thread_count
 
 __all__ = ["BLOCK_BYTES", "side_by_side", "workers"]
 
-BLOCK_BYTES = 32 << 20  # of trajectories that a thread has in flight: soon touched again
+BLOCK_BYTES = 24 << 20  # of trajectories that a thread has in flight: soon touched again
 
 
 def workers() -> int:

@@ -21,11 +21,10 @@ from seqlab.kernels.cpu.linalg import (
 )
 from seqlab.kernels.cpu.threads import group_size, groups, share
 from seqlab.kernels.cpu.tile import prefetch
-from seqlab.kernels.layout import Bundle, Clip, Emitted, Span, Trace, aligned
+from seqlab.kernels.layout import LINE, Bundle, Clip, Emitted, Span, Trace, aligned
 
 BLOCK = 16  # steps whose input is projected together
 AHEAD = 4  # steps by which the coefficients are asked for on the way back
-LINE = 64  # bytes of a cache line
 PANEL = 4  # rows that share one pass over the weights
 
 

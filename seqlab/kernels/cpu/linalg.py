@@ -146,7 +146,9 @@ def _project_back(dz, strip, weight, out, scratch, begin, end):
 def project_back(dz: NDArray, strip: Strip, weight: NDArray, out: NDArray) -> None:
     """out (M, n, K) += dz (M, n, J) weight (M, J', K) over a strip, the adjoint of `project`."""
     networks, rows = dz.shape[:2]
-    share(_project_back, networks * -(-rows // PROJECTED), tuple, dz, strip, weight, out)
+    tasks = networks * -(-rows // PROJECTED)
+    each = PROJECTED * strip.width * weight.shape[2]
+    share(_project_back, tasks, tuple, dz, strip, weight, out, operations=each)
 
 
 PANEL = 16  # gradient rows that one task keeps
@@ -196,4 +198,5 @@ def accumulate(
         return aligned((STEPS, PANEL), dz.dtype), aligned((PANEL,), dz.dtype)
 
     tasks = len(dz) * -(-strip.width // PANEL)
-    share(_accumulate, tasks, scratch, dz, strip, factor, y, first, out, bias)
+    arrays, each = (dz, strip, factor, y, first, out, bias), dz.shape[1] * PANEL * y.shape[2]
+    share(_accumulate, tasks, scratch, *arrays, operations=each)

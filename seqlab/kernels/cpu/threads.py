@@ -19,6 +19,7 @@ from seqlab.errors import InputError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+WORTH = 2_000_000  # multiply-adds that take as long as to wake a thread
 GROUP = 4  # sequences that share one pass over the weights
 
 
@@ -86,8 +87,16 @@ def side_by_side(work: Callable[[Item], Result], items: Sequence[Item]) -> list[
     return [future.result() for future in futures]
 
 
-def share(kernel: Callable[..., None], tasks: int, scratch: Callable[[], Any], *args: Any) -> None:
+def share(
+    kernel: Callable[..., None],
+    tasks: int,
+    scratch: Callable[[], Any],
+    *args: Any,
+    operations: int | None = None,
+) -> None:
     """Call kernel(*args, scratch(), first, last) so that the calls together cover range(tasks).
+
+    `operations` is what a task has of them; too few are not worth another thread.
 
     Each call has scratch of its own. Within `side_by_side` there is one call, on this thread.
     """
@@ -96,7 +105,8 @@ def share(kernel: Callable[..., None], tasks: int, scratch: Callable[[], Any], *
             raise _Stopped
         kernel(*args, scratch(), 0, tasks)
         return
-    parts = min(thread_count(), tasks)
+    worth = tasks if operations is None else max(1, tasks * operations // WORTH)
+    parts = min(thread_count(), tasks, worth)
     edges = [tasks * part // parts for part in range(parts + 1)]
     waiting = [
         _pool(parts).submit(kernel, *args, scratch(), first, last)

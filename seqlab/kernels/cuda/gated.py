@@ -1,8 +1,10 @@
 """What the recurrent cells share on a GPU: their two kernels, and how the host calls them.
 
 A block takes one network and up to ROWS of its sequences (forward) or of its bundle's rows
-(backward) through all steps of a call; weights are read by neighbouring threads side by side and
-serve every row. Two barriers a step: one after the products, one after the units. Numbers that
+(backward) through all steps of a call. Its recurrent weights stay in the threads' registers for all
+steps where a column fits there, else in shared memory where all of them fit, else neighbouring
+threads read them side by side at every step; each read serves every row, and the sums have the same
+order everywhere. Two barriers a step: one after the products, one after the units. Numbers that
 only follow from a step's gradient (dL/dx, sums over time) are left to products over all steps.
 """
 
@@ -32,6 +34,9 @@ from seqlab.kernels.cuda.target import (
     to_host,
 )
 from seqlab.kernels.layout import Bundle, Clip, Emitted, Span, Trace
+
+STREAMED, SHARED, REGISTERS = range(3)  # where a block's recurrent weights are
+REGISTER_BYTES = 256  # of one column's weights: what a thread can hold beside its sums
 
 ROWS = 4  # that share one pass over the weights, where their shared memory fits
 
@@ -96,7 +101,8 @@ def saved_width(sizes: Sizes, coefficients: int) -> int:
 
 
 class Shape(NamedTuple):
-    """What a kernel is compiled for: `rows` of a block, its `threads`, E/H and Q of Weights."""
+    """What a kernel is compiled for: `rows` of a block, its `threads`, E/H and Q of Weights, and
+    the `tier` of the recurrent weights."""
 
     real: type
     units: int
@@ -104,6 +110,7 @@ class Shape(NamedTuple):
     recurrent: int
     rows: int
     threads: int
+    tier: int
 
 
 def _shape(w: Weights, rows: int) -> Shape:
@@ -123,14 +130,33 @@ def _shape(w: Weights, rows: int) -> Shape:
     group = ROWS
     while group > fitting or group >= 2 * rows:
         group //= 2
-    return Shape(real, units, width, recurrent, group, threads)
+    return Shape(real, units, width, recurrent, group, threads, _tier(w, group * one, threads))
+
+
+def _tier(w: Weights, taken: int, threads: int) -> int:
+    """The nearest place where the recurrent weights fit, beside `taken` bytes of shared memory."""
+    units, columns = w.recurrent.shape[1:]
+    item = np.dtype(real_type(w.recurrent)).itemsize
+    if columns <= threads and units * item <= REGISTER_BYTES:
+        return REGISTERS
+    return SHARED if units * columns * item + taken <= SHARED_BYTES else STREAMED
+
+
+def _room(shape: Shape) -> tuple[int, int]:
+    """Weights that a thread and a block keep; no array is empty on a device."""
+    everything = shape.recurrent * shape.units * shape.units
+    return (
+        shape.units if shape.tier == REGISTERS else 1,
+        everything if shape.tier == SHARED else 1,
+    )
 
 
 @cache
 def _forward(shape: Shape, step: Callable[..., Any]) -> Any:
     real, units, rows = shape.real, shape.units, shape.rows
-    columns, zero = shape.recurrent * units, real(0)
+    columns, zero, tier = shape.recurrent * units, real(0), shape.tier
     inside, before = (rows, columns), (rows, units)
+    mine, ours = _room(shape)
 
     @kernel
     def forward(recurrent, state, hidden, factors, code):
@@ -141,6 +167,13 @@ def _forward(shape: Shape, step: Callable[..., Any]) -> Any:
         thread, threads = cuda.threadIdx.x, cuda.blockDim.x
         z = cuda.shared.array(inside, real)
         h = cuda.shared.array(before, real)
+        kept, shared = cuda.local.array(mine, real), cuda.shared.array(ours, real)
+        if tier == REGISTERS:
+            for k in range(units):
+                kept[k] = recurrent[m, k, min(thread, columns - 1)]
+        if tier == SHARED:
+            for i in range(thread, units * columns, threads):
+                shared[i] = recurrent[m, i // columns, i % columns]
         for i in range(thread, rows * units, threads):
             r, j = i // units, i % units
             h[r, j] = state[m, first + r, 0, j] if r < count else zero
@@ -153,7 +186,12 @@ def _forward(shape: Shape, step: Callable[..., Any]) -> Any:
                 for r in range(rows):
                     total[r] = zero
                 for k in range(units):
-                    weight = recurrent[m, k, column]
+                    if tier == REGISTERS:
+                        weight = kept[k]
+                    elif tier == SHARED:
+                        weight = shared[k * columns + column]
+                    else:
+                        weight = recurrent[m, k, column]
                     for r in range(rows):
                         total[r] += h[r, k] * weight
                 for r in range(rows):
@@ -195,6 +233,7 @@ def _backward(shape: Shape, back: Callable[..., Any]) -> Any:
     width, gates, blocks = shape.width * units, shape.width, shape.recurrent
     threads, columns, warps = shape.threads, blocks * units, shape.threads // LANES
     handed, given = (rows, width), (blocks, rows, units)
+    tier, (mine, ours) = shape.tier, _room(shape)
     team = chain.warp()
     rank, (inject, normalise, heard, settle, write) = team.rank, chain.chain(team, 1, real)
 
@@ -208,6 +247,14 @@ def _backward(shape: Shape, back: Callable[..., Any]) -> Any:
         thread = cuda.threadIdx.x
         dz = cuda.shared.array(handed, real)
         dh = cuda.shared.array(given, real)
+        kept, shared = cuda.local.array(mine, real), cuda.shared.array(ours, real)
+        if tier == REGISTERS:
+            last = min(thread, columns - 1)
+            for k in range(units):
+                kept[k] = weight[m, last // units * units + k, last % units]
+        if tier == SHARED:
+            for i in range(thread, columns * units, threads):
+                shared[i] = weight[m, i // units, i % units]
         for i in range(thread, rows * width, threads):
             dz[i // width, i % width] = zero
         cuda.syncthreads()
@@ -242,10 +289,15 @@ def _backward(shape: Shape, back: Callable[..., Any]) -> Any:
                 total = cuda.local.array(rows, real)
                 for r in range(rows):
                     total[r] = zero
-                for k in range(q * units, (q + 1) * units):
-                    factor = weight[m, k, j]
+                for k in range(units):
+                    if tier == REGISTERS:
+                        factor = kept[k]
+                    elif tier == SHARED:
+                        factor = shared[(q * units + k) * units + j]
+                    else:
+                        factor = weight[m, q * units + k, j]
                     for r in range(rows):
-                        total[r] += dz[r, k] * factor
+                        total[r] += dz[r, q * units + k] * factor
                 for r in range(rows):
                     dh[q, r, j] = total[r]
             cuda.syncthreads()

@@ -1,13 +1,27 @@
-"""Matrix products that are parallel in time: input projections and sums of gradients over time.
+"""Matrix products that are parallel in time: input projections and sums of gradients over time;
+sums over the first axis, and transposition.
 
-A thread takes one column for ROWS rows of the left operand: neighbours read neighbouring weights,
-and each weight serves ROWS products.
+In a product a thread takes one column for ROWS rows of the left operand: neighbours read
+neighbouring weights, and each weight serves ROWS products.
 """
 
+import math
 from functools import cache
 from typing import Any
 
-from seqlab.kernels.cuda.target import Array, block_size, cuda, empty, kernel, launch
+import numpy as np
+
+from seqlab.kernels.cuda.target import (
+    LANES,
+    Array,
+    block_size,
+    cuda,
+    empty,
+    kernel,
+    launch,
+    to_device,
+    to_host,
+)
 
 ROWS = 4
 
@@ -124,6 +138,80 @@ def squares(rows: Array) -> Array:
     threads = block_size(len(rows))
     launch(_squares(real_type(rows)), -(-len(rows) // threads), threads, rows, out)
     return out
+
+
+@cache
+def _fold(real: type) -> Any:
+    zero = real(0)
+
+    @kernel
+    def fold(parts, out):
+        i = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
+        if i < parts.shape[1]:
+            total = zero
+            for r in range(parts.shape[0]):
+                total += parts[r, i]
+            out[i] = total
+
+    return fold
+
+
+def fold(parts: Array) -> Array:
+    """The sum over the first axis, in its order."""
+    flat = parts.reshape(len(parts), -1)
+    out = empty(flat.shape[1:], real_type(parts))
+    threads = block_size(flat.shape[1])
+    launch(_fold(real_type(parts)), -(-flat.shape[1] // threads), threads, flat, out)
+    return out.reshape(*parts.shape[1:])
+
+
+@cache
+def _turn(real: type) -> Any:
+    shape = (LANES, LANES + 1)  # a column more, so that a tile's columns lie in different banks
+
+    @kernel
+    def turn(array, out):
+        high, wide = -(-array.shape[1] // LANES), -(-array.shape[2] // LANES)
+        m, tile = cuda.blockIdx.x // (high * wide), cuda.blockIdx.x % (high * wide)
+        row, column = tile // wide * LANES, tile % wide * LANES
+        kept, lane = cuda.shared.array(shape, real), cuda.threadIdx.x
+        for r in range(min(LANES, array.shape[1] - row)):
+            if column + lane < array.shape[2]:
+                kept[r, lane] = array[m, row + r, column + lane]
+        cuda.syncthreads()
+        for c in range(min(LANES, array.shape[2] - column)):
+            if row + lane < array.shape[1]:
+                out[m, column + c, row + lane] = kept[lane, c]
+
+    return turn
+
+
+def turn(array: Array) -> Array:
+    """(n, R, C) -> (n, C, R)."""
+    matrices, rows, columns = array.shape
+    out = empty((matrices, columns, rows), real_type(array))
+    tiles = -(-rows // LANES) * -(-columns // LANES)
+    launch(_turn(real_type(array)), matrices * tiles, LANES, array, out)
+    return out
+
+
+@cache
+def _finite() -> Any:
+    @kernel
+    def finite(flat, strange):
+        i = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
+        if i < flat.shape[0] and not math.isfinite(flat[i]):
+            strange[0] = 1  # whoever finds one writes the same
+
+    return finite
+
+
+def finite(array: Array) -> bool:
+    """Whether a contiguous array has neither NaN nor infinity."""
+    flat, strange = array.reshape(-1), to_device(np.zeros(1, np.int32))
+    threads = block_size(len(flat))
+    launch(_finite(), -(-len(flat) // threads), threads, flat, strange)
+    return not to_host(strange)[0]
 
 
 def real_type(array: Array) -> type:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqlab.errors import DeviceError
+from seqlab.kernels.layout import on_gpu
 
 if importlib.util.find_spec("numba_cuda") is None:
     raise ImportError("numba-cuda is not installed; pip install 'seqlab[cuda]'")
@@ -77,6 +78,14 @@ def unavailable() -> str | None:
     return reason.rstrip(".")
 
 
+def name() -> str:
+    """What the GPU in use calls itself."""
+    if SIMULATED:
+        return "simulated"
+    found = package.get_current_device().name
+    return found.decode() if isinstance(found, bytes) else str(found)
+
+
 def device(function: Callable) -> Any:
     """Compile a function that kernels call; in the simulator it is what it is."""
     return function if SIMULATED else package.jit(function, device=True)
@@ -132,6 +141,52 @@ def to_host(array: Array, out: NDArray | None = None) -> NDArray:
         return out
     with guarded():
         return array.copy_to_host(out)
+
+
+class _Borrowed:
+    """A GPU's array that says where it is by DLPack, as one that says it by
+    `__cuda_array_interface__`, which is what Numba takes."""
+
+    def __init__(self, value: Any) -> None:
+        from cuda.core.utils import StridedMemoryView  # type: ignore[import-not-found]
+
+        view = StridedMemoryView.from_dlpack(value, stream_ptr=-1)  # no stream to wait for
+        item = view.dtype.itemsize
+        strides = view.strides and tuple(step * item for step in view.strides)
+        self._owner = view
+        self.__cuda_array_interface__ = {
+            "shape": tuple(view.shape),
+            "typestr": view.dtype.str,
+            "data": (view.ptr, view.readonly),
+            "strides": strides,
+            "version": 3,
+        }
+
+
+class _Pretended:
+    """In the simulator a GPU's memory is this machine's."""
+
+    def __init__(self, value: Any) -> None:
+        self.__array_interface__ = value.__cuda_array_interface__
+
+
+def borrow(value: Any) -> Array:
+    """A GPU's array as it is, without a copy."""
+    if SIMULATED:
+        return np.asarray(_Pretended(value))
+    with guarded():
+        own = hasattr(value, "__cuda_array_interface__")
+        return package.as_cuda_array(value if own else _Borrowed(value))
+
+
+def on_device(value: Any) -> Array:
+    """A GPU's array as it is, another one copied there."""
+    return borrow(value) if on_gpu(value) else to_device(value)
+
+
+def in_kind(array: Array, like: Any) -> Any:
+    """A device array for a caller who gave `like`: on the GPU if that is, else on the host."""
+    return array if on_gpu(like) else to_host(array)
 
 
 def _ldexp(x, exponent):
