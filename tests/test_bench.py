@@ -11,7 +11,18 @@ import pytest
 from click.testing import CliRunner
 
 import seqlab
-from seqlab.bench import alone, command, floor, growth, machine, peers, problems, report, suite
+from seqlab.bench import (
+    alone,
+    command,
+    contests,
+    floor,
+    growth,
+    machine,
+    peers,
+    problems,
+    report,
+    suite,
+)
 from seqlab.bench.contests import Gradients
 from seqlab.bench.jobs import Job
 from seqlab.bench.race import (
@@ -30,6 +41,7 @@ from seqlab.bench.rows import Row
 from seqlab.cells import Sizes
 from seqlab.cli import main
 from seqlab.errors import InputError
+from seqlab.kernels import backends
 from seqlab.kernels.cpu.threads import thread_count
 
 TIMING = Timing(rounds=3, turn=0.0, settle=0.0, patience=10.0)
@@ -461,3 +473,45 @@ def test_a_contest_with_a_peer_makes_rows():
     ]
     assert rows[0].facts == {"difference": 0}
     assert set(rows[1].ratios) == {"fake / seqlab", "best / seqlab"}
+
+
+# A GPU
+
+
+def test_the_gpu_s_cases_are_sound():
+    cases = suite.read(suite.ON_GPU)
+    names = {case.name for case in cases.cases}
+    assert {target.case for target in cases.targets} <= names
+
+
+def test_on_a_gpu_our_own_cpu_is_a_peer():
+    problem = problems.Gradients.draw("gru", SIZES, 4, 2, "float64")
+    [ours, cpu] = contests._sides(command.Context(TIMING, [], "cuda"), "gradients", problem)
+    assert (ours.name, cpu.name) == ("seqlab", "cpu")
+    [alone] = contests._sides(command.Context(TIMING, []), "gradients", problem)
+    assert alone.name == "seqlab"
+    assert check(alone, [cpu]) == 0
+
+
+def test_an_ensemble_is_timed_by_the_steps_of_its_networks():
+    together = problems.Gradients.draw("lstm", SIZES, 4, 2, "float64", networks=3)
+    side = together.side()
+    assert side.work == 12
+    answer = side.answer(side.call())
+    assert {name: array.shape for name, array in answer.items()} == {
+        **{name: array.shape for name, array in together.params.items()},
+        "x": (3, 4, 2, 2),
+        "initial 0": (3, 2, 3),
+        "initial 1": (3, 2, 3),
+    }
+
+
+def test_no_gpu_is_said_before_any_work(tmp_path):
+    if backends.describe()["cuda"] == backends.AVAILABLE:
+        pytest.skip("this machine has a GPU")
+    out = tmp_path / "out"
+    done = CliRunner().invoke(main, ["bench", "--backend", "cuda", "--out", str(out)])
+    assert done.exit_code == 2
+    assert done.stderr.startswith("seqlab: error: backend: cuda is not available: ")
+    assert done.stderr.count("\n") == 1
+    assert not out.exists()

@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from seqlab.kernels._jit import compiled
-from seqlab.kernels.cpu.linalg import Strip, accumulate, add_product, packed, project_back
+from seqlab.kernels._jit import DISABLED, compiled
+from seqlab.kernels.cpu.linalg import Strip, accumulate, add_product, fill, packed, project_back
 
 Array = npt.NDArray[Any]
 
@@ -81,3 +81,10 @@ def test_tasks_and_pieces_of_larger_products() -> None:
     assert bias[:, 7:] == pytest.approx(before[1][:, 7:] + scaled.sum(axis=2), abs=1e-12)
     assert np.array_equal(total[:, :7], before[0][:, :7])
     assert np.array_equal(bias[:, :7], before[1][:, :7])
+
+
+@pytest.mark.skipif(DISABLED, reason="nothing is compiled")
+def test_what_goes_into_kernels_cannot_be_called_from_python() -> None:
+    """It has no machine code of its own to jump to."""
+    with pytest.raises(TypeError, match=r"^fill goes into kernels; Python cannot call it$"):
+        fill(np.zeros(3), 1.0)

@@ -86,25 +86,48 @@ def _discretise(real: type) -> Any:
 
 
 @cache
+def _place(chunk: int) -> Any:
+    @device
+    def place(index, chunks, length):
+        """(sequence, chunk, first step, end) of a chunk by its number among all."""
+        batch, k = index // chunks, index % chunks
+        return batch, k, k * chunk, min((k + 1) * chunk, length)
+
+    return place
+
+
+@cache
+def _step(states: int) -> Any:
+    @device
+    def step(given, batch, t, d, h):
+        """One step of a channel: h (N,) in place; returns the output before the gate."""
+        delta, u = given.delta[batch, t, d], given.u[batch, t, d]
+        y = given.skip[d] * u
+        for n in range(states):
+            factor = math.exp(delta * given.a[d, n])
+            h[n] = _state(factor, h[n], delta * u, given.b[batch, t, n])
+            y += given.c[batch, t, n] * h[n]
+        return y
+
+    return step
+
+
+@cache
 def _ends(real: type, states: int, chunk: int) -> Any:
-    zero = real(0)
+    place, step, zero = _place(chunk), _step(states), real(0)
 
     @kernel
     def ends(given, decay, end):
         """Each chunk from a state of zeros: where it ends, and its product of decays."""
-        chunks, units = end.shape[1], given.u.shape[2]
-        batch, k = cuda.blockIdx.x // chunks, cuda.blockIdx.x % chunks
-        first, last = k * chunk, min((k + 1) * chunk, given.u.shape[1])
+        chunks, (length, units) = end.shape[1], given.u.shape[1:]
+        batch, k, first, last = place(cuda.blockIdx.x, chunks, length)
         for d in range(cuda.threadIdx.x, units, cuda.blockDim.x):
             h, passed = cuda.local.array(states, real), zero
             for n in range(states):
                 h[n] = zero
             for t in range(first, last):
-                delta, u = given.delta[batch, t, d], given.u[batch, t, d]
-                passed += delta
-                for n in range(states):
-                    factor = math.exp(delta * given.a[d, n])
-                    h[n] = _state(factor, h[n], delta * u, given.b[batch, t, n])
+                passed += given.delta[batch, t, d]
+                step(given, batch, t, d, h)
             for n in range(states):
                 end[batch, k, n, d] = h[n]
                 decay[batch, k, n, d] = math.exp(passed * given.a[d, n])
@@ -114,14 +137,13 @@ def _ends(real: type, states: int, chunk: int) -> Any:
 
 @cache
 def _ends_back(real: type, states: int, chunk: int) -> Any:
-    zero = real(0)
+    place, zero = _place(chunk), real(0)
 
     @kernel
     def ends_back(given, out, end):
         """Each chunk backwards from an adjoint of zeros: what it hands to the chunk before."""
-        chunks, units = end.shape[1], given.u.shape[2]
-        batch, k = cuda.blockIdx.x // chunks, cuda.blockIdx.x % chunks
-        first, last = k * chunk, min((k + 1) * chunk, given.u.shape[1])
+        chunks, (length, units) = end.shape[1], given.u.shape[1:]
+        batch, k, first, last = place(cuda.blockIdx.x, chunks, length)
         for d in range(cuda.threadIdx.x, units, cuda.blockDim.x):
             g = cuda.local.array(states, real)
             for n in range(states):
@@ -160,25 +182,19 @@ def _join(real: type) -> Any:
 
 @cache
 def _outputs(real: type, states: int, chunk: int) -> Any:
-    one = real(1)
+    place, step, one = _place(chunk), _step(states), real(1)
 
     @kernel
     def outputs(given, start, y):
         """Each chunk from its true beginning: y."""
-        chunks, units = start.shape[1], given.u.shape[2]
-        batch, k = cuda.blockIdx.x // chunks, cuda.blockIdx.x % chunks
-        first, last = k * chunk, min((k + 1) * chunk, given.u.shape[1])
+        chunks, (length, units) = start.shape[1], given.u.shape[1:]
+        batch, k, first, last = place(cuda.blockIdx.x, chunks, length)
         for d in range(cuda.threadIdx.x, units, cuda.blockDim.x):
             h = cuda.local.array(states, real)
             for n in range(states):
                 h[n] = start[batch, k, n, d]
             for t in range(first, last):
-                delta, u = given.delta[batch, t, d], given.u[batch, t, d]
-                total = given.skip[d] * u
-                for n in range(states):
-                    factor = math.exp(delta * given.a[d, n])
-                    h[n] = _state(factor, h[n], delta * u, given.b[batch, t, n])
-                    total += given.c[batch, t, n] * h[n]
+                total = step(given, batch, t, d, h)
                 if given.gated:
                     z = given.z[batch, t, d]
                     total *= z * sigmoid(z, one)
@@ -189,7 +205,7 @@ def _outputs(real: type, states: int, chunk: int) -> Any:
 
 @cache
 def _again(real: type, states: int, chunk: int) -> Any:
-    one = real(1)
+    place, one = _place(chunk), real(1)
 
     @kernel
     def again(given, grad_y, start, k0, path, dz):
@@ -197,10 +213,8 @@ def _again(real: type, states: int, chunk: int) -> Any:
 
         A block takes chunk k0 + .. of all; path (blocks, CHUNK, 2, N, D).
         """
-        chunks, units = start.shape[1], given.u.shape[2]
-        here, slot = cuda.blockIdx.x + k0, cuda.blockIdx.x
-        batch, k = here // chunks, here % chunks
-        first, last = k * chunk, min((k + 1) * chunk, given.u.shape[1])
+        slot, chunks, (length, units) = cuda.blockIdx.x, start.shape[1], given.u.shape[1:]
+        batch, k, first, last = place(slot + k0, chunks, length)
         for d in range(cuda.threadIdx.x, units, cuda.blockDim.x):
             h = cuda.local.array(states, real)
             for n in range(states):
@@ -223,17 +237,15 @@ def _again(real: type, states: int, chunk: int) -> Any:
 
 @cache
 def _backward(real: type, states: int, chunk: int) -> Any:
-    zero = real(0)
+    place, zero = _place(chunk), real(0)
 
     @kernel
     def backward(given, out, handed, k0, path, found):
         """Each chunk back, from the adjoint that it is truly handed; `out` is the gradient of the
         output before the gate, `path` what `again` left: turned into the state after each step and
         its adjoint."""
-        chunks, units = handed.shape[1], given.u.shape[2]
-        here, slot = cuda.blockIdx.x + k0, cuda.blockIdx.x
-        batch, k = here // chunks, here % chunks
-        first, last = k * chunk, min((k + 1) * chunk, given.u.shape[1])
+        slot, chunks, (length, units) = cuda.blockIdx.x, handed.shape[1], given.u.shape[1:]
+        batch, k, first, last = place(slot + k0, chunks, length)
         for d in range(cuda.threadIdx.x, units, cuda.blockDim.x):
             g, da = cuda.local.array(states, real), cuda.local.array(states, real)
             for n in range(states):
@@ -257,25 +269,25 @@ def _backward(real: type, states: int, chunk: int) -> Any:
                 dskip += shown * u
                 found.u[batch, t, d] = ddrive * delta + shown * given.skip[d]
                 found.delta[batch, t, d] = (ddelta + ddrive * u) * given.slope[batch, t, d]
-            found.skip[here, d] = dskip
+            found.skip[slot + k0, d] = dskip
             for n in range(states):
-                found.a[here, d, n] = da[n]
+                found.a[slot + k0, d, n] = da[n]
 
     return backward
 
 
 @cache
 def _over_channels(real: type, chunk: int) -> Any:
-    zero = real(0)
+    place, zero = _place(chunk), real(0)
     total = chain.warp().total  # needs no scratch
 
     @kernel
     def over_channels(given, out, chunks, k0, path, found):
         """The gradients of B and C, sums over channels; a block has one step, a warp a state."""
         slot, i = cuda.blockIdx.x // chunk, cuda.blockIdx.x % chunk
-        here = slot + k0
-        batch, t = here // chunks, here % chunks * chunk + i
-        if t < given.u.shape[1]:
+        batch, _, first, last = place(slot + k0, chunks, given.u.shape[1])
+        t = first + i
+        if t < last:
             thread, threads = cuda.threadIdx.x, cuda.blockDim.x
             for n in range(thread // LANES, path.shape[3], threads // LANES):
                 db, dc = zero, zero
