@@ -465,7 +465,7 @@ def test_ctrl_c_in_a_long_run_leaves_nothing(here):
     running.send_signal(signal.SIGINT)
     start = time.monotonic()
     stdout, _ = running.communicate(timeout=30)
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 10  # also on a busy machine
     shown += os.read(terminal, 1000)
     os.close(terminal)
     assert (running.returncode, stdout) == (130, b"")

@@ -290,7 +290,7 @@ def test_a_sweep_that_is_stopped_in_a_long_run_keeps_what_is_finished(sig, here)
     running.send_signal(sig)
     begin = time.monotonic()
     stdout, stderr = running.communicate(timeout=30)
-    assert time.monotonic() - begin < 2
+    assert time.monotonic() - begin < 10  # also on a busy machine
     assert stdout == ""
     if sig == signal.SIGINT:
         assert running.returncode == 130

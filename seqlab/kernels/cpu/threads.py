@@ -66,9 +66,14 @@ def side_by_side(work: Callable[[Item], Result], items: Sequence[Item]) -> list[
     stop = threading.Event()
 
     def alone(item: Item) -> Result:
+        if stop.is_set():
+            raise _Stopped
         _here.stop = stop
         try:
             return work(item)
+        except BaseException:
+            stop.set()
+            raise
         finally:
             _here.stop = None
 
