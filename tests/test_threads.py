@@ -51,7 +51,8 @@ def test_items_side_by_side_keep_their_kernels_to_themselves() -> None:
 
 
 def test_too_few_items_are_done_in_turn() -> None:
-    assert side_by_side(kernel_threads, [2]) == [kernel_threads(2)]
+    [names] = side_by_side(kernel_threads, [2])
+    assert len(names) == 2  # its kernel calls are shared
 
 
 def test_a_failure_ends_the_others_at_their_next_kernel_call() -> None:
