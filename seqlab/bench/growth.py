@@ -54,7 +54,7 @@ class Threads:
     networks: int
     lengths: Sequence[int]
     threads: int
-    turn: float  # s, long enough that waking a second core after the rest weighs nothing
+    turn: float  # s, long enough that the first call after a rest weighs little
 
     def jobs(self) -> Iterator[Job]:
         """One."""

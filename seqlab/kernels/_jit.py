@@ -107,7 +107,7 @@ class _NoEnvironment:
 
 class _Ingredient(JITCodeLibrary):
     """What an `inlined` function is compiled to: plain LLVM code, left to the kernels that it goes
-    into. Numba would optimise and assemble it by itself too, which nobody runs: two thirds of the
+    into. Numba would optimise and assemble it by itself too, which nobody runs: half of the
     time of a first run."""
 
     codegen = _NoEnvironment()

@@ -79,7 +79,7 @@ def _panel_function(module: Any, pointer: Any, rows: int) -> Any:
     """The panel as a function of its own in an LLVM module.
 
     Inlined, the addresses of every width of tile would be worked out at every time step, whichever
-    of them are used: a third of a small network's time, and most of the compilation's.
+    of them are used: a third of a small network's time.
     """
     name = f"seqlab.panel.{pointer.pointee}.{rows}"
     if name in module.globals:
