@@ -32,7 +32,7 @@ def _finished(call: Callable[[], Any]) -> Callable[[], Any]:
 def gradients(problem: Gradients) -> list[Side]:
     """A layer for each network, and autograd for all gradients; arrays are there beforehand."""
     if DEVICE == "cuda" and not torch.cuda.is_available():
-        raise InputError("peers: cudnn needs a PyTorch that finds a GPU; allowed here: none of it")
+        raise InputError("peers: cudnn needs a PyTorch that finds a GPU; without it: --peers ''")
     single = problem.x.ndim == 3
 
     def there(array: Any) -> Tensor:

@@ -208,7 +208,7 @@ def rows_of_steps(steps: NDArray) -> NDArray:
     return steps.reshape(len(steps), -1, *steps.shape[3:])
 
 
-def add_gradients(
+def add_strips(
     hidden: Sequence[Strip],
     inputs: Sequence[Strip],
     saved: Saved,
@@ -235,10 +235,38 @@ def add_gradients(
             accumulate(dz, strip, factor, rows_of_steps(y), first * sequences, weight, bias)
 
 
-def input_gradient(
+def project_strips(
     inputs: Sequence[Strip], weight: NDArray, emitted: Emitted, out: NDArray
 ) -> None:
     """dL/dx of one call's steps, out (M, n*B, I), each at its emitted exponent."""
     out.fill(0)
     for strip in inputs:
         project_back(rows_of_steps(emitted.values), strip, weight, out)
+
+
+def _everything(weights: Any) -> tuple[Strip, ...]:
+    """For a cell whose emitted numbers are all gradients of both products."""
+    return (Strip(0, 0, weights.bias.shape[1]),)
+
+
+def add_gradients(
+    weights: Any,
+    saved: Saved,
+    x: NDArray,
+    span: Span,
+    emitted: Emitted,
+    factor: NDArray,
+    out: dict[str, NDArray],
+) -> None:
+    """Add one call's share to the parameter gradients in `out`.
+
+    x (M, T, B, I) is the whole drive; factor (M, n*B + B) brings each emitted step, then each
+    carried sum, to the sums' scale.
+    """
+    strips = _everything(weights)
+    add_strips(strips, strips, saved, x, span, emitted, factor, out)
+
+
+def input_gradient(weights: Any, emitted: Emitted, out: NDArray) -> None:
+    """dL/dx of one call's steps, out (M, n*B, I), each at its emitted exponent."""
+    project_strips(_everything(weights), weights.input_back, emitted, out)

@@ -219,9 +219,9 @@ def add_gradients(
     carried sum, to the sums' scale.
     """
     hidden, inputs = _strips(weights)
-    gated.add_gradients(hidden, inputs, saved, x, span, emitted, factor, out)
+    gated.add_strips(hidden, inputs, saved, x, span, emitted, factor, out)
 
 
 def input_gradient(weights: Weights, emitted: Emitted, out: NDArray) -> None:
     """dL/dx of one call's steps, out (M, n*B, I), each at its emitted exponent."""
-    gated.input_gradient(_strips(weights)[1], weights.input_back, emitted, out)
+    gated.project_strips(_strips(weights)[1], weights.input_back, emitted, out)

@@ -13,16 +13,20 @@ from seqlab.kernels.cpu.chain import arrive, emit, leave, loss_of, sequence_of
 from seqlab.kernels.cpu.gated import (
     BLOCK,
     Saved,
+    add_gradients,
     announce,
     both_ways,
+    input_gradient,
     input_norms,
     project_block,
     rows_of,
     steps_together,
 )
-from seqlab.kernels.cpu.linalg import Strip, add_product, copy
+from seqlab.kernels.cpu.linalg import add_product, copy
 from seqlab.kernels.cpu.math import sigmoid, tanh
 from seqlab.kernels.layout import Bundle, Clip, Emitted, Span, Trace
+
+__all__ = ["add_gradients", "input_gradient"]
 
 TANH, RELU, SIGMOID, IDENTITY = range(len(ACTIVATIONS))
 
@@ -185,31 +189,3 @@ def backward(
 ) -> None:
     """Carry the first `live` rows of the bundle from step span.hi back to span.lo."""
     gated.backward(_backward, weights, saved, bundle, grad, span, clip, live, trace, emitted)
-
-
-def _strips(weights: Weights) -> tuple[Strip, ...]:
-    """Where a step's emitted numbers have the gradients of both products: all of them."""
-    return (Strip(0, 0, weights.bias.shape[1]),)
-
-
-def add_gradients(
-    weights: Weights,
-    saved: Saved,
-    x: NDArray,
-    span: Span,
-    emitted: Emitted,
-    factor: NDArray,
-    out: dict[str, NDArray],
-) -> None:
-    """Add one call's share to the parameter gradients in `out`.
-
-    x (M, T, B, I) is the whole drive; factor (M, n*B + B) brings each emitted step, then each
-    carried sum, to the sums' scale.
-    """
-    strips = _strips(weights)
-    gated.add_gradients(strips, strips, saved, x, span, emitted, factor, out)
-
-
-def input_gradient(weights: Weights, emitted: Emitted, out: NDArray) -> None:
-    """dL/dx of one call's steps, out (M, n*B, I), each at its emitted exponent."""
-    gated.input_gradient(_strips(weights), weights.input_back, emitted, out)

@@ -415,4 +415,4 @@ def add_gradients(
 def input_gradient(weights: Weights, emitted: Emitted, out: NDArray) -> None:
     """dL/dx of one call's steps, out (M, n*B, I), each at its emitted exponent."""
     strip = Strip(0, 0, weights.x_proj.shape[1])
-    gated.input_gradient((strip,), weights.in_proj_back, emitted, out)
+    gated.project_strips((strip,), weights.in_proj_back, emitted, out)
