@@ -11,7 +11,7 @@ from seqlab.cells import ACTIVATIONS, CELLS, Cell, Parameters, Sizes
 from seqlab.errors import InputError
 from seqlab.kernels import backends
 from seqlab.kernels.layout import on_gpu
-from seqlab.tape import Rooms, SpareRooms, Tape
+from seqlab.tape import Tape
 
 Result = TypeVar("Result")
 
@@ -36,28 +36,23 @@ class Ensemble:
     remote: bool = False
 
     def over_tapes(self, backend: str, work: Callable[[range, Tape], Result]) -> list[Result]:
-        """[work(networks, tape)] over blocks of networks, each with a tape that has not run.
-
-        A block's tape is spent when its work has returned: the next one uses its memory.
-        """
+        """[work(networks, tape)] over blocks of networks, each with a tape that has not run."""
         kernels = backends.kernels(backend, self.cell.name)
         networks, steps, sequences = self.x.shape[:3]
         each = steps * sequences * kernels.saved_width(self.sizes) * self.x.itemsize
         blocks = backends.blocks(backend, networks, each)
         sharers = backends.at_once(backend, blocks)
-        spare = SpareRooms(kernels, self.sizes, self.x.dtype, sharers)
 
         def one(block: range) -> Result:
-            with spare.rooms() as rooms:
-                return work(block, self.some(block).tape(backend, rooms))
+            return work(block, self.some(block).tape(backend, sharers))
 
         return backends.over_blocks(backend, blocks, one)
 
-    def tape(self, backend: str, rooms: Rooms | None = None) -> Tape:
-        """One tape of all networks on a resolved backend, not yet run."""
+    def tape(self, backend: str, sharers: int = 1) -> Tape:
+        """One tape of all networks on a resolved backend, not yet run, one of as many at once."""
         kernels = backends.kernels(backend, self.cell.name)
         weights = kernels.prepare(self.params, self.activation)
-        return Tape(self.cell, kernels, weights, self.sizes, self.x, self.state, rooms)
+        return Tape(self.cell, kernels, weights, self.sizes, self.x, self.state, sharers)
 
     def some(self, networks: range) -> "Ensemble":
         """Some of the networks."""

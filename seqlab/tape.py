@@ -6,8 +6,6 @@ start is kept and the segment is computed again on the way back, with the same b
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial
 from itertools import pairwise
 from types import ModuleType
 from typing import Any
@@ -17,6 +15,7 @@ from numpy.typing import NDArray
 
 from seqlab.cells import Cell, Sizes
 from seqlab.kernels.layout import EMPTY, IN_CHAIN_CODES, NONE, Bundle, Clip, Emitted, Span, Trace
+from seqlab.kernels.memory import aligned
 from seqlab.rules import Rule
 from seqlab.sums import Sums
 
@@ -32,7 +31,10 @@ def ignore(steps: int) -> None:
 
 
 class Tape:
-    """One ensemble's forward pass: x (M, T, B, I), state (M, B, P, H) at the start."""
+    """One ensemble's forward pass: x (M, T, B, I), state (M, B, P, H) at the start.
+
+    As many as `sharers` tapes share what may be kept.
+    """
 
     def __init__(
         self,
@@ -42,7 +44,7 @@ class Tape:
         sizes: Sizes,
         x: NDArray,
         state: NDArray,
-        rooms: "Rooms | None" = None,
+        sharers: int = 1,
     ) -> None:
         self.cell, self.kernels, self.weights, self.sizes, self.x = cell, kernels, weights, sizes, x
         self.networks, self.steps, self.sequences = x.shape[:3]
@@ -51,8 +53,8 @@ class Tape:
         # Sums over time are added segment by segment: their bits must not depend on how many
         # networks there are.
         self.segment_steps = segment_steps(per_step, self.steps)
-        self._rooms = Rooms(kernels, sizes, x.dtype) if rooms is None else rooms
-        self.keeps_all = self.networks * per_step * self.steps <= self._rooms.limit
+        whole = self.networks * per_step * self.steps
+        self.keeps_all = whole <= TRAJECTORY_BYTES // sharers
         self._starts: list[NDArray] = []  # the state before each segment
         self._saved: list[Any] = []
 
@@ -67,6 +69,7 @@ class Tape:
             self._starts.append(self._state.copy())
             saved = self._forward(start, self._state)
             observe(saved)
+            del saved  # its memory serves the next segment
             tick(min(self.segment_steps, self.steps - start))
 
     def segment(self, index: int) -> Any:
@@ -78,60 +81,12 @@ class Tape:
     def _forward(self, start: int, state: NDArray) -> Any:
         if not self.keeps_all:
             self._saved.clear()
-            self._rooms.take_back()
         x = np.ascontiguousarray(self.x[:, start : start + self.segment_steps])
-        saved = self._rooms.take((self.networks, x.shape[1], self.sequences))
+        lead = (self.networks, x.shape[1], self.sequences)
+        saved = self.kernels.save(lead, self.sizes, x.dtype)
         self._saved.append(saved)
-        self.kernels.forward(self.weights, x, state, saved, start)
+        self.kernels.forward(self.weights, x, state, saved)
         return saved
-
-
-class Rooms:
-    """Saved arrays of one cell, size and dtype, to be used again.
-
-    The first touch of fresh memory costs as much as the step that is written there. `limit` is
-    what may be kept, in bytes, when `sharers` tapes are there at once.
-    """
-
-    def __init__(
-        self, kernels: ModuleType, sizes: Sizes, dtype: np.dtype, sharers: int = 1
-    ) -> None:
-        self.limit = TRAJECTORY_BYTES // sharers
-        self._make = partial(kernels.save, sizes=sizes, dtype=dtype)
-        self._free: dict[tuple[int, ...], list[Any]] = {}
-        self._taken: list[Any] = []
-
-    def take(self, lead: tuple[int, int, int]) -> Any:
-        """Room for a segment of (networks, steps, sequences), its contents undefined."""
-        free = self._free.get(lead)
-        saved = free.pop() if free else self._make(lead)
-        self._taken.append(saved)
-        return saved
-
-    def take_back(self) -> None:
-        """Everything taken is free again."""
-        for saved in self._taken:
-            self._free.setdefault(saved.lead, []).append(saved)
-        self._taken.clear()
-
-
-class SpareRooms:
-    """Rooms for tapes that come and go on several threads: one for each that is there at once."""
-
-    def __init__(self, kernels: ModuleType, sizes: Sizes, dtype: np.dtype, sharers: int) -> None:
-        self._make = partial(Rooms, kernels, sizes, dtype, sharers)
-        self._spare: list[Rooms] = []
-
-    @contextmanager
-    def rooms(self) -> Iterator[Rooms]:
-        """Rooms to use until the end of the block."""
-        try:
-            rooms = self._spare.pop()
-        except IndexError:
-            rooms = self._make()
-        yield rooms
-        rooms.take_back()
-        self._spare.append(rooms)
 
 
 def segment_steps(bytes_a_step: int, steps: int) -> int:
@@ -218,7 +173,7 @@ class Sweep:
         parts = self.tape.cell.state_shape(self.tape.sizes) if self.gradients else (0, 0)
         dtype = self.adjoint.dtype
         if self._values.shape[:3] != lead:
-            self._values = np.empty((*lead, self._width), dtype)
+            self._values = aligned((*lead, self._width), dtype)
         return Emitted(
             self._values,
             np.full(lead, EMPTY),

@@ -1,10 +1,15 @@
-"""The estimate of a run's memory against what NumPy really allocates."""
+"""The estimate of a run's memory against what NumPy really allocates; memory used again."""
 
+import threading
 import tracemalloc
+from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 
+from seqlab.kernels import memory
+from seqlab.kernels.memory import aligned
 from seqlab.measure import measure, memory_bytes
 from seqlab.spec import RunSpec
 
@@ -25,6 +30,7 @@ def test_estimates_hold_and_are_not_idle(run: dict[str, Any]) -> None:
     """At least what is taken at the peak, at most five times as much."""
     measure(RunSpec.create(**run | {"steps": 20}))  # compiles, imports, fills caches
     spec = RunSpec.create(**run)
+    memory.release()
     tracemalloc.start()
     try:
         measure(spec)
@@ -32,3 +38,59 @@ def test_estimates_hold_and_are_not_idle(run: dict[str, Any]) -> None:
     finally:
         tracemalloc.stop()
     assert peak <= memory_bytes(spec) <= 5 * peak
+
+
+@pytest.fixture
+def nothing_kept() -> Iterator[None]:
+    memory.release()
+    yield
+    memory.release()
+
+
+@pytest.mark.usefixtures("nothing_kept")
+def test_memory_is_used_again_when_nothing_refers_to_it() -> None:
+    first = aligned((1000, 100), np.float64)
+    place = first.ctypes.data
+    assert place % 64 == 0
+    view = first[3:]
+    del first
+    other = aligned((1000, 100), np.float64)
+    assert not np.shares_memory(other, view)
+    del view
+    assert aligned((100, 1000), np.float64).ctypes.data == place
+    assert aligned((200_500,), np.float32).ctypes.data == place  # nearly as large
+    assert aligned((300_000,), np.float32).ctypes.data != place
+
+
+@pytest.mark.usefixtures("nothing_kept")
+def test_little_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No more than the limit; a block that does not fit beside the others takes their place."""
+    monkeypatch.setattr(memory, "KEPT_BYTES", 1_000_000)
+    tracemalloc.start()
+    try:
+        for size in (300_000, 400_000, 500_000, 2_000_000, 600_000):
+            aligned((size,), np.uint8)
+            kept = tracemalloc.get_traced_memory()[0]
+            assert min(size, 1_000_000) * (size <= 1_000_000) <= kept <= 1_010_000, size
+        memory.release()
+        assert tracemalloc.get_traced_memory()[0] < 10_000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.usefixtures("nothing_kept")
+def test_threads_never_share_a_block() -> None:
+    def work(number: int) -> None:
+        for _ in range(2000):
+            mine = aligned((10_000,), np.int64)
+            mine.fill(number)
+            wrong.append(bool((mine != number).any()))
+
+    wrong: list[bool] = []
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(wrong) == 4 * 2000
+    assert not any(wrong)

@@ -17,7 +17,7 @@ from seqlab.bench.race import turn
 from seqlab.cells import Sizes
 from seqlab.kernels._jit import compiled
 from seqlab.kernels.cpu.math import exp
-from seqlab.kernels.layout import aligned
+from seqlab.kernels.memory import aligned
 
 SECONDS = 0.2  # of one measurement
 LANES = 8  # arrays read side by side, each into a sum of its own

@@ -5,10 +5,8 @@ P parts of the state, H units. Rows are sorted by falling length; the first `liv
 part in a call.
 """
 
-import math
 from typing import Any, NamedTuple
 
-import numpy as np
 from numpy.typing import NDArray
 
 # A vector is kept as `direction * 2^exponent`. Powers of two make rescaling exact, so that a
@@ -71,19 +69,6 @@ class Span(NamedTuple):
     start: int
     lo: int
     hi: int
-
-
-LINE = 64  # bytes of a cache line
-
-
-def aligned(shape: tuple[int, ...], dtype: np.dtype | type) -> NDArray:
-    """An uninitialised array that begins on a 64-byte line (1.1 to 1.4 times on the products).
-
-    Not zeroed: NumPy asks for huge pages for such memory only, and first touch is cheaper then.
-    """
-    dtype = np.dtype(dtype)
-    raw = np.empty(math.prod(shape) * dtype.itemsize + LINE, np.uint8)
-    return np.ndarray(shape, dtype, raw, -raw.ctypes.data % LINE)
 
 
 DLPACK_CUDA = 2  # DLPack's number for memory of a CUDA device

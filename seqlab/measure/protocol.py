@@ -24,7 +24,7 @@ from seqlab.measure.summary import assemble, kept_lags
 from seqlab.measure.variables import Measurement
 from seqlab.rules import Rule
 from seqlab.spec import RunSpec
-from seqlab.tape import SEGMENT_BYTES, TRAJECTORY_BYTES, SpareRooms, Tape
+from seqlab.tape import SEGMENT_BYTES, TRAJECTORY_BYTES, Tape
 
 Progress = Callable[[float, str], None]
 UNCLIPPED = Rule("none")
@@ -57,15 +57,12 @@ def measure(spec: RunSpec, backend: str = "auto", progress: Progress | None = No
     source = Source(spec)
     blocks = _blocks(spec, chosen)
     report = _Report(progress, _work(spec) * len(blocks))
-    kernels, sharers = backends.kernels(chosen, spec.arch), backends.at_once(chosen, blocks)
-    spare = SpareRooms(kernels, spec.sizes, np.dtype(spec.dtype), sharers)
+    sharers = backends.at_once(chosen, blocks)
 
     def one(networks: range) -> Block:
         report.begin("drawing")
         ensemble = source.ensemble(networks)
-        with spare.rooms() as rooms:
-            tape = ensemble.tape(chosen, rooms)
-            return _measure_block(source, networks, ensemble, tape, report)
+        return _measure_block(source, networks, ensemble, ensemble.tape(chosen, sharers), report)
 
     measured = backends.over_blocks(chosen, blocks, one)
     return Measurement(chosen, assemble(spec, measured))

@@ -19,9 +19,11 @@ from seqlab.kernels.cpu.linalg import (
     project,
     project_back,
 )
+from seqlab.kernels.cpu.team import Product, helpers_for, recurrent_product, with_helpers
 from seqlab.kernels.cpu.threads import group_size, groups, share
 from seqlab.kernels.cpu.tile import prefetch
-from seqlab.kernels.layout import LINE, Bundle, Clip, Emitted, Span, Trace, aligned
+from seqlab.kernels.layout import Bundle, Clip, Emitted, Span, Trace
+from seqlab.kernels.memory import LINE, aligned
 
 BLOCK = 16  # steps whose input is projected together
 AHEAD = 4  # steps by which the coefficients are asked for on the way back
@@ -84,17 +86,19 @@ def project_block(x, m, step, first, last, weight, bias, gathered, out):
 
 class ForwardScratch(NamedTuple):
     """`gathered` (BLOCK * g, I) and `z` (BLOCK * g, G*H) for a block of g sequences, `candidate`
-    (g, H) for the part of z that a GRU's reset gate does not touch."""
+    (g, H) for the part of z that a GRU's reset gate does not touch; `product` adds W_hh h to z."""
 
     gathered: NDArray
     z: NDArray
     candidate: NDArray
+    product: Product
 
 
 class BackwardScratch(NamedTuple):
     """For R rows, of one step or a few: `dz` and `dz_input` (R, G*H) of W_hh h and of W_ih x where
     they differ, `dx` (R, I). Besides, `left` (E,) for what is emitted; `squares` (P,); `readout`
-    (P,), which says that the output is the first part of the state."""
+    (P,), which says that the output is the first part of the state; `product` adds dz W_hh to the
+    adjoint."""
 
     dz: NDArray
     dz_input: NDArray
@@ -102,25 +106,30 @@ class BackwardScratch(NamedTuple):
     left: NDArray
     squares: NDArray
     readout: NDArray
+    product: Product
 
 
 def forward(
-    kernel: Callable[..., None], weights: Any, x: NDArray, state: NDArray, saved: Saved, start: int
+    kernel: Callable[..., None], weights: Any, x: NDArray, state: NDArray, saved: Saved
 ) -> None:
     """Share a forward segment over threads; see any cell's `forward`."""
     networks, _, sequences, inputs = x.shape
     units, width = weights.recurrent.shape[1:]
     size = group_size(sequences)
+    tasks = networks * groups(sequences)
+    helpers = helpers_for(weights.recurrent, size, tasks)
 
     def scratch() -> ForwardScratch:
+        z = aligned((BLOCK * size, width), x.dtype)
         return ForwardScratch(
             aligned((BLOCK * size, inputs), x.dtype),
-            aligned((BLOCK * size, width), x.dtype),
+            z,
             aligned((size, units), x.dtype),
+            recurrent_product(saved.hidden, weights.recurrent, z, helpers),
         )
 
-    tasks = networks * groups(sequences)
-    share(kernel, tasks, scratch, weights, x, state, saved, start, size)
+    with_help = with_helpers(kernel, helpers)
+    share(with_help, tasks, scratch, weights, x, state, saved, size)
 
 
 def backward(
@@ -142,23 +151,26 @@ def backward(
     size = group_size(sequences) if losses == 1 else 1
     width, inputs = weights.recurrent.shape[2], weights.input.shape[1]
     most, dtype = max(size * live, PANEL), bundle.adjoint.dtype
+    rows, gradient = flat_rows(bundle, grad)
+    tasks = networks * -(-sequences // size)
+    helpers = helpers_for(weights.recurrent_back, size * live, tasks)
 
     def scratch() -> BackwardScratch:
         readout = np.zeros(parts)
         readout[0] = 1.0
+        dz = aligned((most, width), dtype)
         return BackwardScratch(
-            aligned((most, width), dtype),
+            dz,
             aligned((most, width), dtype),
             aligned((most, inputs), dtype),
             np.empty(emitted.values.shape[3], dtype),
             np.empty(parts),
             readout,
+            recurrent_product(dz, weights.recurrent_back, rows.adjoint, helpers),
         )
 
-    rows, gradient = flat_rows(bundle, grad)
-    tasks = networks * -(-sequences // size)
     arrays = (weights, saved, rows, gradient, span, clip, trace, emitted)
-    share(kernel, tasks, scratch, *arrays, live, size)
+    share(with_helpers(kernel, helpers), tasks, scratch, *arrays, live, size)
 
 
 @inlined
@@ -197,7 +209,7 @@ def input_norms(weight, dz, rows, span, step, steps, trace, dx, here):
     width = dz.shape[1]
     for r in range(steps * here.many):
         fill(dx[r], 0)
-    add_product(dz, 0, width, 1, steps * here.many, weight, 0, width, dx, 0, False)
+    add_product(dz, 0, width, 1, steps * here.many, weight, 0, width, dx, 0)
     for i in range(steps):
         write_inputs(rows, span, step + steps - 1 - i, trace, dx, i * here.many, here)
 

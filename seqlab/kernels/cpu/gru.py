@@ -20,8 +20,9 @@ from seqlab.kernels.cpu.gated import (
     rows_of,
     steps_together,
 )
-from seqlab.kernels.cpu.linalg import Strip, add_product, copy
+from seqlab.kernels.cpu.linalg import Strip, copy
 from seqlab.kernels.cpu.math import sigmoid, tanh
+from seqlab.kernels.cpu.team import add_recurrent
 from seqlab.kernels.layout import Bundle, Clip, Emitted, Span, Trace
 
 _hidden_state = inlined(algebra.hidden_state)
@@ -101,14 +102,14 @@ def _step_back(state, k, dz_hidden, dz_input):
 
 
 @compiled
-def _forward(weights, x, state, saved, start, size, scratch, begin, end):
+def _forward(weights, x, state, saved, size, scratch, begin, end):
     sequences = x.shape[2]
     groups = -(-sequences // size)
-    recurrent, weight, bias = weights.recurrent, weights.input, weights.bias
+    weight, bias = weights.input, weights.bias
     hidden, coefficients = saved
     steps = x.shape[1]
-    units = recurrent.shape[1]
-    gathered, z, xn = scratch
+    units = hidden.shape[3]
+    gathered, z, xn, product = scratch
     for task in range(begin, end):
         m, first = task // groups, task % groups * size
         last = min(first + size, sequences)
@@ -122,10 +123,8 @@ def _forward(weights, x, state, saved, start, size, scratch, begin, end):
             for b in range(group):
                 copy(z[here + b, 2 * units :], xn[b])
                 copy(weights.candidate_bias[m], z[here + b, 2 * units :])
-            flip = (start + s) & 1
-            add_product(
-                hidden[m, s], first * units, units, 1, group, recurrent[m], 0, units, z, here, flip
-            )
+            left = ((m * (steps + 1) + s) * sequences + first) * units
+            add_recurrent(product, m, left, group, here, s & 1)
             for b in range(group):
                 before, after = hidden[m, s, first + b], hidden[m, s + 1, first + b]
                 _gates(z[here + b], xn[b], before, after, coefficients[m, s, first + b])
@@ -133,30 +132,26 @@ def _forward(weights, x, state, saved, start, size, scratch, begin, end):
             copy(hidden[m, steps, b], state[m, b, 0])
 
 
-def forward(weights: Weights, x: NDArray, state: NDArray, saved: Saved, start: int) -> None:
-    """Run x (M, S, B, I) from `state` (M, B, 1, H), which is left at the segment's end.
-
-    `start` is the segment's first absolute step: its parity sets the order of the products.
-    """
-    gated.forward(_forward, weights, x, state, saved, start)
+def forward(weights: Weights, x: NDArray, state: NDArray, saved: Saved) -> None:
+    """Run x (M, S, B, I) from `state` (M, B, 1, H), which is left at the segment's end."""
+    gated.forward(_forward, weights, x, state, saved)
 
 
 @compiled
 def _backward(
     weights, saved, rows, grad, span, clip, trace, emitted, live, size, scratch, begin, end
 ):
-    recurrent, weight = weights.recurrent_back, weights.input_back
-    width = recurrent.shape[1]
+    weight = weights.input_back
+    width = weight.shape[1]
     coefficients = saved.coefficients
-    units = recurrent.shape[2]
-    dz, dz_input, dx, left, squares, readout = scratch
+    units = saved.hidden.shape[3]
+    dz, dz_input, dx, left, squares, readout, product = scratch
     gates = dz.reshape(dz.shape[0], algebra.GATES, units)
     gates_input = dz_input.reshape(dz.shape[0], algebra.GATES, units)
     sequences = saved.hidden.shape[2]
     for task in range(begin, end):
         here = rows_of(task, rows, live, size, sequences)
         m, first, count = here.network, here.first, here.many
-        adjoint = rows.adjoint[m]
         at, together = 0, steps_together(here) * count
         for s in range(span.hi - 1, span.lo - 1, -1):
             arrive(rows, grad, readout, span, s, trace, squares, here)
@@ -170,10 +165,8 @@ def _backward(
                         copy(dz[at + r], left[:width])
                         copy(dz_input[at + r, 2 * units :], left[width:])
                     emit(emitted, m, s - span.lo, b, rows.exponent[m, first + r], left)
-            flip = (span.start + s) & 1
-            add_product(
-                dz, at * width, width, 1, count, recurrent[m], 0, width, adjoint, first, flip
-            )
+            out = m * rows.adjoint.shape[1] + first
+            add_recurrent(product, m, at * width, count, out, s & 1)
             leave(rows, span, s, clip, trace, squares, here)
             at += count
             if at == together or s == span.lo:

@@ -1,9 +1,7 @@
 """The one matrix product that every cell is made of, cut into panels of rows.
 
 Weights are kept in both orientations, so that the forward product h W^T, the backward product dz W,
-the projection of the input and the sums over time are all out += a b with rows of b contiguous. Odd
-time steps walk the recurrent weights backwards (`flip`): a zig-zag leaves what was read last in the
-L1 cache for the next step.
+the projection of the input and the sums over time are all out += a b with rows of b contiguous.
 """
 
 from typing import NamedTuple
@@ -12,10 +10,10 @@ from numpy.typing import NDArray
 
 from seqlab.kernels._jit import compiled, inlined, inlined_apart
 from seqlab.kernels.cpu.threads import share
-from seqlab.kernels.cpu.tile import SUMS, VECTOR, make_panel
-from seqlab.kernels.layout import aligned
+from seqlab.kernels.cpu.tile import LATENCY, VECTOR, make_panel
+from seqlab.kernels.memory import aligned
 
-STRIP = SUMS * VECTOR  # bytes of a row that lie together: the widest tile of one row
+STRIP = LATENCY * VECTOR  # bytes of a row that lie together: a tile of one row, all one phase
 
 _one, _two, _three, _four = (make_panel(rows) for rows in range(1, 5))
 
@@ -37,31 +35,46 @@ def packed(weight: NDArray) -> NDArray:
 
 
 @inlined
-def add_product(a, a0, ar, ak, rows, b, b0, depth, out, out0, flip):
+def add_product(a, a0, ar, ak, rows, b, b0, depth, out, out0):
     """out[out0 + r, :J] += sum over k < depth of a[r, k] b[b0 + k], for r < rows.
 
     b (K, J) is `packed`, out (.., at least J) is not; row r of a at step k is entry
     a0 + r*ar + k*ak.
     """
-    strip = STRIP // out.itemsize
-    height, width = b.shape
-    strips = -(-width // strip)
-    for i in range(strips):
-        first = (strips - 1 - i if flip else i) * strip
-        columns = min(strip, width - first)
-        start = first * height + b0 * columns
-        _add_strip(a, a0, ar, ak, rows, b, start, columns, columns, depth, out, out0, first, flip)
+    strips = strip_count(b)
+    add_strips(a, a0, ar, ak, rows, b, b0, depth, out, out0, 0, strips, False)
+
+
+@inlined
+def strip_count(b):
+    """Strips of a packed b (K, J)."""
+    return -(-b.shape[1] * b.itemsize // STRIP)
+
+
+@inlined
+def add_strips(a, a0, ar, ak, rows, b, b0, depth, out, out0, begin, end, backwards):
+    """The columns of strips `begin` to `end` of `add_product`, from the last one on if `backwards`.
+
+    Who goes back and forth finds what was read last still in the cache.
+    """
+    width = STRIP // out.itemsize
+    height, columns = b.shape
+    for i in range(end - begin):
+        first = (end - 1 - i if backwards else begin + i) * width
+        here = min(width, columns - first)
+        start = first * height + b0 * here
+        _add_columns(a, a0, ar, ak, rows, b, start, here, here, depth, out, out0, first)
 
 
 @inlined
 def add_rows(a, a0, ar, ak, rows, b, b0, depth, out, out0):
     """`add_product` for a `b` that is not packed."""
     width = b.shape[1]
-    _add_strip(a, a0, ar, ak, rows, b, b0 * width, width, width, depth, out, out0, 0, False)
+    _add_columns(a, a0, ar, ak, rows, b, b0 * width, width, width, depth, out, out0, 0)
 
 
 @inlined
-def _add_strip(a, a0, ar, ak, rows, b, start, stride, columns, depth, out, out0, first, flip):
+def _add_columns(a, a0, ar, ak, rows, b, start, stride, columns, depth, out, out0, first):
     """A product's `columns` columns from `first` on; row k of b begins at b[start + k*stride]."""
     out_stride, lanes = out.shape[1], VECTOR // out.itemsize
     vectors = columns // lanes
@@ -69,16 +82,16 @@ def _add_strip(a, a0, ar, ak, rows, b, start, stride, columns, depth, out, out0,
     while r < rows:
         here, to = a0 + r * ar, (out0 + r) * out_stride + first
         if r + 4 <= rows:
-            _four(a, here, ar, ak, b, start, stride, depth, out, to, out_stride, vectors, flip)
+            _four(a, here, ar, ak, b, start, stride, depth, out, to, out_stride, vectors)
             r += 4
         elif r + 3 == rows:
-            _three(a, here, ar, ak, b, start, stride, depth, out, to, out_stride, vectors, flip)
+            _three(a, here, ar, ak, b, start, stride, depth, out, to, out_stride, vectors)
             r += 3
         elif r + 2 == rows:
-            _two(a, here, ar, ak, b, start, stride, depth, out, to, out_stride, vectors, flip)
+            _two(a, here, ar, ak, b, start, stride, depth, out, to, out_stride, vectors)
             r += 2
         else:
-            _one(a, here, ar, ak, b, start, stride, depth, out, to, out_stride, vectors, flip)
+            _one(a, here, ar, ak, b, start, stride, depth, out, to, out_stride, vectors)
             r += 1
     done = vectors * lanes
     if done < columns:
@@ -116,7 +129,7 @@ def project(x, rows, weight, bias, out):
     """out = x weight + bias for the first `rows` rows of x (R, K), weight (K, J), out (R, J)."""
     for r in range(rows):
         copy(bias, out[r])
-    add_product(x, 0, x.shape[1], 1, rows, weight, 0, weight.shape[0], out, 0, False)
+    add_product(x, 0, x.shape[1], 1, rows, weight, 0, weight.shape[0], out, 0)
 
 
 class Strip(NamedTuple):
@@ -138,9 +151,7 @@ def _project_back(dz, strip, weight, out, scratch, begin, end):
     for task in range(begin, end):
         m, first = task // tasks, task % tasks * PROJECTED
         here, start = min(PROJECTED, rows - first), first * width + strip.column
-        add_product(
-            dz[m], start, width, 1, here, weight[m], strip.row, strip.width, out[m], first, False
-        )
+        add_product(dz[m], start, width, 1, here, weight[m], strip.row, strip.width, out[m], first)
 
 
 def project_back(dz: NDArray, strip: Strip, weight: NDArray, out: NDArray) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from seqlab.kernels._jit import inlined, inlined_apart
 from seqlab.kernels.cpu.math import sigmoid, softplus
 from seqlab.kernels.cpu.scan import CHUNK, adjoint
-from seqlab.kernels.layout import aligned
+from seqlab.kernels.memory import aligned
 
 LANE_BYTES = 256  # of channels: four AVX-512 registers, so that sums over n stay in registers
 

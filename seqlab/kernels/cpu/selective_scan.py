@@ -29,7 +29,7 @@ from seqlab.kernels.cpu.selective_chunk import (
     write,
 )
 from seqlab.kernels.cpu.threads import share
-from seqlab.kernels.layout import aligned
+from seqlab.kernels.memory import aligned
 
 
 class Arguments(NamedTuple):

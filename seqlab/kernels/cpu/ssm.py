@@ -24,7 +24,8 @@ from seqlab.kernels.cpu.linalg import Strip, accumulate, add_product, copy, fill
 from seqlab.kernels.cpu.math import sigmoid, softplus
 from seqlab.kernels.cpu.scan import CHUNK, add_decay_gradient, advance, step_back
 from seqlab.kernels.cpu.threads import share
-from seqlab.kernels.layout import EMPTY, Bundle, Clip, Emitted, Span, Trace, aligned
+from seqlab.kernels.layout import EMPTY, Bundle, Clip, Emitted, Span, Trace
+from seqlab.kernels.memory import aligned
 
 
 class Weights(NamedTuple):
@@ -204,9 +205,8 @@ def _forward(weights, x, state, saved, scratch, begin, end):
         _forward_task(weights, x, state, saved, scratch, task // sequences, task % sequences)
 
 
-def forward(weights: Weights, x: NDArray, state: NDArray, saved: Saved, start: int) -> None:
+def forward(weights: Weights, x: NDArray, state: NDArray, saved: Saved) -> None:
     """Run x (M, S, B, I) from `state` (M, B, N, H), which is left at the segment's end."""
-    del start  # no product here walks the weights
     networks, _, sequences, inputs = x.shape
     _, states, units = weights.a.shape
     width = saved.mixed.shape[3]
@@ -313,8 +313,8 @@ def _backward_task(
                 _show(grad[m, index, head + row], factor, skip, path[k + 1], dc, du[row])
             for d in range(units):
                 draw[row, d] *= saved.slope[m, s, b, d]
-        add_product(draw, 0, units, 1, live, dt_proj, 0, units, dmixed, 0, False)
-        add_product(dmixed, 0, width, 1, live, x_proj, 0, width, du, 0, False)
+        add_product(draw, 0, units, 1, live, dt_proj, 0, units, dmixed, 0)
+        add_product(dmixed, 0, width, 1, live, x_proj, 0, width, du, 0)
         if left.shape[0] > 0:
             copy(du[0], left[:units])
             copy(draw[0], left[units : 2 * units])
@@ -329,7 +329,7 @@ def _backward_task(
         if trace.exponent.shape[2] > 0:
             for row in range(live):
                 fill(dx[row], 0)
-            add_product(du, 0, units, 1, live, in_proj, 0, units, dx, 0, False)
+            add_product(du, 0, units, 1, live, in_proj, 0, units, dx, 0)
             write_inputs(rows, span, s, trace, dx, 0, here)
         leave(rows, span, s, clip, trace, squares, here)
 

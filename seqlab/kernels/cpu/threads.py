@@ -9,7 +9,7 @@ parallel loops take, and needs no threading layer.
 import os
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from functools import cache
 from itertools import pairwise
 from typing import Any, TypeVar
@@ -40,6 +40,11 @@ def thread_count() -> int:
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="seqlab")
+
+
+def start(work: Callable[..., Result], *arguments: Any) -> "Future[Result]":
+    """Call work(*arguments) on another thread, as soon as one is free."""
+    return _pool(thread_count()).submit(work, *arguments)
 
 
 class _Here(threading.local):
@@ -77,7 +82,7 @@ def side_by_side(work: Callable[[Item], Result], items: Sequence[Item]) -> list[
         finally:
             _here.stop = None
 
-    futures = [_pool(thread_count()).submit(alone, item) for item in items]
+    futures = [start(alone, item) for item in items]
     try:
         wait(futures, return_when=FIRST_EXCEPTION)
     finally:
@@ -113,13 +118,15 @@ def share(
     worth = tasks if operations is None else max(1, tasks * operations // WORTH)
     parts = min(thread_count(), tasks, worth)
     edges = [tasks * part // parts for part in range(parts + 1)]
-    waiting = [
-        _pool(parts).submit(kernel, *args, scratch(), first, last)
-        for first, last in pairwise(edges[1:])
-    ]
+    waiting = [start(kernel, *args, scratch(), first, last) for first, last in pairwise(edges[1:])]
     kernel(*args, scratch(), edges[0], edges[1])
     for future in waiting:
         future.result()
+
+
+def spare(tasks: int) -> int:
+    """Threads that `share` leaves idle for each that it gives some of `tasks` tasks."""
+    return 0 if _here.stop is not None else thread_count() // min(thread_count(), tasks) - 1
 
 
 def group_size(sequences: int) -> int:

@@ -32,11 +32,11 @@ def lanes(itemsize: int) -> int:
 
 
 def make_panel(rows: int) -> Panel:
-    """A function (a, a0, ar, ak, b, b0, bk, depth, out, o0, o_row, vectors, flip) -> None.
+    """A function (a, a0, ar, ak, b, b0, bk, depth, out, o0, o_row, vectors) -> None.
 
     It adds the product to `rows` rows of `vectors` whole vectors each. Offsets and strides count
     entries: row r at step k is a[a0 + r*ar + k*ak], row k of b begins at b[b0 + k*bk], row r of
-    out at out[o0 + r*o_row]. `flip` walks b backwards.
+    out at out[o0 + r*o_row].
     """
     return _plain_panel(rows) if DISABLED else _vector_panel(rows)
 
@@ -44,12 +44,12 @@ def make_panel(rows: int) -> Panel:
 def _plain_panel(rows: int) -> Panel:
     """The definition, for runs without the JIT."""
 
-    def panel(a, a0, ar, ak, b, b0, bk, depth, out, o0, o_row, vectors, flip):
+    def panel(a, a0, ar, ak, b, b0, bk, depth, out, o0, o_row, vectors):
         a, b, out = a.reshape(-1), b.reshape(-1), out.reshape(-1)
         width = vectors * lanes(out.itemsize)
         for r in range(rows):
             row = out[o0 + r * o_row : o0 + r * o_row + width]
-            for k in range(depth)[:: -1 if flip else 1]:
+            for k in range(depth):
                 row += a[a0 + r * ar + k * ak] * b[b0 + k * bk : b0 + k * bk + width]
 
     return panel
@@ -57,9 +57,9 @@ def _plain_panel(rows: int) -> Panel:
 
 def _vector_panel(rows: int) -> Any:
     @intrinsic
-    def panel(typing_context, a, a0, ar, ak, b, b0, bk, depth, out, o0, o_row, vectors, flip):
+    def panel(typing_context, a, a0, ar, ak, b, b0, bk, depth, out, o0, o_row, vectors):
         word = types.intp
-        signature = types.void(a, word, word, word, b, *[word] * 3, out, *[word] * 4)
+        signature = types.void(a, word, word, word, b, *[word] * 3, out, *[word] * 3)
 
         def generate(context, builder, signature, arguments):
             a, b, out = (
@@ -85,7 +85,7 @@ def _panel_function(module: Any, pointer: Any, rows: int) -> Any:
     if name in module.globals:
         return module.globals[name]
     word = ir.IntType(64)
-    kinds = [pointer, *[word] * 3, pointer, *[word] * 3, pointer, *[word] * 4]
+    kinds = [pointer, *[word] * 3, pointer, *[word] * 3, pointer, *[word] * 3]
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), kinds), name)
     function.linkage = "internal"
     function.attributes.add("noinline")
@@ -134,43 +134,28 @@ class _Emitter:
         self.word = ir.IntType(64)
 
     def panel(self, a, b, out):
-        """Tiles side by side, the widest first: any number of them, then each half once.
-
-        The widest only if they fit the whole width: tiles of two widths would break the zig-zag.
-        """
+        """Tiles side by side, the widest first: any number of them, then each half once."""
         builder, word = self.builder, self.word
-        *out, vectors, flip = out
-        backwards = builder.icmp_signed("!=", flip, word(0))
+        *out, vectors = out
         done = word(0)
-        columns = widest = 1 << (SUMS // self.rows).bit_length() - 1
+        columns = 1 << (SUMS // self.rows).bit_length() - 1
         while columns:
             count = builder.sdiv(builder.sub(vectors, done), word(columns))
-            if columns == widest and columns * self.rows >= 2 * LATENCY:
-                rest = builder.srem(vectors, word(columns))
-                fits = builder.icmp_signed("==", rest, word(0))
-                count = builder.select(fits, count, word(0))
 
-            def tile(i, columns=columns, count=count, done=done):
-                last = builder.sub(builder.sub(count, word(1)), i)
-                index = builder.mul(builder.select(backwards, last, i), word(columns))
+            def tile(i, columns=columns, done=done):
+                index = builder.mul(i, word(columns))
                 column = builder.mul(builder.add(done, index), word(self.lanes))
-                self._tile(columns, a, b, out, column, backwards)
+                self._tile(columns, a, b, out, column)
 
             self._repeat(count, [], lambda i, state, tile=tile: tile(i) or [])
             done = builder.add(done, builder.mul(count, word(columns)))
             columns //= 2
 
-    def _tile(self, columns, a, b, out, column, backwards):
+    def _tile(self, columns, a, b, out, column):
         builder, word, tile = self.builder, self.word, self.rows * columns
         (a, a0, ar, ak), (b, b0, bk, depth), (out, o0, o_row) = a, b, out
         phases = max(1, LATENCY // tile)
-        first = builder.select(backwards, builder.sub(depth, word(1)), word(0))
-        step = builder.select(backwards, word(-1), word(1))
-        steps = builder.mul(ak, step), builder.mul(bk, step)
-        here = [
-            builder.add(a0, builder.mul(ak, first)),
-            builder.add(builder.add(b0, column), builder.mul(bk, first)),
-        ]
+        here = [a0, builder.add(b0, column)]
         places = [
             builder.add(builder.add(o0, column), builder.add(word(c * self.lanes), row))
             for row in (builder.mul(o_row, word(r)) for r in range(self.rows))
@@ -184,7 +169,7 @@ class _Emitter:
             for phase in range(count):
                 mine = slice(phase * tile, (phase + 1) * tile)
                 sums[mine] = self._step(a, ar, b, here, sums[mine])
-                here = [builder.add(x, y) for x, y in zip(here, steps, strict=True)]
+                here = [builder.add(x, y) for x, y in zip(here, (ak, bk), strict=True)]
             return sums, here
 
         def body(count):

@@ -67,9 +67,8 @@ def _back(state, k, dz, j):
     state[0, j] = state.dtype.type(0)
 
 
-def forward(weights: Weights, x: NDArray, state: NDArray, saved: Saved, start: int) -> None:
+def forward(weights: Weights, x: NDArray, state: NDArray, saved: Saved) -> None:
     """Run x (M, S, B, I) from `state` (M, B, 2, H), which is left at the segment's end."""
-    del start  # the order of the products is always the same
     gated.forward(_step, weights, x, state, saved)
 
 

@@ -152,9 +152,8 @@ def _forward(real: type, chunk: int) -> Any:
     return forward
 
 
-def forward(weights: Weights, x: NDArray, state: NDArray, saved: Saved, start: int) -> None:
+def forward(weights: Weights, x: NDArray, state: NDArray, saved: Saved) -> None:
     """Run x (M, S, B, I) from `state` (M, B, N, H), which is left at the segment's end."""
-    del start  # the order of the products is always the same
     networks, _, sequences = x.shape[:3]
 
     def flat(array: Array) -> Array:
