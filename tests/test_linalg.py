@@ -23,15 +23,15 @@ Array = npt.NDArray[Any]
 
 
 @compiled
-def product(a, a0, ar, ak, rows, b, b0, depth, out, out0, parts):
-    """`add_product` as a kernel of its own: Python cannot call what goes into kernels. With
-    `parts` in that many pieces, every other one backwards."""
+def product(a, a0, ar, ak, rows, b, b0, depth, out, out0, parts, backwards):
+    """`add_strips` as a kernel of its own, in `parts` pieces: Python cannot call what goes into
+    kernels. With no parts, `add_product`."""
     if parts == 0:
         add_product(a, a0, ar, ak, rows, b, b0, depth, out, out0)
     strips = strip_count(b)
     for part in range(parts):
         begin, end = strips * part // parts, strips * (part + 1) // parts
-        add_strips(a, a0, ar, ak, rows, b, b0, depth, out, out0, begin, end, part & 1)
+        add_strips(a, a0, ar, ak, rows, b, b0, depth, out, out0, begin, end, backwards)
 
 
 # Around one to four rows; phases of a sum; vectors of 2 to 16 lanes, tiles of up to 16 of them,
@@ -44,30 +44,34 @@ WIDTHS = (1, 3, 4, 8, 15, 16, 17, 31, 40, 64, 100, 130, 257, 300)
 def assert_product(rows: int, depth: int, width: int, dtype: type, turned: bool) -> None:
     """out += a b inside larger arrays, of which nothing else is touched; a also transposed.
 
-    In pieces it has the same bits.
+    Forwards and backwards; in pieces with the same bits.
     """
     rng = np.random.default_rng([rows, depth, width])
     a = rng.normal(size=(depth + 1, rows + 2) if turned else (rows + 2, depth + 1)).astype(dtype)
     b = rng.normal(size=(depth + 3, width)).astype(dtype)
-    out = rng.normal(size=(rows + 3, width)).astype(dtype)
-    before = out.copy()
+    before = rng.normal(size=(rows + 3, width)).astype(dtype)
     # Offsets of one row each: of a, of b, of out.
     if turned:
         a0, ar, ak, block = 1, 1, a.shape[1], a[:depth, 1 : rows + 1].T
     else:
         a0, ar, ak, block = a.shape[1], a.shape[1], 1, a[1 : rows + 1, :depth]
-    arguments = (a, a0, ar, ak, rows, packed(b[None])[0], 2, depth)
-    product(*arguments, out, 1, 0)
     want = before[1 : rows + 1] + block.astype(float) @ b[2 : depth + 2].astype(float)
     sizes = np.abs(block) @ np.abs(b[2 : depth + 2]) + np.abs(before[1 : rows + 1])
-    error = np.abs(out[1 : rows + 1] - want) / sizes
-    assert error.max() <= (depth + 2) * np.finfo(dtype).eps
-    assert np.array_equal(out[0], before[0])
-    assert np.array_equal(out[rows + 1 :], before[rows + 1 :])
-    for parts in (1, 2, 3):
-        pieces = before.copy()
-        product(*arguments, pieces, 1, parts)
-        assert np.array_equal(pieces, out)
+    strips = packed(b[None])[0]
+
+    def outcome(parts: int, backwards: bool) -> Array:
+        out = before.copy()
+        product(a, a0, ar, ak, rows, strips, 2, depth, out, 1, parts, backwards)
+        return out
+
+    for backwards in (False, True):
+        out = outcome(1, backwards)
+        error = np.abs(out[1 : rows + 1] - want) / sizes
+        assert error.max() <= (depth + 2) * np.finfo(dtype).eps
+        assert np.array_equal(out[0], before[0])
+        assert np.array_equal(out[rows + 1 :], before[rows + 1 :])
+        assert all(np.array_equal(outcome(parts, backwards), out) for parts in (2, 3))
+    assert np.array_equal(outcome(0, False), outcome(1, False))
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])

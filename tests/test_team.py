@@ -88,17 +88,17 @@ def test_a_team_has_the_bits_of_one(width: int, rows: int, helpers: int) -> None
 def test_nobody_waits_for_a_helper_that_comes_late() -> None:
     alone, together = made(0, 70, 1), made(1, 70, 1)
     steps(alone, 9, 1)
-    steps(together, 5, 1)  # it is not there yet
+    steps(together, 4, 1)  # it is not there yet
     assert together.board[DONE] == 0
     late = threading.Thread(target=team._help, args=(together,))
     late.start()
     while together.board[ARRIVED] == 0:
         pass
-    steps(together, 4, 1)
+    steps(together, 5, 1)
     together.board[CALL] = DISMISSED
     late.join(30)
     assert not late.is_alive()
-    assert together.board[DONE] == 2 * 4
+    assert together.board[DONE] == 2 * 5
     assert np.array_equal(outcome(together), outcome(alone))
 
 

@@ -13,6 +13,7 @@ from seqlab.kernels.cpu.threads import share
 from seqlab.kernels.cpu.tile import LATENCY, VECTOR, make_panel
 from seqlab.kernels.memory import aligned
 
+TURNED = 128 << 10  # bytes of weights up to which sums go back and forth
 STRIP = LATENCY * VECTOR  # bytes of a row that lie together: a tile of one row, all one phase
 
 _one, _two, _three, _four = (make_panel(rows) for rows in range(1, 5))
@@ -55,15 +56,19 @@ def strip_count(b):
 def add_strips(a, a0, ar, ak, rows, b, b0, depth, out, out0, begin, end, backwards):
     """The columns of strips `begin` to `end` of `add_product`, from the last one on if `backwards`.
 
-    Who goes back and forth finds what was read last still in the cache.
+    Who goes back and forth finds what was read last still in the cache. In a small b the sums too
+    go backwards then; in a large one the processor would foresee less of it.
     """
     width = STRIP // out.itemsize
     height, columns = b.shape
+    last = depth - 1 if backwards and b.size * b.itemsize <= TURNED else 0
+    turn = -1 if last > 0 else 1
+    a0, ak = a0 + last * ak, turn * ak
     for i in range(end - begin):
         first = (end - 1 - i if backwards else begin + i) * width
         here = min(width, columns - first)
-        start = first * height + b0 * here
-        _add_columns(a, a0, ar, ak, rows, b, start, here, here, depth, out, out0, first)
+        start, bk = first * height + (b0 + last) * here, turn * here
+        _add_columns(a, a0, ar, ak, rows, b, start, bk, here, depth, out, out0, first)
 
 
 @inlined
