@@ -8,14 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from seqlab import rules
-from seqlab.ensemble import Ensemble, check_array, gather
+from seqlab.ensemble import Ensemble, check_array, check_gpu_array, gather
 from seqlab.kernels import backends
-from seqlab.kernels.layout import Emitted
-from seqlab.sums import plain
+from seqlab.kernels.layout import Emitted, plain
 from seqlab.tape import Sweep, Tape
 
 
@@ -50,19 +48,21 @@ def forward(
 
     x is (T, B, I), or (M, T, B, I) with M leading on every parameter and on `initial` too;
     `initial` is zero when left out (lstm: a tuple (h, c)). `activation` is the rnn's.
-    Arrays that live on a GPU go over the host to backend cuda, which `auto` then means; answers are
-    a GPU's arrays if x is one.
+    Arrays that live on a GPU (`__cuda_array_interface__` or DLPack) mean backend cuda for `auto`.
+    There x is read without a copy, and answers are a GPU's arrays if it is one; parameters and
+    `initial` go over the host, where they are laid out for the kernels.
     Raises InputError for an unknown name and for arrays of the wrong shape, dtype, or with NaN.
     """
     chosen = backends.resolve(backend, x, *params.values())
     ensemble = gather(arch, params, x, initial, activation)
     tape = ensemble.tape(chosen)
-    output = np.empty((*ensemble.x.shape[:3], ensemble.sizes.hidden), ensemble.x.dtype)
+    shape = (*ensemble.x.shape[:3], ensemble.sizes.hidden)
+    output = tape.arrays.answer(shape, ensemble.x.dtype, ensemble.x)
     starts = iter(tape.starts)
 
     def keep_output(saved: Any) -> None:
-        first = next(starts)
-        output[:, first : first + saved.lead[1]] = saved.output
+        part, skip = saved.output
+        tape.arrays.put(output, next(starts), part, skip)
 
     tape.run(keep_output)
     return Trajectory(ensemble.answer(output), chosen, ensemble, tape)
@@ -78,22 +78,25 @@ def backward(trajectory: Trajectory, grad_output: ArrayLike, clip: str = "none")
     """
     ensemble, tape = trajectory.ensemble, trajectory.tape
     rule = rules.parse(clip)
-    grad = check_array("grad_output", grad_output, trajectory.output.shape, ensemble.x.dtype)
-    losses = grad.reshape(tape.networks, tape.steps, tape.sequences, 1, -1)
+    check = check_gpu_array if trajectory.backend == "cuda" else check_array
+    grad = check("grad_output", grad_output, trajectory.output.shape, ensemble.x.dtype)
+    arrays, (networks, _, sequences, inputs) = tape.arrays, ensemble.x.shape
+    losses = grad.reshape((networks, tape.steps, sequences, tape.sizes.hidden))
     sweep = Sweep(tape, [tape.steps], rule, record=False, gradients=True)
-    dx = np.empty_like(ensemble.x)
+    dx = arrays.answer(ensemble.x.shape, ensemble.x.dtype, ensemble.x)
+
+    def loss(first: int, last: int) -> Any:
+        here = (networks, last - first, sequences, 1, tape.sizes.hidden)
+        return arrays.cut(losses, first, last).reshape(here)
 
     def keep_input(first: int, emitted: Emitted) -> None:
-        networks, steps, sequences = emitted.exponent.shape
-        part = np.empty((networks, steps * sequences, dx.shape[-1]), dx.dtype)
+        steps = emitted.exponent.shape[1]
+        part = arrays.room((networks, steps * sequences, inputs), ensemble.x.dtype)
         tape.kernels.input_gradient(tape.weights, emitted, part)
-        scaled = np.nonzero(emitted.exponent.reshape(networks, -1))
-        part[scaled] = plain(part[scaled], emitted.exponent.reshape(networks, -1)[scaled])
-        dx[:, first : first + steps] = part.reshape(networks, steps, sequences, -1)
+        arrays.scale(part, emitted.exponent.reshape(networks, -1))
+        arrays.put(dx, first, part.reshape((networks, steps, sequences, inputs)))
 
-    sweep.run(
-        lambda first, last: np.ascontiguousarray(losses[:, first:last]), on_gradient=keep_input
-    )
+    sweep.run(loss, on_gradient=keep_input)
     sums, _ = sweep.sums.clipped(rule)
     state = plain(sweep.adjoint[:, :, 0], sweep.exponent[:, :, 0])
     initial = ensemble.cell.unpack(state)

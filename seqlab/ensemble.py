@@ -22,24 +22,23 @@ DTYPES = (np.dtype(np.float64), np.dtype(np.float32))
 class Ensemble:
     """M networks of one cell: params (M, ...), drive x (M, T, B, I), first state (M, B, P, H).
 
-    `single` says that the user gave one network without the M axis, and wants answers without it;
-    `remote` that x came from a GPU, where answers go.
+    x may live on a GPU, where answers go then. `single` says that the user gave one network without
+    the M axis, and wants answers without it.
     """
 
     cell: Cell
     sizes: Sizes
     params: Parameters
-    x: NDArray
+    x: Any
     state: NDArray
     activation: str | None
     single: bool
-    remote: bool = False
 
     def over_tapes(self, backend: str, work: Callable[[range, Tape], Result]) -> list[Result]:
         """[work(networks, tape)] over blocks of networks, each with a tape that has not run."""
         kernels = backends.kernels(backend, self.cell.name)
         networks, steps, sequences = self.x.shape[:3]
-        each = steps * sequences * kernels.saved_width(self.sizes) * self.x.itemsize
+        each = steps * sequences * kernels.saved_width(self.sizes) * self.x.dtype.itemsize
         blocks = backends.blocks(backend, networks, each)
         sharers = backends.at_once(backend, blocks)
 
@@ -51,8 +50,8 @@ class Ensemble:
     def tape(self, backend: str, sharers: int = 1) -> Tape:
         """One tape of all networks on a resolved backend, not yet run, one of as many at once."""
         kernels = backends.kernels(backend, self.cell.name)
-        weights = kernels.prepare(self.params, self.activation)
-        return Tape(self.cell, kernels, weights, self.sizes, self.x, self.state, sharers)
+        arrays, weights = backends.arrays(backend), kernels.prepare(self.params, self.activation)
+        return Tape(self.cell, kernels, arrays, weights, self.sizes, self.x, self.state, sharers)
 
     def some(self, networks: range) -> "Ensemble":
         """Some of the networks."""
@@ -62,12 +61,12 @@ class Ensemble:
 
     def until(self, steps: int) -> "Ensemble":
         """The same networks on the first steps of their drive."""
-        return replace(self, x=self.x[:, :steps])
+        return replace(self, x=backends.until(self.x, steps))
 
-    def answer(self, array: NDArray) -> NDArray:
+    def answer(self, array: Any) -> Any:
         """An (M, ...) answer as the user wants it."""
         array = array[0] if self.single else array
-        return backends.to_gpu(array) if self.remote else array
+        return backends.to_gpu(array) if on_gpu(self.x) and not on_gpu(array) else array
 
 
 def check_array(name: str, value: ArrayLike, shape: tuple[int, ...], dtype: np.dtype) -> NDArray:
@@ -124,24 +123,24 @@ def gather(
     Raises InputError for an unknown arch or activation, an activation given to a cell that has
     none, missing or unknown parameters, and arrays of the wrong shape, dtype, or with NaN.
     """
-    cell, remote = find_cell(arch), on_gpu(x)
-    x = on_host(x)
-    if x.ndim not in (3, 4) or 0 in x.shape:
+    cell = find_cell(arch)
+    drive: Any = backends.gpu_view(x) if on_gpu(x) else np.asarray(x)
+    if drive.ndim not in (3, 4) or 0 in drive.shape:
         raise InputError(
-            f"x: shape {x.shape} is not allowed; (T, B, I) or (M, T, B, I), none empty"
+            f"x: shape {drive.shape} is not allowed; (T, B, I) or (M, T, B, I), none empty"
         )
-    if x.dtype not in DTYPES:
-        raise InputError(f"x: dtype {x.dtype} is not allowed; float64 or float32 is needed")
-    lead = x.shape[:-3]
-    x = check_array("x", x, x.shape, x.dtype)
-    sizes, checked = _check_params(cell, params, lead, x)
-    state = _check_state(cell, sizes, initial, lead, x)
+    if drive.dtype not in DTYPES:
+        raise InputError(f"x: dtype {drive.dtype} is not allowed; float64 or float32 is needed")
+    lead = drive.shape[:-3]
+    drive = check_gpu_array("x", drive, drive.shape, drive.dtype)
+    sizes, checked = _check_params(cell, params, lead, drive)
+    state = _check_state(cell, sizes, initial, lead, drive)
     single = not lead
     if single:
         checked = {name: array[None] for name, array in checked.items()}
-        x, state = x[None], state[None]
+        drive, state = drive.reshape((1, *drive.shape)), state[None]
     chosen = _check_activation(cell, activation)
-    return Ensemble(cell, sizes, checked, x, state, chosen, single, remote)
+    return Ensemble(cell, sizes, checked, drive, state, chosen, single)
 
 
 def _check_params(

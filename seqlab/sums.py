@@ -3,27 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from seqlab.kernels.layout import EMPTY
+from seqlab.kernels.layout import EMPTY, plain, power_of_two
 from seqlab.rules import Rule
-
-LIMIT = 5000  # 2^5000 is beyond every dtype: nothing is lost by stopping there
-
-
-def power_of_two(exponent: NDArray) -> NDArray:
-    """2^exponent as float64, 0 and inf beyond its range."""
-    with np.errstate(over="ignore", under="ignore"):
-        return np.ldexp(1.0, np.clip(exponent, -LIMIT, LIMIT))
-
-
-def plain(direction: NDArray, exponent: NDArray) -> NDArray:
-    """direction * 2^exponent in the direction's dtype; beyond its range 0 or inf.
-
-    `exponent` has the leading axes of `direction`.
-    """
-    shift = np.clip(exponent, -LIMIT, LIMIT).astype(np.int32)
-    shift = shift.reshape(shift.shape + (1,) * (direction.ndim - shift.ndim))
-    with np.errstate(over="ignore", under="ignore"):
-        return np.ldexp(direction, shift)
 
 
 class Sums:

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from seqlab.cells import Cell, Sizes
 from seqlab.kernels.layout import EMPTY, IN_CHAIN_CODES, NONE, Bundle, Clip, Emitted, Span, Trace
-from seqlab.kernels.memory import aligned
 from seqlab.rules import Rule
 from seqlab.sums import Sums
 
@@ -31,7 +30,7 @@ def ignore(steps: int) -> None:
 
 
 class Tape:
-    """One ensemble's forward pass: x (M, T, B, I), state (M, B, P, H) at the start.
+    """One ensemble's forward pass: x (M, T, B, I), where it lives, state (M, B, P, H) at the start.
 
     As many as `sharers` tapes share what may be kept.
     """
@@ -40,16 +39,18 @@ class Tape:
         self,
         cell: Cell,
         kernels: ModuleType,
+        arrays: ModuleType,
         weights: Any,
         sizes: Sizes,
-        x: NDArray,
+        x: Any,
         state: NDArray,
         sharers: int = 1,
     ) -> None:
-        self.cell, self.kernels, self.weights, self.sizes, self.x = cell, kernels, weights, sizes, x
+        self.cell, self.kernels, self.arrays = cell, kernels, arrays
+        self.weights, self.sizes, self.x = weights, sizes, x
         self.networks, self.steps, self.sequences = x.shape[:3]
         self._state = state.copy()
-        per_step = self.sequences * kernels.saved_width(sizes) * x.itemsize
+        per_step = self.sequences * kernels.saved_width(sizes) * x.dtype.itemsize
         # Sums over time are added segment by segment: their bits must not depend on how many
         # networks there are.
         self.segment_steps = segment_steps(per_step, self.steps)
@@ -81,7 +82,7 @@ class Tape:
     def _forward(self, start: int, state: NDArray) -> Any:
         if not self.keeps_all:
             self._saved.clear()
-        x = np.ascontiguousarray(self.x[:, start : start + self.segment_steps])
+        x = self.arrays.cut(self.x, start, min(start + self.segment_steps, self.steps))
         lead = (self.networks, x.shape[1], self.sequences)
         saved = self.kernels.save(lead, self.sizes, x.dtype)
         self._saved.append(saved)
@@ -173,7 +174,7 @@ class Sweep:
         parts = self.tape.cell.state_shape(self.tape.sizes) if self.gradients else (0, 0)
         dtype = self.adjoint.dtype
         if self._values.shape[:3] != lead:
-            self._values = aligned((*lead, self._width), dtype)
+            self._values = self.tape.arrays.room((*lead, self._width), dtype)
         return Emitted(
             self._values,
             np.full(lead, EMPTY),

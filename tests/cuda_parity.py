@@ -15,7 +15,8 @@ import seqlab
 from seqlab import tape
 from seqlab.cells import Sizes
 from seqlab.errors import DeviceError, InputError
-from seqlab.kernels.cuda import call, gated, lstm, selective_scan, ssm, target
+from seqlab.kernels.cuda import arrays, call, gated, lstm, selective_scan, ssm, target
+from seqlab.kernels.layout import on_gpu, plain
 from seqlab.measure.lyapunov import frames, spectrum
 
 Array = npt.NDArray[Any]
@@ -276,22 +277,62 @@ def test_arrays_of_a_gpu() -> None:
 
 
 @pytest.mark.skipif(not target.SIMULATED, reason="the array is this machine's own")
-@pytest.mark.parametrize("arch", ARCHS)
-def test_cells_take_arrays_of_a_gpu(arch: str) -> None:
-    """By `auto`, which then is CUDA; the answers are those for the same numbers on the host."""
-    run = draw(arch, hidden=3, steps=3, batch=2)
+@pytest.mark.parametrize(("arch", "networks"), [*((arch, 0) for arch in ARCHS), ("lstm", 2)])
+def test_cells_take_arrays_of_a_gpu(
+    arch: str, networks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By `auto`, which then is CUDA; the answers are those for the same numbers on the host, over
+    two segments. What has an axis of time never goes over the host."""
+    monkeypatch.setattr(tape, "SEGMENT_BYTES", 1)
+    monkeypatch.setattr(tape, "MIN_SEGMENT", 2)
+    run = draw(arch, hidden=3, steps=3, batch=2, networks=networks)
     params: dict[str, Any] = {name: OnGpu(value) for name, value in run.params.items()}
     x: Any = OnGpu(run.x)
+    here = seqlab.forward(arch, run.params, run.x, backend="cuda")
+    local = seqlab.backward(here, run.grad)
+    curve = seqlab.attenuation(arch, run.params, run.x, [1, 2], backend="cuda").log_norm_input
+    carried: list[tuple[int, ...]] = []
+    for name in ("to_device", "to_host"):
+        real = getattr(arrays, name)
+        monkeypatch.setattr(
+            arrays, name, lambda array, real=real: carried.append(array.shape) or real(array)
+        )
     trajectory = seqlab.forward(arch, params, x)
     assert trajectory.backend == "cuda"
-    here = seqlab.forward(arch, run.params, run.x, backend="cuda")
+    assert on_gpu(trajectory.output)
     assert np.array_equal(trajectory.output, here.output)
-    grad: Any = OnGpu(np.ones_like(here.output))
-    remote, local = seqlab.backward(trajectory, grad), seqlab.backward(here, grad.array)
+    remote = seqlab.backward(trajectory, OnGpu(run.grad))
+    assert on_gpu(remote.x)
     assert np.array_equal(remote.x, local.x)
     assert all(np.array_equal(remote.params[n], local.params[n]) for n in params)
+    lags = seqlab.attenuation(arch, params, x, [1, 2])
+    assert np.array_equal(lags.log_norm_input, curve, equal_nan=True)
+    assert not carried
+    assert np.array_equal(seqlab.backward(trajectory, run.grad).x, local.x)  # a host's, for once
+    for name, value, words in (
+        ("x", OnGpu(np.full(run.x.shape, np.nan)), "^x: NaN"),
+        ("x", OnGpu(run.x[..., :1]), "^weight_ih|^in_proj_weight|^x: strides"),
+    ):
+        with pytest.raises(InputError, match=words):
+            seqlab.forward(arch, params, **{name: value})
+    with pytest.raises(InputError, match=r"^grad_output: shape"):
+        seqlab.backward(trajectory, OnGpu(run.grad[..., :2].copy()))
     with pytest.raises(InputError, match=r"^backend: cpu takes no arrays of a GPU"):
         seqlab.attenuation(arch, params, x, [3], backend="cpu")
+
+
+@pytest.mark.parametrize("real", DTYPES)
+def test_rows_are_scaled(real: type) -> None:
+    """By powers of two, to zero and infinity beyond the dtype's range."""
+    rng = np.random.default_rng(3)
+    rows, exponent = (
+        rng.normal(size=(2, 3, 5)).astype(real),
+        np.array([[0, 3, -9], [1, -4000, 5000]]),
+    )
+    want = plain(rows, exponent)
+    have = target.to_device(rows)
+    arrays.scale(have, exponent)
+    assert np.array_equal(target.to_host(have), want)
 
 
 def test_what_does_not_fit_is_refused() -> None:
@@ -303,7 +344,7 @@ def test_what_does_not_fit_is_refused() -> None:
     weights = lstm.prepare(params, None)
     saved = lstm.save((1, 1, 1), sizes, np.dtype(float))
     with pytest.raises(InputError, match=r"^hidden: 769 is not allowed .* 768 .*backend cpu$"):
-        lstm.forward(weights, np.zeros((1, 1, 1, 1)), np.zeros((1, 1, 2, 769)), saved, 0)
+        lstm.forward(weights, np.zeros((1, 1, 1, 1)), np.zeros((1, 1, 2, 769)), saved)
 
 
 class CudaAPIError(Exception):

@@ -80,6 +80,20 @@ def gpu_array(name: str, value: Any) -> Any:
     return array
 
 
+def arrays(backend: str) -> ModuleType:
+    """What the drivers do with arrays along time on a resolved backend."""
+    return import_module(f"seqlab.kernels.{backend}.arrays")
+
+
+def until(array: Any, steps: int) -> Any:
+    """The first steps of (M, T, B, W), where it lives."""
+    whole = steps == array.shape[1]
+    if on_gpu(array) and not whole:
+        gpu = arrays("cuda")
+        return gpu.resident(gpu.cut(array, 0, steps))
+    return array if whole else array[:, :steps]
+
+
 def blocks(backend: str, networks: int, bytes_each: int) -> list[range]:
     """Networks cut into blocks that are worked on together, for one's saved trajectory in bytes.
 

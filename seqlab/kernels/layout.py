@@ -7,11 +7,31 @@ part in a call.
 
 from typing import Any, NamedTuple
 
+import numpy as np
 from numpy.typing import NDArray
 
 # A vector is kept as `direction * 2^exponent`. Powers of two make rescaling exact, so that a
 # result does not depend on when it happened. The zero vector has an exponent below all others.
 EMPTY = -(1 << 40)
+_LIMIT = 5000  # 2^5000 is beyond every dtype: nothing is lost by stopping there
+
+
+def power_of_two(exponent: NDArray) -> NDArray:
+    """2^exponent as float64, 0 and inf beyond its range."""
+    with np.errstate(over="ignore", under="ignore"):
+        return np.ldexp(1.0, np.clip(exponent, -_LIMIT, _LIMIT))
+
+
+def plain(direction: NDArray, exponent: NDArray) -> NDArray:
+    """direction * 2^exponent in the direction's dtype; beyond its range 0 or inf.
+
+    `exponent` has the leading axes of `direction`.
+    """
+    shift = np.clip(exponent, -_LIMIT, _LIMIT).astype(np.int32)
+    shift = shift.reshape(shift.shape + (1,) * (direction.ndim - shift.ndim))
+    with np.errstate(over="ignore", under="ignore"):
+        return np.ldexp(direction, shift)
+
 
 NONE, STEP_NORM, STEP_VALUE, TRUNCATE = range(4)
 IN_CHAIN_CODES = {"step-norm": STEP_NORM, "step-value": STEP_VALUE, "truncate": TRUNCATE}

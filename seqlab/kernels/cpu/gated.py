@@ -43,9 +43,9 @@ class Saved(NamedTuple):
         return self.coefficients.shape[:3]
 
     @property
-    def output(self) -> NDArray:
-        """The outputs of the segment, (M, S, B, H)."""
-        return self.hidden[:, 1:]
+    def output(self) -> tuple[NDArray, int]:
+        """The outputs of the segment (M, n, B, H), and how many of the n steps come before it."""
+        return self.hidden, 1
 
 
 def save(lead: tuple[int, int, int], sizes: Sizes, dtype: np.dtype, coefficients: int) -> Saved:

@@ -45,14 +45,14 @@ class Weights(NamedTuple):
 
 
 class Saved(NamedTuple):
-    """What a forward segment leaves: `u`, `delta`, its `slope` by the raw step, and `output`
+    """What a forward segment leaves: `u`, `delta`, its `slope` by the raw step, and `y`
     (M, S, B, H); `mixed` (M, S, B, R+2N) = (dt, B, C); `kept` (M, S/CHUNK, B, N, H), the state
     before every CHUNK steps."""
 
     u: NDArray
     delta: NDArray
     slope: NDArray
-    output: NDArray
+    y: NDArray
     mixed: NDArray
     kept: NDArray
 
@@ -60,6 +60,11 @@ class Saved(NamedTuple):
     def lead(self) -> tuple[int, int, int]:
         """(networks, steps, sequences)."""
         return self.u.shape[:3]
+
+    @property
+    def output(self) -> tuple[NDArray, int]:
+        """The outputs of the segment (M, n, B, H), and how many of the n steps come before it."""
+        return self.y, 0
 
 
 class ForwardScratch(NamedTuple):
@@ -191,7 +196,7 @@ def _forward_task(weights, x, state, saved, scratch, m, b):
         advance(h, a, delta, drive, b_t, c_t, count, units, y, path, decays)
         for s in range(count):
             for d in range(units):
-                saved.output[m, first + s, b, d] = y[s, d] + skip[d] * u[s, d]
+                saved.y[m, first + s, b, d] = y[s, d] + skip[d] * u[s, d]
             copy(u[s], saved.u[m, first + s, b])
             copy(delta[s], saved.delta[m, first + s, b])
             copy(slope[s], saved.slope[m, first + s, b])

@@ -2,14 +2,15 @@
 comes back; what steps leave behind is read off piece by piece, so that memory stays bounded."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from seqlab.kernels.cuda.arrays import along, apart, move
 from seqlab.kernels.cuda.chain import rule
 from seqlab.kernels.cuda.linalg import product, squares
-from seqlab.kernels.cuda.target import Array, empty, to_device, to_host
+from seqlab.kernels.cuda.target import Array, empty, on_device, to_device, to_host
 from seqlab.kernels.layout import Bundle, Clip, Emitted, Span, Trace
 
 LEFT_BYTES = 64 << 20  # of gradients left behind by one launch
@@ -82,10 +83,7 @@ class Call:
         lag = np.tile(bundle.lag[:live], tasks // live)
         self.rows = Rows(*map(to_device, (adjoint, exponent, fired, lag)))
         self.rule = rule(clip, self._real)
-        gradient = np.moveaxis(grad[:, :, :, :live], 1, 3).reshape(tasks, *grad.shape[1::3])
-        # An empty array has no place on a device; no step is late enough to read this one.
-        gradient = gradient if gradient.size else np.zeros((1, 1, 1), self._real)
-        self.loss = Loss(to_device(gradient), span.hi - grad.shape[1])
+        self.loss = Loss(_by_task(grad, live, self._real), span.hi - grad.shape[1])
         lags = (tasks, span.hi - span.lo + 1)
         self.path = Path(empty((*lags, 2), self._real), empty(lags, np.int64))
 
@@ -120,12 +118,12 @@ class Call:
         networks, sequences, _ = self._lead
         steps = slice(piece.lo - self._span.lo, piece.hi - self._span.lo)
         if self._emitted.values.shape[3]:
-            exponent = to_host(left.exponent)
-            for index in range(networks * sequences):
-                m, b = divmod(index, sequences)
-                slot = index * left.rows
-                self._emitted.exponent[m, steps, b] = exponent[slot]
-                self._emitted.values[m, steps, b] = to_host(left.values[slot])
+            exponent = to_host(left.exponent).reshape(networks, sequences, left.rows, -1)
+            self._emitted.exponent[:, steps] = exponent[:, :, 0].swapaxes(1, 2)
+            values, count, width = self._emitted.values, piece.hi - piece.lo, left.values.shape[2]
+            walk = apart(sequences, count, width, left.rows)
+            shape = (networks, count, sequences, width)
+            move(left.values, walk, values, along(values, steps.start), shape)
         if self._recorded:
             dx = product(left.values.reshape(networks, -1, left.values.shape[2]), weight)
             sums = to_host(squares(dx.reshape(-1, dx.shape[2]))).reshape(*self._lead, -1)
@@ -156,3 +154,19 @@ class Call:
             points = self._points(row, 0, exponent.shape[3])
             self._trace.exponent[:, :, points] = exponent[:, :, row]
             self._trace.squares[:, :, points] = sums[:, :, row, :, :named]
+
+
+def _by_task(grad: Any, live: int, real: type) -> Array:
+    """The live losses' gradients of the outputs (M, n, B, L, H) as the device takes them, task by
+    task, (M B live, n, H)."""
+    networks, steps, sequences, losses, units = grad.shape
+    if steps == 0:
+        # An empty array has no place on a device; no step is late enough to read this one.
+        return to_device(np.zeros((1, 1, 1), real))
+    if losses > 1:
+        moved = np.moveaxis(grad[:, :, :, :live], 1, 3)
+        return to_device(moved.reshape(-1, steps, units))
+    shape = (networks, steps, sequences, units)
+    source, out = on_device(grad).reshape(*shape), empty((networks * sequences, steps, units), real)
+    move(source, along(source, 0), out, apart(sequences, steps, units), shape)
+    return out

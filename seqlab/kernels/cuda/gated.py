@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from seqlab.cells import Sizes
 from seqlab.errors import InputError
 from seqlab.kernels.cuda import chain
+from seqlab.kernels.cuda.arrays import cut
 from seqlab.kernels.cuda.call import Call
-from seqlab.kernels.cuda.linalg import accumulate, product, project, real_type
+from seqlab.kernels.cuda.linalg import accumulate, project, real_type
 from seqlab.kernels.cuda.target import (
     LANES,
     SHARED_BYTES,
@@ -76,9 +77,9 @@ class Saved:
         return tuple(self.factors.shape[:3])
 
     @property
-    def output(self) -> NDArray:
-        """The outputs of the segment on the host, (M, S, B, H)."""
-        return to_host(self.hidden)[:, 1:]
+    def output(self) -> tuple[Array, int]:
+        """The outputs of the segment (M, n, B, H), and how many of the n steps come before it."""
+        return self.hidden, 1
 
     @property
     def coefficients(self) -> NDArray:
@@ -208,8 +209,8 @@ def _forward(shape: Shape, step: Callable[..., Any]) -> Any:
     return forward
 
 
-def forward(step: Callable[..., Any], w: Weights, x: NDArray, state: NDArray, saved: Saved) -> None:
-    """Run x (M, S, B, I) from `state` (M, B, P, H), which is left at the segment's end.
+def forward(step: Callable[..., Any], w: Weights, x: Array, state: NDArray, saved: Saved) -> None:
+    """Run a device's x (M, S, B, I) from `state` (M, B, P, H), left at the segment's end.
 
     `step(z, k, state, j, code)` is one unit's step: z (Q H) the recurrent part of the
     pre-activations, k (C, H) their input part on entry and the adjoint's coefficients on return,
@@ -219,7 +220,7 @@ def forward(step: Callable[..., Any], w: Weights, x: NDArray, state: NDArray, sa
     rows = steps * sequences
     shape = _shape(w, sequences)
     flat = saved.factors.reshape(networks, rows, saved.factors.shape[3] * shape.units)
-    project(to_device(x).reshape(networks, rows, inputs), w.input, w.bias, flat)
+    project(x.reshape(networks, rows, inputs), w.input, w.bias, flat)
     end = to_device(state)
     blocks = networks * -(-sequences // shape.rows)
     arrays = (w.recurrent, end, saved.hidden, saved.factors, w.code)
@@ -352,7 +353,7 @@ def backward(
 def add_gradients(
     w: Weights,
     saved: Saved,
-    x: NDArray,
+    x: Array,
     span: Span,
     emitted: Emitted,
     factor: NDArray,
@@ -365,21 +366,23 @@ def add_gradients(
     `rows` are those of the E pre-activations that PyTorch's input weights have.
     """
     networks, steps, sequences, width = emitted.values.shape
-    dz = to_device(emitted.values.reshape(networks, -1, width))
+    dz = emitted.values.reshape(networks, steps * sequences, width)
     scale = to_device(factor[:, : steps * sequences])
-    ones = to_device(np.ones((networks, steps * sequences, 1), x.dtype))
+    ones = to_device(np.ones((networks, steps * sequences, 1), factor.dtype))
     hidden = saved.hidden.reshape(networks, -1, saved.hidden.shape[3])
-    inputs = to_device(x[:, span.start + span.lo : span.start + span.hi])
-    inputs = inputs.reshape(networks, -1, x.shape[3])
+    inputs = cut(x, span.start + span.lo, span.start + span.hi)
+    inputs = inputs.reshape(networks, steps * sequences, x.shape[3])
     recurrent, first = w.recurrent.shape[2], span.lo * sequences
-    bias = to_host(accumulate(dz, scale, ones, 0))[:, :, 0]
+    everything = slice(0, width)
+    bias = to_host(accumulate(dz, everything, scale, ones, 0))[:, :, 0]
     out["bias_hh"] += bias[:, :recurrent]
     out["bias_ih"] += bias[:, rows]
-    out["weight_hh"] += to_host(accumulate(dz, scale, hidden, first))[:, :recurrent]
-    out["weight_ih"] += to_host(accumulate(dz, scale, inputs, 0))[:, rows]
+    back = slice(0, recurrent)
+    out["weight_hh"] += to_host(accumulate(dz, back, scale, hidden, first))
+    out["weight_ih"] += to_host(accumulate(dz, everything, scale, inputs, 0))[:, rows]
 
 
-def input_gradient(w: Weights, emitted: Emitted, out: NDArray) -> None:
-    """dL/dx of one call's steps, out (M, n*B, I), each at its emitted exponent."""
-    dz = to_device(emitted.values.reshape(*out.shape[:2], -1))
-    to_host(product(dz, w.input_back), out)
+def input_gradient(w: Weights, emitted: Emitted, out: Array) -> None:
+    """dL/dx of one call's steps, out (M, n*B, I) on the device, each at its emitted exponent."""
+    dz = emitted.values.reshape(*out.shape[:2], w.input_back.shape[1])
+    project(dz, w.input_back, None, out)

@@ -14,7 +14,7 @@ from seqlab.cells import gru as algebra
 from seqlab.kernels.cuda import gated
 from seqlab.kernels.cuda.gated import Saved, Weights, input_gradient
 from seqlab.kernels.cuda.math import sigmoid
-from seqlab.kernels.cuda.target import device
+from seqlab.kernels.cuda.target import Array, device
 from seqlab.kernels.layout import Bundle, Clip, Emitted, Span, Trace
 
 __all__ = ["input_gradient"]
@@ -77,8 +77,8 @@ def _back(state, k, dz, j):
     )
 
 
-def forward(weights: Weights, x: NDArray, state: NDArray, saved: Saved) -> None:
-    """Run x (M, S, B, I) from `state` (M, B, 1, H), which is left at the segment's end."""
+def forward(weights: Weights, x: Array, state: NDArray, saved: Saved) -> None:
+    """Run a device's x (M, S, B, I) from `state` (M, B, 1, H), left at the segment's end."""
     gated.forward(_step, weights, x, state, saved)
 
 
@@ -100,7 +100,7 @@ def backward(
 def add_gradients(
     weights: Weights,
     saved: Saved,
-    x: NDArray,
+    x: Array,
     span: Span,
     emitted: Emitted,
     factor: NDArray,

@@ -89,7 +89,7 @@ def _accumulate(real: type) -> Any:
     zero = real(0)
 
     @kernel
-    def accumulate(dz, factor, y, first, out):
+    def accumulate(dz, column, factor, y, first, out):
         tiles = -(-out.shape[1] // ROWS)
         m, j = cuda.blockIdx.x // tiles, cuda.blockIdx.x % tiles * ROWS
         last = out.shape[1] - 1
@@ -100,7 +100,7 @@ def _accumulate(real: type) -> Any:
             for n in range(dz.shape[1]):
                 value = factor[m, n] * y[m, first + n, k]
                 for r in range(ROWS):
-                    total[r] += dz[m, n, min(j + r, last)] * value
+                    total[r] += dz[m, n, column + min(j + r, last)] * value
             for r in range(ROWS):
                 if j + r <= last:
                     out[m, j + r, k] = total[r]
@@ -108,11 +108,12 @@ def _accumulate(real: type) -> Any:
     return accumulate
 
 
-def accumulate(dz: Array, factor: Array, y: Array, first: int) -> Array:
-    """sum over n of factor (M, n) dz (M, n, J) y[:, first + n] (M, K), (M, J, K)."""
-    out = empty((dz.shape[0], dz.shape[2], y.shape[2]), real_type(dz))
-    blocks, threads = dz.shape[0] * -(-dz.shape[2] // ROWS), block_size(y.shape[2])
-    launch(_accumulate(real_type(dz)), blocks, threads, dz, factor, y, first, out)
+def accumulate(dz: Array, columns: slice, factor: Array, y: Array, first: int) -> Array:
+    """sum over n of factor (M, n) dz[:, n, columns] (M, J) y[:, first + n] (M, K), (M, J, K)."""
+    start, width = columns.start, columns.stop - columns.start
+    out = empty((dz.shape[0], width, y.shape[2]), real_type(dz))
+    blocks, threads = dz.shape[0] * -(-width // ROWS), block_size(y.shape[2])
+    launch(_accumulate(real_type(dz)), blocks, threads, dz, start, factor, y, first, out)
     return out
 
 

@@ -8,6 +8,7 @@ which the gradients of all steps follow side by side.
 
 import math
 from functools import cache
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,8 +17,9 @@ from numpy.typing import NDArray
 from seqlab.cells import Sizes
 from seqlab.cells import ssm as algebra
 from seqlab.kernels.cuda import chain
+from seqlab.kernels.cuda.arrays import cut
 from seqlab.kernels.cuda.call import Call, Left, Loss, Piece
-from seqlab.kernels.cuda.linalg import accumulate, add_projected, product, project, real_type
+from seqlab.kernels.cuda.linalg import accumulate, add_projected, project, real_type
 from seqlab.kernels.cuda.math import sigmoid, softplus
 from seqlab.kernels.cuda.target import (
     LANES,
@@ -85,9 +87,9 @@ class Saved(NamedTuple):
         return tuple(self.u.shape[:3])
 
     @property
-    def output(self) -> NDArray:
-        """The outputs of the segment on the host, (M, S, B, H)."""
-        return to_host(self.y)
+    def output(self) -> tuple[Array, int]:
+        """The outputs of the segment (M, n, B, H), and how many of the n steps come before it."""
+        return self.y, 0
 
     def inside(self, weights: Weights) -> Inside:
         """With the weights that act at every step."""
@@ -152,14 +154,14 @@ def _forward(real: type, chunk: int) -> Any:
     return forward
 
 
-def forward(weights: Weights, x: NDArray, state: NDArray, saved: Saved) -> None:
-    """Run x (M, S, B, I) from `state` (M, B, N, H), which is left at the segment's end."""
+def forward(weights: Weights, x: Array, state: NDArray, saved: Saved) -> None:
+    """Run a device's x (M, S, B, I) from `state` (M, B, N, H), left at the segment's end."""
     networks, _, sequences = x.shape[:3]
 
     def flat(array: Array) -> Array:
         return array.reshape(networks, -1, array.shape[3])
 
-    project(flat(to_device(x)), weights.in_proj, None, flat(saved.u))
+    project(flat(x), weights.in_proj, None, flat(saved.u))
     project(flat(saved.u), weights.x_proj, None, flat(saved.mixed))
     project(flat(saved.mixed), weights.dt_proj, weights.dt_bias, flat(saved.delta))
     end, real = to_device(state), real_type(x)
@@ -382,7 +384,7 @@ def backward(
 def add_gradients(
     weights: Weights,
     saved: Saved,
-    x: NDArray,
+    x: Array,
     span: Span,
     emitted: Emitted,
     factor: NDArray,
@@ -393,17 +395,19 @@ def add_gradients(
     x (M, T, B, I) is the whole drive; factor (M, n*B + B) brings each emitted step, then each
     carried sum, to the sums' scale.
     """
-    networks, steps, sequences, _ = emitted.values.shape
+    networks, steps, sequences, width = emitted.values.shape
     rows, first = steps * sequences, span.lo * sequences
-    du, draw, dmixed, dskip = _parts(weights, emitted)
+    dz, (units, mixed) = emitted.values.reshape(networks, rows, width), weights.x_proj.shape[1:]
+    edges = (0, units, 2 * units, 2 * units + mixed, width)
+    du, draw, dmixed, dskip = (slice(*edge) for edge in pairwise(edges))
     low, scale = weights.dt_proj.shape[1], to_device(factor[:, :rows])
 
-    def summed(dz: NDArray, y: Array, start: int) -> NDArray:
+    def summed(columns: slice, y: Array, start: int) -> NDArray:
         flat = y.reshape(networks, -1, y.shape[-1])
-        return to_host(accumulate(to_device(dz), scale, flat, start))
+        return to_host(accumulate(dz, columns, scale, flat, start))
 
-    drive = to_device(x[:, span.start + span.lo : span.start + span.hi])
-    ones = to_device(np.ones((networks, rows, 1), x.dtype))
+    drive = cut(x, span.start + span.lo, span.start + span.hi)
+    ones = to_device(np.ones((networks, rows, 1), factor.dtype))
     out["in_proj_weight"] += summed(du, drive, 0)
     out["x_proj_weight"] += summed(dmixed, saved.u, first)
     out["dt_proj_weight"] += summed(draw, saved.mixed, first)[:, :, :low]
@@ -413,14 +417,8 @@ def add_gradients(
     out["A_log"] += (decay * to_host(weights.a)).swapaxes(1, 2)
 
 
-def _parts(weights: Weights, emitted: Emitted) -> list[NDArray]:
-    """du, d(raw step), d(mixed), dD of each step, (M, n*B, ...) each."""
-    units, width = weights.x_proj.shape[1:]
-    values = emitted.values.reshape(len(emitted.values), -1, emitted.values.shape[3])
-    return np.split(values, [units, 2 * units, 2 * units + width], axis=2)
-
-
-def input_gradient(weights: Weights, emitted: Emitted, out: NDArray) -> None:
-    """dL/dx of one call's steps, out (M, n*B, I), each at its emitted exponent."""
-    du = to_device(_parts(weights, emitted)[0])
-    to_host(product(du, weights.in_back), out)
+def input_gradient(weights: Weights, emitted: Emitted, out: Array) -> None:
+    """dL/dx of one call's steps, out (M, n*B, I) on the device, each at its emitted exponent."""
+    # du leads what is emitted.
+    dz = emitted.values.reshape(*out.shape[:2], emitted.values.shape[3])
+    project(dz, weights.in_back, None, out)

@@ -34,6 +34,7 @@ if not SIMULATED and getattr(package, "implementation", None) != "NVIDIA":
 # the simulator, so that its small blocks hold several as a GPU's do.
 LANES = 8 if SIMULATED else 32
 THREADS = 32 if SIMULATED else 256  # in a block at most: any kernel's registers then fit
+BLOCKS = 1 if SIMULATED else 1 << 16  # of a grid whose threads take several pieces each
 SHARED_BYTES = 48 << 10  # a block's shared memory without opting in to more
 OUT_OF_MEMORY = 2  # CUDA_ERROR_OUT_OF_MEMORY
 
@@ -115,6 +116,12 @@ def block_size(lanes: int) -> int:
     return min(THREADS, -(-lanes // LANES) * LANES)
 
 
+def grid(count: int) -> tuple[int, int]:
+    """Blocks and threads for so many equal pieces, of which each thread takes every so many."""
+    threads = block_size(count)
+    return min(BLOCKS, -(-count // threads)), threads
+
+
 def empty(shape: tuple[int, ...], dtype: Any) -> Array:
     """An uninitialised device array."""
     if SIMULATED:
@@ -136,7 +143,7 @@ def to_host(array: Array, out: NDArray | None = None) -> NDArray:
     """A copy of a device array, into the contiguous `out` if given."""
     if SIMULATED:
         if out is None:
-            return array.copy()
+            return np.array(array)
         out[...] = array
         return out
     with guarded():
@@ -170,10 +177,23 @@ class _Pretended:
         self.__array_interface__ = value.__cuda_array_interface__
 
 
+class _Resident(np.ndarray):
+    """A user's array on the simulated GPU: it says where it is, as real ones do."""
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        return self.__array_interface__ | {"version": 3}
+
+
+def resident(array: Array) -> Any:
+    """A device array for a user, who can tell where it is."""
+    return array.view(_Resident) if SIMULATED else array
+
+
 def borrow(value: Any) -> Array:
     """A GPU's array as it is, without a copy."""
     if SIMULATED:
-        return np.asarray(_Pretended(value))
+        return resident(np.asarray(_Pretended(value)))
     with guarded():
         own = hasattr(value, "__cuda_array_interface__")
         return package.as_cuda_array(value if own else _Borrowed(value))

@@ -1,0 +1,34 @@
+"""Arrays along time, (M, S, ...), between the drivers and the kernels."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seqlab.kernels.layout import plain
+from seqlab.kernels.memory import aligned
+
+
+def room(shape: tuple[int, ...], dtype: np.dtype) -> NDArray:
+    """An uninitialised array for what kernels leave."""
+    return aligned(shape, dtype)
+
+
+def answer(shape: tuple[int, ...], dtype: np.dtype, like: NDArray) -> NDArray:
+    """An uninitialised array for the user, who gave `like`."""
+    del like  # arrays of a GPU do not come here
+    return np.empty(shape, dtype)
+
+
+def cut(array: NDArray, first: int, last: int) -> NDArray:
+    """Steps `first` to `last` (exclusive) as kernels take them."""
+    return np.ascontiguousarray(array[:, first:last])
+
+
+def put(target: NDArray, first: int, part: NDArray, skip: int = 0) -> None:
+    """The steps of `part` but the first `skip`, from `first` on in `target`."""
+    target[:, first : first + part.shape[1] - skip] = part[:, skip:]
+
+
+def scale(rows: NDArray, exponent: NDArray) -> None:
+    """Rows (M, n, W) times 2^exponent (M, n), in place; beyond the dtype's range 0 or inf."""
+    scaled = np.nonzero(exponent)
+    rows[scaled] = plain(rows[scaled], exponent[scaled])
