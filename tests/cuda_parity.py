@@ -15,7 +15,7 @@ import seqlab
 from seqlab import tape
 from seqlab.cells import Sizes
 from seqlab.errors import DeviceError, InputError
-from seqlab.kernels.cuda import arrays, call, gated, lstm, selective_scan, ssm, target
+from seqlab.kernels.cuda import arrays, call, gated, lstm, recurrence, selective_scan, target
 from seqlab.kernels.layout import on_gpu, plain
 from seqlab.measure.lyapunov import frames, spectrum
 
@@ -97,18 +97,19 @@ def test_every_direction_of_the_state(arch: str) -> None:
 
 @pytest.mark.parametrize("arch", ARCHS)
 def test_time_in_pieces(arch: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Segments, pieces of a call and chunks of the scan change sums over time at most; computed
-    again instead of kept, not a bit."""
+    """Segments of whole chunks and pieces of a call change sums over time at most; computed again
+    instead of kept, not a bit."""
     run = draw(arch, hidden=3, steps=5, batch=2)
+    monkeypatch.setattr(recurrence, "CHUNK", 2)
     whole = answers(run, backend="cuda")
     for module, name, value in (
         (tape, "SEGMENT_BYTES", 1),
-        (tape, "MIN_SEGMENT", 3),
+        (tape, "MIN_SEGMENT", 4),
         (call, "LEFT_BYTES", 1),
-        (ssm, "CHUNK", 2),
     ):
         monkeypatch.setattr(module, name, value)
     cut = answers(run, backend="cuda")
+    assert max(relative_errors(cut, answers(run, backend="cpu")).values()) < TOLERANCE[np.float64]
     for name in ("output", "x", *(n for n in whole if n.startswith("initial"))):
         assert np.array_equal(cut[name], whole[name]), name
     assert max(relative_errors(cut, whole).values()) < 1e-14

@@ -1,9 +1,9 @@
 """The selective state-space layer on a GPU: one segment of time forward, one segment back.
 
-What depends on the input alone is a product over all steps. The recurrence has a thread for each
-channel with all its states. On the way back a chunk's states are computed again from the one that
-was kept; a block carries one row's adjoint through the chunk and leaves it at every step, from
-which the gradients of all steps follow side by side.
+What depends on the input alone is a product over all steps; the states are parallel over chunks of
+time. On the way back some chunks' states are computed again from those that were kept; a block
+carries one row's adjoint through them, step by step as rescaling and clip rules want it, and leaves
+it at every step, from which the gradients of all steps follow side by side.
 """
 
 import math
@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from seqlab.cells import Sizes
 from seqlab.cells import ssm as algebra
-from seqlab.kernels.cuda import chain
+from seqlab.kernels.cuda import chain, recurrence
 from seqlab.kernels.cuda.arrays import cut
 from seqlab.kernels.cuda.call import Call, Left, Loss, Piece
 from seqlab.kernels.cuda.linalg import accumulate, add_projected, project, real_type
-from seqlab.kernels.cuda.math import sigmoid, softplus
+from seqlab.kernels.cuda.recurrence import Inside
 from seqlab.kernels.cuda.target import (
     LANES,
     Array,
@@ -36,9 +36,6 @@ from seqlab.kernels.cuda.target import (
 )
 from seqlab.kernels.layout import Bundle, Clip, Emitted, Span, Trace
 
-CHUNK = 64  # steps between kept states
-
-_state = device(algebra.state)
 _adjoint = device(algebra.adjoint)
 _decay_adjoint = device(algebra.decay_adjoint)
 
@@ -56,18 +53,6 @@ class Weights(NamedTuple):
     dt_bias: Array
     skip: Array
     a: Array
-
-
-class Inside(NamedTuple):
-    """What the recurrence is made of, on the device: `u`, `delta` and its `slope` by the raw step
-    (M, S, B, H), `mixed` (M, S, B, R+2N) = (dt, B, C), `a` (M, N, H) and `skip` (M, H)."""
-
-    u: Array
-    delta: Array
-    slope: Array
-    mixed: Array
-    a: Array
-    skip: Array
 
 
 class Saved(NamedTuple):
@@ -109,14 +94,14 @@ def save(lead: tuple[int, int, int], sizes: Sizes, dtype: np.dtype) -> Saved:
     """Room for one segment of (networks, steps, sequences)."""
     networks, steps, sequences = lead
     width = algebra.rank(sizes.hidden) + 2 * sizes.state
-    kept = (networks, -(-steps // CHUNK), sequences, sizes.state, sizes.hidden)
+    kept = (networks, -(-steps // recurrence.CHUNK), sequences, sizes.state, sizes.hidden)
     shapes = [*[(*lead, sizes.hidden)] * 3, (*lead, width), (*lead, sizes.hidden), kept]
     return Saved(*(empty(shape, dtype) for shape in shapes))
 
 
 def saved_width(sizes: Sizes) -> int:
     """Numbers that a forward step of one sequence saves."""
-    kept = -(-sizes.state * sizes.hidden // CHUNK)
+    kept = -(-sizes.state * sizes.hidden // recurrence.CHUNK)
     return 4 * sizes.hidden + algebra.rank(sizes.hidden) + 2 * sizes.state + kept
 
 
@@ -125,71 +110,18 @@ def emitted_width(sizes: Sizes) -> int:
     return 3 * sizes.hidden + algebra.rank(sizes.hidden) + 2 * sizes.state
 
 
-@cache
-def _forward(real: type, chunk: int) -> Any:
-    one = real(1)
-
-    @kernel
-    def forward(inside, state, y, kept):
-        m, b = cuda.blockIdx.x // y.shape[2], cuda.blockIdx.x % y.shape[2]
-        states = state.shape[2]
-        low = inside.mixed.shape[3] - 2 * states
-        for d in range(cuda.threadIdx.x, y.shape[3], cuda.blockDim.x):
-            for s in range(y.shape[1]):
-                raw, u = inside.delta[m, s, b, d], inside.u[m, s, b, d]
-                delta = softplus(raw, one)
-                inside.delta[m, s, b, d] = delta
-                inside.slope[m, s, b, d] = sigmoid(raw, one)
-                total = inside.skip[m, d] * u
-                for n in range(states):
-                    h = state[m, b, n, d]
-                    if s % chunk == 0:
-                        kept[m, s // chunk, b, n, d] = h
-                    decay = math.exp(delta * inside.a[m, n, d])
-                    h = _state(decay, h, delta * u, inside.mixed[m, s, b, low + n])
-                    state[m, b, n, d] = h
-                    total += inside.mixed[m, s, b, low + states + n] * h
-                y[m, s, b, d] = total
-
-    return forward
-
-
 def forward(weights: Weights, x: Array, state: NDArray, saved: Saved) -> None:
     """Run a device's x (M, S, B, I) from `state` (M, B, N, H), left at the segment's end."""
-    networks, _, sequences = x.shape[:3]
 
     def flat(array: Array) -> Array:
-        return array.reshape(networks, -1, array.shape[3])
+        return array.reshape(array.shape[0], -1, array.shape[3])
 
     project(flat(x), weights.in_proj, None, flat(saved.u))
     project(flat(saved.u), weights.x_proj, None, flat(saved.mixed))
     project(flat(saved.mixed), weights.dt_proj, weights.dt_bias, flat(saved.delta))
-    end, real = to_device(state), real_type(x)
-    arrays = (saved.inside(weights), end, saved.y, saved.kept)
-    launch(_forward(real, CHUNK), networks * sequences, block_size(state.shape[3]), *arrays)
+    end = to_device(state)
+    recurrence.run(saved.inside(weights), end, saved.y, saved.kept)
     to_host(end, state)
-
-
-@cache
-def _again() -> Any:
-    @kernel
-    def again(inside, kept, chunk, first, path):
-        m, b = cuda.blockIdx.x // kept.shape[2], cuda.blockIdx.x % kept.shape[2]
-        states = kept.shape[3]
-        low = inside.mixed.shape[3] - 2 * states
-        for d in range(cuda.threadIdx.x, kept.shape[4], cuda.blockDim.x):
-            for n in range(states):
-                h = kept[m, chunk, b, n, d]
-                path[cuda.blockIdx.x, 0, n, d] = h
-                for i in range(path.shape[1] - 1):
-                    s = first + i
-                    delta = inside.delta[m, s, b, d]
-                    decay = math.exp(delta * inside.a[m, n, d])
-                    b_n, u = inside.mixed[m, s, b, low + n], inside.u[m, s, b, d]
-                    h = _state(decay, h, delta * u, b_n)
-                    path[cuda.blockIdx.x, i + 1, n, d] = h
-
-    return again
 
 
 @cache
@@ -361,15 +293,15 @@ def backward(
     if summed:
         carried = to_device(emitted.carried.reshape(groups, states, units))
         common = to_device(emitted.carried_exponent.ravel())
-    for piece in call.pieces(CHUNK if call.keeps else span.hi):
+    together = max(1, call.fitting(2 * states * units) // recurrence.CHUNK)
+    for piece in call.pieces(together * recurrence.CHUNK if call.keeps else span.hi):
         left = call.left(piece, states, units)
         bound = (inside, call.rows, call.loss, call.rule, piece, live, call.path, left)
         launch(_backward(real, states, threads), groups * live, threads, *bound)
         if not call.keeps:
             continue
-        first = piece.lo // CHUNK * CHUNK
-        path = empty((groups, piece.hi - first + 1, states, units), real)
-        launch(_again(), groups, threads, inside, saved.kept, first // CHUNK, first, path)
+        first = piece.lo // recurrence.CHUNK * recurrence.CHUNK
+        path = recurrence.again(inside, saved.kept, first, piece.hi)
         gradients = _gradients(weights, inside, path, first, call.loss, piece, live, left)
         call.keep(piece, gradients, weights.in_back)
         if summed:
