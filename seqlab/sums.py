@@ -25,9 +25,10 @@ class Sums:
     def share(self, exponent: NDArray) -> NDArray:
         """Raise the sums' exponent to the largest of (M, n) ones; return 2^(theirs - ours)."""
         raised = np.maximum(self.exponent, exponent.max(axis=1))
-        for value in self.values.values():
-            factor = power_of_two(self.exponent - raised).astype(value.dtype)
-            value *= factor.reshape(-1, *(1,) * (value.ndim - 1))
+        if np.any((self.exponent < raised) & (self.exponent > EMPTY)):  # else nothing changes
+            for value in self.values.values():
+                factor = power_of_two(self.exponent - raised).astype(value.dtype)
+                value *= factor.reshape(-1, *(1,) * (value.ndim - 1))
         self.exponent = raised
         return power_of_two(exponent - raised[:, None])
 

@@ -25,8 +25,10 @@ def power_of_two(exponent: NDArray) -> NDArray:
 def plain(direction: NDArray, exponent: NDArray) -> NDArray:
     """direction * 2^exponent in the direction's dtype; beyond its range 0 or inf.
 
-    `exponent` has the leading axes of `direction`.
+    `exponent` has the leading axes of `direction`, which is given back where that is all zero.
     """
+    if not exponent.any():
+        return direction
     shift = np.clip(exponent, -_LIMIT, _LIMIT).astype(np.int32)
     shift = shift.reshape(shift.shape + (1,) * (direction.ndim - shift.ndim))
     with np.errstate(over="ignore", under="ignore"):

@@ -70,4 +70,5 @@ def aligned(shape: tuple[int, ...], dtype: np.dtype | type) -> NDArray:
     """
     dtype = np.dtype(dtype)
     raw = _bytes(math.prod(shape) * dtype.itemsize + LINE)
-    return np.ndarray(shape, dtype, raw, -raw.ctypes.data % LINE)
+    place = raw.__array_interface__["data"][0]  # `ctypes.data` takes longer than the rest of this
+    return np.ndarray(shape, dtype, raw, -place % LINE)

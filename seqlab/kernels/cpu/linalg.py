@@ -186,16 +186,18 @@ def _accumulate(dz, strip, factor, y, first, out, bias, scratch, begin, end):
     scaled, total = scratch
     rows = dz.shape[1]
     panels = -(-strip.width // PANEL)
-    for task in range(begin, end):
-        m, panel = task // panels, task % panels * PANEL
-        here, target = min(PANEL, strip.width - panel), strip.row + panel
+    for m in range(begin // panels, -(-end // panels)):
+        low, high = max(begin - m * panels, 0), min(end - m * panels, panels)
+        # All panels of some steps before the next steps, which then come from memory once.
         for n in range(0, rows, STEPS):
             steps = min(STEPS, rows - n)
-            fill(total, 0)
-            _scale(dz[m], factor[m], strip.column + panel, n, scaled[:steps], total[:here])
-            for r in range(here):
-                bias[m, target + r] += total[r]
-            add_rows(scaled, 0, 1, PANEL, here, y[m], first + n, steps, out[m], target)
+            for panel in range(low * PANEL, high * PANEL, PANEL):
+                here, target = min(PANEL, strip.width - panel), strip.row + panel
+                fill(total, 0)
+                _scale(dz[m], factor[m], strip.column + panel, n, scaled[:steps], total[:here])
+                for r in range(here):
+                    bias[m, target + r] += total[r]
+                add_rows(scaled, 0, 1, PANEL, here, y[m], first + n, steps, out[m], target)
 
 
 def accumulate(
