@@ -50,8 +50,8 @@ class Ensemble:
     def tape(self, backend: str, sharers: int = 1) -> Tape:
         """One tape of all networks on a resolved backend, not yet run, one of as many at once."""
         kernels = backends.kernels(backend, self.cell.name)
-        arrays, weights = backends.arrays(backend), kernels.prepare(self.params, self.activation)
-        return Tape(self.cell, kernels, arrays, weights, self.sizes, self.x, self.state, sharers)
+        weights = kernels.prepare(self.params, self.activation)
+        return Tape(self.cell, backend, weights, self.sizes, self.x, self.state, sharers)
 
     def some(self, networks: range) -> "Ensemble":
         """Some of the networks."""

@@ -6,21 +6,23 @@ start is kept and the segment is computed again on the way back, with the same b
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from functools import partial
 from itertools import pairwise
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from seqlab.cells import Cell, Sizes
+from seqlab.kernels import backends
 from seqlab.kernels.layout import EMPTY, IN_CHAIN_CODES, NONE, Bundle, Clip, Emitted, Span, Trace
 from seqlab.rules import Rule
 from seqlab.sums import Sums
 
 SEGMENT_BYTES = 16 << 20  # of one network's saved arrays in one segment
 TRAJECTORY_BYTES = 256 << 20  # of saved arrays kept at once; beyond, segments are recomputed
-MIN_SEGMENT = 16
+MIN_SEGMENT = 16  # even: products go back and forth, whatever the segments
 
 Tick = Callable[[int], None]
 
@@ -38,26 +40,28 @@ class Tape:
     def __init__(
         self,
         cell: Cell,
-        kernels: ModuleType,
-        arrays: ModuleType,
+        backend: str,
         weights: Any,
         sizes: Sizes,
         x: Any,
         state: NDArray,
         sharers: int = 1,
     ) -> None:
-        self.cell, self.kernels, self.arrays = cell, kernels, arrays
+        self.cell, self.kernels = cell, backends.kernels(backend, cell.name)
+        self.arrays, self._ahead = backends.arrays(backend), partial(backends.ahead, backend)
         self.weights, self.sizes, self.x = weights, sizes, x
         self.networks, self.steps, self.sequences = x.shape[:3]
         self._state = state.copy()
-        per_step = self.sequences * kernels.saved_width(sizes) * x.dtype.itemsize
+        per_step = self.sequences * self.kernels.saved_width(sizes) * x.dtype.itemsize
         # Sums over time are added segment by segment: their bits must not depend on how many
         # networks there are.
         self.segment_steps = segment_steps(per_step, self.steps)
         whole = self.networks * per_step * self.steps
         self.keeps_all = whole <= TRAJECTORY_BYTES // sharers
         self._starts: list[NDArray] = []  # the state before each segment
-        self._saved: list[Any] = []
+        self._saved: list[Any] = []  # of each segment, where all are kept
+        self._again: tuple[int, Any] | None = None  # the segment that was computed again last
+        self._coming: tuple[int, Future[Any]] | None = None  # the one before it
 
     @property
     def starts(self) -> range:
@@ -69,23 +73,41 @@ class Tape:
         for start in self.starts:
             self._starts.append(self._state.copy())
             saved = self._forward(start, self._state)
+            if self.keeps_all:
+                self._saved.append(saved)
             observe(saved)
             del saved  # its memory serves the next segment
             tick(min(self.segment_steps, self.steps - start))
 
     def segment(self, index: int) -> Any:
-        """What segment `index` saved, computed again if it was not kept."""
+        """What segment `index` saved, computed again if it was not kept.
+
+        The way back wants the one before next: a thread that has nothing to do computes it.
+        """
         if self.keeps_all:
             return self._saved[index]
+        if self._again is None or self._again[0] != index:
+            self._again = None  # its memory serves the next one
+            self._again = index, self._come(index)
+        if index > 0 and self._coming is None:
+            tasks = self.networks * self.sequences
+            future = self._ahead(tasks, self._recompute, index - 1)
+            self._coming = None if future is None else (index - 1, future)
+        return self._again[1]
+
+    def _come(self, index: int) -> Any:
+        coming, self._coming = self._coming, None
+        if coming is None or coming[0] != index:
+            return self._recompute(index)
+        return coming[1].result()
+
+    def _recompute(self, index: int) -> Any:
         return self._forward(self.starts[index], self._starts[index].copy())
 
     def _forward(self, start: int, state: NDArray) -> Any:
-        if not self.keeps_all:
-            self._saved.clear()
         x = self.arrays.cut(self.x, start, min(start + self.segment_steps, self.steps))
         lead = (self.networks, x.shape[1], self.sequences)
         saved = self.kernels.save(lead, self.sizes, x.dtype)
-        self._saved.append(saved)
         self.kernels.forward(self.weights, x, state, saved)
         return saved
 

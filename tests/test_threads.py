@@ -99,3 +99,19 @@ def test_ctrl_c_ends_all(monkeypatch: pytest.MonkeyPatch) -> None:
     begun = set(ended)
     assert kernel_threads(2)  # the threads are free again
     assert set(ended) == begun <= {0, 1}
+
+
+def test_work_ahead_takes_what_is_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NUMBA_NUM_THREADS", "4")
+    go = threading.Event()
+    assert threads.spare(2) == 1
+    future = threads.ahead(2, go.wait, 30)
+    assert future is not None
+    assert threads.spare(2) == 0
+    assert threads.ahead(2, go.wait, 30) is None  # two threads of each call are all there are
+    go.set()
+    assert future.result(30)
+    while threads.spare(2) == 0:  # until the thread has said so
+        pass
+    assert threads.ahead(3, go.wait, 30) is None
+    assert side_by_side(lambda _: threads.ahead(1, go.wait, 30), range(4)) == [None] * 4

@@ -1,6 +1,7 @@
 """Which backend runs: `auto`, `cpu` or `cuda`. An explicit choice never falls back."""
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from importlib import import_module
 from itertools import pairwise
 from types import ModuleType
@@ -119,6 +120,16 @@ def over_blocks(
 ) -> list[Result]:
     """[work(block) for block in blocks], `at_once` of them at the same time."""
     return import_module(f"seqlab.kernels.{backend}").side_by_side(work, blocks)
+
+
+def ahead(
+    backend: str, tasks: int, work: Callable[..., Result], *arguments: Any
+) -> "Future[Result] | None":
+    """work(*arguments), of kernels with so many tasks, on a thread that has nothing to do; None
+    where there is none."""
+    future: Future[Result] | None
+    future = import_module(f"seqlab.kernels.{backend}").ahead(tasks, work, *arguments)
+    return future
 
 
 def kernels(backend: str, arch: str) -> ModuleType:

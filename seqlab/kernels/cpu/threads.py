@@ -125,8 +125,23 @@ def share(
 
 
 def spare(tasks: int) -> int:
-    """Threads that `share` leaves idle for each that it gives some of `tasks` tasks."""
-    return 0 if _here.stop is not None else thread_count() // min(thread_count(), tasks) - 1
+    """Threads that `share` and `ahead` leave idle for each that has some of `tasks` tasks."""
+    if _here.stop is not None:
+        return 0
+    return max(0, thread_count() // min(thread_count(), tasks) - 1 - len(_ahead))
+
+
+_ahead: set["Future[Any]"] = set()  # what is under way
+
+
+def ahead(tasks: int, work: Callable[..., Result], *arguments: Any) -> "Future[Result] | None":
+    """`start`, if `share` leaves threads idle for another call of so many tasks."""
+    if spare(tasks) == 0:
+        return None
+    future = start(work, *arguments)
+    _ahead.add(future)
+    future.add_done_callback(_ahead.discard)
+    return future
 
 
 def group_size(sequences: int) -> int:

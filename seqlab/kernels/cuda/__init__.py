@@ -1,7 +1,7 @@
 """The kernels on a GPU; nothing is imported from CUDA until a cell or `target` is."""
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -17,3 +17,8 @@ def workers() -> int:
 def side_by_side(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
     """[work(item) for item in items]."""
     return [work(item) for item in items]
+
+
+def ahead(tasks: int, work: Callable[..., Any], *arguments: Any) -> None:
+    """Nothing: the GPU has one queue."""
+    del tasks, work, arguments
