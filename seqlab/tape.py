@@ -2,7 +2,8 @@
 
 Time is cut into segments so that a kernel call stays short (Ctrl-C is heard, progress moves) and
 memory stays bounded: when the whole trajectory does not fit, only the state at each segment's
-start is kept and the segment is computed again on the way back, with the same bits.
+start is kept and the segment is computed again on the way back, with the same bits: ahead of time
+where a thread has nothing to do.
 """
 
 from collections.abc import Callable, Iterator, Sequence
