@@ -140,6 +140,7 @@ def test_two_callers_have_a_team_each(small_teams: Callable[[int], None]) -> Non
         assert all(np.array_equal(w.result(60).output, want) for w in work)
 
 
+@pytest.mark.tiny
 def test_who_helps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NUMBA_NUM_THREADS", "8")
     large, narrow = np.zeros((1, 256, 1024)), np.zeros((1, 8192, 64))
@@ -154,8 +155,12 @@ def test_who_helps(monkeypatch: pytest.MonkeyPatch) -> None:
     assert side_by_side(lambda _: helpers_for(large, 1, 1), range(2)) == [0, 0]
     monkeypatch.setenv("NUMBA_NUM_THREADS", "1")
     assert helpers_for(large, 1, 1) == 0
+    monkeypatch.setenv("NUMBA_NUM_THREADS", "8")
+    monkeypatch.setattr(team, "CAN_OFFER", False)
+    assert helpers_for(large, 1, 1) == 0
 
 
+@pytest.mark.tiny
 def test_helpers_are_free_again_after_a_failure(small_teams: Callable[[int], None]) -> None:
     small_teams(2)
     product = made(1, 70, 1)

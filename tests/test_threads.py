@@ -55,6 +55,7 @@ def test_too_few_items_are_done_in_turn() -> None:
     assert len(names) == 2  # its kernel calls are shared
 
 
+@pytest.mark.tiny
 def test_a_failure_ends_the_others_at_their_next_kernel_call() -> None:
     failed, calls = threading.Event(), []
 
@@ -74,6 +75,7 @@ def test_a_failure_ends_the_others_at_their_next_kernel_call() -> None:
     assert side_by_side(lambda item: item, range(4)) == [0, 1, 2, 3]
 
 
+@pytest.mark.tiny
 def test_ctrl_c_ends_all(monkeypatch: pytest.MonkeyPatch) -> None:
     ended = []
 
@@ -101,6 +103,7 @@ def test_ctrl_c_ends_all(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(ended) == begun <= {0, 1}
 
 
+@pytest.mark.tiny
 def test_work_ahead_takes_what_is_idle(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NUMBA_NUM_THREADS", "4")
     go = threading.Event()

@@ -38,11 +38,6 @@ class Saved(NamedTuple):
     coefficients: NDArray
 
     @property
-    def lead(self) -> tuple[int, int, int]:
-        """(networks, steps, sequences)."""
-        return self.coefficients.shape[:3]
-
-    @property
     def output(self) -> tuple[NDArray, int]:
         """The outputs of the segment (M, n, B, H), and how many of the n steps come before it."""
         return self.hidden, 1

@@ -72,11 +72,6 @@ class Saved:
     factors: Array
 
     @property
-    def lead(self) -> tuple[int, int, int]:
-        """The (networks, steps, sequences) that this is for."""
-        return tuple(self.factors.shape[:3])
-
-    @property
     def output(self) -> tuple[Array, int]:
         """The outputs of the segment (M, n, B, H), and how many of the n steps come before it."""
         return self.hidden, 1

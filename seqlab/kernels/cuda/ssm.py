@@ -67,11 +67,6 @@ class Saved(NamedTuple):
     kept: Array
 
     @property
-    def lead(self) -> tuple[int, int, int]:
-        """The (networks, steps, sequences) that this is for."""
-        return tuple(self.u.shape[:3])
-
-    @property
     def output(self) -> tuple[Array, int]:
         """The outputs of the segment (M, n, B, H), and how many of the n steps come before it."""
         return self.y, 0
