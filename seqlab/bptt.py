@@ -49,8 +49,8 @@ def forward(
     x is (T, B, I), or (M, T, B, I) with M leading on every parameter and on `initial` too;
     `initial` is zero when left out (lstm: a tuple (h, c)). `activation` is the rnn's.
     Arrays that live on a GPU (`__cuda_array_interface__` or DLPack) mean backend cuda for `auto`.
-    There x is read without a copy, and answers are a GPU's arrays if it is one; parameters and
-    `initial` go over the host, where they are laid out for the kernels.
+    There x is read without a copy, and answers are a GPU's arrays if it is one; parameters,
+    `initial` and their gradients go over the host, where they are laid out for the kernels.
     Raises InputError for an unknown name and for arrays of the wrong shape, dtype, or with NaN.
     """
     chosen = backends.resolve(backend, x, *params.values())

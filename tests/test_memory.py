@@ -71,7 +71,8 @@ def test_little_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
         for size in (300_000, 400_000, 500_000, 2_000_000, 600_000):
             aligned((size,), np.uint8)
             kept = tracemalloc.get_traced_memory()[0]
-            assert min(size, 1_000_000) * (size <= 1_000_000) <= kept <= 1_010_000, size
+            fits = size <= memory.KEPT_BYTES
+            assert (size if fits else 0) <= kept <= (1_010_000 if fits else 10_000), size
         memory.release()
         assert tracemalloc.get_traced_memory()[0] < 10_000
     finally:

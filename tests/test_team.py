@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -165,16 +166,12 @@ def test_helpers_are_free_again_after_a_failure(small_teams: Callable[[int], Non
     small_teams(2)
     product = made(1, 70, 1)
 
-    class Scratch:
-        pass
-
     def kernel(scratch: Any, begin: int, end: int) -> None:
         while product.board[ARRIVED] == 0:
             pass
         raise KeyboardInterrupt
 
-    scratch = Scratch()
-    scratch.product = product  # type: ignore[attr-defined]
+    scratch = SimpleNamespace(product=product)
     with pytest.raises(KeyboardInterrupt):
         share(with_helpers(kernel, 1), 1, lambda: scratch)
     # Both threads of the pool pass only if neither is held.

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 LINE = 64  # bytes of a cache line
-SMALL = 64 << 10  # bytes below which the allocator of Python's own keeps memory by itself
+SMALL = 64 << 10  # bytes below which the C library's allocator keeps memory by itself
 KEPT_BYTES = 256 << 20  # of blocks that are free
 
 _free: dict[int, list[NDArray]] = {}

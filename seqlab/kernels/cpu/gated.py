@@ -123,8 +123,7 @@ def forward(
             recurrent_product(saved.hidden, weights.recurrent, z, helpers),
         )
 
-    with_help = with_helpers(kernel, helpers)
-    share(with_help, tasks, scratch, weights, x, state, saved, size)
+    share(with_helpers(kernel, helpers), tasks, scratch, weights, x, state, saved, size)
 
 
 def backward(

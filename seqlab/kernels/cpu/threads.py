@@ -124,14 +124,14 @@ def share(
         future.result()
 
 
+_ahead: set["Future[Any]"] = set()  # what `ahead` has under way
+
+
 def spare(tasks: int) -> int:
     """Threads that `share` and `ahead` leave idle for each that has some of `tasks` tasks."""
     if _here.stop is not None:
         return 0
     return max(0, thread_count() // min(thread_count(), tasks) - 1 - len(_ahead))
-
-
-_ahead: set["Future[Any]"] = set()  # what is under way
 
 
 def ahead(tasks: int, work: Callable[..., Result], *arguments: Any) -> "Future[Result] | None":
