@@ -41,12 +41,14 @@ class StudySpec:
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> "StudySpec":
-        """The study in a TOML file; files of arrays are read for their shapes.
+        """The study in a TOML file, with a byte order mark or without.
+
+        Files of arrays are read for their shapes.
 
         Raises InputError, which names the file and its line or key.
         """
         try:
-            tables = tomllib.loads(Path(path).read_bytes().decode())
+            tables = tomllib.loads(Path(path).read_bytes().decode("utf-8-sig"))
         except OSError as error:
             raise InputError(f"cannot read {path}: {error.strerror}") from None
         except RecursionError:

@@ -136,6 +136,15 @@ def test_paths_are_relative_to_the_file(tmp_path, monkeypatch):
     assert run.params.path == str(folder / "w.npz")
 
 
+def test_a_byte_order_mark_before_a_study_is_no_part_of_it(tmp_path):
+    plain = write(tmp_path / "plain.toml")
+    marked = tmp_path / "marked.toml"
+    marked.write_bytes(b"\xef\xbb\xbf" + plain.read_bytes())
+    assert StudySpec.read(marked) == StudySpec.read(plain)
+    marked.write_bytes(b"\xef\xbb\xbf[study]\nname = '\xff'")
+    assert refused(marked) == "not UTF-8 (at line 2)"
+
+
 def test_labels_tell_runs_apart():
     found = study(grid={"arch": ["rnn", "gru"], "clip": ["none", ["none", "norm:1"]]})
     labels = [found.label(run) for run in found.runs]

@@ -1,25 +1,31 @@
 """Sweeps: nothing lost, nothing measured twice, whatever happens on the way."""
 
 import contextlib
+import json
+import logging
 import os
 import random
 import re
 import resource
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from studies import data, made, refusal, seqlab_, start, tables, toml, write
+from studies import ENVIRONMENT, data, made, refusal, seqlab_, start, tables, toml, write
 from synthetic import measurement
 
 import seqlab
 from seqlab.cells import CELLS
 from seqlab.errors import InputError
 from seqlab.spec import FIELDS
+from seqlab.study import cluster as dask_cluster
 from seqlab.study import files
 from seqlab.study.claims import Claims
 from seqlab.study.estimate import seconds
@@ -204,6 +210,10 @@ REFUSED = [
     (("study.toml", "--backend", "cuda"), "backend: cuda is not available"),
     (("study.toml", "--scheduler", "somewhere"), "scheduler: 'somewhere' is not allowed; tcp://"),
     (("study.toml", "--scheduler", "tcp://h"), "scheduler: 'tcp://h' is not allowed; tcp://"),
+    (("study.toml", "--scheduler", "tcp://h:0"), "scheduler: 'tcp://h:0' is not allowed; tcp://"),
+    (("study.toml", "--scheduler", "tcp://h:65536"), "scheduler: 'tcp://h:65536' is not allowed"),
+    (("study.toml", "--scheduler", "tcp://::1:9"), "scheduler: 'tcp://::1:9' is not allowed; "),
+    (("study.toml", "--scheduler", "tcp://[::1:9"), "scheduler: 'tcp://[::1:9' is not allowed; "),
     (("study.toml", "--scheduler", "tcp://h:1", "--backend", "tpu"), "backend: 'tpu' is unknown"),
     (("bad.toml",), "bad.toml: grid.seed: -1 is not allowed"),
     (("bad.toml", "--dry-run"), "bad.toml: grid.seed: -1 is not allowed"),
@@ -425,6 +435,94 @@ def test_a_run_that_fails_on_a_worker_is_recorded(cluster, here, said):
     outcome = seqlab.sweep(found, "store", client=cluster, report=said.append)
     assert outcome == Outcome(0, 0, 3)
     assert "x.npy: No such file or directory" in said[0]
+
+
+@pytest.fixture
+def connected(monkeypatch):
+    """`connect` to what is no scheduler; Dask's loggers are as before when the test ends."""
+    distributed = pytest.importorskip("distributed", reason="a cluster needs Dask")
+    monkeypatch.setattr(distributed, "Client", lambda address, timeout: address)
+    loggers = [
+        logging.getLogger(name) for name in ("distributed", *logging.root.manager.loggerDict)
+    ]
+    levels = {logger: logger.level for logger in loggers}
+    yield dask_cluster.connect
+    for logger, level in levels.items():
+        logger.setLevel(level)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("tcp://host:8786", "tls://node-7.cluster:1", "tcp://10.0.0.1:65535"),
+        *("tcp://[::1]:8786", "tcp://[fe80::1%eth0]:8786", "tls://[::ffff:10.0.0.1]:8786"),
+    ],
+)
+def test_addresses_of_schedulers(address, connected):
+    assert connected(address) == address
+
+
+def test_dask_says_nothing_while_a_command_uses_it(connected):
+    """Some of its loggers have a level and a handler of their own."""
+    own = logging.getLogger("distributed.client")
+    assert own.level != logging.NOTSET
+    connected("tcp://host:8786")
+    for name in ("distributed", "distributed.client", "distributed.new", "tornado.application"):
+        assert not logging.getLogger(name).isEnabledFor(logging.CRITICAL)
+
+
+def test_certificates_that_tls_lacks_are_told(made_up, here):
+    pytest.importorskip("distributed", reason="a cluster needs Dask")
+    write(here / "study.toml")
+    said = refusal(seqlab_("sweep", "study.toml", "--scheduler", "tls://127.0.0.1:9"))
+    assert said.startswith("scheduler: no answer from tls://127.0.0.1:9: TLS expects")
+
+
+@pytest.mark.parametrize("lost", ["nthreads", "submit", "cancel"])
+def test_whatever_dask_raises_without_its_scheduler_is_one_error(lost, here, said, monkeypatch):
+    client_module = pytest.importorskip("distributed.client", reason="a cluster needs Dask")
+
+    def fail(*_, **__):
+        raise client_module.ClosedClientError("Client is closed.")
+
+    monkeypatch.setattr("distributed.as_completed", lambda loop: None)
+    parts = {"loop": None, "nthreads": lambda: {"w": 1}, "submit": fail, "cancel": lambda _: None}
+    client = SimpleNamespace(**(parts | {lost: fail}))
+    with pytest.raises(OSError, match=r"the scheduler is lost: Client is closed\."):
+        seqlab.sweep(study(grid=SEEDS), "store", client=client, report=said.append)
+    assert said == ["0 of 3 runs are in store; to go on, sweep again"]
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_dies_ends_a_sweep_in_two_lines(here):
+    pytest.importorskip("distributed", reason="a cluster needs Dask")
+    options = ("--scheduler-file", "address.json", "--no-dashboard")
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+
+    def dask(kind, *words):
+        command = [sys.executable, "-m", f"distributed.cli.dask_{kind}", *options, *words]
+        return subprocess.Popen(command, env=ENVIRONMENT, **quiet)
+
+    write(here / "study.toml", {"steps": 4000}, grid={"seed": [*range(1000)]})
+    scheduler = dask("scheduler", "--host", "127.0.0.1", "--port", "0")
+    worker = dask("worker", "--nthreads", "1")
+    try:
+        while not (here / "address.json").exists():
+            time.sleep(0.02)
+        address = json.loads((here / "address.json").read_text())["address"]
+        running = start("sweep", "study.toml", "--store", "store", "--scheduler", address)
+        while not list(here.glob("store/*.nc")):
+            time.sleep(0.02)
+        scheduler.kill()
+        stdout, stderr = running.communicate(timeout=120)
+    finally:
+        for process in (scheduler, worker):
+            process.kill()
+            process.wait()
+    assert (running.returncode, stdout) == (1, "")
+    going_on, lost = stderr.splitlines()
+    assert re.fullmatch(r"\d+ of 1000 runs are in store; to go on, sweep again", going_on)
+    assert lost.startswith("seqlab: error: the scheduler is lost: ")
 
 
 def test_without_dask_a_scheduler_is_refused(made_up, here, monkeypatch):

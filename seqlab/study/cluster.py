@@ -10,6 +10,7 @@ import logging
 import re
 import time
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from seqlab.errors import InputError
@@ -25,25 +26,43 @@ PATIENCE = 10  # seconds for a scheduler to answer
 AHEAD = 2  # runs at the cluster for each of its threads, so that none waits
 RECOUNT = 2.0  # seconds between looks at how many threads there are
 
+# A name or a number; the numbers of IPv6 have brackets around them.
+_ADDRESS = re.compile(r"(tcp|tls)://([^\s:/[\]]+|\[[\w.:%]+\]):(\d{1,5})", re.ASCII)
+_LAST_PORT = 2**16 - 1
+_LOGGERS = ("distributed", "tornado", "asyncio")
+
 Finished = tuple[RunSpec, Result | Exception]
 
 
 def connect(address: str) -> "Client":
-    """A client of the scheduler at `tcp://HOST:PORT`.
+    """A client of the scheduler at `tcp://HOST:PORT` or `tcp://[IPv6]:PORT`.
 
     Raises InputError for another spelling, without Dask, and where no scheduler answers.
     """
-    if not re.fullmatch(r"(tcp|tls)://[^\s:/]+:\d{1,5}", address):
-        raise InputError(f"scheduler: {address!r} is not allowed; tcp://HOST:PORT")
+    parts = _ADDRESS.fullmatch(address)
+    if parts is None or not 1 <= int(parts[3]) <= _LAST_PORT:
+        raise InputError(
+            f"scheduler: {address!r} is not allowed; tcp://HOST:PORT, of IPv6 tcp://[HOST]:PORT"
+        )
     try:
         from distributed import Client
     except ImportError:
         raise InputError("scheduler: Dask is not here; pip install 'seqlab[dask]'") from None
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what goes wrong we say ourselves
+    _silence()
     try:
         return Client(address, timeout=PATIENCE)
-    except (OSError, ValueError) as error:
+    except (OSError, TypeError, ValueError) as error:  # TypeError: tls without certificates
         raise InputError(f"scheduler: no answer from {address}: {error}") from None
+
+
+def _silence() -> None:
+    """Dask's logs and those of what it runs on: what goes wrong we say ourselves.
+
+    Dask gives some of its loggers a level and a handler of their own: each has to be told.
+    """
+    for name in (*_LOGGERS, *logging.root.manager.loggerDict):
+        if name.split(".")[0] in _LOGGERS:
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 
 def measure_there(client: "Client", backend: str, specs: Iterator[RunSpec]) -> Generator[Finished]:
@@ -59,15 +78,27 @@ def measure_there(client: "Client", backend: str, specs: Iterator[RunSpec]) -> G
     try:
         while True:
             for spec in itertools.islice(specs, room.beside(len(running))):
-                future = client.submit(_measure, spec.to_dict(), backend, pure=False)
-                running[future] = spec
-                finished.add(future)
+                with _needing_the_scheduler():
+                    future = client.submit(_measure, spec.to_dict(), backend, pure=False)
+                    running[future] = spec
+                    finished.add(future)
             if not running:
                 return
-            future = next(finished)
+            with _needing_the_scheduler():
+                future = next(finished)
             yield running.pop(future), _outcome(future)
     finally:
-        client.cancel(list(running))
+        with suppress(Exception):  # with the scheduler the runs are gone
+            client.cancel(list(running))
+
+
+@contextmanager
+def _needing_the_scheduler() -> Iterator[None]:
+    """What Dask raises without one, of several kinds, as one OSError."""
+    try:
+        yield
+    except Exception as error:
+        raise OSError(f"the scheduler is lost: {error}") from error
 
 
 def _measure(fields: dict[str, Any], backend: str) -> bytes:
@@ -82,8 +113,10 @@ def _outcome(future: "Future") -> Result | Exception:
         return future.exception()
     if future.status != "finished":
         raise OSError(f"the scheduler is lost: a run is {future.status}")
+    with _needing_the_scheduler():
+        data = future.result()
     try:
-        return Result.decode(future.result())
+        return Result.decode(data)
     except InputError as error:  # another version's
         return error
 
@@ -97,6 +130,7 @@ class _Room:
 
     def beside(self, running: int) -> int:
         if time.monotonic() - self._counted > RECOUNT:
-            self._threads = sum(self._client.nthreads().values())
+            with _needing_the_scheduler():
+                self._threads = sum(self._client.nthreads().values())
             self._counted = time.monotonic()
         return max(0, AHEAD * max(1, self._threads) - running)
