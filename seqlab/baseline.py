@@ -185,7 +185,7 @@ def _thinned(lag: NDArray) -> NDArray:
 def read(path: Path) -> list[Curve]:
     """The curves in a file that `write` made. Raises InputError."""
     try:
-        rows = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
+        rows = list(csv.reader(path.read_text(encoding="utf-8-sig").splitlines()))
         if rows[:1] != [HEADER]:
             raise ValueError
         names = dict.fromkeys(row[0] for row in rows[1:])

@@ -9,7 +9,7 @@ import hashlib
 import os
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from seqlab.study.result import Result
 
 LONGEST_NAME = 120  # letters; file systems bear 255 bytes, and a suffix is added
+SUFFIX = ".decay.csv"
+# Whose baseline each file is that was asked for in this session.
+OWNERS = pytest.StashKey[dict[Path, tuple[str, str | None]]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -48,6 +51,7 @@ class DecayRegression:
         self._file = request.path
         self._here = request.config.invocation_params.dir
         self._update: bool = request.config.getoption("--decay-update")
+        self._owners = request.config.stash.setdefault(OWNERS, {})
         self._temporary = tmp_path_factory
         self._checked: set[Path] = set()
 
@@ -93,19 +97,44 @@ class DecayRegression:
     def _path(self, name: str | None) -> Path:
         """The baseline's file; the test fails where another of its curves has it."""
         __tracebackhide__ = True
-        test = self._test.replace("::", ".") + ("" if name is None else f".{name}")
-        path = self._file.with_suffix("") / f"{_file_name(test)}.decay.csv"
+        folder, owner = self._file.with_suffix(""), (self._test, name)
+        there = {path.name.removesuffix(SUFFIX) for path in folder.glob(f"*{SUFFIX}")}
+        others = {
+            path.name.removesuffix(SUFFIX)
+            for path, other in self._owners.items()
+            if path.parent == folder and other != owner
+        }
+        path = folder / f"{_file_name(self._test, name, there, others)}{SUFFIX}"
         if path in self._checked:
             pytest.fail(f"a second curve would be {self._shown(path)}: give each its own name=")
         self._checked.add(path)
+        self._owners[path] = owner
         return path
 
     def _shown(self, path: Path) -> str:
         return os.path.relpath(path, self._here)
 
 
-def _file_name(test: str) -> str:
-    """A test's name as every file system takes it; what is lost is made up for by a hash."""
-    plain = re.sub(r"\[(.*)\]", r"-\1", test, count=1, flags=re.DOTALL)
+def _file_name(
+    test: str, name: str | None = None, there: Collection[str] = (), others: Collection[str] = ()
+) -> str:
+    """A name for the file of a test's curve, such that each has one of its own on every system.
+
+    `test` is a pytest id without its file. It is the test's name as long as that is safe; what is
+    lost, or told apart by capitals alone, is made up for by a hash. `there` are the names of files
+    that are kept, `others` those of other curves: a case `a.b`, and the curve `b` of a case `a`.
+    """
+    path, bracket, rest = test.partition("[")
+    case = rest[:-1]  # of a parametrised test
+    ending = "" if name is None else f".{name}"
+    plain = path.replace("::", ".") + (f"-{case}" if bracket else "") + ending
     safe = re.sub(r"[^A-Za-z0-9_.+=,-]", "_", plain)[:LONGEST_NAME]
-    return safe if safe == plain else f"{safe}-{hashlib.sha256(test.encode()).hexdigest()[:8]}"
+    whole = test.replace("::", ".") + ending
+    told = "::" not in case and not {"[", "]"} & set(ending)  # by `whole`, from every other
+    key = whole if told else f"{test}\0{ending}"
+    marked = f"{safe}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
+    if safe != plain or not told or marked in there or plain in others:
+        return marked
+    small = case + ending
+    is_free = small == small.lower() and plain.lower() not in map(str.lower, there)
+    return plain if is_free or plain in there else marked

@@ -170,6 +170,87 @@ def test_a_second_curve_without_a_name_is_told(project):
     done.stdout.fnmatch_lines(["*a second curve would be *two.decay.csv: give each its own name=*"])
 
 
+# A rate for each, so that no test passes with another's baseline.
+ALIKE = """
+    import pytest
+
+    CASES = ["a::b", "a.b", "A", "a", "a-b", "LSTM", "lstm", "Lstm", "a[b]", "a].b", "x::y.z"]
+
+    def curve(key):
+        rate = -0.1 - sum(ord(letter) * k for k, letter in enumerate(key, 1)) / 1000
+        return {"lag": range(11), "log_norm": [rate * k for k in range(11)]}
+
+    @pytest.mark.parametrize("case", CASES)
+    def test_case(decay_regression, case):
+        decay_regression.check(curve(case))
+        for name in ("b", "B", "b]"):
+            decay_regression.check(curve(case + "." + name), name=name)
+
+    def test_A(decay_regression):
+        decay_regression.check(curve("A"))
+
+    def test_a(decay_regression):
+        decay_regression.check(curve("a"))
+        decay_regression.check(curve("Aa"), name="test_b")
+
+    class Test_a:
+        def test_b(self, decay_regression):
+            decay_regression.check(curve("b"))
+
+        def test_B(self, decay_regression):
+            decay_regression.check(curve("B"))
+"""
+
+
+def test_each_curve_has_a_file_of_its_own_on_every_file_system(project, pytester):
+    run = project(ALIKE)
+    run("--decay-update").assert_outcomes(passed=15)
+    written = kept(pytester)
+    assert len({name.lower() for name in written}) == 11 * 4 + 1 + 2 + 2
+    assert {"test_case-a.decay.csv", "test_case-a-b.decay.csv", "test_A.decay.csv"} <= set(written)
+    run().assert_outcomes(passed=15)
+    for test, cases in {"test_case": 11, "test_a": 1, "test_A": 1, "Test_a": 2}.items():
+        run(f"test_mine.py::{test}").assert_outcomes(passed=cases)
+    run("--decay-update").assert_outcomes(passed=15)
+    assert kept(pytester) == written
+
+
+def test_what_was_kept_keeps_its_name(project, pytester):
+    """Names that have capitals or dots, from before they could be another's."""
+    run = project("""
+        import pytest
+
+        @pytest.mark.parametrize("case", ["LSTM", "torch.float32", "0.5", "gru"])
+        def test_case(decay_regression, case):
+            decay_regression.check({"lag": [0, 1], "log_norm": [0, -1]})
+            decay_regression.check({"lag": [0, 1], "log_norm": [0, -1]}, name="Q")
+    """)
+    folder = pytester.path / "test_mine"
+    cases = ("LSTM", "torch.float32", "0.5", "gru")
+    names = [f"test_case-{case}{name}.decay.csv" for case in cases for name in ("", ".Q")]
+    for name in names:
+        baseline.write(folder / name, baseline.curves_of({"lag": [0, 1], "log_norm": [0, -1]}))
+    run().assert_outcomes(passed=4)
+    run("--decay-update").assert_outcomes(passed=4)
+    assert sorted(kept(pytester)) == sorted(names)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (("test_x[a::b]",), ("test_x[a.b]",)),
+        (("test_x[A]",), ("test_x[a]",)),
+        (("test_x", "A"), ("test_x", "a")),
+        (("test_x[a].b]",), ("test_x[a]", "b]")),
+        (("test_x[é::a]",), ("test_x[é.a]",)),
+        (("test_x[" + "a" * 200 + "]",), ("test_x[" + "a" * 201 + "]",)),
+    ],
+)
+def test_no_other_curve_is_needed_to_name_a_file(one, other):
+    """Tests that run apart, or at once, do not meet."""
+    assert _file_name(*one).lower() != _file_name(*other).lower()
+
+
 def test_installed_it_is_there_and_loads_nothing(tmp_path):
     """Found by its entry point; a test that does not use it does not pay for it."""
     source = Path(seqlab.__file__).parents[1]
@@ -340,6 +421,12 @@ def test_a_file_that_is_no_baseline_is_told(path, text):
     path.write_text(text)
     with pytest.raises(InputError, match="not a baseline of decay curves"):
         baseline.read(path)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_baseline(path):
+    baseline.write(path, one(LINE))
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert baseline.compare(one(LINE), baseline.read(path), 1e-3, 0.05) == []
 
 
 def test_a_picture_that_fails_hides_nothing(path, monkeypatch):
