@@ -13,6 +13,8 @@ import click
 
 import seqlab
 from seqlab.errors import InputError
+from seqlab.fields import spelled
+from seqlab.study import streams
 
 if TYPE_CHECKING:
     from seqlab.spec import RunSpec
@@ -26,6 +28,7 @@ class Commands(click.Group):
     """A group whose every error is one line on stderr, without usage and without traceback."""
 
     def main(self, *args: Any, **extra: Any) -> Any:
+        streams.prepare()
         try:
             code = super().main(*args, **extra | {"standalone_mode": False})
         except click.ClickException as error:
@@ -48,8 +51,8 @@ class Commands(click.Group):
 
 
 def _complain(message: str, code: int) -> int:
-    line = "".join(c if c.isprintable() else " " for c in " ".join(message.split()))
-    click.echo(f"seqlab: error: {line}", err=True)
+    line = "".join(c if c.isprintable() else " " for c in spelled(" ".join(message.split())))
+    streams.tell(f"seqlab: error: {line}")
     return code
 
 
@@ -191,13 +194,16 @@ def run(
     if as_json:
         documents = [result.to_json() for result in results]
         whole = documents if len(documents) > 1 else documents[0]
-        click.echo(json.dumps(whole, indent=2, allow_nan=False))
+        text = json.dumps(whole, indent=2, allow_nan=False)
     else:
-        click.echo(summary.table(results))
-    if plot is not None:
-        from seqlab.figures import plot_results
+        text = summary.table(results)
+    try:
+        streams.say(text)
+    finally:  # also where stdout is full
+        if plot is not None:
+            from seqlab.figures import plot_results
 
-        plot_results(results, plot)
+            plot_results(results, plot)
 
 
 def _specs(arch: tuple[str, ...], given: dict[str, Any]) -> "list[RunSpec]":
@@ -272,8 +278,8 @@ def sweep(
     if dry_run:
         check(spec, Path(store), backend, elsewhere=scheduler is not None)
         for note in spec.notes:
-            click.echo(note, err=True)
-        click.echo(estimate.preview(spec, Path(store)))
+            streams.tell(note)
+        streams.say(estimate.preview(spec, Path(store)))
         return
     with ExitStack() as stack:
         client = stack.enter_context(cluster.connect(scheduler)) if scheduler else None
@@ -287,7 +293,7 @@ def sweep(
             progress=line,
             report=line.note,
         )
-    click.echo(f"{spec.name}: {outcome} in {store}")
+    streams.say(f"{spec.name}: {outcome} in {store}")
     if outcome.failed:
         sys.exit(FAILED)
 
@@ -391,7 +397,7 @@ def table(store: str) -> None:
     from seqlab.study import overview, tidy
 
     with _complaints() as complain:
-        click.echo(overview.table(tidy.load(store, complain)))
+        streams.say(overview.table(tidy.load(store, complain)))
 
 
 @main.command(short_help="Write a store as one tidy table.")
@@ -436,7 +442,7 @@ def verify(backend: str) -> None:
 
 def _print_check(check: "Check") -> None:
     verdict = "ok" if check.passed else "FAILED"
-    click.echo(
+    streams.say(
         f"{verdict:<6}  {check.name:<40}  {check.error:8.1e} (<= {check.tolerance:.0e})"
         f"  {check.seconds:5.1f} s"
     )
@@ -486,10 +492,10 @@ def bench(
     names = list(usual) if peers is None else [name for name in peers.split(",") if name]
     built_in = CASES_ON_GPU if chosen == "cuda" else BUILT_IN
     path = built_in if cases is None else Path(cases)
-    outcome = measure(path, only, Path(out), names, partial(click.echo, err=True), chosen)
-    click.echo(outcome.targets)
+    outcome = measure(path, only, Path(out), names, streams.tell, chosen)
+    streams.say(outcome.targets)
     if outcome.failed:
-        click.echo(f"failed: {', '.join(outcome.failed)}", err=True)
+        streams.tell(f"failed: {', '.join(outcome.failed)}")
         sys.exit(FAILED)
 
 
@@ -513,4 +519,4 @@ def info() -> None:
         "cache": f"{CACHE_DIR} ({len(compiled)} files, {sum(compiled) / 2**20:.1f} MiB)",
     }
     for name, value in rows.items():
-        click.echo(f"{name:<12}  {value}")
+        streams.say(f"{name:<12}  {value}")

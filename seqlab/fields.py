@@ -58,6 +58,11 @@ def plain(value: object) -> str:
     return "+".join(map(str, items))
 
 
+def spelled(text: str) -> str:
+    """A text that can be written anywhere: bytes of a file's name that are no letters escaped."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """` (did you mean ...?)`, or nothing where no known name is close."""
     close = difflib.get_close_matches(name, list(known), n=1)

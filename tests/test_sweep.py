@@ -1,6 +1,7 @@
 """Sweeps: nothing lost, nothing measured twice, whatever happens on the way."""
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -26,7 +27,7 @@ from seqlab.cells import CELLS
 from seqlab.errors import InputError
 from seqlab.spec import FIELDS
 from seqlab.study import cluster as dask_cluster
-from seqlab.study import files
+from seqlab.study import files, locks
 from seqlab.study.claims import Claims
 from seqlab.study.estimate import seconds
 from seqlab.study.store import Store
@@ -368,6 +369,83 @@ def test_what_another_sweep_is_on_comes_last_and_is_waited_for(made_up, here, mo
     monkeypatch.setattr("seqlab.study.sweep.time.sleep", wait)
     assert seqlab.sweep(study(grid=SEEDS), "store") == Outcome(2, 1, 0)
     assert made_up.seeds == [2, 1]
+
+
+class Windows:
+    """Locks as Windows has them: from where a file is read, also against one's own process."""
+
+    LK_UNLCK, LK_NBLCK = 0, 2
+
+    def __init__(self):
+        self.held = {}
+
+    def locking(self, file, how, count):
+        start = os.lseek(file, 0, os.SEEK_CUR)
+        assert count == 1
+        assert start < 2**31
+        if how == self.LK_NBLCK:
+            if start in self.held:
+                raise PermissionError(errno.EACCES, "Permission denied")
+            self.held[start] = file
+        elif self.held.get(start) != file:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        else:
+            del self.held[start]
+
+
+RUNS = [f"{k:02x}{k * 7919:014x}" for k in (0, 1, 127, 255)]
+
+
+@pytest.fixture
+def windows(monkeypatch):
+    monkeypatch.setattr(locks, "_posix", None)
+    monkeypatch.setattr(locks, "_windows", Windows())
+    return locks._windows
+
+
+def test_claims_on_windows_are_exclusive_and_dropped(windows, here):
+    with Claims(here) as one, Claims(here) as other:
+        for run in RUNS:
+            assert one.take(run)
+            assert not other.take(run)
+            other.drop(run)  # not its own: nothing happens
+            assert not other.take(run)
+            one.drop(run)
+            assert other.take(run)
+    assert len(windows.held) == len(RUNS)
+
+
+def test_a_sweep_on_windows(windows, made_up, here):
+    assert seqlab.sweep(study(grid=SEEDS), "store") == Outcome(3, 0, 0)
+    assert windows.held == {}
+
+
+def test_runs_that_share_a_byte_to_lock_are_measured_one_after_the_other(
+    windows, made_up, here, monkeypatch
+):
+    monkeypatch.setattr(locks, "_WINDOWS_BYTES", 1)
+    assert seqlab.sweep(study(grid=SEEDS), "store") == Outcome(3, 0, 0)
+    assert sorted(made_up.seeds) == [0, 1, 2]
+
+
+def test_where_there_are_no_locks_every_claim_is_granted(here, monkeypatch):
+    monkeypatch.setattr(locks, "_posix", None)
+    monkeypatch.setattr(locks, "_windows", None)
+    with Claims(here) as one, Claims(here) as other:
+        assert one.take(RUNS[0])
+        assert other.take(RUNS[0])
+        one.drop(RUNS[0])
+
+
+def test_a_sweep_whose_notes_nobody_reads_goes_on(here):
+    write(here / "study.toml", grid={"arch": ["rnn", "gru"], "activation": ["tanh", "relu"]})
+    read, closed = os.pipe()
+    os.close(read)
+    running = start("sweep", "study.toml", "--store", "store", stderr=closed)
+    os.close(closed)
+    stdout, _ = running.communicate(timeout=60)
+    assert (running.returncode, len(data("store"))) == (0, 3)
+    assert stdout == "a study: 3 runs measured, 0 found, 0 failed in store\n"
 
 
 # A cluster.

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqlab.errors import InputError
+from seqlab.fields import spelled
 from seqlab.figures.names import COORDINATES, FIELDS, Measure, check_axis, in_order, text
 from seqlab.measure.statistics import quantile
 from seqlab.measure.variables import Variable
@@ -264,7 +265,7 @@ def _span(run: Run, names: Sequence[str]) -> tuple[float, float]:
 
 def _plain(value: Any) -> Any:
     """A field's value; of a file of arrays its path."""
-    return getattr(value, "path", value)
+    return spelled(value.path) if hasattr(value, "path") else value
 
 
 def _one_of(value: Any, wanted: Collection[str]) -> bool:

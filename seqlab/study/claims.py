@@ -1,19 +1,19 @@
 """Which runs a sweep is on, so that another sweep of the same store leaves them alone.
 
-A claim is a POSIX lock on one byte of the store's file `.lock`, the byte that the run's hash
-names. The system drops it when its process ends, however that ends; on a network file system
-it holds between machines as far as that system's locks do. Where there are none every claim
-is granted: a run may then be measured twice, and still leaves one result.
+A claim is a lock on one byte of the store's file `.lock`, the byte that the run's hash names. The
+system drops it when its process ends, however that ends; on a network file system it holds between
+machines as far as that system's locks do. Where there are none every claim is granted: a run may
+then be measured twice, and still leaves one result. On Windows, which has fewer bytes to lock, two
+runs may share one: the second then waits for the first.
 """
 
-import errno
-import fcntl
 import os
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from seqlab.study import locks
 from seqlab.study.files import WriteError
 
 FILE = ".lock"
@@ -43,16 +43,12 @@ class Claims:
 
     def take(self, run: str) -> bool:
         """Whether the run of this hash is ours from now on; False while another sweep has it."""
-        try:
-            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _byte(run))
-        except OSError as error:
-            return error.errno not in (errno.EACCES, errno.EAGAIN)
-        return True
+        return locks.lock(self._file, _byte(run))
 
     def drop(self, run: str) -> None:
         """Let others have it."""
         with suppress(OSError):
-            fcntl.lockf(self._file, fcntl.LOCK_UN, 1, _byte(run))
+            locks.unlock(self._file, _byte(run))
 
 
 def _byte(run: str) -> int:

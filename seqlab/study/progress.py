@@ -6,12 +6,15 @@ import threading
 from types import TracebackType
 from typing import Self, TextIO
 
+from seqlab.study import streams
+from seqlab.study.text import fitted
+
 
 class ProgressLine:
     """A line on a terminal, there once the work has taken a while and gone at its end.
 
-    Anything but a terminal stays silent. Use it as a context manager and call it with a fraction
-    and what is being done.
+    Anything but a terminal stays silent, and a stream that cannot be written stops nothing. Use it
+    as a context manager and call it with a fraction and what is being done.
     """
 
     def __init__(self, stream: TextIO | None = None, delay: float = 2.0) -> None:
@@ -49,8 +52,7 @@ class ProgressLine:
         with self._lock:
             here, self._text = self._text, ""
             self._draw()
-            self._stream.write(f"{text}\n")
-            self._stream.flush()
+            streams.write(self._stream, f"{text}\n")
             self._text = here
             self._draw()
 
@@ -62,5 +64,5 @@ class ProgressLine:
     def _draw(self) -> None:
         if self._shown:
             width = shutil.get_terminal_size().columns - 1
-            self._stream.write(f"\r{self._text[:width]:<{width}}\r")
-            self._stream.flush()
+            text = fitted(streams.shown(self._stream, self._text), width)
+            streams.write(self._stream, f"\r{text}\r")

@@ -2,6 +2,7 @@
 
 import math
 import textwrap
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
@@ -35,6 +36,18 @@ def grid(headers: Sequence[Sequence[str]], rows: Sequence[Row]) -> str:
         text += [line(label, cells)] if fits else [label]
         text += [line("", cells)] if cells and not fits else []
     return "\n".join(text)
+
+
+def fitted(text: str, columns: int) -> str:
+    """A line cut, or filled with blanks, to so many columns; letters take one, two or none."""
+    taken, kept = 0, ""
+    for letter in text:
+        wide = unicodedata.east_asian_width(letter) in "WF"
+        each = 0 if unicodedata.combining(letter) else 1 + wide
+        if taken + each > columns:
+            break
+        taken, kept = taken + each, kept + letter
+    return kept + " " * (columns - taken)
 
 
 def spread(items: Sequence[T], most: int) -> list[T]:

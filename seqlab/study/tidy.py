@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from seqlab.arrays import ArrayFile
 from seqlab.cells import CELLS
 from seqlab.errors import InputError
-from seqlab.fields import listed, shown
+from seqlab.fields import listed, shown, spelled
 from seqlab.spec import FIELDS, RunSpec
 from seqlab.study import files
 from seqlab.study.report import HORIZONS, Ends, Entry, ends, entries
@@ -110,7 +110,7 @@ def _encoded(table: "pd.DataFrame", suffix: str) -> bytes:
 def _part(result: Result) -> _Part:
     spec, at = result.spec, ends(result)
     values = {name: getattr(spec, name) for name in SPEC}
-    values |= {name: value.path for name, value in values.items() if isinstance(value, ArrayFile)}
+    values |= {n: spelled(v.path) for n, v in values.items() if isinstance(v, ArrayFile)}
     lengths = vars(at) | {"length": np.broadcast_to(spec.lengths, at.zeros.shape)}
     return _Part(
         _key(spec),
