@@ -7,14 +7,16 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
-from seqlab.figures import dots, grid, lines, maps
+from seqlab.fields import refuse
+from seqlab.figures import dots, grid, lines, maps, writing
 from seqlab.figures.choose import Asked, Selection, pooled_fields, select
 from seqlab.figures.colors import colors
 from seqlab.figures.curve import read_curves
 from seqlab.figures.data import check_path, save, table
 from seqlab.figures.gather import Result
 from seqlab.figures.names import named
-from seqlab.figures.page import Looks, Page, wrapped
+from seqlab.figures.page import Looks, Page
+from seqlab.figures.scales import hanging
 from seqlab.figures.style import style, width
 from seqlab.figures.telling import values_of
 
@@ -34,6 +36,8 @@ def plot(
     """
     asked, looks = asked or Asked(), looks or Looks()
     check_path(path)
+    if looks.value_range and asked.measure.kind == "lag" and looks.value_range[0] <= 0:
+        raise refuse("value_range", looks.value_range, f"above 0, where {asked.value} is counted")
     selection = select(results, asked)
     with style(width(looks.width).scale):
         figure = _KINDS[selection.choice.kind](selection, looks)
@@ -53,7 +57,7 @@ def _heatmap(selection: Selection, looks: Looks) -> Figure:
     choice = selection.choice
     columns, rows = maps.scales(selection, looks.contours)
     heads, panels = zip(*selection.panels(), strict=True)
-    page = Page(heads, looks)
+    page = Page(heads, looks, _note(selection))
     filled = [grid.arrange(series, choice, columns, rows) for series in panels]
     values = np.concatenate([one.values.ravel() for one in filled])
     scale = colors(values, choice.measure, looks.value_range)
@@ -61,11 +65,12 @@ def _heatmap(selection: Selection, looks: Looks) -> Figure:
     for ax, one in zip(page.axes, filled, strict=True):
         key |= maps.draw(ax, one, scale, choice.measure, looks.contours)
         maps.frame(ax, one)
+    label = _label(choice.measure.label, looks.value_label)
+    labels = _label(columns.label, looks.xlabel), _label(rows.label, looks.ylabel)
     high = ROW * len(rows.values) if rows.kind == "names" else 0.72 * page.wide
-    tall = page.tall(high)
-    scale.bar(page.axes, wrapped(_either(looks.value_label, choice.measure.label), tall), tall)
-    labels = _either(looks.xlabel, columns.label), _either(looks.ylabel, rows.label)
-    page.arrange(high, _note(selection), labels, list(key.values()))
+    high = page.high(high, label, labels[1])
+    scale.bar(page.axes, page.beside(label, high), page.tall(high))
+    page.arrange(high, labels, list(key.values()), hanging(columns, page.wide))
     for ax, one in zip(page.axes, filled, strict=True):
         maps.frame(ax, one)
     page.settle()
@@ -80,7 +85,7 @@ def _curves(selection: Selection, looks: Looks) -> Figure:
     if choice.x == "lag" and len(panels) == 1 and looks.xscale is None and wide:
         heads, panels = heads * 2, panels * 2
         scales = [lines.scale_of(selection, kind) for kind in ("log", "linear")]
-    page = Page(heads, looks)
+    page = Page(heads, looks, _note(selection))
     drawn = [read_curves(selection, series) for series in panels]
     every = [curve for some in drawn for curve in some]
     bounds = looks.value_range or lines.limits(every, choice)
@@ -89,13 +94,14 @@ def _curves(selection: Selection, looks: Looks) -> Figure:
         lines.draw(ax, some, choice, scale)
     # What a curve is called stands at its end, where there is one panel of them and room.
     alone = choice.facet is None
-    label = _either(looks.value_label, _either(looks.ylabel, choice.measure.label))
-    labels = _either(looks.xlabel, scales[0].label), label
-    high, note, key = ALONE if alone else BESIDE, _note(selection), lines.key(every, choice)
-    page.arrange(high, note, labels, key)
+    label = _label(choice.measure.label, looks.value_label, looks.ylabel)
+    labels = _label(scales[0].label, looks.xlabel), label
+    high, key = page.high(ALONE if alone else BESIDE, label), lines.key(every, choice)
+    below = hanging(scales[0], page.wide)
+    page.arrange(high, labels, key, below)
     names = lines.label(page.axes[-1], drawn[-1], scales[-1]) if alone else lines.legend(every)
     zeros = lines.name_zeros(page.axes[0], choice)
-    page.arrange(high, note, labels, [*names, *key, *zeros])
+    page.arrange(high, labels, [*names, *key, *zeros], below)
     for ax, scale in zip(page.axes, scales, strict=True):
         lines.frame(ax, scale)
     page.settle()
@@ -105,7 +111,8 @@ def _curves(selection: Selection, looks: Looks) -> Figure:
 def _distribution(selection: Selection, looks: Looks) -> Figure:
     choice, runs = selection.choice, selection.runs
     values = values_of(runs, choice.facet) if choice.facet else [None]
-    page = Page([named(choice.facet, v) if choice.facet else "" for v in values], looks)
+    heads = [named(choice.facet, v) if choice.facet else "" for v in values]
+    page = Page(heads, looks, _note(selection))
     drawn = [
         dots.groups(selection, [r for r in runs if not choice.facet or r.fields[choice.facet] == v])
         for v in values
@@ -113,9 +120,10 @@ def _distribution(selection: Selection, looks: Looks) -> Figure:
     scale = dots.scale_of(selection)
     bounds = looks.value_range or dots.limits([group for some in drawn for group in some])
     page.axes[0].set_ylim(*bounds)
-    label = _either(looks.value_label, _either(looks.ylabel, choice.measure.label))
-    labels = _either(looks.xlabel, scale.label), label
-    page.arrange(BESIDE if choice.facet else ALONE, _note(selection), labels, dots.key(selection))
+    label = _label(choice.measure.label, looks.value_label, looks.ylabel)
+    labels = _label(scale.label, looks.xlabel), label
+    high = page.high(BESIDE if choice.facet else ALONE, label)
+    page.arrange(high, labels, dots.key(selection), hanging(scale, page.wide))
     for ax, some in zip(page.axes, drawn, strict=True):
         dots.frame(ax, scale)
         dots.draw(ax, some, selection, scale)
@@ -131,8 +139,9 @@ _KINDS: dict[str, Callable[[Selection, Looks], Figure]] = {
 }
 
 
-def _either(given: str | None, written: str) -> str:
-    return written if given is None else given
+def _label(usual: str, *given: str | None) -> str:
+    """The first text that the user gave, or what is usual."""
+    return next((writing.written(text) for text in given if text is not None), usual)
 
 
 def _note(selection: Selection) -> str:

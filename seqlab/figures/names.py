@@ -11,6 +11,7 @@ from seqlab import rules
 from seqlab.cells import ACTIVATIONS, CELLS, INITS
 from seqlab.errors import InputError
 from seqlab.fields import nearest
+from seqlab.figures.writing import literal
 
 # Fields of a grid, with the labels of their axes; those that tell more come first.
 FIELDS = {
@@ -164,6 +165,6 @@ def are_numbers(values: Iterable[Any]) -> bool:
 
 
 def named(field: str, value: Any) -> str:
-    """A field and its value, as short as it is clear."""
+    """A field and its value, as short as it is clear, as a figure writes them."""
     name = "" if field == "arch" else f"{field.replace('_', ' ')} "
-    return name + text(value)
+    return name + literal(text(value))

@@ -1,11 +1,13 @@
 """The paper a figure is on: panels in a grid, title above, shared labels and key below."""
 
+import itertools
 import math
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
+import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -13,6 +15,8 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from seqlab.errors import InputError
+from seqlab.fields import refuse
+from seqlab.figures import writing
 from seqlab.figures.style import GREY, LARGE, LETTER, SMALL, Width, points, width
 
 ACROSS = {"single": 2, "double": 4, "slide": 4}  # panels side by side at most
@@ -24,14 +28,21 @@ LABEL = 0.17
 HEAD = 0.2
 BETWEEN = 0.08
 SAMPLE = 33  # points: a line or patch of the key, and the gap before the next
+# Of the paper, or of a panel: a line of the label below, and a head.
+BELOW, ABOVE = 0.75, 0.8
+MOST_LINES = 3  # of a label beside the panels, as long as these may grow
+TEXTS = ("title", "xlabel", "ylabel", "value_label")
+# Ends of a range, and how far they are apart to the larger: floats and ticks end beyond.
+HIGHEST, NEAREST = 1e100, 1e-9
 
 
 @dataclass(frozen=True)
 class Looks:
     """How a figure is dressed. What is None is written for you; an empty text leaves it out.
 
-    `value_range` is what the measure's axis or colour bar spans; `xscale`, "log" or "linear", is
-    for curves, `contours`, at 1e-3 and 1e-6, for heatmaps.
+    Texts may have mathematics between dollars (see `seqlab.figures.writing`). `value_range` is
+    what the measure's axis or colour bar spans; `xscale`, "log" or "linear", is for curves,
+    `contours`, at 1e-3 and 1e-6, for heatmaps.
     """
 
     width: str = "double"
@@ -45,21 +56,45 @@ class Looks:
 
     def __post_init__(self) -> None:
         width(self.width)
-        if self.value_range is not None and not self.value_range[0] < self.value_range[1]:
-            raise InputError(f"value_range: {self.value_range} does not ascend")
+        for option in TEXTS:
+            if (text := getattr(self, option)) is not None:
+                writing.check(option, text)
+        if self.value_range is not None:
+            _check_range(self.value_range)
         if self.xscale not in (None, "log", "linear"):
             raise InputError(f"xscale: {self.xscale!r} is unknown; log, linear")
+
+
+def _check_range(ends: tuple[float, float]) -> None:
+    if not (
+        isinstance(ends, Sequence) and len(ends) == 2 and all(isinstance(e, Real) for e in ends)
+    ):
+        raise refuse("value_range", ends, "two numbers, LOW:HIGH")
+    low, high = ends
+    if low >= high:
+        raise InputError(f"value_range: {ends} does not ascend")
+    largest = max(-low, high)
+    if not (largest <= HIGHEST and high - low >= max(NEAREST * largest, 1 / HIGHEST)):
+        raise refuse(
+            "value_range",
+            ends,
+            f"two numbers within {HIGHEST:g} of zero, and no nearer to each other than "
+            f"{NEAREST:g} of the larger, or {1 / HIGHEST:g}",
+        )
 
 
 class Page:
     """A figure with a panel for each head; `high` inches on paper, where the place leaves a choice.
 
-    Sizes are in inches on paper; on a slide everything is larger alike.
+    Above stands the title, or where there is none the note. Sizes are in inches on paper; on a
+    slide everything is larger alike.
     """
 
-    def __init__(self, heads: Sequence[str], looks: Looks) -> None:
-        self.looks = looks
+    def __init__(self, heads: Sequence[str], looks: Looks, note: str) -> None:
         self.place: Width = width(looks.width)
+        self.loud = looks.title is not None
+        text = note if looks.title is None else writing.written(looks.title)
+        self.title = _lines(text, self.place.paper, LARGE if self.loud else SMALL)
         self.across = math.ceil(len(heads) / math.ceil(len(heads) / ACROSS[looks.width.lower()]))
         self.down = math.ceil(len(heads) / self.across)
         self.figure = Figure(figsize=(self.place.inches,) * 2, layout="constrained")
@@ -69,9 +104,9 @@ class Page:
         for ax in every[len(heads) :]:
             ax.remove()
         for k, (ax, head) in enumerate(zip(self.axes, heads, strict=True)):
-            ax.set_title(head, loc="left")
+            ax.set_title(writing.shortened(head, 72 * ABOVE * self.wide, LARGE), loc="left")
             ax.tick_params(labelbottom=k + self.across >= len(heads))
-        self.heads = HEAD * any(heads)
+        self.heads = heads
         self.room = (0.0, 0.0, 1.0, 1.0)
         self.shared: tuple[Text, Text] | None = None
 
@@ -83,39 +118,51 @@ class Page:
     def tall(self, high: float) -> float:
         """About the height of all panels together, each `high` where that is within bounds."""
         if self.place.fixed:
-            return self.place.fixed - TICKS - LABEL - HEAD
+            return self.place.fixed - TICKS - LABEL - HEAD - LINE * max(len(self.title) - 1, 0)
         each = min(max(high, PANEL[0]), PANEL[1])
-        return self.down * (each + self.heads) + (self.down - 1) * BETWEEN
+        return self.down * (each + HEAD * any(self.heads)) + (self.down - 1) * BETWEEN
 
-    def arrange(self, high: float, note: str, labels: tuple[str, str], key: list[Artist]) -> None:
+    def high(self, high: float, *beside: str) -> float:
+        """The height of a panel that was to be `high`, with labels beside it."""
+        longest = max(writing.length(label, LARGE) for label in beside) / 72
+        return max(high, longest / MOST_LINES / self.down)
+
+    def beside(self, label: str, high: float) -> str:
+        """A label that is no longer than the panels beside it."""
+        spare = LABEL + LINE if self.place.fixed else 0.0  # for more lines above and below
+        return "\n".join(_lines(label, self.tall(high) - spare, LARGE, loose=1.25))
+
+    def arrange(
+        self, high: float, labels: tuple[str, str], key: list[Artist], hanging: float = 0.0
+    ) -> None:
         """Set the size of everything, write what is around the panels, and settle.
 
-        May be called again, with another key.
+        So many inches `hanging` are what names take below the lowest. May be called again, with
+        another key.
         """
         for old in (*self.figure.legends, *self.figure.texts):
             old.remove()
         paper = self.place.paper
-        text = note if self.looks.title is None else self.looks.title
-        title = textwrap.wrap(text, int(72 * paper / SMALL / LETTER))
         columns = _columns([str(handle.get_label()) for handle in key], 72 * paper)
         rows = math.ceil(len(key) / columns)
-        top, foot = LINE * len(title), LINE * rows + 0.04
-        whole = self.place.fixed or top + self.tall(high) + TICKS + LABEL + foot
-        labels = labels[0], wrapped(labels[1], self.tall(high))
+        x = "\n".join(_lines(labels[0], BELOW * paper, LARGE))
+        y = self.beside(labels[1], high)
         several = len(self.axes) > 1
-        side = LABEL * (1 + labels[1].count("\n")) * several
-        below = foot + LABEL * several
+        top, foot = LINE * len(self.title), LINE * rows + 0.04
+        under, side = (LABEL * (1 + label.count("\n")) for label in (x, y))
+        whole = self.place.fixed or top + self.tall(high) + max(TICKS, hanging) + under + foot
+        below, side = foot + under * several, side * several
         self.figure.set_size_inches(self.place.inches, whole * self.place.scale)
         self.room = (side / paper, below / whole, 1 - side / paper, 1 - (top + below) / whole)
-        self._title(title, paper, whole)
+        self._title(paper, whole)
         if key:
             corner: dict[str, Any] = {"bbox_to_anchor": (0, 0), "borderpad": 0.2}
             legend = self.figure.legend(handles=key, loc="lower left", ncols=columns, **corner)
             legend.set_in_layout(False)
         if len(self.axes) == 1:
-            self.axes[0].set(xlabel=labels[0], ylabel=labels[1])
+            self.axes[0].set(xlabel=x, ylabel=y)
         else:
-            self._share(labels, foot / whole)
+            self._share((x, y), foot / whole)
         self.settle()
 
     def settle(self) -> None:
@@ -130,20 +177,25 @@ class Page:
             ax.set_position(Bbox(ax.get_position().get_points().round(6)))
             ax.set_in_layout(True)  # for the next time
         boxes = [ax.get_position() for ax in self.axes]
+        lefts = sorted({box.x0 for box in boxes})
+        pitch = min((b - a for a, b in itertools.pairwise(lefts)), default=1 - lefts[0])
+        for ax, head in zip(self.axes, self.heads, strict=True):
+            room = 72 * self.place.paper * pitch - SMALL
+            ax.set_title(writing.shortened(head, room, LARGE), loc="left")
         if self.shared is not None:
             self.shared[0].set_x((boxes[0].x0 + max(box.x1 for box in boxes)) / 2)
             self.shared[1].set_y((boxes[-1].y0 + boxes[0].y1) / 2)
 
-    def _title(self, lines: list[str], paper: float, whole: float) -> None:
+    def _title(self, paper: float, whole: float) -> None:
         quiet: dict[str, Any] = {"size": points(SMALL), "color": GREY}
         loud: dict[str, Any] = {"size": points(LARGE)}
         self.figure.text(
             0.04 / paper,
             1 - 0.03 / whole,
-            "\n".join(lines),
+            "\n".join(self.title),
             va="top",
             in_layout=False,
-            **(quiet if self.looks.title is None else loud),
+            **(loud if self.loud else quiet),
         )
 
     def _share(self, labels: tuple[str, str], foot: float) -> None:
@@ -155,15 +207,21 @@ class Page:
         self.shared = (x, y)
 
 
-def wrapped(label: str, room: float) -> str:
-    """A label that is hardly longer than the panels, of so many inches on paper, beside it."""
-    return "\n".join(textwrap.wrap(label, int(1.25 * 72 * room / LARGE / LETTER)))
+def _lines(text: str, room: float, size: float, loose: float = 1.0) -> list[str]:
+    """A text in so many inches: by the number of its letters, or where these are wide by length."""
+    return writing.wrapped(text, 72 * room, size, int(loose * 72 * room / size / LETTER))
 
 
 def _columns(labels: Sequence[str], room: float) -> int:
     """Columns of a key in so many points: for as few rows as fit, filled one after another."""
     for rows in range(1, len(labels)):
-        longest = [max(map(len, labels[k : k + rows])) for k in range(0, len(labels), rows)]
-        if sum(SAMPLE + LETTER * SMALL * letters for letters in longest) <= room:
-            return len(longest)
+        columns = math.ceil(len(labels) / rows)
+        parts = np.array_split([_room(label) for label in labels], columns)  # as a legend does
+        if sum(SAMPLE + part.max() for part in parts) <= room:
+            return columns
     return 1
+
+
+def _room(label: str) -> float:
+    """Points to keep for a label of the key: by the number of its letters, or its length."""
+    return max(LETTER * SMALL * len(label), writing.length(label, SMALL))

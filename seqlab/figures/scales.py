@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 
 from seqlab.figures.names import AXES, COORDINATES, are_numbers, in_order, text
 from seqlab.figures.style import LETTER, SMALL, points
+from seqlab.figures.writing import length, literal
 
 MOST_NAMES = 12  # numbers, up to which each has a row or column of its own size
 MARGIN = 0.03  # of the length of an axis, beyond the first and last point
+TURNED = 40  # degrees: names that would touch side by side
 MOST_STEPS = 4  # the same for lengths and lags, which are at home on a log axis
 
 Name = Literal["x", "y"]
@@ -127,7 +129,7 @@ def plain(number: float) -> str:
 
 def _list(ax: Axes, name: Name, scale: Scale, room: float) -> None:
     """A tick for each value, or for every n-th; long names under a horizontal axis are turned."""
-    labels = [text(value) for value in scale.values]
+    labels = [literal(text(value)) for value in scale.values]
     step, each = 1, room / max(len(labels), 1)
     line = 1.3 * points(SMALL)
     longest = LETTER * points(SMALL) * max(map(len, labels))
@@ -140,9 +142,18 @@ def _list(ax: Axes, name: Name, scale: Scale, room: float) -> None:
     axis.set_ticks(list(scale.centres[::step]), labels[::step])
     ax.tick_params(axis=name, length=0)
     if turned:
-        ax.tick_params(axis="x", rotation=40)
+        ax.tick_params(axis="x", rotation=TURNED)
         for label in ax.get_xticklabels():
             label.set(ha="right", rotation_mode="anchor")
+
+
+def hanging(scale: Scale, wide: float) -> float:
+    """Inches on paper below a horizontal axis of about a width that names take, if turned."""
+    if scale.kind != "names" or scale.numeric:
+        return 0.0
+    longest = max(length(literal(text(value)), SMALL) for value in scale.values) / 72
+    each = wide / len(scale.values)
+    return longest * math.sin(math.radians(TURNED)) if longest > each else 0.0
 
 
 def listing(field: str, values: Sequence[Any]) -> Scale:

@@ -16,6 +16,7 @@ from seqlab.errors import InputError
 FORMATS = (".pdf", ".svg", ".png")
 SMALL = 7.0  # points: the smallest text, on paper
 LARGE = 8.0  # points: labels
+FONT = "DejaVu Sans"  # comes with Matplotlib: the same figure everywhere
 LETTER = 0.58  # widths of a letter to the height of its text, about
 INK = "0.25"
 GREY = (0.45, 0.45, 0.45)
@@ -47,7 +48,7 @@ Color = tuple[float, float, float]
 
 _RC: dict[Any, Any] = {
     "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],  # comes with Matplotlib: the same figure everywhere
+    "font.sans-serif": [FONT],
     "mathtext.fontset": "dejavusans",
     "font.size": LARGE,
     "axes.labelsize": LARGE,

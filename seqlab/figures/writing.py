@@ -1,0 +1,116 @@
+"""Texts on figures: what in them is mathematics, what the font has, where their lines break."""
+
+import re
+import textwrap
+from functools import cache
+
+from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.mathtext import MathTextParser
+from matplotlib.textpath import text_to_path
+
+from seqlab.fields import refuse, shown
+from seqlab.figures.style import FONT, SMALL, style
+
+LONGEST = {"title": 300}  # letters
+LONGEST_LABEL = 80
+LONGEST_NAME = 84  # points on paper, of a field's value: 20 letters or so
+LEAST = 4  # letters of a line, at which it is broken no further
+UNKNOWN = "\N{REPLACEMENT CHARACTER}"
+LEFT_OUT = "\N{HORIZONTAL ELLIPSIS}"
+
+# As in Markdown: between two dollars that touch what they enclose, the second before no digit, is
+# mathematics; \$ and any other dollar are money.
+_PIECES = re.compile(
+    r"\\.|(?P<math>\$(?=\S)(?:\\.|[^\\$])*(?<=\S)\$(?!\d))|(?P<money>\$)", re.DOTALL
+)
+_PRIVATE = 0xE000  # a letter that no font has stands for each piece while lines are broken
+
+
+def check(option: str, text: object) -> None:
+    """Refuse a text of the user's that cannot be drawn as it is meant. Raises InputError."""
+    longest = LONGEST.get(option, LONGEST_LABEL)
+    if not isinstance(text, str):
+        raise refuse(option, text, "a text")
+    if len(text) > longest:
+        raise refuse(option, text, f"at most {longest} letters, and it has {len(text)}")
+    if absent := sorted({c for c in text if not c.isspace()} - _letters()):
+        raise refuse(option, text, f"letters of {FONT}, which has no {shown(''.join(absent))}")
+    for piece in _PIECES.finditer(text):
+        if piece["math"] is not None and not _is_mathematics(piece["math"]):
+            found = shown(piece["math"])
+            raise refuse(
+                option, text, rf"{found} between dollars is no mathematics; \$ is a dollar"
+            )
+
+
+def written(text: str) -> str:
+    """A text that was checked, as Matplotlib takes it: on one line, with money escaped."""
+    return " ".join(_PIECES.sub(lambda piece: r"\$" if piece["money"] else piece[0], text).split())
+
+
+def literal(name: str) -> str:
+    """A name as Matplotlib takes it, letter by letter; of a long one the middle is left out.
+
+    Nothing in it is mathematics, and what the font lacks is marked.
+    """
+    known = "".join(c if c in _letters() else " " if c.isspace() else UNKNOWN for c in name)
+    return shortened(known.replace("$", r"\$"), LONGEST_NAME, SMALL)
+
+
+def shortened(text: str, room: float, size: float) -> str:
+    """A text of so many points with so much of its middle left out that it has room."""
+    parts = [part[0] for part in re.finditer(rf"{_PIECES.pattern}|.", text, re.DOTALL)]
+    short, middle = text, len(parts) // 2
+    left, right = parts[:middle], parts[middle:]
+    while length(short, size) > room and right:
+        left, right = (left, right[1:]) if len(left) < len(right) else (left[:-1], right)
+        short = "".join([*left, LEFT_OUT, *right])
+    return short
+
+
+def wrapped(text: str, room: float, size: float, letters: int) -> list[str]:
+    """The lines of a text of so many points, in so many points of room; no formula is broken.
+
+    They have at most so many letters each.
+    """
+    pieces: list[str] = []
+
+    def hidden(piece: re.Match[str]) -> str:
+        pieces.append(piece[0])
+        return chr(_PRIVATE + len(pieces) - 1)
+
+    def whole(line: str) -> str:
+        return "".join(
+            pieces[k] if 0 <= (k := ord(c) - _PRIVATE) < len(pieces) else c for c in line
+        )
+
+    short = _PIECES.sub(hidden, text)
+    while True:
+        lines = [whole(line) for line in textwrap.wrap(short, max(letters, LEAST))]
+        longest = max((length(line, size) for line in lines), default=0.0)
+        if longest <= room or letters <= LEAST:
+            return lines
+        letters = min(letters - 1, int(letters * room / longest))
+
+
+def length(line: str, size: float) -> float:
+    """The length of a line in points."""
+    prop = FontProperties(family=FONT, size=size)
+    math = any(piece["math"] for piece in _PIECES.finditer(line))
+    plain = line if math else line.replace(r"\$", "$")
+    return float(text_to_path.get_text_width_height_descent(plain, prop, math)[0])
+
+
+def _is_mathematics(text: str) -> bool:
+    with style():
+        try:
+            MathTextParser("path").parse(text)
+        except (ValueError, RuntimeError):  # RuntimeError: nested too deeply
+            return False
+    return True
+
+
+@cache
+def _letters() -> frozenset[str]:
+    """What the font has."""
+    return frozenset(map(chr, get_font(findfont(FontProperties(family=FONT))).get_charmap()))
