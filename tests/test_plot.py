@@ -4,6 +4,10 @@
 """
 
 import itertools
+import os
+import re
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,12 +16,19 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.cbook import is_math_text
+from matplotlib.figure import Figure
 from matplotlib.image import imread, imsave
+from studies import ENVIRONMENT, PYTHON
 from synthetic import measurement, result
 
+from seqlab.cells import CELLS as SHAPES
 from seqlab.cli import main
 from seqlab.errors import InputError
-from seqlab.figures import Asked, Looks, figure, plot, select
+from seqlab.figures import Asked, Looks, figure, plot, select, writing
+from seqlab.figures.style import style
 from seqlab.spec import RunSpec
 from seqlab.study.result import Result
 
@@ -200,6 +211,185 @@ def test_a_range_of_values_is_kept(drawn):
     assert (page.axes[0].collections[0].norm.vmin, page.axes[0].collections[0].norm.vmax) == (-5, 0)
 
 
+# Texts of the user's.
+
+LONG = "What is left of the gradient of the very last output, after so many steps back; "
+TEXTS = {
+    "long": {"title": (4 * LONG)[:300]} | dict.fromkeys(("xlabel", "ylabel", "value_label"), LONG),
+    "wide": {"title": 300 * "W"} | dict.fromkeys(("xlabel", "ylabel", "value_label"), 80 * "W"),
+    "formulas": {
+        "title": r"cost \$5, $6 and $\partial L/\partial h_t$ of $x^2 - y$ (US$ and $A)",
+        "xlabel": r"$\tau$ steps for $5 and $6",
+        "ylabel": r"$\log_{10} \|\partial L / \partial h_t\| / \|\partial L / \partial h_T\|$",
+        "value_label": r"$\log_{10} \|\frac{\partial L}{\partial h_t}\|$ in $",
+    },
+}
+
+
+@pytest.mark.parametrize("texts", TEXTS)
+@pytest.mark.parametrize(
+    ("store", "asked", "width"),
+    [
+        ("cells", {}, "single"),
+        ("gains", {"x": "gain", "y": "activation", "facet": "init"}, "double"),
+        ("gains", {"kind": "distribution", "facet": "init"}, "single"),
+        ("cells", {"kind": "curves"}, "slide"),
+        ("one", {"kind": "profile"}, "slide"),
+    ],
+)
+def test_any_text_has_room(store, asked, width, texts, drawn):
+    page, _ = drawn(store, asked, width=width, **TEXTS[texts])
+    assert clashes(page) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "formulas"),
+    [
+        ("cost $5 and $6", []),
+        ("US$ and $A", []),
+        ("$5-$6, $100,$200", []),
+        (r"\$x\$ in $", []),
+        ("a $x - y$, b", ["$x - y$"]),
+        (r"$\alpha$ for $5, $x$.", [r"$\alpha$", "$x$"]),
+        (r"$a \$ b$", [r"$a \$ b$"]),
+    ],
+)
+def test_money_is_no_mathematics(text, formulas, drawn):
+    writing.check("title", text)
+    shown = writing.written(text)
+    assert re.findall(r"(?<!\\)\$(?:\\\$|[^$])*?(?<!\\)\$", shown) == formulas
+    assert is_math_text(shown) == bool(formulas)
+    assert shown.replace(r"\$", "$") == text.replace(r"\$", "$")
+    page, _ = drawn("cells", title=text)
+    assert page.texts[0].get_text() == shown
+
+
+@pytest.mark.parametrize("letters", range(4, 40))
+def test_no_formula_is_broken(letters):
+    text = r"so $a - b$ and ($x + y$), then a-word-of-hyphens \$5 of $\frac{1 - x}{2 + y}$"
+    lines = writing.wrapped(text, 1000, 7, letters)
+    assert all(line.replace(r"\$", "").count("$") % 2 == 0 for line in lines)
+    assert "".join(lines).replace(" ", "") == text.replace(" ", "")
+
+
+LETTERS = st.sampled_from(
+    [*"$$$$\\{}_^ a5é-(x", r"\frac", r"\sqrt", r"\alpha", r"\$", r"\left(", r"\right)", "\n"]
+)
+
+
+@given(st.lists(LETTERS, max_size=14).map("".join))
+@settings(deadline=None, max_examples=200)
+def test_whatever_is_not_refused_can_be_drawn(text):
+    try:
+        writing.check("title", text)
+    except InputError as refusal:
+        assert "\n" not in str(refusal)  # noqa: PT017
+        return
+    with style():
+        page = Figure(figsize=(3, 3))
+        page.text(0, 0, "\n".join(writing.wrapped(writing.written(text), 50, 7, 5)))
+        page.draw_without_rendering()
+
+
+@pytest.mark.parametrize("looks", [{"title": 3}, {"value_range": (1,)}, {"value_range": "01"}])
+def test_looks_of_another_type_are_refused(looks):
+    with pytest.raises(InputError, match="is not allowed"):
+        Looks(**looks)
+
+
+NAMES = (
+    *("a$1$b$.npz", "cost $5 and $6.npz", 200 * "x" + ".npz", "日本語.npz", "W" * 100 + ".npz"),
+    *(os.fsdecode(b"\xf6$$.npz"), "two\nlines.npz", "_under.npz", r"back\slash$.npz"),
+)
+
+
+@pytest.fixture
+def named_runs(tmp_path):
+    """Runs of weights in files of every name."""
+    runs = []
+    for k, name in enumerate(NAMES):
+        spec = RunSpec.create(arch="rnn", steps=300, hidden=3, inputs=2)
+        shapes = SHAPES["rnn"].shapes(spec.sizes)
+        arrays = {part: np.full(shape, k + 1.0) for part, shape in shapes.items()}
+        np.savez(tmp_path / name, **arrays)
+        path = str(tmp_path / name)
+        runs.append(result("rnn", -0.1 - 0.05 * k, networks=1, steps=300, params=path))
+    return runs
+
+
+@pytest.mark.parametrize(
+    ("asked", "width"),
+    [
+        ({}, "single"),
+        ({"kind": "curves"}, "single"),
+        ({"kind": "distribution"}, "single"),
+        ({"kind": "distribution", "y": "params"}, "single"),
+        ({"x": "params", "y": "clip"}, "double"),
+        ({"kind": "profile", "facet": "params"}, "single"),
+        ({"kind": "curves", "x": "params", "value": "horizon_1e-3"}, "slide"),
+    ],
+)
+def test_any_name_of_a_file_is_drawn_letter_by_letter(asked, width, named_runs, monkeypatch):
+    kept = []
+    monkeypatch.setattr(figure, "save", lambda *parts: kept.append(parts[0]))
+    plot(named_runs, "a.pdf", Asked(**asked), Looks(width=width))
+    texts = [text.get_text() for text in kept[0].findobj(mpl.text.Text)]
+    assert any(r"\$" in text for text in texts)
+    assert not any(map(is_math_text, texts))
+    assert clashes(kept[0]) == []
+
+
+def test_the_data_have_whole_names(named_runs, tmp_path):
+    plot(named_runs, tmp_path / "a.png", Asked("curves"))
+    found = set(pd.read_csv(tmp_path / "a.csv")["params"])
+    expected = {str(tmp_path / name) for name in NAMES}
+    assert {name.replace(r"\udcf6", "\udcf6") for name in found} == expected
+
+
+# The backend, which is the user's.
+
+BACKENDS = (
+    "module://matplotlib_inline.backend_inline",
+    "module://nowhere",
+    "bogus",
+    "tkagg",
+    "svg",
+)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_figures_need_no_backend(backend, store):
+    words = [*PYTHON, "plot", store, "-o", "a.png"]
+    environment = ENVIRONMENT | {"MPLBACKEND": backend}
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert Path("a.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("backend", ["module://nowhere", "svg", None])
+@pytest.mark.parametrize("before", ["", "import matplotlib; matplotlib.use('pdf')"])
+def test_a_users_own_backend_stays(backend, before, store):
+    code = (
+        f"import os, sys\n{before}\n"
+        "asked = os.environ.get('MPLBACKEND')\n"
+        "from seqlab.study.result import Result\n"
+        "from seqlab.figures import heatmap, plot\n"
+        "import matplotlib\n"
+        "found = [matplotlib.rcParams._get_backend_or_none()]\n"
+        "results = [Result.read(path) for path in sys.argv[1:]]\n"
+        "plot(results, 'a.png')\n"
+        "heatmap(results)\n"
+        "found += [matplotlib.rcParams._get_backend_or_none()]\n"
+        f"assert found == 2 * [{'pdf' if before else backend!r}], found\n"
+        f"assert asked == os.environ.get('MPLBACKEND') == {backend!r}\n"
+    )
+    given = {} if backend is None else {"MPLBACKEND": backend}
+    environment = {k: v for k, v in ENVIRONMENT.items() if k != "MPLBACKEND"} | given
+    words = [sys.executable, "-c", code, *map(str, store.iterdir())]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 # The data beside a figure.
 
 
@@ -303,6 +493,29 @@ REFUSED = [
     (("--xscale", "sqrt"), "xscale: 'sqrt' is unknown; log, linear"),
     (("--value-range", "1"), "value_range: '1' is not LOW:HIGH"),
     (("--value-range", "1:0"), "value_range: (1.0, 0.0) does not ascend"),
+    (("--value-range", "0:0"), "value_range: (0.0, 0.0) does not ascend"),
+    (("--value-range", "nan:1"), "value_range: (nan, 1.0) is not allowed; two numbers within"),
+    (("--value-range", "0:nan"), "value_range: (0.0, nan) is not allowed; two numbers within"),
+    (("--value-range=-inf:0",), "value_range: (-inf, 0.0) is not allowed; two numbers within"),
+    (("--value-range=-1e308:1e308",), "value_range: (-1e+308, 1e+308) is not allowed; two num"),
+    (("--value-range", "1:1.0000000000000002"), "value_range: (1.0, 1.0000000000000002) is not"),
+    (("--value-range", "0:5e-324"), "value_range: (0.0, 5e-324) is not allowed; two numbers"),
+    (
+        ("--value-range", "0:10", "--value", "horizon_1e-3"),
+        "value_range: (0.0, 10.0) is not allowed; above 0, where horizon_1e-3 is counted",
+    ),
+    (("--title", "$$"), r"title: '$$' is not allowed; '$$' between dollars is no mathematics; \$"),
+    (("--xlabel", r"so $\frac{1}$"), r"xlabel: 'so $\\frac{1}$' is not allowed; '$\\frac{1}$' b"),
+    (("--ylabel", "$x_$"), "ylabel: '$x_$' is not allowed; '$x_$' between dollars is no"),
+    (("--value-label", "$" + "{" * 39 + "}" * 39 + "$"), "value_label: '${{"),
+    (
+        ("--title", "日本"),
+        "title: '日本' is not allowed; letters of DejaVu Sans, which has no '日本'",
+    ),
+    (("--title", os.fsdecode(b"gr\xf6")), r"title: 'gr\udcf6' is not allowed; letters of"),
+    (("--title", "x" * 301), "title: 'xxx"),
+    (("--xlabel", "x" * 81), "xlabel: 'xxx"),
+    (("--ylabel", f"${'x' * 78}$", "--width", "single"), "ylabel: '$xxx"),
     (("--contours",), "contours: they need decades over two axes of numbers"),
     (("-o", "a.gif"), "output: 'a.gif' has no known format"),
     (("-o", "none/a.pdf"), "output: none is not a folder; make it first"),

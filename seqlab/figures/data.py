@@ -30,7 +30,7 @@ def check_path(path: str | PathLike[str], option: str = "plot") -> Path:
         )
     beside = checked.with_suffix(".csv")
     try:
-        with beside.open(encoding="utf-8", errors="replace") as file:
+        with beside.open(encoding="utf-8-sig", errors="replace") as file:
             ours = file.readline().startswith(f"{FIRST},")
     except OSError:
         return checked

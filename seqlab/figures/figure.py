@@ -69,7 +69,7 @@ def _heatmap(selection: Selection, looks: Looks) -> Figure:
     labels = _label(columns.label, looks.xlabel), _label(rows.label, looks.ylabel)
     high = ROW * len(rows.values) if rows.kind == "names" else 0.72 * page.wide
     high = page.high(high, label, labels[1])
-    scale.bar(page.axes, page.beside(label, high), page.tall(high))
+    scale.bar(page.axes, page.beside("value_label", label, high), page.tall(high))
     page.arrange(high, labels, list(key.values()), hanging(columns, page.wide))
     for ax, one in zip(page.axes, filled, strict=True):
         maps.frame(ax, one)

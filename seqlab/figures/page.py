@@ -15,7 +15,7 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from seqlab.errors import InputError
-from seqlab.fields import refuse
+from seqlab.fields import refuse, shown
 from seqlab.figures import writing
 from seqlab.figures.style import GREY, LARGE, LETTER, SMALL, Width, points, width
 
@@ -94,7 +94,7 @@ class Page:
         self.place: Width = width(looks.width)
         self.loud = looks.title is not None
         text = note if looks.title is None else writing.written(looks.title)
-        self.title = _lines(text, self.place.paper, LARGE if self.loud else SMALL)
+        self.title = _lines("title", text, self.place.paper, LARGE if self.loud else SMALL)
         self.across = math.ceil(len(heads) / math.ceil(len(heads) / ACROSS[looks.width.lower()]))
         self.down = math.ceil(len(heads) / self.across)
         self.figure = Figure(figsize=(self.place.inches,) * 2, layout="constrained")
@@ -124,13 +124,13 @@ class Page:
 
     def high(self, high: float, *beside: str) -> float:
         """The height of a panel that was to be `high`, with labels beside it."""
-        longest = max(writing.length(label, LARGE) for label in beside) / 72
-        return max(high, longest / MOST_LINES / self.down)
+        least = max(writing.least(label, LARGE, MOST_LINES) for label in beside)
+        return max(high, least / 72 / self.down)
 
-    def beside(self, label: str, high: float) -> str:
-        """A label that is no longer than the panels beside it."""
+    def beside(self, option: str, label: str, high: float) -> str:
+        """A label that is no longer than the panels beside it. Raises InputError for a formula."""
         spare = LABEL + LINE if self.place.fixed else 0.0  # for more lines above and below
-        return "\n".join(_lines(label, self.tall(high) - spare, LARGE, loose=1.25))
+        return "\n".join(_lines(option, label, self.tall(high) - spare, LARGE, loose=1.25))
 
     def arrange(
         self, high: float, labels: tuple[str, str], key: list[Artist], hanging: float = 0.0
@@ -145,8 +145,8 @@ class Page:
         paper = self.place.paper
         columns = _columns([str(handle.get_label()) for handle in key], 72 * paper)
         rows = math.ceil(len(key) / columns)
-        x = "\n".join(_lines(labels[0], BELOW * paper, LARGE))
-        y = self.beside(labels[1], high)
+        x = "\n".join(_lines("xlabel", labels[0], BELOW * paper, LARGE))
+        y = self.beside("ylabel", labels[1], high)
         several = len(self.axes) > 1
         top, foot = LINE * len(self.title), LINE * rows + 0.04
         under, side = (LABEL * (1 + label.count("\n")) for label in (x, y))
@@ -207,9 +207,19 @@ class Page:
         self.shared = (x, y)
 
 
-def _lines(text: str, room: float, size: float, loose: float = 1.0) -> list[str]:
-    """A text in so many inches: by the number of its letters, or where these are wide by length."""
-    return writing.wrapped(text, 72 * room, size, int(loose * 72 * room / size / LETTER))
+def _lines(option: str, text: str, room: float, size: float, loose: float = 1.0) -> list[str]:
+    """A text in so many inches: by the number of its letters, or where these are wide by length.
+
+    Raises InputError, that begins with the option, for a formula that has no room.
+    """
+    lines = writing.wrapped(text, 72 * room, size, int(loose * 72 * room / size / LETTER))
+    for line in lines:
+        if writing.length(line, size) > 72 * room:
+            raise InputError(
+                f"{option}: {shown(line)} is not broken, and has {room:.1f} inches of room; "
+                "write it shorter"
+            )
+    return lines
 
 
 def _columns(labels: Sequence[str], room: float) -> int:

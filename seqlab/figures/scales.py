@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
+from seqlab.errors import InputError
 from seqlab.figures.names import AXES, COORDINATES, are_numbers, in_order, text
 from seqlab.figures.style import LETTER, SMALL, points
 from seqlab.figures.writing import length, literal
@@ -66,6 +67,8 @@ def measuring(field: str, values: Sequence[Any], kind: str | None = None) -> Sca
     found = np.asarray(ordered, float)
     kind = kind or ("log" if field in COORDINATES else _evenest(found))
     shown = found[found > 0] if kind == "log" else found
+    if not shown.size:
+        raise InputError(f"xscale: log has no place for {field}, none of which is above 0")
     ends = shown[[0, -1]]
     if field not in COORDINATES or ends[0] == ends[1]:
         ends = _widened(ends, kind)

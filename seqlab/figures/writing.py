@@ -1,7 +1,9 @@
 """Texts on figures: what in them is mathematics, what the font has, where their lines break."""
 
+import math
 import re
 import textwrap
+from collections.abc import Iterator
 from functools import cache
 
 from matplotlib.font_manager import FontProperties, findfont, get_font
@@ -9,11 +11,12 @@ from matplotlib.mathtext import MathTextParser
 from matplotlib.textpath import text_to_path
 
 from seqlab.fields import refuse, shown
-from seqlab.figures.style import FONT, SMALL, style
+from seqlab.figures.style import FONT, LETTER, SMALL, style
 
 LONGEST = {"title": 300}  # letters
 LONGEST_LABEL = 80
 LONGEST_NAME = 84  # points on paper, of a field's value: 20 letters or so
+SPARE = 1.05  # times a formula's length, for a comma behind it
 LEAST = 4  # letters of a line, at which it is broken no further
 UNKNOWN = "\N{REPLACEMENT CHARACTER}"
 LEFT_OUT = "\N{HORIZONTAL ELLIPSIS}"
@@ -21,9 +24,10 @@ LEFT_OUT = "\N{HORIZONTAL ELLIPSIS}"
 # As in Markdown: between two dollars that touch what they enclose, the second before no digit, is
 # mathematics; \$ and any other dollar are money.
 _PIECES = re.compile(
-    r"\\.|(?P<math>\$(?=\S)(?:\\.|[^\\$])*(?<=\S)\$(?!\d))|(?P<money>\$)", re.DOTALL
+    r"\\\$|(?P<math>\$(?=\S)(?:\\\$|\\(?!\$)|[^$\\])*(?<=\S)\$(?!\d))|(?P<money>\$)", re.DOTALL
 )
-_PRIVATE = 0xE000  # a letter that no font has stands for each piece while lines are broken
+_PRIVATE = 0xE000  # letters that stand for each piece, as many as it is long, while lines break
+_HIDDEN = re.compile(r"([\ue000-\uf8ff])\1*")
 
 
 def check(option: str, text: object) -> None:
@@ -77,28 +81,38 @@ def wrapped(text: str, room: float, size: float, letters: int) -> list[str]:
 
     def hidden(piece: re.Match[str]) -> str:
         pieces.append(piece[0])
-        return chr(_PRIVATE + len(pieces) - 1)
+        return chr(_PRIVATE + len(pieces) - 1) * math.ceil(length(piece[0], size) / size / LETTER)
 
     def whole(line: str) -> str:
-        return "".join(
-            pieces[k] if 0 <= (k := ord(c) - _PRIVATE) < len(pieces) else c for c in line
-        )
+        return _HIDDEN.sub(lambda run: pieces[ord(run[1]) - _PRIVATE], line)
 
     short = _PIECES.sub(hidden, text)
     while True:
-        lines = [whole(line) for line in textwrap.wrap(short, max(letters, LEAST))]
+        lines = [whole(line) for line in _broken(short, max(letters, LEAST))]
         longest = max((length(line, size) for line in lines), default=0.0)
         if longest <= room or letters <= LEAST:
             return lines
         letters = min(letters - 1, int(letters * room / longest))
 
 
+def _broken(text: str, letters: int) -> Iterator[str]:
+    """Lines of so many letters; a longer word is broken, unless a formula is in it."""
+    for line in textwrap.wrap(text, letters, break_long_words=False):
+        yield from [line] if _HIDDEN.search(line) else textwrap.wrap(line, letters)
+
+
+def least(text: str, size: float, lines: int) -> float:
+    """Points that so many lines of a text need, none of whose formulas is broken."""
+    formulas = (length(piece["math"], size) for piece in _PIECES.finditer(text) if piece["math"])
+    return max(length(text, size) / lines, SPARE * max(formulas, default=0.0))
+
+
 def length(line: str, size: float) -> float:
     """The length of a line in points."""
     prop = FontProperties(family=FONT, size=size)
-    math = any(piece["math"] for piece in _PIECES.finditer(line))
-    plain = line if math else line.replace(r"\$", "$")
-    return float(text_to_path.get_text_width_height_descent(plain, prop, math)[0])
+    formula = any(piece["math"] for piece in _PIECES.finditer(line))
+    plain = line if formula else line.replace(r"\$", "$")
+    return float(text_to_path.get_text_width_height_descent(plain, prop, formula)[0])
 
 
 def _is_mathematics(text: str) -> bool:
@@ -112,5 +126,6 @@ def _is_mathematics(text: str) -> bool:
 
 @cache
 def _letters() -> frozenset[str]:
-    """What the font has."""
-    return frozenset(map(chr, get_font(findfont(FontProperties(family=FONT))).get_charmap()))
+    """What the font has, but for what stands for pieces here."""
+    found = map(chr, get_font(findfont(FontProperties(family=FONT))).get_charmap())
+    return frozenset(letter for letter in found if not _HIDDEN.match(letter))
