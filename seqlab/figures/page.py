@@ -30,6 +30,8 @@ BETWEEN = 0.08
 SAMPLE = 33  # points: a line or patch of the key, and the gap before the next
 # Of the paper, or of a panel: a line of the label below, and a head.
 BELOW, ABOVE = 0.75, 0.8
+BEYOND = 0.12  # inches that a label beside the panels may be longer
+WIDER = 1.25  # times the letters that it has for sure: most are narrower
 MOST_LINES = 3  # of a label beside the panels, as long as these may grow
 TEXTS = ("title", "xlabel", "ylabel", "value_label")
 # Ends of a range, and how far they are apart to the larger: floats and ticks end beyond.
@@ -130,7 +132,7 @@ class Page:
     def beside(self, option: str, label: str, high: float) -> str:
         """A label that is no longer than the panels beside it. Raises InputError for a formula."""
         spare = LABEL + LINE if self.place.fixed else 0.0  # for more lines above and below
-        return "\n".join(_lines(option, label, self.tall(high) - spare, LARGE, loose=1.25))
+        return "\n".join(_lines(option, label, self.tall(high) - spare, LARGE, BEYOND))
 
     def arrange(
         self, high: float, labels: tuple[str, str], key: list[Artist], hanging: float = 0.0
@@ -207,14 +209,16 @@ class Page:
         self.shared = (x, y)
 
 
-def _lines(option: str, text: str, room: float, size: float, loose: float = 1.0) -> list[str]:
-    """A text in so many inches: by the number of its letters, or where these are wide by length.
+def _lines(option: str, text: str, room: float, size: float, beyond: float = 0.0) -> list[str]:
+    """A text in so many inches, or so many beyond.
 
-    Raises InputError, that begins with the option, for a formula that has no room.
+    It is broken by the number of its letters, or where these are wide by their length. Raises
+    InputError, that begins with the option, for a formula that has no room.
     """
-    lines = writing.wrapped(text, 72 * room, size, int(loose * 72 * room / size / LETTER))
+    letters = int((WIDER if beyond else 1) * 72 * room / size / LETTER)
+    lines = writing.wrapped(text, 72 * (room + beyond), size, letters)
     for line in lines:
-        if writing.length(line, size) > 72 * room:
+        if writing.length(line, size) > 72 * (room + beyond):
             raise InputError(
                 f"{option}: {shown(line)} is not broken, and has {room:.1f} inches of room; "
                 "write it shorter"
@@ -234,4 +238,4 @@ def _columns(labels: Sequence[str], room: float) -> int:
 
 def _room(label: str) -> float:
     """Points to keep for a label of the key: by the number of its letters, or its length."""
-    return max(LETTER * SMALL * len(label), writing.length(label, SMALL))
+    return 1.05 * writing.length(label, SMALL)
