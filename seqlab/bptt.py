@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from seqlab import rules
@@ -77,6 +78,7 @@ def backward(trajectory: Trajectory, grad_output: ArrayLike, clip: str = "none")
     wrong shape, dtype, or with NaN.
     """
     ensemble, tape = trajectory.ensemble, trajectory.tape
+    dtype = ensemble.x.dtype
     rule = rules.parse(clip)
     check = check_gpu_array if trajectory.backend == "cuda" else check_array
     grad = check("grad_output", grad_output, trajectory.output.shape, ensemble.x.dtype)
@@ -102,7 +104,13 @@ def backward(trajectory: Trajectory, grad_output: ArrayLike, clip: str = "none")
     initial = ensemble.cell.unpack(state)
     answer = ensemble.answer
     return Gradients(
-        {name: answer(plain(v, sums.exponent)) for name, v in sums.values.items()},
+        {name: answer(_cast(plain(v, sums.exponent), dtype)) for name, v in sums.values.items()},
         answer(dx),
         tuple(map(answer, initial)) if isinstance(initial, tuple) else answer(initial),
     )
+
+
+def _cast(sums: NDArray, dtype: np.dtype) -> NDArray:
+    """Sums in the user's dtype; beyond its range 0 or inf."""
+    with np.errstate(over="ignore", under="ignore"):
+        return sums.astype(dtype)

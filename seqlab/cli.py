@@ -210,11 +210,11 @@ def _specs(arch: tuple[str, ...], given: dict[str, Any]) -> "list[RunSpec]":
 
 
 def _repeated(source: str, arch: tuple[str, ...], given: dict[str, Any]) -> "RunSpec":
-    from seqlab.study.result import Result
+    from seqlab.study.result import read_spec
 
     if beside := [*(["arch"] if arch else []), *given]:
         raise InputError(f"{beside[0]}: means nothing beside from, whose file says what to measure")
-    return Result.read(source).spec
+    return read_spec(source)
 
 
 def _check_figure(option: str, name: str) -> None:

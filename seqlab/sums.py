@@ -4,22 +4,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqlab.kernels.layout import EMPTY, plain, power_of_two
+from seqlab.kernels.memory import cleared
 from seqlab.rules import Rule
 
 
 class Sums:
     """The parameter gradients of M networks, (M, ...) each, as values * 2^exponent.
 
-    One exponent (M,) serves all gradients of a network.
+    One exponent (M,) serves all gradients of a network. Values are float64 whatever the kernels'
+    dtype: a million steps added in float32 would lose half of its digits.
     """
 
     def __init__(self, values: dict[str, NDArray], exponent: NDArray) -> None:
         self.values, self.exponent = values, exponent
 
     @classmethod
-    def zeros(cls, shapes: dict[str, tuple[int, ...]], networks: int, dtype: np.dtype) -> "Sums":
+    def zeros(cls, shapes: dict[str, tuple[int, ...]], networks: int) -> "Sums":
         """Empty sums for parameters of these shapes."""
-        values = {name: np.zeros((networks, *shape), dtype) for name, shape in shapes.items()}
+        values = {n: cleared((networks, *shape), np.float64) for n, shape in shapes.items()}
         return cls(values, np.full(networks, EMPTY))
 
     def share(self, exponent: NDArray) -> NDArray:
@@ -27,14 +29,14 @@ class Sums:
         raised = np.maximum(self.exponent, exponent.max(axis=1))
         if np.any((self.exponent < raised) & (self.exponent > EMPTY)):  # else nothing changes
             for value in self.values.values():
-                factor = power_of_two(self.exponent - raised).astype(value.dtype)
-                value *= factor.reshape(-1, *(1,) * (value.ndim - 1))
+                value *= _by_network(power_of_two(self.exponent - raised), value)
         self.exponent = raised
         return power_of_two(exponent - raised[:, None])
 
     def scaled(self, factor: NDArray) -> "Sums":
         """Every gradient of a network times its factor (M,)."""
-        return Sums({n: _scaled(v, factor) for n, v in self.values.items()}, self.exponent)
+        values = {n: v * _by_network(factor, v) for n, v in self.values.items()}
+        return Sums(values, self.exponent)
 
     def log_norm(self) -> NDArray:
         """Natural log of the norm of all of a network's gradients together, (M,)."""
@@ -55,7 +57,7 @@ class Sums:
 
     def _direction_norm(self) -> NDArray:
         """Norm of all of a network's values (M,); states that explode make them large."""
-        flat = [v.reshape(len(v), -1).astype(np.float64) for v in self.values.values()]
+        flat = [v.reshape(len(v), -1) for v in self.values.values()]
         largest = np.max([np.abs(v).max(axis=1) for v in flat], axis=0)
         scale = np.where(np.isfinite(largest) & (largest > 0), largest, 1.0)
         squares = [np.square(v / scale[:, None]).sum(axis=1) for v in flat]
@@ -76,11 +78,12 @@ class Sums:
         limit = threshold * power_of_two(-exponent)
         changed = np.zeros(len(exponent), bool)
         for name, value in values.items():
-            bound = limit.astype(value.dtype).reshape(-1, *(1,) * (value.ndim - 1))
+            bound = _by_network(limit, value)
             changed |= (np.abs(value) > bound).reshape(len(value), -1).any(axis=1)
             values[name] = np.clip(value, -bound, bound)
         return Sums(values, exponent), changed
 
 
-def _scaled(value: NDArray, factor: NDArray) -> NDArray:
-    return value * factor.astype(value.dtype).reshape(-1, *(1,) * (value.ndim - 1))
+def _by_network(factor: NDArray, value: NDArray) -> NDArray:
+    """One number a network (M,) beside values (M, ...)."""
+    return factor.reshape(-1, *(1,) * (value.ndim - 1))

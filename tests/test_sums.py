@@ -27,10 +27,10 @@ def sums(*exponents: int) -> Sums:
 def test_norms_of_any_scale() -> None:
     want = np.log(5) + np.array([0, FAR, -FAR]) * np.log(2)
     assert sums(0, FAR, -FAR).log_norm() == pytest.approx(want, abs=1e-12)
-    empty = Sums.zeros({"a": (2, 3), "b": (4,)}, 2, np.dtype(np.float32))
+    empty = Sums.zeros({"a": (2, 3), "b": (4,)}, 2)
     assert (empty.log_norm() == -np.inf).all()
     assert empty.values["a"].shape == (2, 2, 3)
-    assert empty.values["b"].dtype == np.float32
+    assert empty.values["b"].dtype == np.float64
 
 
 def test_a_larger_share_raises_the_scale() -> None:

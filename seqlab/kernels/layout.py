@@ -75,8 +75,8 @@ class Emitted(NamedTuple):
     """Row 0's gradient, for the sums over time.
 
     `values` (M, S, B, E) with `exponent` (M, S, B) int64 is what each step leaves behind;
-    `carried` (M, B, P, H) with `carried_exponent` (M, B) int64 is what the kernel has summed itself
-    (a cell without such a sum ignores it). With E = 0 nothing is written.
+    `carried` (M, B, P, H), float64, with `carried_exponent` (M, B) int64 is what the kernel has
+    summed itself (a cell without such a sum ignores it). With E = 0 nothing is written.
     """
 
     values: NDArray

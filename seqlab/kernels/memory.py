@@ -72,3 +72,10 @@ def aligned(shape: tuple[int, ...], dtype: np.dtype | type) -> NDArray:
     raw = _bytes(math.prod(shape) * dtype.itemsize + LINE)
     place = raw.__array_interface__["data"][0]  # `ctypes.data` takes longer than the rest of this
     return np.ndarray(shape, dtype, raw, -place % LINE)
+
+
+def cleared(shape: tuple[int, ...], dtype: np.dtype | type) -> NDArray:
+    """`aligned`, all zero."""
+    array = aligned(shape, dtype)
+    array.fill(0)
+    return array

@@ -23,6 +23,10 @@ class Attenuation:
     in squares over batch and state; nan past a length. `log_norm_hidden` and `log_norm_cell` are
     parts of the state where the cell has them (else None); `log_norm_input` is dL/dx_t's, which
     does not exist at lag T (nan).
+
+    -inf is an exact zero, but where `underflow` (M, lengths) is true: there it came from a factor
+    of a single step, such as a saturated unit's slope, that is too small for the dtype. An
+    overflow of the state leaves nan.
     """
 
     lengths: NDArray[np.int64]
@@ -31,6 +35,7 @@ class Attenuation:
     log_norm_hidden: NDArray | None
     log_norm_cell: NDArray | None
     log_norm_input: NDArray
+    underflow: NDArray[np.bool_]
     clip: str
     backend: str
 
@@ -62,14 +67,17 @@ def attenuation(
     names = ["", "_input", *(f"_{part}" for part in parts if len(parts) > 1)]
     shape = (len(ensemble.x), len(lengths), longest + 1)
     tables = {f"log_norm{name}": np.empty(shape) for name in names}
+    underflow = np.zeros(shape[:2], bool)
 
     def measure(networks: range, tape: Tape) -> None:
         tape.run(lambda saved: None)
         here = slice(networks.start, networks.stop)
         vector = np.repeat(vectors[here, :, None], len(rising), axis=2)
-        for name, curves in sweep_curves(tape, rising, vector, rule).named.items():
+        curves = sweep_curves(tape, rising, vector, rule)
+        underflow[here] = curves.lost[:, [rising.index(length) for length in lengths]]
+        for name, norms in curves.named.items():
             for k, length in enumerate(lengths):
-                tables[name][here, k, : length + 1] = curves[rising.index(length)]
+                tables[name][here, k, : length + 1] = norms[rising.index(length)]
                 tables[name][here, k, length + 1 :] = np.nan
 
     ensemble.until(longest).over_tapes(chosen, measure)
@@ -80,6 +88,7 @@ def attenuation(
         tables["log_norm"] if parts == ("hidden",) else tables.get("log_norm_hidden"),
         tables.get("log_norm_cell"),
         tables["log_norm_input"],
+        underflow,
         str(rule),
         chosen,
     )

@@ -36,12 +36,13 @@ class Block:
 
     Logs are natural. `longest` (M, rules, lags) is the state's whole curve of the longest length;
     `kept` has every part's curves (M, rules, lengths, kept lags), relative to the state's norm at
-    lag 0.
+    lag 0. `lost` (M, rules, lengths) says where a zero came from a factor beyond the dtype's range.
     """
 
     longest: NDArray
     kept: dict[str, NDArray]
     fired: NDArray
+    lost: NDArray
     before: NDArray
     after: NDArray
     predicted: NDArray
@@ -150,6 +151,7 @@ def _measure_block(
         np.stack([m.longest for m in measured], axis=1),
         kept,
         np.stack([m.fired for m in measured], axis=1),
+        np.stack([m.lost for m in measured], axis=1),
         np.repeat(free.sums.log_norm()[:, None], len(measured), axis=1),
         np.stack([m.after for m in measured], axis=1),
         observer.rates(),
@@ -164,6 +166,7 @@ class _Ruled:
     longest: NDArray
     kept: dict[str, NDArray]
     fired: NDArray
+    lost: NDArray
     after: NDArray
 
 
@@ -182,7 +185,7 @@ def _under_rule(
         fired = changed.astype(float)
     lags, start = kept_lags(spec), [curve[:, :1] for curve in curves.state]
     kept = {name: _thinned(curve, start, lags) for name, curve in curves.named.items()}
-    return _Ruled(curves.state[-1] - start[-1], kept, fired, after.log_norm())
+    return _Ruled(curves.state[-1] - start[-1], kept, fired, curves.lost, after.log_norm())
 
 
 def _thinned(curves: list[NDArray], start: list[NDArray], lags: NDArray) -> NDArray:

@@ -21,6 +21,7 @@ from seqlab.kernels.cpu.selective_chunk import (
     gate,
     gate_back,
     lanes,
+    move,
     new_chunk,
     read,
     show,
@@ -31,11 +32,13 @@ from seqlab.kernels.cpu.selective_chunk import (
 from seqlab.kernels.cpu.threads import share
 from seqlab.kernels.memory import aligned
 
+TOGETHER = 4  # chunks whose sums over time go to float64 at once
+
 
 class Arguments(NamedTuple):
     """u, delta, z (batch, D, L), z empty without a gate; a (1, D, N); b, c (batch, N, L); skip,
     bias (1, D, 1). Or each task's share of their gradients: then the first axis of a, skip and
-    bias is the batch, and that of b and c all tasks."""
+    bias, in float64, is the batch, and that of b and c all tasks."""
 
     u: NDArray
     delta: NDArray
@@ -44,6 +47,18 @@ class Arguments(NamedTuple):
     c: NDArray
     skip: NDArray
     z: NDArray
+    bias: NDArray
+
+
+class Totals(NamedTuple):
+    """A task's gradients that are sums over time, in float64: a (N, lanes); skip, bias (1, lanes).
+
+    Some chunks' share is added at once: a million steps added in float32 would lose half of its
+    digits.
+    """
+
+    a: NDArray
+    skip: NDArray
     bias: NDArray
 
 
@@ -129,7 +144,7 @@ def _scan_back(arguments, soft, place, span, grad_y, chunk, grad):
 
 @compiled
 def _backward(arguments, soft, grad_y, out, scratch, begin, end):
-    chunk, grad, kept = scratch  # kept (chunks, N, lanes): the state before each chunk
+    chunk, grad, total, kept = scratch  # kept (chunks, N, lanes): the state before each chunk
     length, (chunks, states, _) = grad_y.shape[2], kept.shape
     for task in range(begin, end):
         place = _place(arguments, task)
@@ -142,19 +157,26 @@ def _backward(arguments, soft, grad_y, out, scratch, begin, end):
         clear(grad.h)
         clear(grad.skip)
         clear(grad.bias)
+        clear(total.a)
+        clear(total.skip)
+        clear(total.bias)
         for k in range(chunks - 1, -1, -1):
             span = _span(length, k)
             copy_rows(kept[k], chunk.h)
             _scan_back(arguments, soft, place, span, grad_y, chunk, grad)
+            if k % TOGETHER == 0:
+                move(grad.a, total.a)
+                move(grad.skip, total.skip)
+                move(grad.bias, total.bias)
             write(grad.u, place, span, out.u)
             write(grad.delta, place, span, out.delta)
             write(grad.b, (task, 0, states), span, out.b)
             write(grad.c, (task, 0, states), span, out.c)
             if out.z.size > 0:
                 write(grad.z, place, span, out.z)
-        write(grad.a, place, (0, states), out.a)
-        write(grad.skip, place, (0, 1), out.skip)
-        write(grad.bias, place, (0, 1), out.bias)
+        write(total.a, place, (0, states), out.a)
+        write(total.skip, place, (0, 1), out.skip)
+        write(total.bias, place, (0, 1), out.bias)
 
 
 def _arguments(
@@ -203,26 +225,32 @@ def backward(grad_y: NDArray, softplus: bool, **given: Any) -> dict[str, NDArray
     out = Arguments(
         u=np.empty_like(grad_y),
         delta=np.empty_like(grad_y),
-        a=np.empty((batch, channels, states), dtype),
+        a=np.empty((batch, channels, states)),
         b=np.empty((batch * blocks, states, length), dtype),
         c=np.empty((batch * blocks, states, length), dtype),
-        skip=np.empty((batch, channels, 1), dtype),
+        skip=np.empty((batch, channels, 1)),
         z=np.empty_like(arguments.z),
-        bias=np.empty((batch, channels, 1), dtype),
+        bias=np.empty((batch, channels, 1)),
     )
 
-    def scratch() -> tuple[Chunk, Chunk, NDArray]:
+    def scratch() -> tuple[Chunk, Chunk, Totals, NDArray]:
         chunk, grad = new_chunk(states, grad_y), new_chunk(states, grad_y)
-        return chunk, grad, aligned((-(-length // CHUNK), *chunk.h.shape), dtype)
+        sums = (grad.a, grad.skip, grad.bias)
+        total = Totals._make(aligned(part.shape, np.float64) for part in sums)
+        return chunk, grad, total, aligned((-(-length // CHUNK), *chunk.h.shape), dtype)
+
+    def over_blocks(shares: NDArray) -> NDArray:
+        parts = shares.reshape(batch, blocks, states, length)
+        return parts.sum(axis=1, dtype=np.float64).astype(dtype)
 
     share(_backward, batch * blocks, scratch, arguments, softplus, grad_y, out)
     return {
         "u": out.u,
         "delta": out.delta,
-        "A": out.a.sum(axis=0),
-        "B": out.b.reshape(batch, blocks, states, length).sum(axis=1),
-        "C": out.c.reshape(batch, blocks, states, length).sum(axis=1),
-        "D": out.skip.sum(axis=(0, 2)),
+        "A": out.a.sum(axis=0).astype(dtype),
+        "B": over_blocks(out.b),
+        "C": over_blocks(out.c),
+        "D": out.skip.sum(axis=(0, 2)).astype(dtype),
         "z": out.z,
-        "delta_bias": out.bias.sum(axis=(0, 2)),
+        "delta_bias": out.bias.sum(axis=(0, 2)).astype(dtype),
     }
