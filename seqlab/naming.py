@@ -116,12 +116,11 @@ class _Names:
         odd = odd or [part.name for part in parts if part.layer != layers[0]]
         if not odd:
             return
-        held = "params" if self.path is None else "state"
-        first = next((each for each in layers if re.fullmatch(r"_l\d+", each)), "_l0")
-        raise InputError(
-            f"{self._where} {shown(odd[0])} is not allowed; one layer and one direction, without "
-            f"proj_size, is, such as {{k: v for k, v in {held}.items() if k.endswith({first!r})}}"
-        )
+        allowed = "one layer and one direction, without proj_size"
+        if forward := [each for each in layers if re.fullmatch(r"_l\d+", each)][: len(layers) - 1]:
+            held = "params" if self.path is None else "state"
+            allowed += f", such as {{k: v for k, v in {held}.items() if k.endswith({forward[0]!r})}}"
+        raise InputError(f"{self._where} {shown(odd[0])} is not allowed; {allowed}, is needed")
 
     def _stranger(self, name: str, home: str) -> InputError:
         """A name that is not of the cell."""

@@ -69,9 +69,11 @@ def _tensors(content: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _described(name: str, tensor: Any) -> Stored:
-    dtype = "float32" if named(tensor.dtype) == "bfloat16" else named(tensor.dtype)
-    size = tensor.numel() * tensor.element_size()
-    return Stored(dtype, tuple(tensor.shape), 3 * size, partial(_copied, name, tensor))
+    dtype, size = named(tensor.dtype), tensor.numel() * tensor.element_size()
+    read = partial(_copied, name, tensor)
+    if dtype == "bfloat16":
+        return Stored("float32", tuple(tensor.shape), 4 * size, read)
+    return Stored(dtype, tuple(tensor.shape), size, read)
 
 
 def _copied(name: str, tensor: Any) -> NDArray:
