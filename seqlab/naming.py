@@ -74,6 +74,10 @@ class _Names:
     def _where(self) -> str:
         return "params:" if self.path is None else f"params: {self.path}"
 
+    def _at(self, name: str) -> str:
+        comma = "" if self.path is None else ","
+        return f"{self._where}{comma} {shown(name)}"
+
     def _part(self, name: str) -> _Part | None:
         own, layer = [*own_names(self.cell)], ""
         if "weight_ih" in own:
@@ -120,7 +124,7 @@ class _Names:
         if forward := [each for each in layers if re.fullmatch(r"_l\d+", each)][: len(layers) - 1]:
             held = "params" if self.path is None else "state"
             allowed += f", such as {{k: v for k, v in {held}.items() if k.endswith({forward[0]!r})}}"
-        raise InputError(f"{self._where} {shown(odd[0])} is not allowed; {allowed}, is needed")
+        raise InputError(f"{self._at(odd[0])} is not allowed; {allowed}, is needed")
 
     def _stranger(self, name: str, home: str) -> InputError:
         """A name that is not of the cell."""
@@ -130,9 +134,9 @@ class _Names:
         else:
             known = nearest(name, own) or f"; its parameters are {', '.join(own)}"
         if self.path is not None:
-            return InputError(f"{self._where}, {shown(name)} is not of {self.cell.name}{known}")
+            return InputError(f"{self._at(name)} is not of {self.cell.name}{known}")
         return InputError(
-            f"params: {shown(name)} is not allowed; {self.cell.name} has {', '.join(own)}{known}"
+            f"{self._at(name)} is not allowed; {self.cell.name} has {', '.join(own)}{known}"
         )
 
 

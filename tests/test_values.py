@@ -236,7 +236,7 @@ def test_other_kinds_are_refused_at_every_door(kind: str) -> None:
 
 
 @pytest.mark.tiny
-@pytest.mark.parametrize("dtype", ["Float64", "Int64", "float64[pyarrow]", "str"])
+@pytest.mark.parametrize("dtype", ["Float64", "Int64", "str"])
 def test_tables_with_gaps_are_refused(dtype: str) -> None:
     run, gaps = draw("gru"), pd.Series([1, None, 2], dtype=dtype)
     for readout in (gaps, gaps.array):
