@@ -123,7 +123,9 @@ class _Names:
         allowed = "one layer and one direction, without proj_size"
         if forward := [each for each in layers if re.fullmatch(r"_l\d+", each)][: len(layers) - 1]:
             held = "params" if self.path is None else "state"
-            allowed += f", such as {{k: v for k, v in {held}.items() if k.endswith({forward[0]!r})}}"
+            allowed += (
+                f", such as {{k: v for k, v in {held}.items() if k.endswith({forward[0]!r})}}"
+            )
         raise InputError(f"{self._at(odd[0])} is not allowed; {allowed}, is needed")
 
     def _stranger(self, name: str, home: str) -> InputError:

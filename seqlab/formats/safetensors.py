@@ -16,12 +16,22 @@ from seqlab.formats.stored import Archive, Stored, Unreadable
 from seqlab.values import say_widened
 
 LONGEST_HEADER = 100_000_000  # the format's own limit
-# What can be read, with the bytes of a number; bfloat16 is the upper half of a float32.
-_TYPES = {"F64": ("float64", 8), "F32": ("float32", 4), "BF16": ("float32", 2)}
+# NumPy's name and the bytes of a number; bfloat16 is the upper half of a float32.
+_TYPES = {
+    "F64": ("float64", 8),
+    "F32": ("float32", 4),
+    "BF16": ("float32", 2),
+    "F16": ("float16", 2),
+    "I64": ("int64", 8),
+    "I32": ("int32", 4),
+    "U8": ("uint8", 1),
+    "BOOL": ("bool", 1),
+}
+_READ = {"F64": "<f8", "F32": "<f4", "BF16": "<u2"}
 
 
 def archive(file: BinaryIO) -> Archive:
-    """The tensors of an open file by name, those of other types than floats with no way to read.
+    """The tensors of an open file by name, of which only float64, float32 and bfloat16 can be read.
 
     Raises Unreadable where the header is no such header, or its parts do not fill the file.
     """
@@ -63,8 +73,7 @@ def _described(file: BinaryIO, start: int, name: str, entry: dict[str, Any]) -> 
 
 def _read(file: BinaryIO, place: int, count: int, shape: tuple[int, ...], code: str) -> NDArray:
     file.seek(place)
-    raw = {"F64": "<f8", "F32": "<f4", "BF16": "<u2"}[code]
-    numbers = np.fromfile(file, raw, count)
+    numbers = np.fromfile(file, _READ[code], count)
     if code == "BF16":
         say_widened()
         numbers = (numbers.astype("<u4") << 16).view("<f4")
