@@ -122,7 +122,7 @@ class _Names:
             return
         allowed = "one layer and one direction, without proj_size"
         if forward := [each for each in layers if re.fullmatch(r"_l\d+", each)][: len(layers) - 1]:
-            held = "params" if self.path is None else "state"
+            held = "params" if self.path is None else "state_dict"
             allowed += (
                 f", such as {{k: v for k, v in {held}.items() if k.endswith({forward[0]!r})}}"
             )
