@@ -62,7 +62,8 @@ class _Names:
         for name in self.names:
             if name not in known and (module is None or name.rpartition(".")[0] == home):
                 raise self._stranger(name, home)
-        found = {part.own: part.name for part in mine}
+        given = {part.own: part.name for part in mine}
+        found = {own: given[own] for own in own_names(self.cell) if own in given}
         optional = () if found.keys() & set(BIASES) else BIASES
         own = own_names(self.cell)
         if lacking := [name for name in own if name not in found and name not in optional]:

@@ -89,8 +89,9 @@ def pretended(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
             nested["state_dict"]["itself"] = nested
             inside = nested["state_dict"] if "nested" in archive else {}
             narrow = "bfloat16" if "narrow" in archive else ""
-            for name in set(archive) - {"narrow", "nested"}:
-                inside[name] = Tensor(archive[name], True, narrow)
+            for name, value in archive.items():
+                if name not in ("narrow", "nested"):
+                    inside[name] = Tensor(value, True, narrow)
             return nested if "nested" in archive else inside
 
     monkeypatch.setitem(sys.modules, "torch", types.SimpleNamespace(load=load))
@@ -150,6 +151,12 @@ def test_equal_content_is_one_spec_whatever_file_and_names_it_is_in(
         loaded = arrays.load_params(CELLS[arch], f"other.{suffix}", spec.params.sha256)
         assert loaded.keys() == plain.keys()
         assert all(np.array_equal(loaded[name], plain[name]) for name in plain)
+
+
+def test_the_order_in_a_file_changes_nothing(write: Any) -> None:
+    wrong = weights() | {"weight_hh": np.ones((2, 16, 4))}
+    said = {refusal(params=write("w.npz", dict(sorted(wrong.items(), reverse=r)))) for r in (0, 1)}
+    assert len(said) == 1
 
 
 @pytest.mark.usefixtures("pretended")
