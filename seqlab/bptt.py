@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from seqlab import rules
-from seqlab.ensemble import Ensemble, check_array, check_gpu_array, gather
+from seqlab.ensemble import Ensemble, arrays_of, check_array, check_gpu_array, gather
 from seqlab.kernels import backends
 from seqlab.kernels.layout import Emitted, plain
 from seqlab.tape import Sweep, Tape
@@ -47,6 +47,9 @@ def forward(
 ) -> Trajectory:
     """Run a network, or an ensemble, over its input.
 
+    params are arrays or tensors under the cell's names, or those of one layer and direction in a
+    module's `state_dict` (`weight_ih_l0`, `encoder.rnn.weight_ih_l0`); gradients get the same
+    names. Biases may be left out, and are zero then.
     x is (T, B, I), or (M, T, B, I) with M leading on every parameter and on `initial` too;
     `initial` is zero when left out (lstm: a tuple (h, c)). `activation` is the rnn's.
     Arrays that live on a GPU (`__cuda_array_interface__` or DLPack) mean backend cuda for `auto`.
@@ -54,7 +57,7 @@ def forward(
     `initial` and their gradients go over the host, where they are laid out for the kernels.
     Raises InputError for an unknown name and for arrays of the wrong shape, dtype, or with NaN.
     """
-    chosen = backends.resolve(backend, x, *params.values())
+    chosen = backends.resolve(backend, x, *arrays_of(params))
     ensemble = gather(arch, params, x, initial, activation)
     tape = ensemble.tape(chosen)
     shape = (*ensemble.x.shape[:3], ensemble.sizes.hidden)
@@ -99,12 +102,15 @@ def backward(trajectory: Trajectory, grad_output: ArrayLike, clip: str = "none")
         arrays.put(dx, first, part.reshape((networks, steps, sequences, inputs)))
 
     sweep.run(loss, on_gradient=keep_input)
-    sums, _ = sweep.sums.clipped(rule)
+    sums, _ = ensemble.of_given(sweep.sums).clipped(rule)
     state = plain(sweep.adjoint[:, :, 0], sweep.exponent[:, :, 0])
     initial = ensemble.cell.unpack(state)
     answer = ensemble.answer
     return Gradients(
-        {name: answer(_cast(plain(v, sums.exponent), dtype)) for name, v in sums.values.items()},
+        {
+            ensemble.names[n]: answer(_cast(plain(v, sums.exponent), dtype))
+            for n, v in sums.values.items()
+        },
         answer(dx),
         tuple(map(answer, initial)) if isinstance(initial, tuple) else answer(initial),
     )

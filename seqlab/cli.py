@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache, partial
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import seqlab
-from seqlab.errors import InputError
+from seqlab.errors import InputError, Note
 
 if TYPE_CHECKING:
     from seqlab.spec import RunSpec
@@ -27,7 +28,8 @@ class Commands(click.Group):
 
     def main(self, *args: Any, **extra: Any) -> Any:
         try:
-            code = super().main(*args, **extra | {"standalone_mode": False})
+            with _notes():
+                code = super().main(*args, **extra | {"standalone_mode": False})
         except click.ClickException as error:
             code = _complain(error.format_message(), REFUSED)
         except InputError as error:
@@ -48,9 +50,30 @@ class Commands(click.Group):
 
 
 def _complain(message: str, code: int) -> int:
-    line = "".join(c if c.isprintable() else " " for c in " ".join(message.split()))
-    click.echo(f"seqlab: error: {line}", err=True)
+    _say_aside("error", message)
     return code
+
+
+def _say_aside(kind: str, message: str) -> None:
+    line = "".join(c if c.isprintable() else " " for c in " ".join(message.split()))
+    click.echo(f"seqlab: {kind}: {line}", err=True)
+
+
+@contextmanager
+def _notes() -> Iterator[None]:
+    """Notes as lines on stderr, without their place in code; other warnings as ever."""
+    with warnings.catch_warnings():
+        usual = warnings.showwarning
+
+        def show(message: Any, category: type[Warning], *where: Any) -> None:
+            if issubclass(category, Note):
+                _say_aside("note", str(message))
+            else:
+                usual(message, category, *where)
+
+        warnings.simplefilter("always", Note)
+        warnings.showwarning = show  # type: ignore[assignment] # catch_warnings puts it back
+        yield
 
 
 @click.group(
@@ -134,7 +157,12 @@ def _number_or_word(ctx: click.Context, param: click.Parameter, value: str | Non
     "--params",
     metavar="W.npz",
     help="Your own weights of --dtype under PyTorch's names (ssm: mamba_ssm's), with a leading "
-    "axis of networks or without.",
+    "axis of networks or without: a .npz, .safetensors, .pt or .pth.",
+)
+@click.option(
+    "--module",
+    metavar="PREFIX",
+    help="The module of --params, the checkpoint of a whole model, that is meant: encoder.rnn.",
 )
 @click.option(
     "--input",
@@ -202,11 +230,12 @@ def run(
 
 def _specs(arch: tuple[str, ...], given: dict[str, Any]) -> "list[RunSpec]":
     from seqlab.spec import RunSpec
+    from seqlab.study.limits import require_memory
 
     for name in arch:
         if arch.count(name) > 1:
             raise InputError(f"arch: {name!r} is given twice; each cell once")
-    return [RunSpec.create(arch=name, **given) for name in arch or (None,)]
+    return [RunSpec.create(require_memory, arch=name, **given) for name in arch or (None,)]
 
 
 def _repeated(source: str, arch: tuple[str, ...], given: dict[str, Any]) -> "RunSpec":
@@ -497,10 +526,10 @@ def bench(
 def info() -> None:
     """Show versions, backends, threads, cache and memory."""
     from seqlab.bench.machine import processor
+    from seqlab.host import GIB, available_memory
     from seqlab.kernels._jit import CACHE_DIR
     from seqlab.kernels.backends import describe
     from seqlab.kernels.cpu.threads import thread_count
-    from seqlab.study.limits import GIB, available_memory
     from seqlab.study.result import versions
 
     compiled = [path.stat().st_size for path in CACHE_DIR.rglob("*") if path.is_file()]

@@ -3,13 +3,11 @@
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from seqlab.ensemble import DTYPES, check_gpu_array
+from seqlab.ensemble import check_gpu_array, received
 from seqlab.errors import InputError
 from seqlab.kernels import backends
-from seqlab.kernels.layout import on_gpu
 
 OPTIONAL = ("D", "z", "delta_bias")
 
@@ -95,14 +93,16 @@ def selective_scan_backward(
 
 
 def _check(given: dict[str, Any]) -> dict[str, Any]:
-    """What was given as contiguous arrays, where they are, of the shapes that u and A imply."""
-    u, a = (_form(given[name]) for name in ("u", "A"))
+    """What was given as kernels take it, where it is, of the shapes that u and A imply."""
+    arrays: dict[str, Any] = {
+        name: None if value is None and name in OPTIONAL else received(name, value)
+        for name, value in given.items()
+    }
+    u, a = arrays["u"], arrays["A"]
     if u.ndim != 3 or 0 in u.shape:
         raise InputError(f"u: shape {u.shape} is not allowed; (batch, D, L), none empty, is needed")
     if a.ndim != 2 or 0 in a.shape:
         raise InputError(f"A: shape {a.shape} is not allowed; (D, N), none empty, is needed")
-    if u.dtype not in DTYPES:
-        raise InputError(f"u: dtype {u.dtype} is not allowed; float64 or float32 is needed")
     batch, channels, length = u.shape
     states = a.shape[1]
     shapes = {
@@ -116,16 +116,6 @@ def _check(given: dict[str, Any]) -> dict[str, Any]:
         "delta_bias": (channels,),
     }
     return {
-        name: None
-        if given[name] is None and name in OPTIONAL
-        else check_gpu_array(name, given[name], shape, u.dtype)
+        name: None if arrays[name] is None else check_gpu_array(name, arrays[name], shape, u.dtype)
         for name, shape in shapes.items()
     }
-
-
-def _form(value: ArrayLike) -> NDArray:
-    """A NumPy array of the shape and dtype of one that may live on a GPU, its numbers not read."""
-    if not on_gpu(value):
-        return np.asarray(value)
-    view = backends.gpu_view(value)
-    return np.broadcast_to(np.zeros((), view.dtype), view.shape)

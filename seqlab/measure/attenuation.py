@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from seqlab import rules
-from seqlab.ensemble import Ensemble, check_array, gather
+from seqlab.ensemble import Ensemble, arrays_of, check_array, gather, on_host
 from seqlab.errors import InputError
 from seqlab.kernels import backends
 from seqlab.measure.curves import sweep_curves
@@ -58,7 +58,7 @@ def attenuation(
     `norm` and `value` leave curves alone. Raises InputError for bad names, lengths and arrays.
     """
     rule = rules.parse(clip)
-    chosen = backends.resolve(backend, x, *params.values())
+    chosen = backends.resolve(backend, x, *arrays_of(params))
     ensemble = gather(arch, params, x, activation=activation)
     longest = _check_lengths(lengths, ensemble.x.shape[1])
     vectors = _readouts(ensemble, readout)
@@ -112,7 +112,8 @@ def _readouts(ensemble: Ensemble, readout: ArrayLike | None) -> NDArray:
     if readout is None:
         drawn = np.stack([unit_readout(0, m, units) for m in range(networks)])
         return np.broadcast_to(drawn[:, None], full)
-    if np.ndim(readout) == 1:
-        return np.broadcast_to(check_array("readout", readout, (units,), ensemble.x.dtype), full)
+    vectors = on_host("readout", readout)
+    if vectors.ndim == 1:
+        return np.broadcast_to(check_array("readout", vectors, (units,), ensemble.x.dtype), full)
     shape = full[1:] if ensemble.single else full
-    return check_array("readout", readout, shape, ensemble.x.dtype).reshape(full)
+    return check_array("readout", vectors, shape, ensemble.x.dtype).reshape(full)

@@ -17,7 +17,8 @@ class Source:
         self.spec, self.cell = spec, CELLS[spec.arch]
         self._params = self._drive = None
         if spec.params is not None:
-            self._params = load_params(spec.params.path, spec.params.sha256)
+            file = spec.params
+            self._params = load_params(self.cell, file.path, file.sha256, spec.module)
         if spec.input is not None:
             self._drive = load_input(spec.input.path, spec.input.sha256)
 

@@ -137,9 +137,9 @@ def _measure_block(
     free = sweep_curves(tape, spec.lengths, readout, UNCLIPPED, True, report.tick)
     # The adjoint is linear in the readout: the state's norm at lag 0 becomes 1 by dividing.
     start = np.stack([curve[:, 0] for curve in free.state], axis=1)
-    free.sums = free.sums.scaled(np.exp(-start[:, -1]))
+    free.sums = ensemble.of_given(free.sums).scaled(np.exp(-start[:, -1]))
     scaled = readout * np.exp(-start)[:, None, :, None]
-    measured = [_under_rule(tape, spec, text, free, scaled, report) for text in spec.clip]
+    measured = [_under_rule(ensemble, tape, spec, text, free, scaled, report) for text in spec.clip]
     exponents = None
     if spec.spectrum is not None:
         report.begin("spectrum")
@@ -171,14 +171,20 @@ class _Ruled:
 
 
 def _under_rule(
-    tape: Tape, spec: RunSpec, text: str, free: Curves, readout: NDArray, report: _Report
+    ensemble: Ensemble,
+    tape: Tape,
+    spec: RunSpec,
+    text: str,
+    free: Curves,
+    readout: NDArray,
+    report: _Report,
 ) -> _Ruled:
     """One rule: a sweep of its own if it acts inside the chain, else the unclipped one's curves."""
     rule = rules.parse(text)
     if rule.in_chain:
         curves = sweep_curves(tape, spec.lengths, readout, rule, True, report.tick)
         fired = curves.fired[:, -1] / (spec.steps * tape.sequences)
-        after = curves.sums
+        after = ensemble.of_given(curves.sums)
     else:
         curves = free
         after, changed = free.sums.clipped(rule)

@@ -16,7 +16,7 @@ MOST_LENGTHS = 6  # columns of the table by length
 MOST_EXPONENTS = 8
 _SETTINGS = (
     *("steps", "hidden", "inputs", "state", "networks", "seed", "dtype", "drive", "activation"),
-    *("init", "gain", "input_scale", "forget_bias", "params", "input"),
+    *("init", "gain", "input_scale", "forget_bias", "params", "module", "input"),
 )
 _DECAY = (
     ("decay rate, nat/step", "attenuation, decades"),
