@@ -70,10 +70,29 @@ class Ensemble:
         """The gradients of the parameters that were given."""
         return Sums({name: sums.values[name] for name in self.names}, sums.exponent)
 
+    def kept(self, backend: str) -> "Ensemble":
+        """The same with a drive of its own: the user may change theirs before the way back. Kernels
+        lay parameters out in memory of their own anyway."""
+        return replace(self, x=backends.arrays(backend).copied(self.x))
+
     def answer(self, array: Any) -> Any:
         """An (M, ...) answer as the user wants it."""
         array = array[0] if self.single else array
         return backends.to_gpu(array) if on_gpu(self.x) and not on_gpu(array) else array
+
+    def answer_state(self, state: NDArray) -> Any:
+        """A state (M, B, P, H) as the user wants it."""
+        parts = self.cell.unpack(state)
+        return tuple(map(self.answer, parts)) if isinstance(parts, tuple) else self.answer(parts)
+
+    def packed_state(self, name: str, given: Any) -> NDArray:
+        """A user's state, or its gradient, as the kernels keep it, (M, B, P, H).
+
+        Raises InputError for another form, dtype, or NaN.
+        """
+        lead = () if self.single else (len(self.x),)
+        state = _check_state(name, self.cell, self.sizes, given, lead, self.x)
+        return state.reshape(self.state.shape)
 
 
 def received(name: str, value: Any) -> Any:
@@ -152,7 +171,7 @@ def gather(
     drive = check_gpu_array("x", drive, drive.shape, drive.dtype)
     names = naming.of_dictionary(cell, params)
     sizes, checked = _check_params(cell, params, names, lead, drive)
-    state = _check_state(cell, sizes, initial, lead, drive)
+    state = _check_state("initial", cell, sizes, initial, lead, drive)
     single = not lead
     if single:
         checked = {name: array[None] for name, array in checked.items()}
@@ -187,25 +206,23 @@ def _check_params(
 
 
 def _check_state(
-    cell: Cell, sizes: Sizes, initial: Any, lead: tuple[int, ...], x: NDArray
+    name: str, cell: Cell, sizes: Sizes, given: Any, lead: tuple[int, ...], x: NDArray
 ) -> NDArray:
-    """The first state as the kernels keep it, (..., B, P, H); zeros when none is given."""
+    """A state as the kernels keep it, (..., B, P, H); zeros when none is given."""
     zeros = np.zeros((*lead, x.shape[-2], *cell.state_shape(sizes)), x.dtype)
-    if initial is None:
+    if given is None:
         return zeros
     pattern = cell.unpack(zeros)
     if not isinstance(pattern, tuple):
-        return np.ascontiguousarray(
-            cell.pack(check_array("initial", initial, pattern.shape, x.dtype))
-        )
-    if not isinstance(initial, tuple | list) or len(initial) != len(pattern):
+        return np.ascontiguousarray(cell.pack(check_array(name, given, pattern.shape, x.dtype)))
+    if not isinstance(given, tuple | list) or len(given) != len(pattern):
         raise InputError(
-            f"initial: {type(initial).__name__} is not allowed; "
+            f"{name}: {type(given).__name__} is not allowed; "
             f"{cell.name} takes a tuple of {len(pattern)} arrays ({', '.join(cell.parts)})"
         )
     parts = tuple(
-        check_array(f"initial[{i}]", part, like.shape, x.dtype)
-        for i, (part, like) in enumerate(zip(initial, pattern, strict=True))
+        check_array(f"{name}[{i}]", part, like.shape, x.dtype)
+        for i, (part, like) in enumerate(zip(given, pattern, strict=True))
     )
     return np.ascontiguousarray(cell.pack(parts))
 

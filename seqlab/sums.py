@@ -28,15 +28,22 @@ class Sums:
         """Raise the sums' exponent to the largest of (M, n) ones; return 2^(theirs - ours)."""
         raised = np.maximum(self.exponent, exponent.max(axis=1))
         if np.any((self.exponent < raised) & (self.exponent > EMPTY)):  # else nothing changes
-            for value in self.values.values():
-                value *= _by_network(power_of_two(self.exponent - raised), value)
+            with np.errstate(invalid="ignore"):  # infinite sums
+                for value in self.values.values():
+                    value *= _by_network(power_of_two(self.exponent - raised), value)
         self.exponent = raised
         return power_of_two(exponent - raised[:, None])
 
-    def scaled(self, factor: NDArray) -> "Sums":
-        """Every gradient of a network times its factor (M,)."""
-        values = {n: v * _by_network(factor, v) for n, v in self.values.items()}
-        return Sums(values, self.exponent)
+    def scaled(self, log_factor: NDArray) -> "Sums":
+        """Every gradient of a network times e^log_factor (M,), however large or small that is."""
+        turns = np.rint(np.nan_to_num(log_factor / np.log(2.0), posinf=0, neginf=0))
+        factor = np.exp(log_factor - turns * np.log(2.0))
+        return Sums(self._times(factor), self.exponent + turns.astype(np.int64))
+
+    def _times(self, factor: NDArray) -> dict[str, NDArray]:
+        """Every gradient of a network times its factor (M,); overflow is a result."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            return {n: v * _by_network(factor, v) for n, v in self.values.items()}
 
     def log_norm(self) -> NDArray:
         """Natural log of the norm of all of a network's gradients together, (M,)."""
@@ -67,9 +74,7 @@ class Sums:
         with np.errstate(divide="ignore", invalid="ignore"):
             above = self.log_norm() > np.log(threshold)
             factor = np.where(above, threshold / self._direction_norm(), 1.0)
-        clipped = self.scaled(factor)
-        clipped.exponent = np.where(above, 0, self.exponent)
-        return clipped, above
+        return Sums(self._times(factor), np.where(above, 0, self.exponent)), above
 
     def _clip_value(self, threshold: float) -> tuple["Sums", NDArray]:
         # At an exponent above 0 the limit would lose its digits, and clamped values fit exponent 0.

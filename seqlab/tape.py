@@ -65,6 +65,11 @@ class Tape:
         self._coming: tuple[int, Future[Any]] | None = None  # the one before it
 
     @property
+    def state(self) -> NDArray:
+        """The state (M, B, P, H) after the last step, once the tape has run."""
+        return self._state
+
+    @property
     def starts(self) -> range:
         """The first step of each segment."""
         return range(0, self.steps, self.segment_steps)

@@ -84,6 +84,8 @@ def test_plain_numbers_end_in_zero_or_infinity() -> None:
 
 
 def test_scaling_by_network() -> None:
-    scaled = sums(2, -3).scaled(np.array([2.0, 0.5]))
-    assert np.array_equal(scaled.values["a"][:, 0, 0], [6, 1.5])
-    assert np.array_equal(scaled.exponent, [2, -3])
+    """By logs, far beyond what a factor could hold."""
+    logs = np.array([np.log(2), -np.log(2), 5000.0, -5000.0])
+    have = sums(2, -3, 0, FAR)
+    want = have.log_norm() + logs
+    assert have.scaled(logs).log_norm() == pytest.approx(want, abs=1e-11)

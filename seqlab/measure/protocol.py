@@ -63,7 +63,9 @@ def measure(spec: RunSpec, backend: str = "auto", progress: Progress | None = No
     def one(networks: range) -> Block:
         report.begin("drawing")
         ensemble = source.ensemble(networks)
-        return _measure_block(source, networks, ensemble, ensemble.tape(chosen, sharers), report)
+        tape = ensemble.tape(chosen, sharers)
+        with np.errstate(over="ignore", invalid="ignore"):  # overflow and NaN are results
+            return _measure_block(source, networks, ensemble, tape, report)
 
     measured = backends.over_blocks(chosen, blocks, one)
     return Measurement(chosen, assemble(spec, measured))
@@ -137,7 +139,7 @@ def _measure_block(
     free = sweep_curves(tape, spec.lengths, readout, UNCLIPPED, True, report.tick)
     # The adjoint is linear in the readout: the state's norm at lag 0 becomes 1 by dividing.
     start = np.stack([curve[:, 0] for curve in free.state], axis=1)
-    free.sums = ensemble.of_given(free.sums).scaled(np.exp(-start[:, -1]))
+    free.sums = ensemble.of_given(free.sums).scaled(-start[:, -1])
     scaled = readout * np.exp(-start)[:, None, :, None]
     measured = [_under_rule(ensemble, tape, spec, text, free, scaled, report) for text in spec.clip]
     exponents = None

@@ -115,9 +115,9 @@ def prepare(params: dict[str, NDArray], activation: str | None) -> Weights:
     return Weights._make(
         [
             *gated.both_ways(*weights),
-            params["dt_proj_bias"],
+            params["dt_proj_bias"].copy(),
             np.ascontiguousarray(-np.exp(params["A_log"]).swapaxes(1, 2)),
-            params["D"],
+            params["D"].copy(),
         ]
     )
 
@@ -390,7 +390,8 @@ def backward(
 def faintest(weights: Weights, saved: Saved, m: int, step: int, b: int) -> float:
     """The smallest decay of one sequence's step, which no finite state makes zero: where it is all
     but zero, a gradient may have left the dtype's range."""
-    return float(np.exp(saved.delta[m, step, b] * weights.a[m]).min())
+    with np.errstate(over="ignore"):
+        return float(np.exp(saved.delta[m, step, b] * weights.a[m]).min())
 
 
 def add_gradients(
@@ -418,10 +419,11 @@ def add_gradients(
         (2 * units, width, rows_of_steps(saved.u), span.lo * sequences, "x_proj_weight", no_bias),
     ):
         accumulate(dz, Strip(column, 0, count), factor, y, first, out[weight], bias)
-    steps = factor[:, : dz.shape[1], None]
-    out["D"] += (dz[:, :, 2 * units + width :] * steps).sum(axis=1, dtype=np.float64)
-    decay = np.einsum("mb,mbnd->mnd", factor[:, dz.shape[1] :], emitted.carried)
-    out["A_log"] += (decay * weights.a).swapaxes(1, 2)
+    with np.errstate(over="ignore", invalid="ignore"):  # overflow is a result
+        steps = factor[:, : dz.shape[1], None]
+        out["D"] += (dz[:, :, 2 * units + width :] * steps).sum(axis=1, dtype=np.float64)
+        decay = np.einsum("mb,mbnd->mnd", factor[:, dz.shape[1] :], emitted.carried)
+        out["A_log"] += (decay * weights.a).swapaxes(1, 2)
 
 
 def input_gradient(weights: Weights, emitted: Emitted, out: NDArray) -> None:
