@@ -14,9 +14,11 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import llvmlite
 import numba
 from numba.core.caching import (
     CompileResultCacheImpl,
@@ -37,7 +39,7 @@ def _source_hash() -> str:
     in one that it calls.
     """
     root = Path(__file__).resolve().parent.parent
-    digest = hashlib.sha256(numba.__version__.encode())
+    digest = hashlib.sha256(f"{numba.__version__} {llvmlite.__version__}".encode())
     for folder in ("cells", "kernels"):
         for path in sorted((root / folder).rglob("*.py")):
             digest.update(str(path.relative_to(root)).encode())
@@ -95,6 +97,16 @@ def _sound(path: str) -> bool:
     return hashlib.sha256(content[:-_SEAL]).digest() == content[-_SEAL:]
 
 
+def _unpickled(path: str, load: Callable[[], Any]) -> Any:
+    """What load() gives of a sound file; None where there is none."""
+    try:
+        return load() if _sound(path) else None
+    except MemoryError:  # compiling takes more yet
+        raise
+    except Exception:  # classes of another installation may be anywhere
+        return None
+
+
 class _Files(IndexDataCacheFile):
     """Numba's index and data files of one kernel, sealed. What is not sound is as if not there."""
 
@@ -107,10 +119,10 @@ class _Files(IndexDataCacheFile):
         return None if found is None or found[0] != key else found[1]
 
     def _load_index(self) -> Any:
-        return super()._load_index() if _sound(self._index_path) else {}
+        return _unpickled(self._index_path, super()._load_index) or {}
 
     def _load_data(self, name: str) -> Any:
-        return super()._load_data(name) if _sound(self._data_path(name)) else None
+        return _unpickled(self._data_path(name), partial(super()._load_data, name))
 
     @contextmanager
     def _open_for_write(self, filepath: str) -> Iterator[BinaryIO]:
@@ -151,14 +163,7 @@ class KernelCache(FunctionCache):
 
     def load_overload(self, signature: Any, target: Any) -> Any:
         """The code compiled before for a signature; None where there is none that is sound."""
-        if CACHE_DIR is None:
-            return None
-        try:
-            return super().load_overload(signature, target)
-        except MemoryError:
-            raise
-        except Exception:  # unpickling what another installation left may raise anything
-            return None
+        return None if CACHE_DIR is None else super().load_overload(signature, target)
 
     def save_overload(self, signature: Any, code: Any) -> None:
         """Keep code for the next process, if the cache can be written."""
