@@ -270,6 +270,11 @@ def test_a_result_is_repeated_and_replaced(made_up, here):
         (KeyboardInterrupt(), 130, "interrupted"),
         (MemoryError(), 1, "out of memory"),
         (OSError(28, "No space left on device"), 1, "[Errno 28] No space left on device"),
+        (
+            EOFError("Ran out of input"),
+            1,
+            "something that was read ends too soon: Ran out of input",
+        ),
     ],
 )
 def test_what_goes_wrong_on_the_way_is_one_line(error, code, said, made_up, here, monkeypatch):

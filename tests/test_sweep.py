@@ -1,6 +1,7 @@
 """Sweeps: nothing lost, nothing measured twice, whatever happens on the way."""
 
 import contextlib
+import errno
 import os
 import random
 import re
@@ -9,6 +10,7 @@ import shutil
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -18,10 +20,11 @@ from synthetic import measurement
 
 import seqlab
 from seqlab.cells import CELLS
-from seqlab.errors import InputError
+from seqlab.errors import DeviceError, InputError
 from seqlab.spec import FIELDS
 from seqlab.study import files
 from seqlab.study.claims import Claims
+from seqlab.study.cluster import LostWorkers, _outcome
 from seqlab.study.estimate import seconds
 from seqlab.study.store import Store
 from seqlab.study.sweep import Outcome
@@ -110,11 +113,28 @@ def test_a_failing_run_is_recorded_and_the_others_go_on(made_up, here, said):
     assert not list(Path("store").glob("*.failed.json"))
 
 
-@pytest.mark.parametrize("error", [MemoryError(), InputError("params: w.npz has changed")])
+@pytest.mark.parametrize("error", [EOFError(), InputError("params: w.npz has changed")])
 def test_no_failure_stops_a_sweep(error, made_up, here, said):
     made_up.failing = {0: error}
     assert seqlab.sweep(study(grid=SEEDS), "store", report=said.append) == Outcome(2, 0, 1)
     assert said[0].startswith("failed: seed 0: ")
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError("no room"), DeviceError("no room"), LostWorkers("no room")]
+)
+def test_what_the_machine_lacks_for_a_run_is_not_recorded_as_its_failure(error, made_up, here):
+    made_up.failing = {0: error}
+    write(here / "study.toml", grid=SEEDS)
+    result = seqlab_("sweep", "study.toml", "--store", "store")
+    assert result.exit_code == 1
+    assert result.stdout == "a study: 2 runs measured, 0 found, 1 failed in store\n"
+    what = f"{type(error).__name__}: no room"
+    assert result.stderr == f"failed: seed 0: {what} (to try it again, sweep again)\n"
+    assert not list(Path("store").glob("*.failed.json"))
+    made_up.failing = {}
+    assert seqlab.sweep("study.toml", "store") == Outcome(1, 2, 0)
+    assert made_up.seeds == [0, 1, 2, 0]
 
 
 def test_a_damaged_file_is_set_aside_and_measured_again(made_up, here):
@@ -264,6 +284,30 @@ def test_a_store_that_cannot_be_written_any_more_ends_the_sweep(made_up, here, m
     monkeypatch.setattr(files, "write_whole", whole)
     assert seqlab_("sweep", "study.toml", "--store", "store").exit_code == 0
     assert len(data("store")) == 3
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.EDQUOT, "Disk quota exceeded"),
+        OSError(errno.EMFILE, "Too many open files"),
+        OSError(errno.EAGAIN, "threads: can't start new thread"),
+        TimeoutError("no answer"),
+    ],
+)
+def test_what_the_system_refuses_ends_the_sweep_and_is_not_recorded(error, made_up, here):
+    made_up.failing = {1: error}
+    write(here / "study.toml", grid=SEEDS)
+    result = seqlab_("sweep", "study.toml", "--store", "store")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.splitlines() == [
+        "1 of 3 runs are in store; to go on, sweep again",
+        f"seqlab: error: {error}",
+    ]
+    assert not list(Path("store").glob("*.failed.json"))
+    made_up.failing = {}
+    assert seqlab.sweep("study.toml", "store") == Outcome(2, 1, 0)
+    assert made_up.seeds == [0, 1, 1, 2]
 
 
 def test_a_file_that_the_system_cuts_off_is_an_error_and_leaves_the_others(here):
@@ -425,6 +469,15 @@ def test_a_run_that_fails_on_a_worker_is_recorded(cluster, here, said):
     outcome = seqlab.sweep(found, "store", client=cluster, report=said.append)
     assert outcome == Outcome(0, 0, 3)
     assert "x.npy: No such file or directory" in said[0]
+
+
+def test_a_run_that_lost_its_workers_is_told_from_one_that_failed():
+    distributed = pytest.importorskip("distributed", reason="a cluster needs Dask")
+    lost = distributed.KilledWorker("a run", SimpleNamespace(address="tcp://h:1"), 3)
+    failed = ValueError("matrices do not fit")
+    for error, told in ((lost, LostWorkers), (failed, ValueError)):
+        future = SimpleNamespace(status="error", exception=lambda error=error: error)
+        assert type(_outcome(future)) is told
 
 
 def test_without_dask_a_scheduler_is_refused(made_up, here, monkeypatch):
