@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from drawn import draw
 from numba.core.compiler_lock import global_compiler_lock
+from studies import PATIENCE
 
 import seqlab
 from seqlab import verify
@@ -23,8 +24,6 @@ pytestmark = [
     # That threads make it dangerous is what is tested.
     pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning"),
 ]
-
-PATIENCE = 300  # seconds until a child is taken to hang
 
 
 @pytest.fixture(autouse=True)
