@@ -47,6 +47,8 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             raise click.Abort from None  # before click, which would add an empty line
+        except EOFError as error:  # nobody is asked for input, but click would say "interrupted"
+            raise OSError(f"something that was read ends too soon: {error}") from error
 
 
 def _complain(message: str, code: int) -> int:
@@ -527,19 +529,33 @@ def info() -> None:
     """Show versions, backends, threads, cache and memory."""
     from seqlab.bench.machine import processor
     from seqlab.host import GIB, available_memory
-    from seqlab.kernels._jit import CACHE_DIR
     from seqlab.kernels.backends import describe
     from seqlab.kernels.cpu.threads import thread_count
     from seqlab.study.result import versions
 
-    compiled = [path.stat().st_size for path in CACHE_DIR.rglob("*") if path.is_file()]
     memory = available_memory()
     rows = versions() | {f"backend {name}": state for name, state in describe().items()}
     rows |= {
         "threads": f"{thread_count()} (a thread pool; {os.cpu_count()} cores)",
         "processor": processor(),
         "memory": "not known" if memory is None else f"{memory / GIB:.1f} GiB available",
-        "cache": f"{CACHE_DIR} ({len(compiled)} files, {sum(compiled) / 2**20:.1f} MiB)",
+        "cache": _cache(),
     }
     for name, value in rows.items():
         click.echo(f"{name:<12}  {value}")
+
+
+def _cache() -> str:
+    """Where compiled code is kept, how much of it there is, and why no more can be."""
+    from seqlab.kernels._cache import CACHE_DIR, NO_HOME, kept
+    from seqlab.study.files import require_writable
+
+    if CACHE_DIR is None:
+        return f"none: {NO_HOME}"
+    files, size = kept()
+    text = f"{CACHE_DIR} ({files} files, {size / 2**20:.1f} MiB)"
+    try:
+        require_writable("cache", CACHE_DIR / "kernel.nbc", 2**20)
+    except InputError as error:
+        return f"{text}; {str(error).removeprefix('cache: ')}"
+    return text

@@ -1,6 +1,9 @@
 """Gradient checks and closed forms on the user's own machine: `seqlab verify`."""
 
+import multiprocessing
+import os
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -10,11 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqlab import bptt
+from seqlab import measure as measuring
 from seqlab.cells import ACTIVATIONS, CELLS, Draw, Sizes
+from seqlab.kernels.cpu.threads import thread_count
 from seqlab.measure.attenuation import attenuation
 from seqlab.measure.lyapunov import frames, spectrum
+from seqlab.spec import RunSpec
 
 STEP = 1e-6  # of a central difference: its error is near STEP^2, its rounding near 1e-16/STEP
+PATIENCE = 300  # seconds until a forked child is taken to hang
 SIZES = Sizes(hidden=9, inputs=3, state=5)
 
 
@@ -57,6 +64,8 @@ def _checks() -> Iterator[tuple[str, float, Callable[[str], float]]]:
     yield "rnn, sum of Lyapunov exponents", 1e-10, _exponent_sum
     yield "step-norm plateau on g Q", 1e-12, _plateau
     yield "truncate:k, zero beyond k", 0.0, _truncation
+    if hasattr(os, "fork"):
+        yield "a forked child computes the same bits", 0.0, _forked
 
 
 def _draw(arch: str, sizes: Sizes, steps: int, sequences: int) -> tuple[Any, ...]:
@@ -192,3 +201,31 @@ def _exponent_sum(backend: str) -> float:
     exponents = spectrum(trajectory.tape, frames(0, range(1), size, size))
     slopes = np.log1p(-(trajectory.output**2)).sum(axis=2).mean()
     return float(abs(exponents.sum() - np.linalg.slogdet(params["weight_hh"])[1] - slopes))
+
+
+def _forked(backend: str) -> float:
+    """Whether a forked child's numbers differ, infinite where it has none. On the CPU whatever the
+    backend: no child can use the GPU of its parent."""
+    del backend
+    spec = RunSpec.create(arch="lstm", steps=20, hidden=8, networks=thread_count())
+
+    def bits() -> list[bytes]:
+        variables = measuring.measure(spec, "cpu").variables
+        return [variables[name].data.tobytes() for name in sorted(variables)]
+
+    here = bits()  # every thread has worked, and has none in the child
+    context = multiprocessing.get_context("fork")
+    answers, answer = context.Pipe(duplex=False)
+    child = context.Process(target=lambda: answer.send(bits()), daemon=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # that is what is checked
+        child.start()
+    answer.close()
+    try:
+        return float(answers.recv() != here) if answers.poll(PATIENCE) else np.inf
+    except EOFError:
+        return np.inf
+    finally:
+        child.kill()
+        child.join()
+        answers.close()

@@ -5,6 +5,7 @@ blocks that arrays no longer need are kept for the next ones of their size.
 """
 
 import math
+import os
 from threading import RLock
 
 import numpy as np
@@ -47,6 +48,16 @@ def release() -> None:
     with _lock:
         _free.clear()
         _kept = 0
+
+
+def _begin_in_child() -> None:
+    """Another thread may have been here when the process was forked, and is not in the child."""
+    global _free, _kept, _lock
+    _free, _kept, _lock = {}, 0, RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_in_child)
 
 
 def _bytes(count: int) -> NDArray:

@@ -15,7 +15,7 @@ from seqlab import rules
 from seqlab.cells import CELLS
 from seqlab.ensemble import Ensemble
 from seqlab.kernels import backends
-from seqlab.kernels._jit import compiled_before
+from seqlab.kernels._cache import compiled_before
 from seqlab.measure import lyapunov
 from seqlab.measure.curves import Curves, sweep_curves
 from seqlab.measure.draw import Source
