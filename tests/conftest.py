@@ -1,5 +1,4 @@
-"""The fixture under test, pytest's own tools for it, PyTorch where it is, and no example that must be
-quick."""
+"""The fixture under test, pytest's own tools for it, PyTorch where it is, and patience."""
 
 import contextlib
 from typing import Any
