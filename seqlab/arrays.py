@@ -1,31 +1,23 @@
-"""A user's own weights and sequence: read from files, checked, and known by their content."""
+"""A user's own weights and sequence: read from files, checked, and known by their content.
+
+A file is opened, what its headers say is checked, and only what fits is read.
+"""
 
 import hashlib
-import zipfile
-import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from os import PathLike
+from os import PathLike, fspath
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from seqlab import formats, naming
 from seqlab.cells import Cell, Sizes
 from seqlab.errors import InputError
-from seqlab.fields import nearest, shown
-
-# What numpy raises for a file that is not what it should be.
-_UNREADABLE = (
-    ValueError,
-    TypeError,
-    KeyError,
-    EOFError,
-    MemoryError,
-    RuntimeError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+from seqlab.formats import Archive, Stored
+from seqlab.host import GIB, available_memory
 
 
 @dataclass(frozen=True)
@@ -39,15 +31,16 @@ class ArrayFile:
         return self.path
 
 
-def load_params(path: str | PathLike[str], sha256: str | None = None) -> dict[str, NDArray]:
-    """The arrays of a `.npz` file by name, as stored.
+def load_params(
+    cell: Cell, path: str | PathLike[str], sha256: str | None = None, module: str | None = None
+) -> dict[str, NDArray]:
+    """A cell's parameters in a file by the cell's own names, as stored; biases may be left out.
 
-    Raises InputError where the file is not one, and where its content has another digest than
-    `sha256`.
+    Raises InputError where the file does not hold them, and where their content has another digest
+    than `sha256`.
     """
-    loaded = _load("params", path)
-    if not isinstance(loaded, dict):
-        raise InputError(f"params: {path} holds one array; a .npz archive is needed")
+    with opened_params(cell, path, module) as stored:
+        loaded = read("params", path, stored)
     _require_digest("params", path, loaded, sha256)
     return loaded
 
@@ -58,11 +51,52 @@ def load_input(path: str | PathLike[str], sha256: str | None = None) -> NDArray:
     Raises InputError where the file is not one, and where its content has another digest than
     `sha256`.
     """
-    loaded = _load("input", path)
-    if isinstance(loaded, dict):
-        raise InputError(f"input: {path} is an archive; one array in a .npy file is needed")
-    _require_digest("input", path, {"input": loaded}, sha256)
-    return loaded
+    with opened_input(path) as stored:
+        loaded = read("input", path, stored)
+    _require_digest("input", path, loaded, sha256)
+    return loaded["input"]
+
+
+@contextmanager
+def opened_params(
+    cell: Cell, path: str | PathLike[str], module: str | None = None
+) -> Iterator[Archive]:
+    """A cell's parameters in a file, or in one module of a model's, by the cell's own names.
+
+    None is read before it is asked for. Raises InputError where the file does not hold them.
+    """
+    with _opened("params", path) as found:
+        if isinstance(found, Stored):
+            raise InputError(
+                f"params: {path} holds one array; named ones are needed, in a file of "
+                f"{', '.join(formats.SUFFIXES)}"
+            )
+        given = naming.of_file(cell, found, fspath(path), module)
+        yield {own: found[name] for own, name in given.items()}
+
+
+@contextmanager
+def opened_input(path: str | PathLike[str]) -> Iterator[Archive]:
+    """The one array of a `.npy` file under the name `input`. Raises InputError."""
+    with _opened("input", path) as found:
+        if not isinstance(found, Stored):
+            raise InputError(f"input: {path} is an archive; one array in a .npy file is needed")
+        yield {"input": found}
+
+
+def read(name: str, path: str | PathLike[str], stored: Archive) -> dict[str, NDArray]:
+    """The numbers of arrays in an open file, as stored.
+
+    Raises InputError where they would not fit in memory, and where the file is not as it says.
+    """
+    needed, available = sum(array.bytes for array in stored.values()), available_memory()
+    if available is not None and needed > available:
+        raise InputError(
+            f"{name}: {path} would take {needed / GIB:.1f} GiB of memory; {available / GIB:.1f} "
+            f"GiB is available"
+        )
+    with _explained(name, path):
+        return {key: array.read() for key, array in stored.items()}
 
 
 def digest(arrays: Mapping[str, NDArray]) -> str:
@@ -75,48 +109,58 @@ def digest(arrays: Mapping[str, NDArray]) -> str:
     return sha.hexdigest()
 
 
-def check_values(name: str, path: str, arrays: Mapping[str, NDArray], dtype: str) -> None:
-    """Refuse another dtype than the run's, NaN and infinity."""
-    for key, array in arrays.items():
-        where = path if key == name else f"{path}, {key}"
-        if array.dtype != np.dtype(dtype):
+def check_dtypes(
+    name: str, path: str | PathLike[str], stored: Mapping[str, Stored], dtype: str
+) -> None:
+    """Refuse another dtype than the run's."""
+    for key, array in stored.items():
+        if array.dtype != dtype:
+            where = _within(name, path, key)
             raise InputError(f"{name}: {where} is {array.dtype}; allowed: {dtype}, the run's dtype")
+
+
+def check_finite(name: str, path: str | PathLike[str], loaded: Mapping[str, NDArray]) -> None:
+    """Refuse NaN and infinity."""
+    for key, array in loaded.items():
         if not np.isfinite(array).all():
+            where = _within(name, path, key)
             raise InputError(f"{name}: {where} has NaN or infinity; finite numbers are needed")
 
 
-def sizes_of_params(cell: Cell, path: str, arrays: Mapping[str, NDArray]) -> dict[str, int]:
+def _within(name: str, path: str | PathLike[str], key: str) -> str:
+    return fspath(path) if key == name else f"{path}, {key}"
+
+
+def sizes_of_params(
+    cell: Cell, path: str | PathLike[str], stored: Mapping[str, Stored]
+) -> dict[str, int]:
     """The fields that the arrays fix: hidden, inputs, networks, and state where the cell has it.
 
-    Raises InputError for missing or unexpected arrays, and for shapes that do not fit together.
+    Raises InputError for shapes that do not fit together.
     """
     axes = {name: len(shape) for name, shape in cell.shapes(Sizes(1, 1, 1)).items()}
-    for name in arrays:
-        if name not in axes:
-            known = nearest(name, axes) or f"; its parameters are {', '.join(axes)}"
-            raise InputError(f"params: {path}, {shown(name)} is not of {cell.name}{known}")
-    lacking = [name for name in axes if name not in arrays]
-    if lacking:
-        raise InputError(f"params: {path} lacks {', '.join(lacking)} of {cell.name}")
-    leading = arrays[lead].shape[:1] if arrays[lead := next(iter(axes))].ndim > axes[lead] else ()
-    for name, count in axes.items():
-        if arrays[name].ndim != count + len(leading) or arrays[name].size == 0:
+    first = next(iter(stored))
+    leading = stored[first].shape[:1] if stored[first].ndim > axes[first] else ()
+    for name, array in stored.items():
+        if array.ndim != axes[name] + len(leading) or array.size == 0:
             raise InputError(
-                f"params: {path}, {name} has shape {arrays[name].shape}; allowed: {count} axes in "
+                f"params: {path}, {name} has shape {array.shape}; allowed: {axes[name]} axes in "
                 f"every {name}, or one leading axis of networks on all arrays, none of them empty"
             )
-    sizes = cell.sizes(dict(arrays))
-    for name, shape in cell.shapes(sizes).items():
-        if arrays[name].shape != leading + shape:
+    shaped: Any = dict(stored)
+    sizes = cell.sizes(shaped)
+    shapes = cell.shapes(sizes)
+    for name, array in stored.items():
+        if array.shape != leading + shapes[name]:
             raise InputError(
-                f"params: {path}, {name} has shape {arrays[name].shape}; "
-                f"{leading + shape} goes with the other arrays"
+                f"params: {path}, {name} has shape {array.shape}; "
+                f"{leading + shapes[name]} goes with the other arrays"
             )
     found = {"hidden": sizes.hidden, "inputs": sizes.inputs, "networks": (*leading, 1)[0]}
     return found | ({"state": sizes.state} if "state" in cell.options else {})
 
 
-def sizes_of_input(path: str, array: NDArray) -> dict[str, int]:
+def sizes_of_input(path: str | PathLike[str], array: Stored) -> dict[str, int]:
     """The fields that a sequence fixes: steps, inputs, and networks where it has that axis.
 
     Raises InputError for another number of axes and for an empty one.
@@ -129,14 +173,27 @@ def sizes_of_input(path: str, array: NDArray) -> dict[str, int]:
     return {"steps": steps, "inputs": inputs} | ({"networks": networks[0]} if networks else {})
 
 
-def _load(name: str, path: str | PathLike[str]) -> Any:
+@contextmanager
+def _opened(name: str, path: str | PathLike[str]) -> Iterator[Archive | Stored]:
+    with ExitStack() as stack:
+        with _explained(name, path):
+            found = stack.enter_context(formats.opened(path))
+        yield found
+
+
+@contextmanager
+def _explained(name: str, path: str | PathLike[str]) -> Iterator[None]:
+    """Whatever a file raises that is not what it should be, as InputError."""
     try:
-        with open(path, "rb") as file:
-            loaded = np.load(file, allow_pickle=False)
-            return dict(loaded) if isinstance(loaded, np.lib.npyio.NpzFile) else loaded
+        yield
+        return
+    except InputError:
+        raise
+    except formats.Unreadable as error:
+        reason = " ".join(str(error).split())
     except OSError as error:
         reason = error.strerror or "not a file of arrays"
-    except _UNREADABLE:
+    except formats.UNREADABLE:
         reason = "not a file of arrays of numbers"
     raise InputError(f"{name}: cannot read {path}: {reason}")
 

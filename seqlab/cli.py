@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache, partial
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import seqlab
-from seqlab.errors import InputError
+from seqlab.errors import InputError, Note
 from seqlab.fields import spelled
 from seqlab.study import streams
 
@@ -30,7 +31,8 @@ class Commands(click.Group):
     def main(self, *args: Any, **extra: Any) -> Any:
         streams.prepare()
         try:
-            code = super().main(*args, **extra | {"standalone_mode": False})
+            with _notes():
+                code = super().main(*args, **extra | {"standalone_mode": False})
         except click.ClickException as error:
             code = _complain(error.format_message(), REFUSED)
         except InputError as error:
@@ -48,12 +50,35 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             raise click.Abort from None  # before click, which would add an empty line
+        except EOFError as error:  # nobody is asked for input, but click would say "interrupted"
+            raise OSError(f"something that was read ends too soon: {error}") from error
 
 
 def _complain(message: str, code: int) -> int:
-    line = "".join(c if c.isprintable() else " " for c in spelled(" ".join(message.split())))
-    streams.tell(f"seqlab: error: {line}")
+    _say_aside("error", message)
     return code
+
+
+def _say_aside(kind: str, message: str) -> None:
+    line = "".join(c if c.isprintable() else " " for c in spelled(" ".join(message.split())))
+    streams.tell(f"seqlab: {kind}: {line}")
+
+
+@contextmanager
+def _notes() -> Iterator[None]:
+    """Notes as lines on stderr, without their place in code; other warnings as ever."""
+    with warnings.catch_warnings():
+        usual = warnings.showwarning
+
+        def show(message: Any, category: type[Warning], *where: Any) -> None:
+            if issubclass(category, Note):
+                _say_aside("note", str(message))
+            else:
+                usual(message, category, *where)
+
+        warnings.simplefilter("always", Note)
+        warnings.showwarning = show  # type: ignore[assignment] # catch_warnings puts it back
+        yield
 
 
 @click.group(
@@ -137,7 +162,12 @@ def _number_or_word(ctx: click.Context, param: click.Parameter, value: str | Non
     "--params",
     metavar="W.npz",
     help="Your own weights of --dtype under PyTorch's names (ssm: mamba_ssm's), with a leading "
-    "axis of networks or without.",
+    "axis of networks or without: a .npz, .safetensors, .pt or .pth.",
+)
+@click.option(
+    "--module",
+    metavar="PREFIX",
+    help="The module of --params, the checkpoint of a whole model, that is meant: encoder.rnn.",
 )
 @click.option(
     "--input",
@@ -208,19 +238,20 @@ def run(
 
 def _specs(arch: tuple[str, ...], given: dict[str, Any]) -> "list[RunSpec]":
     from seqlab.spec import RunSpec
+    from seqlab.study.limits import require_memory
 
     for name in arch:
         if arch.count(name) > 1:
             raise InputError(f"arch: {name!r} is given twice; each cell once")
-    return [RunSpec.create(arch=name, **given) for name in arch or (None,)]
+    return [RunSpec.create(require_memory, arch=name, **given) for name in arch or (None,)]
 
 
 def _repeated(source: str, arch: tuple[str, ...], given: dict[str, Any]) -> "RunSpec":
-    from seqlab.study.result import Result
+    from seqlab.study.result import read_spec
 
     if beside := [*(["arch"] if arch else []), *given]:
         raise InputError(f"{beside[0]}: means nothing beside from, whose file says what to measure")
-    return Result.read(source).spec
+    return read_spec(source)
 
 
 def _check_figure(option: str, name: str) -> None:
@@ -503,20 +534,34 @@ def bench(
 def info() -> None:
     """Show versions, backends, threads, cache and memory."""
     from seqlab.bench.machine import processor
-    from seqlab.kernels._jit import CACHE_DIR
+    from seqlab.host import GIB, available_memory
     from seqlab.kernels.backends import describe
     from seqlab.kernels.cpu.threads import thread_count
-    from seqlab.study.limits import GIB, available_memory
     from seqlab.study.result import versions
 
-    compiled = [path.stat().st_size for path in CACHE_DIR.rglob("*") if path.is_file()]
     memory = available_memory()
     rows = versions() | {f"backend {name}": state for name, state in describe().items()}
     rows |= {
         "threads": f"{thread_count()} (a thread pool; {os.cpu_count()} cores)",
         "processor": processor(),
         "memory": "not known" if memory is None else f"{memory / GIB:.1f} GiB available",
-        "cache": f"{CACHE_DIR} ({len(compiled)} files, {sum(compiled) / 2**20:.1f} MiB)",
+        "cache": _cache(),
     }
     for name, value in rows.items():
         streams.say(f"{name:<12}  {value}")
+
+
+def _cache() -> str:
+    """Where compiled code is kept, how much of it there is, and why no more can be."""
+    from seqlab.kernels._cache import CACHE_DIR, NO_HOME, kept
+    from seqlab.study.files import require_writable
+
+    if CACHE_DIR is None:
+        return f"none: {NO_HOME}"
+    files, size = kept()
+    text = f"{CACHE_DIR} ({files} files, {size / 2**20:.1f} MiB)"
+    try:
+        require_writable("cache", CACHE_DIR / "kernel.nbc", 2**20)
+    except InputError as error:
+        return f"{text}; {str(error).removeprefix('cache: ')}"
+    return text

@@ -7,15 +7,16 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from seqlab import naming
 from seqlab.cells import ACTIVATIONS, CELLS, Cell, Parameters, Sizes
 from seqlab.errors import InputError
 from seqlab.kernels import backends
 from seqlab.kernels.layout import on_gpu
+from seqlab.sums import Sums
 from seqlab.tape import Tape
+from seqlab.values import as_array, check_dtype, check_form, for_kernels
 
 Result = TypeVar("Result")
-
-DTYPES = (np.dtype(np.float64), np.dtype(np.float32))
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class Ensemble:
     """M networks of one cell: params (M, ...), drive x (M, T, B, I), first state (M, B, P, H).
 
     x may live on a GPU, where answers go then. `single` says that the user gave one network without
-    the M axis, and wants answers without it.
+    the M axis, and wants answers without it. `names` has the name under which each parameter was
+    given; biases that were not, and are zero, are none.
     """
 
     cell: Cell
@@ -33,6 +35,7 @@ class Ensemble:
     state: NDArray
     activation: str | None
     single: bool
+    names: dict[str, str]
 
     def over_tapes(self, backend: str, work: Callable[[range, Tape], Result]) -> list[Result]:
         """[work(networks, tape)] over blocks of networks, each with a tape that has not run."""
@@ -63,45 +66,79 @@ class Ensemble:
         """The same networks on the first steps of their drive."""
         return replace(self, x=backends.until(self.x, steps))
 
+    def of_given(self, sums: Sums) -> Sums:
+        """The gradients of the parameters that were given."""
+        return Sums({name: sums.values[name] for name in self.names}, sums.exponent)
+
+    def kept(self, backend: str) -> "Ensemble":
+        """The same with a drive of its own: the user may change theirs before the way back. Kernels
+        lay parameters out in memory of their own anyway."""
+        return replace(self, x=backends.arrays(backend).copied(self.x))
+
     def answer(self, array: Any) -> Any:
         """An (M, ...) answer as the user wants it."""
         array = array[0] if self.single else array
         return backends.to_gpu(array) if on_gpu(self.x) and not on_gpu(array) else array
 
+    def answer_state(self, state: NDArray) -> Any:
+        """A state (M, B, P, H) as the user wants it."""
+        parts = self.cell.unpack(state)
+        return tuple(map(self.answer, parts)) if isinstance(parts, tuple) else self.answer(parts)
 
-def check_array(name: str, value: ArrayLike, shape: tuple[int, ...], dtype: np.dtype) -> NDArray:
-    """A finite, contiguous array of just this shape and dtype.
+    def packed_state(self, name: str, given: Any) -> NDArray:
+        """A user's state, or its gradient, as the kernels keep it, (M, B, P, H).
+
+        Raises InputError for another form, dtype, or NaN.
+        """
+        lead = () if self.single else (len(self.x),)
+        state = _check_state(name, self.cell, self.sizes, given, lead, self.x)
+        return state.reshape(self.state.shape)
+
+
+def received(name: str, value: Any) -> Any:
+    """What was given as float64 or float32 numbers, where they live; their form is not checked.
+
+    Raises InputError for what is no such array.
+    """
+    if not on_gpu(value):
+        return as_array(name, value)
+    array = backends.gpu_view(value)
+    check_dtype(name, array.dtype)
+    return array
+
+
+def on_host(name: str, value: Any) -> NDArray:
+    """`received` as a NumPy array; one that lives on a GPU is copied."""
+    return as_array(name, backends.from_gpu(value) if on_gpu(value) else value)
+
+
+def check_array(name: str, value: Any, shape: tuple[int, ...], dtype: np.dtype) -> NDArray:
+    """A finite array of just this shape and dtype, as kernels take it.
 
     Raises InputError otherwise: nothing is cast or broadcast in silence.
     """
-    array = on_host(value)
-    _check_form(name, array, shape, dtype)
-    if not np.isfinite(array).all():
-        raise InputError(f"{name}: NaN or infinity is not allowed; finite numbers are needed")
-    return np.ascontiguousarray(array)
+    array = on_host(name, value)
+    check_form(name, array, shape, dtype)
+    return for_kernels(name, array)
 
 
 def check_gpu_array(name: str, value: Any, shape: tuple[int, ...], dtype: np.dtype) -> Any:
     """`check_array` for one that may live on a GPU, and then stays there."""
     if not on_gpu(value):
         return check_array(name, value, shape, dtype)
-    array = backends.gpu_array(name, value)
-    _check_form(name, array, shape, dtype)
-    return array
+    array = received(name, value)
+    check_form(name, array, shape, dtype)
+    return backends.gpu_array(name, array)
 
 
-def on_host(value: ArrayLike) -> NDArray:
-    """What was given as a NumPy array; one that lives on a GPU is copied."""
-    return backends.from_gpu(value) if on_gpu(value) else np.asarray(value)
-
-
-def _check_form(name: str, array: Any, shape: tuple[int, ...], dtype: np.dtype) -> None:
-    if array.shape != shape:
-        raise InputError(f"{name}: shape {array.shape} is not allowed; {shape} is needed")
-    if array.dtype != dtype:
+def arrays_of(params: Any) -> list[Any]:
+    """The arrays of a dictionary; InputError unless it is one, with names."""
+    if not isinstance(params, Mapping) or not all(isinstance(name, str) for name in params):
         raise InputError(
-            f"{name}: dtype {array.dtype} is not allowed; {dtype}, one for all arrays, is needed"
+            f"params: {type(params).__name__} is not allowed; a dictionary of arrays by their "
+            f"names is needed"
         )
+    return list(params.values())
 
 
 def find_cell(arch: str) -> Cell:
@@ -124,67 +161,68 @@ def gather(
     none, missing or unknown parameters, and arrays of the wrong shape, dtype, or with NaN.
     """
     cell = find_cell(arch)
-    drive: Any = backends.gpu_view(x) if on_gpu(x) else np.asarray(x)
+    arrays_of(params)
+    drive = received("x", x)
     if drive.ndim not in (3, 4) or 0 in drive.shape:
         raise InputError(
             f"x: shape {drive.shape} is not allowed; (T, B, I) or (M, T, B, I), none empty"
         )
-    if drive.dtype not in DTYPES:
-        raise InputError(f"x: dtype {drive.dtype} is not allowed; float64 or float32 is needed")
     lead = drive.shape[:-3]
     drive = check_gpu_array("x", drive, drive.shape, drive.dtype)
-    sizes, checked = _check_params(cell, params, lead, drive)
-    state = _check_state(cell, sizes, initial, lead, drive)
+    names = naming.of_dictionary(cell, params)
+    sizes, checked = _check_params(cell, params, names, lead, drive)
+    state = _check_state("initial", cell, sizes, initial, lead, drive)
     single = not lead
     if single:
         checked = {name: array[None] for name, array in checked.items()}
         drive, state = drive.reshape((1, *drive.shape)), state[None]
     chosen = _check_activation(cell, activation)
-    return Ensemble(cell, sizes, checked, drive, state, chosen, single)
+    return Ensemble(cell, sizes, checked, drive, state, chosen, single, names)
 
 
 def _check_params(
-    cell: Cell, params: Mapping[str, ArrayLike], lead: tuple[int, ...], x: NDArray
+    cell: Cell,
+    params: Mapping[str, Any],
+    names: Mapping[str, str],
+    lead: tuple[int, ...],
+    x: NDArray,
 ) -> tuple[Sizes, Parameters]:
-    names = tuple(cell.shapes(Sizes(1, 1, 1)))
-    if set(params) != set(names):
-        raise InputError(
-            f"params: {', '.join(sorted(params)) or 'nothing'} is not allowed; "
-            f"{cell.name} has {', '.join(names)}"
-        )
-    arrays = {name: on_host(params[name]) for name in names}
-    axes = {name: len(shape) for name, shape in cell.shapes(Sizes(1, 1, 1)).items()}
-    for name, array in arrays.items():
-        if array.ndim != axes[name] + len(lead) or 0 in array.shape:
+    """The sizes, and all parameters; biases that were not given are zero."""
+    arrays = {own: on_host(name, params[name]) for own, name in names.items()}
+    axes = {own: len(shape) for own, shape in cell.shapes(Sizes(1, 1, 1)).items()}
+    for own, array in arrays.items():
+        if array.ndim != axes[own] + len(lead) or 0 in array.shape:
             raise InputError(
-                f"{name}: shape {array.shape} is not allowed; {axes[name]} axes"
+                f"{names[own]}: shape {array.shape} is not allowed; {axes[own]} axes"
                 f"{' after the M of x' if lead else ''}, none empty, are needed"
             )
     sizes = cell.sizes(arrays)._replace(inputs=x.shape[-1])
-    shapes = cell.shapes(sizes)
-    return sizes, {n: check_array(n, arrays[n], (*lead, *shapes[n]), x.dtype) for n in names}
+    return sizes, {
+        own: check_array(names[own], arrays[own], (*lead, *shape), x.dtype)
+        if own in names
+        else np.zeros((*lead, *shape), x.dtype)
+        for own, shape in cell.shapes(sizes).items()
+    }
 
 
 def _check_state(
-    cell: Cell, sizes: Sizes, initial: Any, lead: tuple[int, ...], x: NDArray
+    name: str, cell: Cell, sizes: Sizes, given: Any, lead: tuple[int, ...], x: NDArray
 ) -> NDArray:
-    """The first state as the kernels keep it, (..., B, P, H); zeros when none is given."""
+    """A state as the kernels keep it, (..., B, P, H); zeros when none is given."""
     zeros = np.zeros((*lead, x.shape[-2], *cell.state_shape(sizes)), x.dtype)
-    if initial is None:
+    if given is None:
         return zeros
     pattern = cell.unpack(zeros)
     if not isinstance(pattern, tuple):
-        return np.ascontiguousarray(
-            cell.pack(check_array("initial", initial, pattern.shape, x.dtype))
-        )
-    if not isinstance(initial, tuple | list) or len(initial) != len(pattern):
+        return np.ascontiguousarray(cell.pack(check_array(name, given, pattern.shape, x.dtype)))
+    if not isinstance(given, tuple | list) or len(given) != len(pattern):
         raise InputError(
-            f"initial: {type(initial).__name__} is not allowed; "
+            f"{name}: {type(given).__name__} is not allowed; "
             f"{cell.name} takes a tuple of {len(pattern)} arrays ({', '.join(cell.parts)})"
         )
     parts = tuple(
-        check_array(f"initial[{i}]", part, like.shape, x.dtype)
-        for i, (part, like) in enumerate(zip(initial, pattern, strict=True))
+        check_array(f"{name}[{i}]", part, like.shape, x.dtype)
+        for i, (part, like) in enumerate(zip(given, pattern, strict=True))
     )
     return np.ascontiguousarray(cell.pack(parts))
 

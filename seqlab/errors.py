@@ -14,3 +14,7 @@ class DeviceError(OSError):
 
     The message is one line that names the CPU as the way out. The command line prints it, exits 1.
     """
+
+
+class Note(UserWarning):
+    """What a user should know of how a value was taken, in one line; the command line prints it."""

@@ -3,15 +3,13 @@
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from seqlab.ensemble import DTYPES, check_gpu_array
+from seqlab.ensemble import check_gpu_array, received
 from seqlab.errors import InputError
 from seqlab.kernels import backends
-from seqlab.kernels.layout import on_gpu
 
-OPTIONAL = ("D", "z", "delta_bias")
+OPTIONAL = ("D", "z", "delta_bias", "initial_state")
 
 
 @dataclass(frozen=True)
@@ -26,6 +24,7 @@ class ScanGradients:
     D: NDArray | None
     z: NDArray | None
     delta_bias: NDArray | None
+    initial_state: NDArray | None
 
 
 def selective_scan(
@@ -38,17 +37,21 @@ def selective_scan(
     z: ArrayLike | None = None,
     delta_bias: ArrayLike | None = None,
     delta_softplus: bool = False,
+    return_last_state: bool = False,
+    initial_state: ArrayLike | None = None,
     backend: str = "auto",
-) -> NDArray:
-    """y (batch, D, L) of the selective scan, from a state of zeros.
+) -> Any:
+    """y (batch, D, L) of the selective scan; with `return_last_state` the pair (y, h_L).
 
     With Delta = delta + delta_bias, or the softplus of that,
 
         h_t = exp(Delta_t A) h_{t-1} + Delta_t B_t u_t
         y_t = (sum over states of C_t h_t + D u_t) silu(z_t)
 
-    u, delta, z (batch, D, L); A (D, N); B, C (batch, N, L); D, delta_bias (D,). All are float64 or
-    all float32. The softplus is exact, where mamba_ssm's gives its argument back above 20.
+    u, delta, z (batch, D, L); A (D, N); B, C (batch, N, L); D, delta_bias (D,); `initial_state` is
+    h_0, zeros when left out, and shaped as h_L (batch, D, N): a sequence may be given in pieces,
+    each from the last state of the one before. All are float64 or all float32. The softplus is
+    exact, where mamba_ssm's gives its argument back above 20.
 
     Arrays that live on a GPU (`__cuda_array_interface__` or DLPack) are read there, without a copy,
     by backend cuda, which `auto` then means; the answer is a GPU's array if u is one.
@@ -57,11 +60,12 @@ def selective_scan(
     backend that is unknown or not available.
     Source: Gu & Dao 2023, Algorithm 2; mamba_ssm, selective_scan_interface.py.
     """
-    given = {"u": u, "delta": delta, "A": A, "B": B, "C": C, "D": D, "z": z}
-    given["delta_bias"] = delta_bias
+    given: dict[str, Any] = {"u": u, "delta": delta, "A": A, "B": B, "C": C, "D": D, "z": z}
+    given |= {"delta_bias": delta_bias, "initial_state": initial_state}
     chosen = backends.resolve(backend, *given.values())
     kernels = backends.kernels(chosen, "selective_scan")
-    return kernels.forward(**_check(given), softplus=bool(delta_softplus))
+    y, last = kernels.forward(**_check(given), softplus=bool(delta_softplus))
+    return (y, last) if return_last_state else y
 
 
 def selective_scan_backward(
@@ -75,34 +79,47 @@ def selective_scan_backward(
     z: ArrayLike | None = None,
     delta_bias: ArrayLike | None = None,
     delta_softplus: bool = False,
+    initial_state: ArrayLike | None = None,
+    grad_last_state: ArrayLike | None = None,
     backend: str = "auto",
 ) -> ScanGradients:
     """Gradients of the loss whose gradient with respect to `selective_scan`'s y is grad_y.
 
-    grad_y (batch, D, L); the rest, and what is raised, as for `selective_scan`. States are
-    computed again here, so nothing of the forward pass need be kept.
+    grad_y (batch, D, L); grad_last_state (batch, D, N), zero when left out, is the loss's gradient
+    with respect to h_L, such as `initial_state` of the gradients of the piece that follows. The
+    rest, and what is raised, as for `selective_scan`. States are computed again here, so nothing of
+    the forward pass need be kept.
+
+    Gradients are plain numbers: one that decays below the smallest number sticks there or is zero,
+    in float32 from 1e-45 on. `seqlab.attenuation` follows it beyond.
     Source: the same recurrence, backwards: hand-written backpropagation through time.
     """
-    given = {"u": u, "delta": delta, "A": A, "B": B, "C": C, "D": D, "z": z}
-    given["delta_bias"] = delta_bias
-    chosen = backends.resolve(backend, grad_y, *given.values())
+    given: dict[str, Any] = {"u": u, "delta": delta, "A": A, "B": B, "C": C, "D": D, "z": z}
+    given |= {"delta_bias": delta_bias, "initial_state": initial_state}
+    chosen = backends.resolve(backend, grad_y, grad_last_state, *given.values())
     arrays = _check(given)
-    grad = check_gpu_array("grad_y", grad_y, arrays["u"].shape, arrays["u"].dtype)
+    (batch, channels, _), dtype = arrays["u"].shape, arrays["u"].dtype
+    grad, last = check_gpu_array("grad_y", grad_y, arrays["u"].shape, dtype), None
+    if grad_last_state is not None:
+        shape = (batch, channels, arrays["A"].shape[1])
+        last = check_gpu_array("grad_last_state", grad_last_state, shape, dtype)
     kernels = backends.kernels(chosen, "selective_scan")
-    gradients = kernels.backward(grad, **arrays, softplus=bool(delta_softplus))
+    gradients = kernels.backward(grad, last, **arrays, softplus=bool(delta_softplus))
     asked = {name: gradients[name] for name, array in arrays.items() if array is not None}
     return ScanGradients(**{**dict.fromkeys(arrays), **asked})
 
 
 def _check(given: dict[str, Any]) -> dict[str, Any]:
-    """What was given as contiguous arrays, where they are, of the shapes that u and A imply."""
-    u, a = (_form(given[name]) for name in ("u", "A"))
+    """What was given as kernels take it, where it is, of the shapes that u and A imply."""
+    arrays: dict[str, Any] = {
+        name: None if value is None and name in OPTIONAL else received(name, value)
+        for name, value in given.items()
+    }
+    u, a = arrays["u"], arrays["A"]
     if u.ndim != 3 or 0 in u.shape:
         raise InputError(f"u: shape {u.shape} is not allowed; (batch, D, L), none empty, is needed")
     if a.ndim != 2 or 0 in a.shape:
         raise InputError(f"A: shape {a.shape} is not allowed; (D, N), none empty, is needed")
-    if u.dtype not in DTYPES:
-        raise InputError(f"u: dtype {u.dtype} is not allowed; float64 or float32 is needed")
     batch, channels, length = u.shape
     states = a.shape[1]
     shapes = {
@@ -114,18 +131,9 @@ def _check(given: dict[str, Any]) -> dict[str, Any]:
         "D": (channels,),
         "z": u.shape,
         "delta_bias": (channels,),
+        "initial_state": (batch, channels, states),
     }
     return {
-        name: None
-        if given[name] is None and name in OPTIONAL
-        else check_gpu_array(name, given[name], shape, u.dtype)
+        name: None if arrays[name] is None else check_gpu_array(name, arrays[name], shape, u.dtype)
         for name, shape in shapes.items()
     }
-
-
-def _form(value: ArrayLike) -> NDArray:
-    """A NumPy array of the shape and dtype of one that may live on a GPU, its numbers not read."""
-    if not on_gpu(value):
-        return np.asarray(value)
-    view = backends.gpu_view(value)
-    return np.broadcast_to(np.zeros((), view.dtype), view.shape)

@@ -4,8 +4,9 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -27,6 +28,7 @@ from seqlab.fields import (
     spaced,
     whole,
 )
+from seqlab.formats import Archive
 
 
 def _array_file(name: str, value: Any) -> str | ArrayFile:
@@ -39,6 +41,13 @@ def _array_file(name: str, value: Any) -> str | ArrayFile:
         return str(os.fspath(value))
     except TypeError:
         raise refuse(name, value, "the path of a file") from None
+
+
+def _module(name: str, value: Any) -> str:
+    """The path of a module within a model, as attributes: `encoder.rnn`."""
+    if not (isinstance(value, str) and (path := value.strip().removesuffix("."))):
+        raise refuse(name, value, "the name of a module, such as encoder.rnn")
+    return path
 
 
 # Every option of `seqlab run` that says what is measured, and what its value may be.
@@ -61,6 +70,7 @@ FIELDS: dict[str, Parser] = {
     "spectrum": whole(1),
     "dtype": choice(("float64", "float32")),
     "params": _array_file,
+    "module": _module,
     "input": _array_file,
 }
 DEFAULTS: dict[str, Any] = {
@@ -79,6 +89,9 @@ DEFAULTS: dict[str, Any] = {
 DEFAULT_LENGTHS = (10, 13)  # the shortest, and how many up to `steps`
 CELL_OPTIONS = frozenset().union(*(cell.options for cell in CELLS.values()))
 DRAWS = ("init", "gain", "input_scale", "forget_bias")  # what one's own weights replace
+
+
+Check = Callable[["RunSpec"], None]
 
 
 @dataclass(frozen=True)
@@ -107,16 +120,27 @@ class RunSpec:
     spectrum: int | None
     dtype: str
     params: ArrayFile | None
+    module: str | None = field(compare=False)  # where in params: what counts is what was there
     input: ArrayFile | None
 
     @classmethod
-    def create(cls, **given: Any) -> "RunSpec":
+    def create(cls, check: Check | None = None, /, **given: Any) -> "RunSpec":
         """Validate options and fill in the rest; None stands for an option left out.
 
-        Reads the files of `params` and `input`, whose shapes give the sizes. Raises InputError.
+        Reads the files of `params` and `input`, whose shapes give the sizes. Before any of their
+        numbers are read, `check` is called with the spec as their headers have it, to raise if it
+        cannot be measured. Raises InputError.
         """
         known = _parse(given)
-        _read_arrays(known)
+        with ExitStack() as files:
+            held = _open_arrays(known, files)
+            records = {name: ArrayFile(os.path.abspath(known[name]), "") for name in held}
+            if records and check is not None:
+                check(_resolve(known | records))
+            for name, stored in held.items():
+                content = arrays.read(name, known[name], stored)
+                arrays.check_finite(name, known[name], content)
+                known[name] = replace(records[name], sha256=arrays.digest(content))
         return _resolve(known)
 
     @classmethod
@@ -145,8 +169,9 @@ class RunSpec:
 
     @cached_property
     def hash(self) -> str:
-        """16 hex digits of what is measured: the content of arrays counts, not their path."""
+        """16 hex digits of what is measured: the content of arrays counts, not where it lies."""
         measured = {name: value for name, value in self.to_dict().items() if value is not None}
+        measured.pop("module", None)
         for name in ("params", "input"):
             if name in measured:
                 measured[name] = measured[name]["sha256"]
@@ -162,6 +187,8 @@ def idle(name: str, known: Mapping[str, Any]) -> str | None:
         return f"for {cell.name}; it is for {listed(takers)}"
     if name in DRAWS and "params" in known:
         return "beside params, which are not drawn"
+    if name == "module" and "params" not in known:
+        return "without params, of whose file it is a part"
     if name == "drive" and "input" in known:
         return "beside input, which is not drawn"
     if name == "gain" and known.get("init", DEFAULTS["init"]) == "pytorch":
@@ -183,33 +210,33 @@ def _parse(given: Mapping[str, Any]) -> dict[str, Any]:
     return known
 
 
-def _read_arrays(known: dict[str, Any]) -> None:
-    """Read one's own arrays, and take from them the fields that they fix."""
+def _open_arrays(known: dict[str, Any], files: ExitStack) -> dict[str, Archive]:
+    """Open the files of one's own arrays, and take from them the fields that they fix.
+
+    All that their headers say is checked; nothing else of them is read.
+    """
     cell = CELLS[known["arch"]]
     dtype = known.get("dtype", DEFAULTS["dtype"])
     origins: dict[str, str] = {}
+    held: dict[str, Archive] = {}
 
-    def take(name: str, path: str, found: dict[str, Any]) -> None:
-        for field, size in found.items():
-            if known.setdefault(field, size) != size:
-                said = (
-                    f"the {known[field]} of {origins[field]}" if field in origins else known[field]
-                )
-                raise InputError(f"{field}: {said} does not match the {size} of {name} {path}")
-            origins.setdefault(field, f"{name} {path}")
+    def take(name: str, stored: Archive, sizes: dict[str, int]) -> None:
+        arrays.check_dtypes(name, known[name], stored, dtype)
+        origin = f"{name} {known[name]}"
+        for key, size in sizes.items():
+            if known.setdefault(key, size) != size:
+                said = f"the {known[key]} of {origins[key]}" if key in origins else known[key]
+                raise InputError(f"{key}: {said} does not match the {size} of {origin}")
+            origins.setdefault(key, origin)
+        held[name] = stored
 
     if isinstance(path := known.get("params"), str):
-        params = arrays.load_params(path)
-        sizes = arrays.sizes_of_params(cell, path, params)
-        arrays.check_values("params", path, params, dtype)
-        take("params", path, sizes)
-        known["params"] = ArrayFile(os.path.abspath(path), arrays.digest(params))
+        stored = files.enter_context(arrays.opened_params(cell, path, known.get("module")))
+        take("params", stored, arrays.sizes_of_params(cell, path, stored))
     if isinstance(path := known.get("input"), str):
-        sequence = {"input": arrays.load_input(path)}
-        sizes = arrays.sizes_of_input(path, sequence["input"])
-        arrays.check_values("input", path, sequence, dtype)
-        take("input", path, sizes)
-        known["input"] = ArrayFile(os.path.abspath(path), arrays.digest(sequence))
+        stored = files.enter_context(arrays.opened_input(path))
+        take("input", stored, arrays.sizes_of_input(path, stored["input"]))
+    return held
 
 
 def _resolve(known: dict[str, Any]) -> RunSpec:

@@ -4,37 +4,46 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqlab.kernels.layout import EMPTY, plain, power_of_two
+from seqlab.kernels.memory import cleared
 from seqlab.rules import Rule
 
 
 class Sums:
     """The parameter gradients of M networks, (M, ...) each, as values * 2^exponent.
 
-    One exponent (M,) serves all gradients of a network.
+    One exponent (M,) serves all gradients of a network. Values are float64 whatever the kernels'
+    dtype: a million steps added in float32 would lose half of its digits.
     """
 
     def __init__(self, values: dict[str, NDArray], exponent: NDArray) -> None:
         self.values, self.exponent = values, exponent
 
     @classmethod
-    def zeros(cls, shapes: dict[str, tuple[int, ...]], networks: int, dtype: np.dtype) -> "Sums":
+    def zeros(cls, shapes: dict[str, tuple[int, ...]], networks: int) -> "Sums":
         """Empty sums for parameters of these shapes."""
-        values = {name: np.zeros((networks, *shape), dtype) for name, shape in shapes.items()}
+        values = {n: cleared((networks, *shape), np.float64) for n, shape in shapes.items()}
         return cls(values, np.full(networks, EMPTY))
 
     def share(self, exponent: NDArray) -> NDArray:
         """Raise the sums' exponent to the largest of (M, n) ones; return 2^(theirs - ours)."""
         raised = np.maximum(self.exponent, exponent.max(axis=1))
         if np.any((self.exponent < raised) & (self.exponent > EMPTY)):  # else nothing changes
-            for value in self.values.values():
-                factor = power_of_two(self.exponent - raised).astype(value.dtype)
-                value *= factor.reshape(-1, *(1,) * (value.ndim - 1))
+            with np.errstate(invalid="ignore"):  # infinite sums
+                for value in self.values.values():
+                    value *= _by_network(power_of_two(self.exponent - raised), value)
         self.exponent = raised
         return power_of_two(exponent - raised[:, None])
 
-    def scaled(self, factor: NDArray) -> "Sums":
-        """Every gradient of a network times its factor (M,)."""
-        return Sums({n: _scaled(v, factor) for n, v in self.values.items()}, self.exponent)
+    def scaled(self, log_factor: NDArray) -> "Sums":
+        """Every gradient of a network times e^log_factor (M,), however large or small that is."""
+        turns = np.rint(np.nan_to_num(log_factor / np.log(2.0), posinf=0, neginf=0))
+        factor = np.exp(log_factor - turns * np.log(2.0))
+        return Sums(self._times(factor), self.exponent + turns.astype(np.int64))
+
+    def _times(self, factor: NDArray) -> dict[str, NDArray]:
+        """Every gradient of a network times its factor (M,); overflow is a result."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            return {n: v * _by_network(factor, v) for n, v in self.values.items()}
 
     def log_norm(self) -> NDArray:
         """Natural log of the norm of all of a network's gradients together, (M,)."""
@@ -55,7 +64,7 @@ class Sums:
 
     def _direction_norm(self) -> NDArray:
         """Norm of all of a network's values (M,); states that explode make them large."""
-        flat = [v.reshape(len(v), -1).astype(np.float64) for v in self.values.values()]
+        flat = [v.reshape(len(v), -1) for v in self.values.values()]
         largest = np.max([np.abs(v).max(axis=1) for v in flat], axis=0)
         scale = np.where(np.isfinite(largest) & (largest > 0), largest, 1.0)
         squares = [np.square(v / scale[:, None]).sum(axis=1) for v in flat]
@@ -65,9 +74,7 @@ class Sums:
         with np.errstate(divide="ignore", invalid="ignore"):
             above = self.log_norm() > np.log(threshold)
             factor = np.where(above, threshold / self._direction_norm(), 1.0)
-        clipped = self.scaled(factor)
-        clipped.exponent = np.where(above, 0, self.exponent)
-        return clipped, above
+        return Sums(self._times(factor), np.where(above, 0, self.exponent)), above
 
     def _clip_value(self, threshold: float) -> tuple["Sums", NDArray]:
         # At an exponent above 0 the limit would lose its digits, and clamped values fit exponent 0.
@@ -76,11 +83,12 @@ class Sums:
         limit = threshold * power_of_two(-exponent)
         changed = np.zeros(len(exponent), bool)
         for name, value in values.items():
-            bound = limit.astype(value.dtype).reshape(-1, *(1,) * (value.ndim - 1))
+            bound = _by_network(limit, value)
             changed |= (np.abs(value) > bound).reshape(len(value), -1).any(axis=1)
             values[name] = np.clip(value, -bound, bound)
         return Sums(values, exponent), changed
 
 
-def _scaled(value: NDArray, factor: NDArray) -> NDArray:
-    return value * factor.astype(value.dtype).reshape(-1, *(1,) * (value.ndim - 1))
+def _by_network(factor: NDArray, value: NDArray) -> NDArray:
+    """One number a network (M,) beside values (M, ...)."""
+    return factor.reshape(-1, *(1,) * (value.ndim - 1))

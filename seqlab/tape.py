@@ -65,6 +65,11 @@ class Tape:
         self._coming: tuple[int, Future[Any]] | None = None  # the one before it
 
     @property
+    def state(self) -> NDArray:
+        """The state (M, B, P, H) after the last step, once the tape has run."""
+        return self._state
+
+    @property
     def starts(self) -> range:
         """The first step of each segment."""
         return range(0, self.steps, self.segment_steps)
@@ -119,10 +124,16 @@ def segment_steps(bytes_a_step: int, steps: int) -> int:
     return max(MIN_SEGMENT, min(fitting, steps))
 
 
+def faint(dtype: np.dtype) -> float:
+    """A factor under which products with a direction's entries and usual weights may underflow."""
+    return float(np.finfo(dtype).smallest_normal * 2.0**60)
+
+
 class Sweep:
     """One way back over a tape: a bundle of losses, one at the end of each of `lengths`.
 
-    `lengths` fall. With `record` the trace holds every row's norms at every lag; with `gradients`
+    `lengths` fall. With `record` the trace holds every row's norms at every lag, and `lost`
+    (M, B, L) says which rows became zero because a factor left the dtype's range; with `gradients`
     the sums hold the parameter gradients of the longest row.
     """
 
@@ -136,6 +147,9 @@ class Sweep:
         self.adjoint = np.zeros((networks, sequences, rows, *parts), dtype)
         self.exponent = np.full((networks, sequences, rows), EMPTY)
         self.clip = Clip(IN_CHAIN_CODES.get(rule.kind, NONE), float(rule.threshold))
+        self._cut = int(rule.threshold) if rule.kind == "truncate" else 0
+        self._dead = np.zeros((networks, sequences, rows), bool)
+        self.lost = np.zeros_like(self._dead)
         points = self.lengths + 1 if record else np.zeros_like(self.lengths)
         recorded = (networks, sequences, int(points.sum()))
         self.trace = Trace(
@@ -145,7 +159,7 @@ class Sweep:
             np.cumsum(points) - points,
             np.zeros((networks, sequences, rows), np.int64),
         )
-        self.sums = Sums.zeros(tape.cell.shapes(tape.sizes), networks, dtype)
+        self.sums = Sums.zeros(tape.cell.shapes(tape.sizes), networks)
         self._values = np.empty((0, 0, 0, 0), dtype)
         self._width = tape.kernels.emitted_width(tape.sizes) if gradients else 0
 
@@ -178,7 +192,25 @@ class Sweep:
         )
         if self.gradients:
             self._add(saved, span, emitted)
+        if self.trace.exponent.size:
+            self._find_lost(saved, span, live)
         return emitted
+
+    def _find_lost(self, saved: Any, span: Span, live: int) -> None:
+        """Look at the step at which each row became zero, if it did so in this call."""
+        zero = self.exponent[:, :, :live] == EMPTY
+        if not zero.any():
+            return
+        for m, b, row in np.argwhere(zero & ~self._dead[:, :, :live]):
+            first, length = int(self.trace.offset[row]), int(self.lengths[row])
+            path = self.trace.exponent[m, b, first : first + length + 1]
+            lag = int(np.argmax(path == EMPTY))
+            if lag == 0 or (self._cut and lag > 1 and (lag - 1) % self._cut == 0):
+                continue  # a loss of zero, or the rule's own cut
+            step = length - lag - span.start
+            factor = self.tape.kernels.faintest(self.tape.weights, saved, m, step, b)
+            self.lost[m, b, row] = factor is not None and factor < faint(self.adjoint.dtype)
+        self._dead[:, :, :live] |= zero
 
     def spans(self) -> Iterator[tuple[int, Span]]:
         """Pieces of segments, last first, cut where a loss joins the bundle."""
@@ -201,7 +233,7 @@ class Sweep:
         return Emitted(
             self._values,
             np.full(lead, EMPTY),
-            np.zeros((networks, sequences, *parts), dtype),
+            np.zeros((networks, sequences, *parts)),
             np.full((networks, sequences), EMPTY),
         )
 

@@ -1,6 +1,9 @@
 """Gradient checks and closed forms on the user's own machine: `seqlab verify`."""
 
+import multiprocessing
+import os
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -10,11 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqlab import bptt
+from seqlab import measure as measuring
 from seqlab.cells import ACTIVATIONS, CELLS, Draw, Sizes
+from seqlab.kernels.cpu.threads import thread_count
 from seqlab.measure.attenuation import attenuation
 from seqlab.measure.lyapunov import frames, spectrum
+from seqlab.spec import RunSpec
 
 STEP = 1e-6  # of a central difference: its error is near STEP^2, its rounding near 1e-16/STEP
+LATCH = 25.0  # weight of a unit that stays where it is pushed
+PATIENCE = 300  # seconds until a forked child is taken to hang
 SIZES = Sizes(hidden=9, inputs=3, state=5)
 
 
@@ -57,6 +65,14 @@ def _checks() -> Iterator[tuple[str, float, Callable[[str], float]]]:
     yield "rnn, sum of Lyapunov exponents", 1e-10, _exponent_sum
     yield "step-norm plateau on g Q", 1e-12, _plateau
     yield "truncate:k, zero beyond k", 0.0, _truncation
+    for dtype in ("float64", "float32"):
+        # The pre-activation is rounded, and the slope feels that 2 w times.
+        tolerance = 4 * LATCH * float(np.finfo(dtype).eps) + 4e-16 * 50 * LATCH
+        yield f"saturated units, both signs, {dtype}", tolerance, partial(_saturation, dtype)
+    for arch in CELLS:
+        yield f"float32 sums over 100,000 steps, {arch}", 1e-6, partial(_long_sum, arch)
+    if hasattr(os, "fork"):
+        yield "a forked child computes the same bits", 0.0, _forked
 
 
 def _draw(arch: str, sizes: Sizes, steps: int, sequences: int) -> tuple[Any, ...]:
@@ -192,3 +208,64 @@ def _exponent_sum(backend: str) -> float:
     exponents = spectrum(trajectory.tape, frames(0, range(1), size, size))
     slopes = np.log1p(-(trajectory.output**2)).sum(axis=2).mean()
     return float(abs(exponents.sum() - np.linalg.slogdet(params["weight_hh"])[1] - slopes))
+
+
+def _saturation(dtype: str, backend: str) -> float:
+    """A latch h = tanh(25 h): ln(4 w) - 2 w a step on both sides, where 1 - h^2 is zero."""
+    params = {"weight_ih": [[1.0]], "weight_hh": [[LATCH]], "bias_ih": [0.0], "bias_hh": [0.0]}
+    arrays = {name: np.array(value, dtype) for name, value in params.items()}
+    expected = np.log(4 * LATCH) - 2 * LATCH
+    errors = []
+    for sign in (1, -1):
+        x = np.zeros((40, 1, 1), dtype)
+        x[0] = sign
+        curve = attenuation("rnn", arrays, x, [40], backend=backend).log_norm[0, 0, :30]
+        errors.append(np.abs(np.diff(curve) - expected).max())
+    return float(max(errors))
+
+
+def _long_sum(arch: str, backend: str) -> float:
+    """Largest error of float32's parameter gradients, each relative to its largest entry."""
+    params, x, state, loss = _draw(arch, Sizes(4, 2, 2), 100_000, sequences=1)
+    single = [array.astype(np.float32) for array in (x, loss, *params.values(), *_tuple(state))]
+    found = []
+    for dtype in (np.float64, np.float32):
+        drive, gradient, *rest = (array.astype(dtype) for array in single)
+        named = dict(zip(params, rest, strict=False))
+        first = tuple(rest[len(params) :])
+        first = first if isinstance(state, tuple) else first[0]
+        trajectory = bptt.forward(arch, named, drive, first, backend=backend)
+        found.append(bptt.backward(trajectory, gradient).params)
+    exact, rounded = found
+    return max(
+        float(np.abs(rounded[name] - value).max() / np.abs(value).max())
+        for name, value in exact.items()
+    )
+
+
+def _forked(backend: str) -> float:
+    """Whether a forked child's numbers differ, infinite where it has none. On the CPU whatever the
+    backend: no child can use the GPU of its parent."""
+    del backend
+    spec = RunSpec.create(arch="lstm", steps=20, hidden=8, networks=thread_count())
+
+    def bits() -> list[bytes]:
+        variables = measuring.measure(spec, "cpu").variables
+        return [variables[name].data.tobytes() for name in sorted(variables)]
+
+    here = bits()  # every thread has worked, and has none in the child
+    context = multiprocessing.get_context("fork")
+    answers, answer = context.Pipe(duplex=False)
+    child = context.Process(target=lambda: answer.send(bits()), daemon=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # that is what is checked
+        child.start()
+    answer.close()
+    try:
+        return float(answers.recv() != here) if answers.poll(PATIENCE) else np.inf
+    except EOFError:
+        return np.inf
+    finally:
+        child.kill()
+        child.join()
+        answers.close()

@@ -15,7 +15,16 @@ import seqlab
 from seqlab import tape
 from seqlab.cells import Sizes
 from seqlab.errors import DeviceError, InputError
-from seqlab.kernels.cuda import arrays, call, gated, lstm, recurrence, selective_scan, target
+from seqlab.kernels.cuda import (
+    arrays,
+    call,
+    gated,
+    linalg,
+    lstm,
+    recurrence,
+    selective_scan,
+    target,
+)
 from seqlab.kernels.layout import on_gpu, plain
 from seqlab.measure.lyapunov import frames, spectrum
 
@@ -145,6 +154,114 @@ def test_chains_that_leave_the_range(dtype: type, clip: str, power: int) -> None
         assert close.all(), (name, have[name], value)
 
 
+@pytest.mark.parametrize(("arch", "activation"), KINDS)
+@pytest.mark.parametrize(("dtype", "far"), [(np.float64, 40.0), (np.float32, 12.0)])
+def test_saturated_units(arch: str, activation: str, dtype: type, far: float) -> None:
+    """Each gate and unit far out on one side or the other, and the curve beside."""
+    run = draw(arch, hidden=5, steps=4, batch=1)
+    bias = run.params["dt_proj_bias" if arch == "ssm" else "bias_ih"]
+    bias += np.resize([far, -far, far / 2, -far / 2], bias.shape)
+    run = run.cast(dtype)
+    agree(run, dtype, activation=activation)
+    have, want = (
+        seqlab.attenuation(arch, run.params, run.x, [4], activation=activation, backend=backend)
+        for backend in ("cuda", "cpu")
+    )
+    assert np.allclose(have.log_norm, want.log_norm, rtol=0, atol=100 * TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_a_slope_beyond_range_is_no_plain_zero(arch: str) -> None:
+    run = draw(arch, hidden=3, steps=4, batch=1)
+    if arch == "ssm":
+        run.params["dt_proj_bias"][:], run.params["A_log"][:] = 1e4, 0.0
+    else:
+        run.params["bias_ih"][:] = 1e4
+        run.params["bias_ih"][3:6] = -1e4
+    have = seqlab.attenuation(arch, run.params, run.x, [4], backend="cuda")
+    assert have.log_norm[0, 0, -1] == -np.inf
+    assert have.underflow.all()
+
+
+@pytest.mark.parametrize("clip", ["none", "step-norm:1", "step-value:1"])
+def test_nan_stays_nan(clip: str) -> None:
+    """An overflow of two relu units; the third is well."""
+    run = draw("rnn", hidden=3, steps=4, batch=1)
+    run.params["weight_hh"][:] = [[-1, 1, 0], [1, -1, 0], [0, 0, 0.5]]
+    run.params["weight_ih"][:2] = 1
+    run.x[0] = np.finfo(float).max
+    forward = seqlab.forward("rnn", run.params, run.x, activation="relu", backend="cuda")
+    assert np.isnan(forward.output[2:, 0, :2]).all()
+    g = seqlab.backward(forward, run.grad, clip)
+    assert np.isnan(g.x[:2]).all()
+    curve = seqlab.attenuation(
+        "rnn", run.params, run.x, [4], clip, activation="relu", backend="cuda"
+    )
+    assert np.isnan(curve.log_norm[0, 0, 1:]).all()
+
+
+def test_long_sums_lose_nothing() -> None:
+    """Ones after 2^24: in float32 each alone is rounded away."""
+    terms = np.ones((1, 400, 5), np.float32)
+    terms[:, 0] = 2.0**24
+    ones = target.to_device(np.ones((1, 400), np.float32))
+    held = target.to_device(np.ones((1, 400, 1), np.float32))
+    summed = linalg.accumulate(target.to_device(terms), slice(0, 5), ones, held, 0)
+    folded = linalg.fold(target.to_device(terms[0]))
+    # What is summed by itself before is the first piece, where 31 ones meet 2^24.
+    lost = linalg.PIECE - 1
+    assert (target.to_host(summed)[0, :, 0] >= 2.0**24 + 399 - lost).all()
+    assert (target.to_host(folded) == 2.0**24 + 399).all()
+
+
+def test_the_decays_sum_loses_nothing() -> None:
+    """The gradient of A_log, carried from step to step: one large share, then many that float32
+    would round away beside it."""
+    steps = 60
+    params = {
+        "in_proj_weight": np.ones((1, 1)),
+        "x_proj_weight": np.array([[0.0], [1.0], [1.0]]),
+        "dt_proj_weight": np.zeros((1, 1)),
+        "dt_proj_bias": np.zeros(1),
+        "A_log": np.full((1, 1), -30.0),
+        "D": np.zeros(1),
+    }
+    x, grad = np.full((steps, 1, 1), 2.0**-18), np.zeros((steps, 1, 1))
+    x[-2], grad[-1] = 1, 1
+    run = Run("ssm", params, x, np.full((1, 1, 1), 2.0**-26), grad).cast(np.float32)
+    have = answers(run, backend="cuda")["A_log"]
+    want = answers(run.cast(np.float64), backend="cpu")["A_log"]
+    assert np.abs(have / want - 1).max() <= 1.2e-7
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+@pytest.mark.parametrize("clip", ["none", "step-norm:0.3"])
+def test_last_states_and_their_gradients(arch: str, clip: str) -> None:
+    run = draw(arch, hidden=5, steps=3, batch=2, networks=2)
+    found = []
+    for backend in ("cuda", "cpu"):
+        forward = seqlab.forward(arch, run.params, run.x, run.initial, backend=backend)
+        g = seqlab.backward(forward, run.grad, clip, grad_final=run.initial)
+        final = forward.final if isinstance(forward.final, tuple) else (forward.final,)
+        start = g.initial if isinstance(g.initial, tuple) else (g.initial,)
+        found.append({"x": g.x, **{f"{i}": part for i, part in enumerate((*final, *start))}})
+    errors = relative_errors(*found)
+    assert max(errors.values()) < TOLERANCE[np.float64], errors
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_the_input_may_change_before_the_way_back(arch: str) -> None:
+    run = draw(arch, hidden=3, steps=3, batch=1)
+    want = answers(run, backend="cuda")
+    forward = seqlab.forward(arch, run.params, run.x, run.initial, backend="cuda")
+    run.x[:] = 0
+    for value in run.params.values():
+        value[:] = 0
+    have = seqlab.backward(forward, run.grad)
+    assert np.array_equal(have.x, want["x"])
+    assert all(np.array_equal(have.params[name], want[name]) for name in run.params)
+
+
 @pytest.mark.parametrize("arch", ["rnn", "lstm", "gru"])
 def test_weights_near_and_far(arch: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """In registers, in shared memory and streamed: the same bits."""
@@ -189,7 +306,7 @@ CHOICES = [
     {},
     {"D", "delta_bias", "delta_softplus"},
     {"z"},
-    {"D", "z", "delta_bias", "delta_softplus"},
+    {"D", "z", "delta_bias", "delta_softplus", "initial_state"},
 ]
 
 
@@ -208,6 +325,7 @@ def scan_arguments(size: tuple[int, int, int, int], given: set[str], dtype: type
         "D": rng.normal(size=channels),
         "z": rng.normal(size=steps),
         "delta_bias": rng.uniform(0, 1, channels),
+        "initial_state": rng.normal(size=(batch, channels, states)),
     }
     kept = {n: v.astype(dtype) for n, v in drawn.items() if len(n) == 1 and n not in "Dz"}
     kept |= {n: drawn[n].astype(dtype) for n in ("delta", *(given & drawn.keys()))}
@@ -233,13 +351,18 @@ def test_selective_scan(
 
 def compare_scans(remote: dict[str, Any], arguments: dict[str, Any], tolerance: float) -> None:
     """CUDA on `remote` against the CPU on the same numbers."""
-    y = seqlab.selective_scan(**arguments, backend="cpu")
-    have = seqlab.selective_scan(**remote, backend="cuda")
-    assert np.abs(have - y).max() <= tolerance * np.abs(y).max()
-    grad = np.cos(np.arange(y.size, dtype=y.dtype)).reshape(y.shape)
-    ours = seqlab.selective_scan_backward(grad, **remote, backend="cuda")
-    theirs = seqlab.selective_scan_backward(grad, **arguments, backend="cpu")
-    for name in ("u", "delta", "A", "B", "C", "D", "z", "delta_bias"):
+    y, last = seqlab.selective_scan(**arguments, return_last_state=True, backend="cpu")
+    have = seqlab.selective_scan(**remote, return_last_state=True, backend="cuda")
+    for got, want in zip(have, (y, last), strict=True):
+        assert np.abs(got - want).max() <= tolerance * np.abs(want).max()
+    grad, handed = (
+        np.cos(np.arange(part.size, dtype=part.dtype)).reshape(part.shape) for part in (y, last)
+    )
+    ours, theirs = (
+        seqlab.selective_scan_backward(grad, **given, grad_last_state=handed, backend=backend)
+        for given, backend in ((remote, "cuda"), (arguments, "cpu"))
+    )
+    for name in ("u", "delta", "A", "B", "C", "D", "z", "delta_bias", "initial_state"):
         got, want = getattr(ours, name), getattr(theirs, name)
         assert (got is None) == (want is None) == (name not in arguments), name
         if want is not None:

@@ -59,11 +59,11 @@ def silu_slope(a: Array) -> Array:
 
 
 def positive_part(a: Array) -> Array:
-    return np.where(a.real > 0, a, 0)
+    return np.where(a.real <= 0, 0, a)  # NaN stays NaN
 
 
 def positive_part_slope(a: Array) -> Array:
-    return np.where(a.real > 0, 1.0, 0.0)
+    return np.where(a.real > 0, 1.0, np.where(a.real <= 0, 0.0, np.nan))
 
 
 ACTIVATIONS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]] = {
@@ -269,13 +269,17 @@ def backward(
     initial: Any = None,
     activation: str = "tanh",
     clip: str = "none",
+    grad_final: Any = None,
 ) -> dict[str, Any]:
     """Full backpropagation through time of sum(output * grad_output), both (T, B, H).
 
-    Gives "params" by name, "x" and "initial", each shaped as what went in.
+    `grad_final`, shaped as the initial state, is the gradient of the last state besides. Gives
+    "params" by name, "x" and "initial", each shaped as what went in.
     """
     run = forward(arch, params, x, initial, activation)
     handed = tuple(np.zeros_like(part[0]) for part in run["states"])
+    if grad_final is not None:
+        handed = tuple(grad_final) if arch == "lstm" else (grad_final,)
     total = {name: np.zeros_like(value) for name, value in params.items()}
     g_x = np.zeros_like(x)
     for t in reversed(range(len(x))):
@@ -454,9 +458,12 @@ def scan_delta(delta: Array, delta_bias: Array | None, delta_softplus: bool) -> 
     return (softplus(raw), sigmoid(raw)) if delta_softplus else (raw, np.ones_like(raw))
 
 
-def scan_states(u: Array, step: Array, A: Array, B: Array) -> list[Array]:
-    """s_0 = 0, s_1, ..., s_L, each (batch, D, N)."""
-    states = [np.zeros((u.shape[0], *A.shape), np.result_type(u, step, A, B))]
+def scan_states(
+    u: Array, step: Array, A: Array, B: Array, initial_state: Array | None = None
+) -> list[Array]:
+    """s_0 (zero when left out), s_1, ..., s_L, each (batch, D, N)."""
+    zeros = np.zeros((u.shape[0], *A.shape), np.result_type(u, step, A, B))
+    states = [zeros if initial_state is None else initial_state]
     for t in range(u.shape[2]):
         decay = np.exp(step[:, :, t, None] * A)
         states.append(decay * states[-1] + (step * u)[:, :, t, None] * B[:, None, :, t])
@@ -480,13 +487,15 @@ def selective_scan(
     z: Array | None = None,
     delta_bias: Array | None = None,
     delta_softplus: bool = False,
+    initial_state: Array | None = None,
 ) -> Array:
     """y (batch, D, L) of s_t = exp(Delta_t A) s_{t-1} + Delta_t B_t u_t, y = (C s + D u) silu(z).
 
-    u, delta, z (batch, D, L); A (D, N); B, C (batch, N, L); D, delta_bias (D,).
+    u, delta, z (batch, D, L); A (D, N); B, C (batch, N, L); D, delta_bias (D,); initial_state
+    (batch, D, N).
     """
     step, _ = scan_delta(delta, delta_bias, delta_softplus)
-    y = scan_output(u, scan_states(u, step, A, B), C, D)
+    y = scan_output(u, scan_states(u, step, A, B, initial_state), C, D)
     return y if z is None else y * silu(z)
 
 
@@ -501,14 +510,17 @@ def selective_scan_backward(
     z: Array | None = None,
     delta_bias: Array | None = None,
     delta_softplus: bool = False,
+    initial_state: Array | None = None,
+    grad_last_state: Array | None = None,
 ) -> dict[str, Array | None]:
-    """Gradients of sum(y * grad_y), by argument name; None for what was not given."""
+    """Gradients of sum(y * grad_y) + sum(s_L * grad_last_state), by argument name; None for what
+    was not given."""
     step, slope = scan_delta(delta, delta_bias, delta_softplus)
-    states = scan_states(u, step, A, B)
+    states = scan_states(u, step, A, B, initial_state)
     g = grad_y if z is None else grad_y * silu(z)  # of the output before the gate
     g_u = np.zeros_like(u) if D is None else D[:, None] * g
     g_step, g_A, g_B, g_C = (np.zeros_like(array) for array in (delta, A, B, C))
-    handed = np.zeros_like(states[0])
+    handed = np.zeros_like(states[0]) if grad_last_state is None else grad_last_state
     for t in reversed(range(u.shape[2])):
         step_t, decay = step[:, :, t], np.exp(step[:, :, t, None] * A)
         a = handed + g[:, :, t, None] * C[:, None, :, t]  # adjoint of s_t
@@ -530,4 +542,5 @@ def selective_scan_backward(
         "D": None if D is None else (g * u).sum(axis=(0, 2)),
         "z": None if z is None else grad_y * scan_output(u, states, C, D) * silu_slope(z),
         "delta_bias": None if delta_bias is None else g_delta.sum(axis=(0, 2)),
+        "initial_state": None if initial_state is None else handed,
     }

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import re
+import signal
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from seqlab.study.result import Result
 PYTHON = (sys.executable, "-m", "seqlab")
 # A process elsewhere runs the very package that is tested here.
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(seqlab.__file__).parents[1])}
+PATIENCE = 600  # seconds until a process is taken to hang, on however slow a machine
 TINY = {"steps": 20, "hidden": 3, "inputs": 2, "networks": 4}
 
 
@@ -78,6 +80,11 @@ def start(*args, **options):
     words = [*PYTHON, *map(str, args)]
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(words, env=ENVIRONMENT, **(streams | options))
+
+
+def hear_ctrl_c():
+    """For a process that is about to start: its parents may ignore SIGINT, as batch systems do."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def refusal(result):

@@ -44,6 +44,12 @@ def measurement(spec, rate=-0.45, spread=0.01, **replaced):
         "fit_rate": (per_rule, np.full(rules, rate), "nat/step", "rate of the exponential"),
         "fit_exponent": (per_rule, np.full(rules, -1.0), "1", "exponent of the power law"),
         "clipped_fraction": (per_network, np.zeros_like(rates), "1", "share clipped"),
+        "underflow": (
+            ("network", "rule", "length"),
+            np.zeros((networks, rules, len(lengths))),
+            "1",
+            "under the range",
+        ),
         "theory": ((), np.array(rate + 0.002), "nat/step", "predicted rate"),
     }
     for name, threshold in ZERO.items():

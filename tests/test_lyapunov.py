@@ -47,7 +47,7 @@ def from_the_product(run: Run, activation: str, first: Array) -> Array:
     return np.sort(np.mean(total, axis=0) / len(run.x))[::-1]
 
 
-# More than one vector of a network with dead units would be compared in its rounding.
+# More than one vector of a network with dead units would be compared in its rounding: see below.
 CASES = [(*kind, count) for kind in KINDS for count in (1, 3) if kind[1] != "relu" or count == 1]
 
 
@@ -92,13 +92,53 @@ def test_the_pace_follows_the_spread() -> None:
     assert ticks == [2 * steps for steps in (1, 7, 7, 1)]
 
 
-def test_a_dead_direction_is_far_below() -> None:
-    """Zero, or what rounding leaves of it, at every step."""
+def test_dead_directions_are_minus_infinity() -> None:
+    """What rounding leaves of a direction at each step is no exponent."""
     run = draw("rnn", hidden=3, steps=10, batch=1)
     run.params["weight_hh"][:, 0] = 0  # no step hands anything to unit 0
     have, _ = exponents(run, "identity", frames(0, range(1), 3, 3))
     assert np.isfinite(have[0, :2]).all()
-    assert have[0, 2] < -20
+    assert have[0, 2] == -np.inf
+
+
+@pytest.mark.parametrize("steps", [1, 5, 40])
+def test_a_product_has_as_many_exponents_as_its_rank(steps: int) -> None:
+    """relu units that are never on: the rest is a network of its own, without them."""
+    run = draw("rnn", hidden=6, steps=steps, batch=1)
+    run.params["weight_hh"] *= 0.1
+    run.params["bias_ih"][:] = [50, -50, 50, -50, 50, 50]  # on or off at every step
+    first = frames(0, range(1), 6, 6)
+    have, ticks = exponents(run, "relu", first)
+    on = run.params["bias_ih"] > 0
+    assert np.isneginf(have[0]).sum() == 6 - on.sum()
+    # The adjoint of each step is W^T D; its powers have the exponents of W over the units on.
+    want = np.log(np.abs(np.linalg.det(run.params["weight_hh"][np.ix_(on, on)])))
+    if steps == 40:  # the first step and the last see the other units too
+        assert have[0, : on.sum()].sum() == pytest.approx(want, abs=8 / steps)
+    assert max(ticks) == 6  # no step foretells how many units the next one has
+
+
+def test_a_network_that_is_half_dead_at_every_step() -> None:
+    """Other units at other steps: what is lost once does not come back."""
+    run = draw("rnn", hidden=16, steps=60, batch=1)
+    have, _ = exponents(run, "relu", frames(0, range(1), 16, 16))
+    slopes = naive.forward("rnn", run.params, run.x, activation="relu")["saved"]
+    least = min(int(saved["slope"].sum()) for saved in slopes)
+    alive = int(np.isfinite(have[0]).sum())
+    assert 0 < alive <= least
+    assert np.isneginf(have[0, alive:]).all()
+    # No finite exponent is rounding: ln eps = -36 a step.
+    assert have[0, :alive].min() > -8
+
+
+def test_what_saturation_hides_is_not_called_dead() -> None:
+    """Slopes as small as rounding itself: nothing can be told of the second direction."""
+    run = draw("rnn", hidden=2, steps=8, batch=1)
+    run.params["weight_hh"] *= 0.1
+    run.params["bias_ih"][:] = [0.1, 25.0]
+    have, _ = exponents(run, "tanh", frames(0, range(1), 2, 2))
+    assert np.isfinite(have[0, 0])
+    assert np.isnan(have[0, 1])
 
 
 def test_first_vectors_are_orthonormal_and_each_network_s_own() -> None:

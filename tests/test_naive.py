@@ -307,18 +307,16 @@ def draw_scan(given: tuple[str, ...]) -> dict[str, Any]:
         "D": (channels,),
         "z": (batch, channels, length),
         "delta_bias": (channels,),
+        "initial_state": (batch, channels, n),
     }
     arrays: dict[str, Any] = {name: rng.normal(size=shape) for name, shape in shapes.items()}
     arrays["A"] = -np.exp(arrays["A"])
-    kept = {k: v for k, v in arrays.items() if k not in ("D", "z", "delta_bias") or k in given}
+    kept = {k: v for k, v in arrays.items() if k not in CHOICES or k in given}
     return kept | {"delta_softplus": "delta_softplus" in given}
 
 
-OPTIONS = [
-    given
-    for count in range(5)
-    for given in itertools.combinations(("D", "z", "delta_bias", "delta_softplus"), count)
-]
+CHOICES = ("D", "z", "delta_bias", "initial_state", "delta_softplus")
+OPTIONS = [given for count in range(6) for given in itertools.combinations(CHOICES, count)]
 
 
 @pytest.mark.parametrize("given", OPTIONS)
@@ -327,7 +325,7 @@ def test_selective_scan_entry_by_entry(given: tuple[str, ...]) -> None:
     a = draw_scan(given)
     want = np.empty_like(a["u"])
     for b, d in np.ndindex(a["u"].shape[:2]):
-        state = [0.0] * a["A"].shape[1]
+        state = [*a["initial_state"][b, d]] if "initial_state" in given else [0.0] * 2
         for t in range(a["u"].shape[2]):
             step = a["delta"][b, d, t] + (a["delta_bias"][d] if "delta_bias" in given else 0)
             if a["delta_softplus"]:
@@ -348,7 +346,7 @@ def test_selective_scan_backward_is_the_complex_step(given: tuple[str, ...]) -> 
     gy = np.random.default_rng(6).normal(size=arrays["u"].shape)
     softplus = arrays.pop("delta_softplus")
     have = naive.selective_scan_backward(gy, **arrays, delta_softplus=softplus)
-    assert set(have) == {"u", "delta", "A", "B", "C", "D", "z", "delta_bias"}
+    assert set(have) == {"u", "delta", "A", "B", "C", *CHOICES} - {"delta_softplus"}
     assert {name for name, gradient in have.items() if gradient is not None} == arrays.keys()
 
     def loss(a: Params) -> Any:
@@ -356,6 +354,41 @@ def test_selective_scan_backward_is_the_complex_step(given: tuple[str, ...]) -> 
 
     for name, want in complex_step(loss, arrays).items():
         assert_close(have[name], want)
+
+
+def test_a_gradient_of_the_last_scan_state() -> None:
+    arrays = draw_scan(("initial_state",))
+    del arrays["delta_softplus"]
+    last = np.random.default_rng(8).normal(size=arrays["initial_state"].shape)
+    silence = np.zeros(arrays["u"].shape)
+    have = naive.selective_scan_backward(silence, **arrays, grad_last_state=last)
+
+    def loss(a: Params) -> Any:
+        return (last * naive.scan_states(*a.values())[-1]).sum()
+
+    given = {name: arrays[name] for name in ("u", "delta", "A", "B", "initial_state")}
+    for name, want in complex_step(loss, given).items():
+        assert_close(have[name], want)
+    assert not np.any(have["C"])  # which the last state does not know
+
+
+@pytest.mark.parametrize("arch", ["rnn", "lstm", "gru", "ssm"])
+def test_a_gradient_of_the_last_state(arch: str) -> None:
+    """By the complex step, in the first state."""
+    params, x, start, silence = draw_run(arch, steps=3, batch=2, hidden=3)
+    rng = np.random.default_rng(9)
+    last = tuple(rng.normal(size=part.shape) for part in start)
+    silence = np.zeros_like(silence)
+    given = (as_given(arch, state) for state in (start, last))
+    have = naive.backward(arch, params, x, silence, next(given), grad_final=next(given))
+
+    def loss(a: Params) -> Any:
+        states = naive.forward(arch, params, x, as_given(arch, parts_of(a)))["states"]
+        return sum((g * part[-1]).sum() for g, part in zip(last, states, strict=True))
+
+    found = have["initial"] if arch == "lstm" else (have["initial"],)
+    for part, want in zip(found, complex_step(loss, named_parts(start)).values(), strict=True):
+        assert_close(part, want)
 
 
 def test_the_ssm_cell_is_a_selective_scan() -> None:

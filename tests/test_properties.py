@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from drawn import KINDS, Run, answers, draw, relative_errors, same_bits
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import seqlab
@@ -76,10 +76,8 @@ def picks(draw_from: st.DrawFn, networks: int = 0, steps: int = 1) -> Pick:
 
 
 common = settings(
-    deadline=None,
     derandomize=True,
     max_examples=60,
-    suppress_health_check=[HealthCheck.too_slow],
     database=None,
 )
 

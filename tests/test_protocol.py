@@ -11,6 +11,7 @@ from drawn import ARCHS, draw
 
 import seqlab
 from seqlab.cells import CELLS, Draw
+from seqlab.errors import InputError
 from seqlab.measure import measure, memory_bytes, theory
 from seqlab.measure.fit import fit_decay, fit_lags
 from seqlab.measure.randomness import Purpose, stream, unit_readout
@@ -242,3 +243,30 @@ def test_memory_is_estimated_from_the_spec(arch: str) -> None:
 def test_a_variable_has_a_name_for_each_axis() -> None:
     with pytest.raises(ValueError, match="2 axes"):
         Variable(("network",), np.zeros((2, 3)), "1", "wrong")
+
+
+EXTREME = {
+    "input_scale": (1e308, 1e39, 1e-200, 1e-320),
+    "gain": (1e308, 1e155, 1e39, 1e-39, 1e-300, 5e-324),
+    "forget_bias": (1e308, -1e308, 1e39, -745.0),
+    "clip": ("value:1e39", "value:1e-300", "norm:1e300", "norm:5e-324", "step-norm:1e308"),
+}
+
+
+@pytest.mark.tiny
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("field", EXTREME)
+@pytest.mark.parametrize("arch", CELLS)
+def test_extreme_settings_are_measured_or_refused_in_one_line(arch, field, dtype):
+    """Without a warning, which the tests take for an error."""
+    options = CELLS[arch].options | {"input_scale", "clip"}
+    for value in EXTREME[field] if field in options else ():
+        for init in ("normal", "he", "xavier", "orthogonal") if field == "gain" else (None,):
+            sizes = {"steps": 12, "networks": 2, "hidden": 5, "inputs": 3, "spectrum": 2}
+            try:
+                result = seqlab.run(arch=arch, dtype=dtype, init=init, **sizes, **{field: value})
+                said = result.summary() and f"{field}: measured"
+            except InputError as refused:
+                said = str(refused)
+            assert said.startswith(f"{field}: ")
+            assert "\n" not in said

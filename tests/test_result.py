@@ -19,7 +19,7 @@ from seqlab.spec import RunSpec
 from seqlab.study import files, netcdf, summary
 from seqlab.study.files import WriteError
 from seqlab.study.netcdf import DamagedResult
-from seqlab.study.result import Result
+from seqlab.study.result import FORMAT, OtherFormat, Result, read_spec
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 LN10 = math.log(10)
@@ -152,9 +152,22 @@ def test_other_files_are_no_results(data):
 def test_a_sound_file_of_something_else_is_no_result(tmp_path):
     path = tmp_path / "other.nc"
     for attributes in ({}, {"spec": "{"}, {"spec": "[]"}, {"spec": '{"arch": "rnn", "steps": 0}'}):
-        path.write_bytes(netcdf.encode({}, attributes))
+        path.write_bytes(netcdf.encode({}, {"format": float(FORMAT), **attributes}))
         with pytest.raises(DamagedResult, match="not a result of this seqlab"):
             Result.read(path)
+
+
+@pytest.mark.parametrize("form", [{}, {"format": 1.0}, {"format": FORMAT + 1.0}])
+def test_a_file_of_another_format_is_refused_in_one_line(tmp_path, form):
+    """Its spec can be read all the same, so that it can be measured again."""
+    spec = made().spec
+    path = tmp_path / "old.nc"
+    path.write_bytes(netcdf.encode({}, {"spec": json.dumps(spec.to_dict()), **form}))
+    number = f"{form.get('format', 1):g}"
+    said = rf"^.*old\.nc: has format {number} and this seqlab reads {FORMAT}; measure it again.*$"
+    with pytest.raises(OtherFormat, match=said):
+        Result.read(path)
+    assert read_spec(path) == spec
 
 
 def test_a_missing_file_is_an_input_error(tmp_path):
@@ -230,10 +243,12 @@ FIELDS = {
     "float32_zero_lag": int,
     "float64_zero_lag": int,
     "zeros": int,
+    "underflows": int,
     "overflows": int,
     "clipped_fraction": float,
     "log10_param_grad_norm": dict,
     "lyapunov": list,
+    "lyapunov_dead": int,
     "theory": float,
 }
 
@@ -276,6 +291,7 @@ def test_the_numbers_of_the_document():
         {"before": -0.7 / LN10, "after": -0.7 / LN10}
     )
     assert found["lyapunov"] == pytest.approx([-0.5, -0.6, -0.7])
+    assert found["lyapunov_dead"] == 0
     assert found["theory"] == pytest.approx(-0.498)
 
 
@@ -288,6 +304,7 @@ def test_what_there_is_not_is_null():
         "float32_zero_lag",
         "float64_zero_lag",
         "lyapunov",
+        "lyapunov_dead",
         "theory",
     }
     assert {name for name, value in found.items() if value is None} == nothing
@@ -319,6 +336,30 @@ def test_zeros_and_overflows_are_counted_and_shown():
         "rnn, none: the gradient at lag 20 is exactly zero in 2 of 5 networks" in result.summary()
     )
     assert "rnn, none: the gradient at lag 20 is not finite in 2 of 5 networks" in result.summary()
+
+
+def test_what_is_under_the_range_is_no_zero():
+    spec = RunSpec.create(arch="rnn", steps=20, networks=3, clip="none")
+    norms, lost = (measurement(spec).variables[n].data.copy() for n in ("log_norm", "underflow"))
+    norms[:, 0, -1, -1], lost[:2, 0, -1] = -np.inf, 1
+    replaced = {"log_norm": norms, "underflow": lost}
+    result = made("rnn", 20, replaced, networks=3, clip="none")
+    found = strict(entry(result))
+    assert (found["zeros"], found["underflows"], found["overflows"]) == (1, 2, 0)
+    said = "the gradient at lag 20 is under the range of float64 in 2 of 3 networks"
+    assert said in " ".join(result.summary().split())
+
+
+def test_dead_and_unknown_exponents_are_counted_and_shown():
+    exponents = np.array([[-0.5, -np.inf, -np.inf, np.nan]] * 2)
+    replaced = {"lyapunov": exponents}
+    result = made("rnn", 20, replaced, networks=2, clip="none", spectrum=4)
+    found = strict(entry(result))
+    assert found["lyapunov"] == [-0.5, "-inf", "-inf", "nan"]
+    assert found["lyapunov_dead"] == 2
+    said = " ".join(result.summary().split())
+    assert "rnn: 2 of 4 directions dead (-inf)" in said
+    assert "rnn: 1 of 4 exponents not known (nan)" in said
 
 
 def test_infinities_are_strings():

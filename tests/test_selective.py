@@ -254,6 +254,7 @@ BAD = {
     "D ": np.array([0.0, math.nan, 0.0]),
     "z": np.full((2, 3, 4), math.inf),
     "delta_bias": np.zeros(2),
+    "initial_state": np.zeros((2, 2, 3)),
     "grad_y": np.zeros((2, 3, 3)),
     "grad_y ": np.full((2, 3, 4), math.nan),
     "backend": "gpu",

@@ -327,12 +327,15 @@ def test_an_array_that_changed_is_noticed_when_it_is_loaded(store):
     spec = RunSpec.create(
         arch="rnn", params=store("w.npz", weights()), input=store("x.npy", np.ones((7, 2, 3)))
     )
-    assert arrays.load_params(spec.params.path, spec.params.sha256).keys() == weights().keys()
+    assert (
+        arrays.load_params(CELLS["rnn"], spec.params.path, spec.params.sha256).keys()
+        == weights().keys()
+    )
     assert arrays.load_input(spec.input.path, spec.input.sha256).shape == (7, 2, 3)
     store("w.npz", weights(hidden=6))
     store("x.npy", np.zeros((7, 2, 3)))
     with pytest.raises(InputError, match=r"params: .*w\.npz has changed since the spec was made"):
-        arrays.load_params(spec.params.path, spec.params.sha256)
+        arrays.load_params(CELLS["rnn"], spec.params.path, spec.params.sha256)
     with pytest.raises(InputError, match=r"input: .*x\.npy has changed since the spec was made"):
         arrays.load_input(spec.input.path, spec.input.sha256)
 

@@ -80,7 +80,9 @@ def test_an_entry_of_clip_is_a_run_and_an_entry_of_lengths_too():
 
 def test_every_field_can_be_fixed_crossed_and_zipped(tmp_path):
     shapes = CELLS["rnn"].shapes(Sizes(3, 2, 1))
-    np.savez(tmp_path / "w.npz", **{name: np.ones(shape) for name, shape in shapes.items()})
+    for file, prefix in (("w.npz", ""), ("model.npz", "encoder.rnn.")):
+        ones = {f"{prefix}{name}": np.ones(shape) for name, shape in shapes.items()}
+        np.savez(tmp_path / file, **ones)
     np.save(tmp_path / "x.npy", np.ones((20, 1, 2)))
     values = {
         "arch": "lstm",
@@ -96,12 +98,14 @@ def test_every_field_can_be_fixed_crossed_and_zipped(tmp_path):
         "spectrum": 2,
         "dtype": "float32",
         "params": "w.npz",
+        "module": "encoder",
         "input": "x.npy",
         "seed": 7,
     } | {"steps": 30, "hidden": 4, "inputs": 5, "networks": 2}
     assert set(values) == set(FIELDS)
     for name, value in values.items():
         needed = {"gain": {"init": "he"}, "forget_bias": {"arch": "lstm"}, "state": {"arch": "ssm"}}
+        needed["module"] = {"params": "model.npz"}
         base = {"networks": 1} | needed.get(name, {})
         fixed = StudySpec.create(tables(base | {name: value}), tmp_path).runs
         crossed = StudySpec.create(tables(base, grid={name: [value]}), tmp_path).runs

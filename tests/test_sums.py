@@ -27,10 +27,10 @@ def sums(*exponents: int) -> Sums:
 def test_norms_of_any_scale() -> None:
     want = np.log(5) + np.array([0, FAR, -FAR]) * np.log(2)
     assert sums(0, FAR, -FAR).log_norm() == pytest.approx(want, abs=1e-12)
-    empty = Sums.zeros({"a": (2, 3), "b": (4,)}, 2, np.dtype(np.float32))
+    empty = Sums.zeros({"a": (2, 3), "b": (4,)}, 2)
     assert (empty.log_norm() == -np.inf).all()
     assert empty.values["a"].shape == (2, 2, 3)
-    assert empty.values["b"].dtype == np.float32
+    assert empty.values["b"].dtype == np.float64
 
 
 def test_a_larger_share_raises_the_scale() -> None:
@@ -84,6 +84,8 @@ def test_plain_numbers_end_in_zero_or_infinity() -> None:
 
 
 def test_scaling_by_network() -> None:
-    scaled = sums(2, -3).scaled(np.array([2.0, 0.5]))
-    assert np.array_equal(scaled.values["a"][:, 0, 0], [6, 1.5])
-    assert np.array_equal(scaled.exponent, [2, -3])
+    """By logs, far beyond what a factor could hold."""
+    logs = np.array([np.log(2), -np.log(2), 5000.0, -5000.0])
+    have = sums(2, -3, 0, FAR)
+    want = have.log_norm() + logs
+    assert have.scaled(logs).log_norm() == pytest.approx(want, abs=1e-11)

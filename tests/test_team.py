@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from drawn import draw
+from studies import PATIENCE
 
 import seqlab
 from seqlab.kernels._jit import compiled
@@ -80,7 +81,7 @@ def test_a_team_has_the_bits_of_one(width: int, rows: int, helpers: int) -> None
             pass
         steps(together, 30, rows)
         together.board[CALL] = DISMISSED
-        assert all(future.result(30) is None for future in beside)
+        assert all(future.result(PATIENCE) is None for future in beside)
     assert together.board[DONE] == 2 * 30 * helpers
     assert np.array_equal(outcome(together), outcome(alone))
 
@@ -97,7 +98,7 @@ def test_nobody_waits_for_a_helper_that_comes_late() -> None:
         pass
     steps(together, 5, 1)
     together.board[CALL] = DISMISSED
-    late.join(30)
+    late.join(PATIENCE)
     assert not late.is_alive()
     assert together.board[DONE] == 2 * 5
     assert np.array_equal(outcome(together), outcome(alone))
@@ -138,7 +139,7 @@ def test_two_callers_have_a_team_each(small_teams: Callable[[int], None]) -> Non
     small_teams(2)
     with ThreadPoolExecutor(3) as pool:
         work = [pool.submit(seqlab.forward, "lstm", run.params, run.x) for _ in range(12)]
-        assert all(np.array_equal(w.result(60).output, want) for w in work)
+        assert all(np.array_equal(w.result(PATIENCE).output, want) for w in work)
 
 
 @pytest.mark.tiny
@@ -175,6 +176,6 @@ def test_helpers_are_free_again_after_a_failure(small_teams: Callable[[int], Non
     with pytest.raises(KeyboardInterrupt):
         share(with_helpers(kernel, 1), 1, lambda: scratch)
     # Both threads of the pool pass only if neither is held.
-    both = threading.Barrier(2, timeout=30)
+    both = threading.Barrier(2, timeout=PATIENCE)
     for future in [threads.start(both.wait) for _ in range(2)]:
-        future.result(30)
+        future.result(PATIENCE)

@@ -1,9 +1,12 @@
 """Work over threads: in order, whole items side by side, and an end for all when one fails."""
 
+import errno
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from studies import PATIENCE
 
 from seqlab.kernels.cpu import threads
 from seqlab.kernels.cpu.threads import share, side_by_side
@@ -37,7 +40,7 @@ def test_little_work_wakes_no_other_thread() -> None:
 
 
 def test_items_side_by_side_keep_their_kernels_to_themselves() -> None:
-    both = threading.Barrier(2, timeout=30)  # passed only if two items run at once
+    both = threading.Barrier(2, timeout=PATIENCE)  # passed only if two items run at once
 
     def work(item: int) -> tuple[int, set[str]]:
         both.wait()
@@ -57,21 +60,24 @@ def test_too_few_items_are_done_in_turn() -> None:
 
 @pytest.mark.tiny
 def test_a_failure_ends_the_others_at_their_next_kernel_call() -> None:
-    failed, calls = threading.Event(), []
+    both = threading.Barrier(2, timeout=PATIENCE)
+    begun, calls = [], []
 
     def work(item: int) -> None:
+        begun.append(item)
+        both.wait()
         if item == 1:
-            failed.set()
             raise MemoryError("no room")
-        failed.wait(30)
-        while True:  # until it is told to end
-            kernel_threads(1)
-            calls.append(item)
-            assert len(calls) < 1_000_000
+        stop = threads._here.stop
+        assert stop is not None
+        assert stop.wait(PATIENCE)  # it is told to end
+        kernel_threads(1)
+        calls.append(item)
 
     with pytest.raises(MemoryError, match="no room"):
         side_by_side(work, range(10))
-    assert set(calls) <= {0}  # nothing that had not begun was begun
+    assert sorted(begun) == [0, 1]  # nothing that had not begun was begun
+    assert calls == []
     assert side_by_side(lambda item: item, range(4)) == [0, 1, 2, 3]
 
 
@@ -108,13 +114,26 @@ def test_work_ahead_takes_what_is_idle(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NUMBA_NUM_THREADS", "4")
     go = threading.Event()
     assert threads.spare(2) == 1
-    future = threads.ahead(2, go.wait, 30)
+    future = threads.ahead(2, go.wait, PATIENCE)
     assert future is not None
     assert threads.spare(2) == 0
-    assert threads.ahead(2, go.wait, 30) is None  # two threads of each call are all there are
+    assert threads.ahead(2, go.wait, PATIENCE) is None  # two threads of each call are all there are
     go.set()
-    assert future.result(30)
+    assert future.result(PATIENCE)
     while threads.spare(2) == 0:  # until the thread has said so
         pass
-    assert threads.ahead(3, go.wait, 30) is None
-    assert side_by_side(lambda _: threads.ahead(1, go.wait, 30), range(4)) == [None] * 4
+    assert threads.ahead(3, go.wait, PATIENCE) is None
+    assert side_by_side(lambda _: threads.ahead(1, go.wait, PATIENCE), range(4)) == [None] * 4
+
+
+@pytest.mark.tiny
+def test_a_system_without_more_threads_is_said_to_be_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with ThreadPoolExecutor(1) as pool:
+        monkeypatch.setattr(threads, "_pool", lambda count: pool)
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(OSError, match="threads: can't start new thread") as caught:
+            side_by_side(abs, [1, -2])
+    assert caught.value.errno == errno.EAGAIN

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from seqlab.cells.cell import Draw, Parameters, Sizes
 
 
-def _normal(rng: np.random.Generator, n: int, variance: float) -> NDArray:
-    return rng.normal(0.0, math.sqrt(variance), (n, n))
+def _normal(rng: np.random.Generator, n: int, scale: float) -> NDArray:
+    return rng.normal(0.0, scale / math.sqrt(n), (n, n))
 
 
 def _haar(rng: np.random.Generator, n: int, gain: float) -> NDArray:
@@ -22,18 +22,17 @@ def _haar(rng: np.random.Generator, n: int, gain: float) -> NDArray:
     return gain * q * np.copysign(1.0, np.diag(r))
 
 
-def _glorot(rng: np.random.Generator, n: int, variance: float) -> NDArray:
-    bound = math.sqrt(3.0 * variance)
-    return rng.uniform(-bound, bound, (n, n))
+def _glorot(rng: np.random.Generator, n: int, gain: float) -> NDArray:
+    return gain * rng.uniform(-1.0, 1.0, (n, n)) * math.sqrt(3.0 / n)
 
 
-# One H x H recurrent block of gain g. `xavier` is Glorot & Bengio 2010, eq. 16 (uniform);
-# `he` is He et al. 2015, eq. 10 (normal).
+# One H x H recurrent block of gain g, whose square may leave the range of floats. `xavier` is
+# Glorot & Bengio 2010, eq. 16 (uniform); `he` is He et al. 2015, eq. 10 (normal).
 _BLOCKS = {
-    "normal": lambda rng, n, g: _normal(rng, n, g * g / n),
+    "normal": _normal,
     "orthogonal": _haar,
-    "xavier": lambda rng, n, g: _glorot(rng, n, g * g / n),
-    "he": lambda rng, n, g: _normal(rng, n, 2.0 * g * g / n),
+    "xavier": _glorot,
+    "he": lambda rng, n, g: _normal(rng, n, math.sqrt(2.0) * g),
 }
 INITS = ("pytorch", *_BLOCKS)
 

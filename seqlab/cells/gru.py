@@ -5,6 +5,9 @@
 with x_n = W_in x_t + b_in and m = W_hn h_{t-1} + b_hn. Source: Cho et al. 2014; layouts and the
 place of the reset gate are those of `torch.nn.GRU`. The adjoint step is linear in the adjoint
 with five coefficients a unit, which the forward pass leaves behind.
+
+A gate comes as the pair (sigmoid(z), sigmoid(-z)) and the candidate as (tanh(z), tanh'(z)):
+1 - s and 1 - t^2 are zero in a saturated unit, where the true numbers are small.
 """
 
 import numpy as np
@@ -23,22 +26,23 @@ GATES = 3
 RESET_GATE, UPDATE_GATE, CANDIDATE = range(GATES)
 # The coefficients' order; the first two are also the means that the decay theory asks for.
 COEFFICIENTS = ("carry", "hidden_candidate", "input_candidate", "update_gate", "reset_gate")
+NEVER_ZERO = (0, 1, 2)  # those that no finite state makes zero
 
 
-def hidden_state(z, n, h, one):
+def hidden_state(z, n, h):
     """h_t from the update gate, the candidate and h_{t-1}."""
-    return (one - z) * n + z * h
+    return z[1] * n[0] + z[0] * h
 
 
-def coefficients(r, z, n, m, h, one):
+def coefficients(r, z, n, m, h):
     """The five factors of the adjoint step, in the order of COEFFICIENTS; `h` is h_{t-1}."""
-    candidate = (one - z) * (one - n * n)
+    candidate = z[1] * n[1]
     return (
-        z,
-        candidate * r,
+        z[0],
+        candidate * r[0],
         candidate,
-        (h - n) * z * (one - z),
-        candidate * m * r * (one - r),
+        (h - n[0]) * z[0] * z[1],
+        candidate * m * r[0] * r[1],
     )
 
 

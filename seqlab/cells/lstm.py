@@ -6,6 +6,9 @@
 Source: Hochreiter & Schmidhuber 1997 with the forget gate of Gers, Schmidhuber & Cummins 2000;
 layouts of `torch.nn.LSTM`. The adjoint step is linear in the adjoint with six coefficients a
 unit, which the forward pass leaves behind, so that the backward pass evaluates no nonlinearity.
+
+A gate comes as the pair (sigmoid(z), sigmoid(-z)) and a squashed value as (tanh(z), tanh'(z)):
+1 - s and 1 - t^2 are zero in a saturated unit, where the true numbers are small.
 """
 
 import numpy as np
@@ -19,22 +22,24 @@ GATES = 4
 INPUT_GATE, FORGET_GATE, CANDIDATE, OUTPUT_GATE = range(GATES)
 # The coefficients' order; the first three are also the means that the decay theory asks for.
 COEFFICIENTS = ("output_slope", "carry", "candidate", "input_gate", "forget_gate", "output_gate")
+NEVER_ZERO = (0, 1, 2)  # those that no finite state makes zero
 
 
 def cell_state(i, f, g, c):
     """c_t from the gates and c_{t-1}."""
-    return f * c + i * g
+    return f[0] * c + i[0] * g[0]
 
 
-def coefficients(i, f, g, o, c, tanh_c, one):
-    """The six factors of the adjoint step, in the order of COEFFICIENTS; `c` is c_{t-1}."""
+def coefficients(i, f, g, o, c, squashed):
+    """The six factors of the adjoint step, in the order of COEFFICIENTS; `c` is c_{t-1},
+    `squashed` the pair of tanh(c_t)."""
     return (
-        o * (one - tanh_c * tanh_c),
-        f,
-        i * (one - g * g),
-        g * i * (one - i),
-        c * f * (one - f),
-        tanh_c * o * (one - o),
+        o[0] * squashed[1],
+        f[0],
+        i[0] * g[1],
+        g[0] * i[0] * i[1],
+        c * f[0] * f[1],
+        squashed[0] * o[0] * o[1],
     )
 
 

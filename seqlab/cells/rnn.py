@@ -1,9 +1,10 @@
 """The vanilla (Elman) network: h_t = phi(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh).
 
 Source: Elman 1990; parameters, names and layouts are those of `torch.nn.RNN`, phi one of tanh,
-relu, sigmoid, identity. The slope phi' is written as a function of h = phi(z); relu's slope at
-its kink is 0, as in PyTorch. `one` is 1 in the kernel's own dtype: a literal would promote
-float32 to float64.
+relu, sigmoid, identity. relu's slope at its kink is 0, as in PyTorch. The slopes of tanh and
+sigmoid come from z with the exponential that is at hand, never from h: 1 - h^2 is zero in a
+saturated unit, whose true slope is small. NaN, which overflow leaves behind, stays NaN. `one` is 1
+in the kernel's own dtype: a literal would promote float32 to float64.
 """
 
 import numpy as np
@@ -14,24 +15,19 @@ from seqlab.cells.draws import draw_gated, gated_shapes, gated_sizes, pack_hidde
 ACTIVATIONS = ("tanh", "relu", "sigmoid", "identity")
 
 
-def tanh_slope(h, one):
-    """phi'(z) of tanh."""
-    return one - h * h
-
-
 def relu(z, one):
     """max(z, 0), NaN kept."""
-    return z - z if z < one - one else z
+    return one - one if z < one - one else z
 
 
 def relu_slope(h, one):
-    """phi'(z) of relu."""
-    return one if h > one - one else one - one
+    """phi'(z) of relu from h = phi(z), which is 0 or NaN where it is not positive."""
+    return one if h > one - one else h
 
 
-def sigmoid_slope(h, one):
-    """phi'(z) of the logistic function."""
-    return h * (one - h)
+def sigmoid_slope(h):
+    """phi'(z) of the logistic function from the pair (phi(z), phi(-z))."""
+    return h[0] * h[1]
 
 
 def shapes(sizes: Sizes) -> dict[str, tuple[int, ...]]:

@@ -28,6 +28,7 @@ FIELDS = {
     "inputs": "input features",
     "state": "states per channel",
     "params": "weights",
+    "module": "module",
     "input": "input",
     "dtype": "dtype",
     "networks": "networks",

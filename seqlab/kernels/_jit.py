@@ -1,17 +1,17 @@
-"""Every Numba flag of the lab and the key of its cache, each with its reason."""
+"""Every Numba flag of the lab, each with its reason."""
 
-import hashlib
 import os
-import sys
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import llvmlite.binding as llvm
 import numba
+from llvmlite.binding.ffi import lib as llvm_library
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
+from numba.core.compiler_lock import global_compiler_lock
+
+from seqlab.kernels._cache import KernelCache
 
 # Untyped: the types that Numba ships leave out its `_nrt` option and its settings.
 _njit: Any = numba.njit
@@ -34,45 +34,6 @@ _COMMON = {
 }
 
 
-def _source_hash() -> str:
-    """A key of all source in the package.
-
-    Numba notices an edit in the kernel's own file only and would serve stale code after an edit
-    in one that it calls.
-    """
-    root = Path(__file__).resolve().parent.parent
-    digest = hashlib.sha256()
-    for folder in ("cells", "kernels"):
-        for path in sorted((root / folder).rglob("*.py")):
-            digest.update(str(path.relative_to(root)).encode())
-            digest.update(path.read_bytes())
-    return digest.hexdigest()[:12]
-
-
-def _cache_home() -> Path:
-    """Where compiled code lives: NUMBA_CACHE_DIR, or the user's own cache directory."""
-    if os.environ.get("NUMBA_CACHE_DIR"):
-        return Path(os.environ["NUMBA_CACHE_DIR"])
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", tempfile.gettempdir())) / "seqlab" / "cache"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "seqlab"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "seqlab"
-
-
-def _writable(directory: Path) -> bool:
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return False
-    return os.access(directory, os.W_OK)
-
-
-CACHE_DIR = _cache_home() / _source_hash()
-# Without a writable cache everything still works and compiles anew in each process.
-CACHED = _writable(CACHE_DIR)
-
-
 # NUMBA_DISABLE_JIT=1: everything runs as plain Python, for line coverage.
 DISABLED = bool(_settings.DISABLE_JIT)
 
@@ -82,19 +43,24 @@ def cpu_features() -> str:
     return str(_settings.CPU_FEATURES or llvm.get_host_cpu_features().flatten())
 
 
-def compiled_before() -> bool:
-    """Whether some kernel of this very source is in the cache already."""
-    return CACHED and any(CACHE_DIR.rglob("*.nbc"))
+def _hold_compiler() -> None:
+    global_compiler_lock.acquire()
+    llvm_library._lock.__enter__()
 
 
-def _compile(function: Callable, cache: bool, **flags: Any) -> Any:
-    """`numba.njit` with our cache directory, leaving the user's own setting as it was."""
-    before = _settings.CACHE_DIR
-    _settings.CACHE_DIR = str(CACHE_DIR)
-    try:
-        return _njit(function, cache=cache, **_COMMON, **flags)
-    finally:
-        _settings.CACHE_DIR = before
+def _release_compiler() -> None:
+    llvm_library._lock.__exit__()
+    global_compiler_lock.release()
+
+
+# A process that is forked while another thread compiles waits for that thread, which is not there
+# in the child: its locks would stay taken, and LLVM as it stood.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_hold_compiler,
+        after_in_parent=_release_compiler,
+        after_in_child=_release_compiler,
+    )
 
 
 class _NoEnvironment:
@@ -146,9 +112,9 @@ class _Apart(_Inlined):
 def _within_kernels(function: Callable, compiler: type[Compiler]) -> Any:
     """Compile a function that only kernels call. Called from Python it says so: it has no machine
     code to jump to."""
-    dispatcher = _compile(
+    dispatcher = _njit(
         function,
-        cache=False,
+        **_COMMON,
         fastmath=KERNEL_MATH,
         pipeline_class=compiler,
         forceinline=True,
@@ -170,7 +136,10 @@ def _within_kernels(function: Callable, compiler: type[Compiler]) -> Any:
 
 def compiled(function: Callable) -> Any:
     """Compile a kernel: what Python calls. Whatever it calls in turn is `inlined`."""
-    return _compile(function, cache=CACHED, fastmath=KERNEL_MATH)
+    dispatcher = _njit(function, **_COMMON, fastmath=KERNEL_MATH)
+    if not DISABLED:
+        dispatcher._cache = KernelCache(function)
+    return dispatcher
 
 
 def inlined(function: Callable) -> Any:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from seqlab.errors import InputError
 from seqlab.kernels.layout import on_gpu
+from seqlab.values import as_float
 
 Result = TypeVar("Result")
 
@@ -58,7 +59,7 @@ def gpu_name() -> str:
 
 def gpu_view(value: Any) -> Any:
     """A GPU's array as one of the CUDA package, without a copy."""
-    return import_module("seqlab.kernels.cuda.target").borrow(value)
+    return import_module("seqlab.kernels.cuda.target").borrow(as_float(value))
 
 
 def from_gpu(value: Any) -> Any:

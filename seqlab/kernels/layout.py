@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from seqlab.values import without_history
+
 # A vector is kept as `direction * 2^exponent`. Powers of two make rescaling exact, so that a
 # result does not depend on when it happened. The zero vector has an exponent below all others.
 EMPTY = -(1 << 40)
@@ -75,8 +77,8 @@ class Emitted(NamedTuple):
     """Row 0's gradient, for the sums over time.
 
     `values` (M, S, B, E) with `exponent` (M, S, B) int64 is what each step leaves behind;
-    `carried` (M, B, P, H) with `carried_exponent` (M, B) int64 is what the kernel has summed itself
-    (a cell without such a sum ignores it). With E = 0 nothing is written.
+    `carried` (M, B, P, H), float64, with `carried_exponent` (M, B) int64 is what the kernel has
+    summed itself (a cell without such a sum ignores it). With E = 0 nothing is written.
     """
 
     values: NDArray
@@ -97,8 +99,15 @@ DLPACK_CUDA = 2  # DLPack's number for memory of a CUDA device
 
 
 def on_gpu(value: Any) -> bool:
-    """Whether an array lives on a GPU: it says so by `__cuda_array_interface__` or by DLPack."""
-    if hasattr(value, "__cuda_array_interface__"):
-        return True
-    where = getattr(value, "__dlpack_device__", None)
-    return where is not None and where()[0] == DLPACK_CUDA
+    """Whether an array lives on a GPU: it says so by `__cuda_array_interface__` or by DLPack.
+
+    What cannot say where it lives is not there.
+    """
+    try:
+        value = without_history(value)  # PyTorch's do not say it of tensors that have one
+        if hasattr(value, "__cuda_array_interface__"):
+            return True
+        where = getattr(value, "__dlpack_device__", None)
+        return where is not None and where()[0] == DLPACK_CUDA
+    except Exception:  # whatever a stranger's class raises
+        return False

@@ -5,6 +5,7 @@ blocks that arrays no longer need are kept for the next ones of their size.
 """
 
 import math
+import os
 from threading import RLock
 
 import numpy as np
@@ -49,6 +50,16 @@ def release() -> None:
         _kept = 0
 
 
+def _begin_in_child() -> None:
+    """Another thread may have been here when the process was forked, and is not in the child."""
+    global _free, _kept, _lock
+    _free, _kept, _lock = {}, 0, RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_in_child)
+
+
 def _bytes(count: int) -> NDArray:
     global _kept
     if count < SMALL:
@@ -72,3 +83,10 @@ def aligned(shape: tuple[int, ...], dtype: np.dtype | type) -> NDArray:
     raw = _bytes(math.prod(shape) * dtype.itemsize + LINE)
     place = raw.__array_interface__["data"][0]  # `ctypes.data` takes longer than the rest of this
     return np.ndarray(shape, dtype, raw, -place % LINE)
+
+
+def cleared(shape: tuple[int, ...], dtype: np.dtype | type) -> NDArray:
+    """`aligned`, all zero."""
+    array = aligned(shape, dtype)
+    array.fill(0)
+    return array

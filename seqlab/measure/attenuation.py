@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from seqlab import rules
-from seqlab.ensemble import Ensemble, check_array, gather
+from seqlab.ensemble import Ensemble, arrays_of, check_array, gather, on_host
 from seqlab.errors import InputError
 from seqlab.kernels import backends
 from seqlab.measure.curves import sweep_curves
@@ -23,6 +23,10 @@ class Attenuation:
     in squares over batch and state; nan past a length. `log_norm_hidden` and `log_norm_cell` are
     parts of the state where the cell has them (else None); `log_norm_input` is dL/dx_t's, which
     does not exist at lag T (nan).
+
+    -inf is an exact zero, but where `underflow` (M, lengths) is true: there it came from a factor
+    of a single step, such as a saturated unit's slope, that is too small for the dtype. An
+    overflow of the state leaves nan.
     """
 
     lengths: NDArray[np.int64]
@@ -31,6 +35,7 @@ class Attenuation:
     log_norm_hidden: NDArray | None
     log_norm_cell: NDArray | None
     log_norm_input: NDArray
+    underflow: NDArray[np.bool_]
     clip: str
     backend: str
 
@@ -53,7 +58,7 @@ def attenuation(
     `norm` and `value` leave curves alone. Raises InputError for bad names, lengths and arrays.
     """
     rule = rules.parse(clip)
-    chosen = backends.resolve(backend, x, *params.values())
+    chosen = backends.resolve(backend, x, *arrays_of(params))
     ensemble = gather(arch, params, x, activation=activation)
     longest = _check_lengths(lengths, ensemble.x.shape[1])
     vectors = _readouts(ensemble, readout)
@@ -62,14 +67,17 @@ def attenuation(
     names = ["", "_input", *(f"_{part}" for part in parts if len(parts) > 1)]
     shape = (len(ensemble.x), len(lengths), longest + 1)
     tables = {f"log_norm{name}": np.empty(shape) for name in names}
+    underflow = np.zeros(shape[:2], bool)
 
     def measure(networks: range, tape: Tape) -> None:
         tape.run(lambda saved: None)
         here = slice(networks.start, networks.stop)
         vector = np.repeat(vectors[here, :, None], len(rising), axis=2)
-        for name, curves in sweep_curves(tape, rising, vector, rule).named.items():
+        curves = sweep_curves(tape, rising, vector, rule)
+        underflow[here] = curves.lost[:, [rising.index(length) for length in lengths]]
+        for name, norms in curves.named.items():
             for k, length in enumerate(lengths):
-                tables[name][here, k, : length + 1] = curves[rising.index(length)]
+                tables[name][here, k, : length + 1] = norms[rising.index(length)]
                 tables[name][here, k, length + 1 :] = np.nan
 
     ensemble.until(longest).over_tapes(chosen, measure)
@@ -80,6 +88,7 @@ def attenuation(
         tables["log_norm"] if parts == ("hidden",) else tables.get("log_norm_hidden"),
         tables.get("log_norm_cell"),
         tables["log_norm_input"],
+        underflow,
         str(rule),
         chosen,
     )
@@ -103,7 +112,8 @@ def _readouts(ensemble: Ensemble, readout: ArrayLike | None) -> NDArray:
     if readout is None:
         drawn = np.stack([unit_readout(0, m, units) for m in range(networks)])
         return np.broadcast_to(drawn[:, None], full)
-    if np.ndim(readout) == 1:
-        return np.broadcast_to(check_array("readout", readout, (units,), ensemble.x.dtype), full)
+    vectors = on_host("readout", readout)
+    if vectors.ndim == 1:
+        return np.broadcast_to(check_array("readout", vectors, (units,), ensemble.x.dtype), full)
     shape = full[1:] if ensemble.single else full
-    return check_array("readout", readout, shape, ensemble.x.dtype).reshape(full)
+    return check_array("readout", vectors, shape, ensemble.x.dtype).reshape(full)

@@ -17,14 +17,16 @@ class Curves:
 
     `state` is the whole state's, `parts` its named parts' where there are several, `inputs`
     dL/dx's at the same lag (nan at the initial state, which no input feeds). `fired` (M, lengths)
-    counts the steps x sequences at which the rule acted; `sums` has the parameter gradients of the
-    longest length's loss.
+    counts the steps x sequences at which the rule acted, `lost` (M, lengths) says where a zero is
+    none: a factor left the dtype's range; `sums` has the parameter gradients of the longest
+    length's loss.
     """
 
     state: list[NDArray]
     parts: dict[str, list[NDArray]]
     inputs: list[NDArray]
     fired: NDArray
+    lost: NDArray
     sums: Sums
 
     @property
@@ -78,6 +80,7 @@ def _read(sweep: Sweep) -> Curves:
         parts if len(names) > 1 else {},
         by_length(trace.inputs),
         trace.fired.sum(axis=1)[:, ::-1],
+        np.any(sweep.lost, axis=1)[:, ::-1],
         sweep.sums,
     )
 

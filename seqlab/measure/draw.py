@@ -6,8 +6,13 @@ from numpy.typing import NDArray
 from seqlab.arrays import load_input, load_params
 from seqlab.cells import CELLS, Draw, Parameters
 from seqlab.ensemble import Ensemble, gather
+from seqlab.errors import InputError
+from seqlab.fields import refuse
 from seqlab.measure.randomness import Purpose, stream, unit_readout
 from seqlab.spec import RunSpec
+
+# Which option scales a parameter, of those that may scale it at will; else input_scale does.
+_SCALES = {"weight_hh": "gain", "bias_ih": "forget_bias", "bias_hh": "forget_bias"}
 
 
 class Source:
@@ -17,7 +22,8 @@ class Source:
         self.spec, self.cell = spec, CELLS[spec.arch]
         self._params = self._drive = None
         if spec.params is not None:
-            self._params = load_params(spec.params.path, spec.params.sha256)
+            file = spec.params
+            self._params = load_params(self.cell, file.path, file.sha256, spec.module)
         if spec.input is not None:
             self._drive = load_input(spec.input.path, spec.input.sha256)
 
@@ -25,10 +31,23 @@ class Source:
         """Some of the spec's networks with their drive, in the spec's dtype."""
         dtype = np.dtype(self.spec.dtype)
         drawn = [self._network(m) for m in networks]
-        params = {name: np.stack([p[name] for p in drawn]).astype(dtype) for name in drawn[0]}
+        with np.errstate(over="ignore"):  # refused below
+            params = {name: np.stack([p[name] for p in drawn]).astype(dtype) for name in drawn[0]}
+        for name, array in params.items():
+            if not np.isfinite(array).all():
+                raise self._beyond(name)
         x = np.stack([self._sequence(m) for m in networks]).astype(dtype)
         activation = self.spec.activation or "tanh"
         return gather(self.spec.arch, params, x, activation=activation)
+
+    def _beyond(self, name: str) -> InputError:
+        """Drawn parameters that the dtype cannot hold: the option that made them so."""
+        option = _SCALES.get(name, "input_scale")
+        return refuse(
+            option,
+            getattr(self.spec, option),
+            f"{name} must stay in the range of {self.spec.dtype}",
+        )
 
     def readout(self, networks: range) -> NDArray:
         """Unit vectors (M, H) of the losses."""

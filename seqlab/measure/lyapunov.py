@@ -4,6 +4,10 @@ Benettin et al. 1980, with the transposed Jacobians taken backwards: a product a
 have the same singular values, so the same exponents, and the adjoint kernels serve as they are.
 """
 
+import math
+from collections.abc import Iterable
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,6 +20,9 @@ from seqlab.tape import Sweep, Tape, Tick, ignore
 # keeps all but three of its digits.
 SPREAD = 7.0
 LONGEST = 32  # steps between two orthogonalisations
+# A column's remainder after projection is noise under so many roundings of the column, times the
+# root of its size (Higham & Mary 2019: errors of sums grow as the root of their length).
+NOISE = 8.0
 
 
 def frames(seed: int, networks: range, size: int, count: int) -> NDArray:
@@ -29,6 +36,10 @@ def spectrum(tape: Tape, first: NDArray, tick: Tick = ignore) -> NDArray:
 
     `tape` has been run; `first` (M, state size, K) are the vectors at its end. Every step counts,
     so that for K = the state's size their sum is the mean of ln |det J_t|.
+
+    A direction whose remainder after projection is at rounding level is dead, -inf: the product of
+    Jacobians has no rank left for it. Where a factor of a saturated step is that small itself,
+    nothing can be told, and the exponent is nan.
     """
     count = first.shape[2]
     sweep = Sweep(tape, [tape.steps] * count, Rule("none"), record=False, gradients=False)
@@ -37,23 +48,29 @@ def spectrum(tape: Tape, first: NDArray, tick: Tick = ignore) -> NDArray:
     units = sweep.adjoint.shape[-1]
     silence = np.zeros((tape.networks, 0, tape.sequences, count, units), tape.x.dtype)
     every = np.ones(tape.networks, np.int64)  # steps between two orthogonalisations
+    longest = LONGEST
     for index, span in sweep.spans():
         saved = tape.segment(index)
         high, since = span.hi, np.full(tape.networks, span.hi)
+        if tape.kernels.faintest(tape.weights, saved, 0, 0, 0) is None:
+            longest = 1  # units may die at any step: no earlier one foretells by how much
         while high > span.lo:
             # Each network at its own pace: its bits must not depend on which others there are.
             low = max(span.lo, int((since - every).max()))
             sweep.back(saved, Span(span.start, low, high), silence)
             due = np.flatnonzero((since - every >= low) | (low == span.lo))
-            growth = _orthogonalise(sweep, due)
+            growth, noise = _orthogonalise(sweep, due)
+            for m, b, k in np.argwhere(noise):
+                steps = range(low, since[due[m]])
+                growth[m, b, k] = _unresolved(tape, saved, due[m], steps, b)
             total[due] += growth
             every[due] = [
-                _next_interval(g, n) for g, n in zip(growth, since[due] - low, strict=True)
+                _next_interval(g, n, longest) for g, n in zip(growth, since[due] - low, strict=True)
             ]
             since[due] = low
             tick((high - low) * count)
             high = low
-    return np.sort((total / tape.steps).mean(axis=1), axis=1)[:, ::-1]
+    return -np.sort(-(total / tape.steps).mean(axis=1), axis=1)  # nan last
 
 
 def _set(sweep: Sweep, networks: NDArray, vectors: NDArray) -> None:
@@ -63,19 +80,33 @@ def _set(sweep: Sweep, networks: NDArray, vectors: NDArray) -> None:
     sweep.exponent[networks] = 0
 
 
-def _orthogonalise(sweep: Sweep, networks: NDArray) -> NDArray:
-    """QR of some networks' rows, in place; returns ln of the diagonal of R, (networks, B, K)."""
+def _orthogonalise(sweep: Sweep, networks: NDArray) -> tuple[NDArray, NDArray]:
+    """QR of some networks' rows, in place.
+
+    Returns ln of the diagonal of R and where it is no more than rounding, (networks, B, K) each.
+    """
     exponent = sweep.exponent[networks]
     rows = sweep.adjoint[networks].reshape(*exponent.shape, -1)
     q, r = np.linalg.qr(rows.swapaxes(2, 3))
+    left = np.abs(np.diagonal(r, axis1=2, axis2=3))
+    rounding = NOISE * np.sqrt(rows.shape[-1]) * np.finfo(rows.dtype).eps
+    noise = left <= rounding * np.linalg.norm(r, axis=2)
     with np.errstate(divide="ignore"):
-        growth = np.log(np.abs(np.diagonal(r, axis1=2, axis2=3)))
+        growth = np.log(left)
     _set(sweep, networks, q)
-    return growth + exponent * np.log(2.0)
+    return growth + exponent * np.log(2.0), noise
 
 
-def _next_interval(growth: NDArray, steps: int) -> int:
+def _unresolved(tape: Tape, saved: Any, m: int, steps: Iterable[int], b: int) -> float:
+    """The growth of a direction that is lost in rounding after some steps of one sequence: -inf
+    where it is dead, nan where the steps' own factors are as small as that."""
+    faintest = [tape.kernels.faintest(tape.weights, saved, m, step, b) for step in steps]
+    smallest = math.prod(1.0 if factor is None else factor for factor in faintest)
+    return -math.inf if smallest > np.finfo(tape.x.dtype).eps else math.nan
+
+
+def _next_interval(growth: NDArray, steps: int, longest: int) -> int:
     """Steps until a network's exponents have spread by SPREAD, as fast as they just did."""
     finite = growth[np.isfinite(growth)]
     spread = float(np.ptp(finite)) if finite.size else 0.0
-    return int(min(LONGEST, max(1.0, SPREAD * steps / max(spread, SPREAD / LONGEST))))
+    return int(min(longest, max(1.0, SPREAD * steps / max(spread, SPREAD / longest))))

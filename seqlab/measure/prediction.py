@@ -1,5 +1,6 @@
 """The decay rate that theory predicts for the very networks that were measured."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -37,20 +38,25 @@ class Observer:
             return np.full(networks, np.nan)
         means = self._sums / max(1, self._steps)
         one = ({name: array[m] for name, array in params.items()} for m in range(networks))
-        return np.array(
-            [predict(self.ensemble, m, p, means[:, m]) for m, p in enumerate(one)], dtype=float
-        )
+        with np.errstate(all="ignore"):  # overflow leaves no prediction
+            rates = [predict(self.ensemble, m, p, means[:, m]) for m, p in enumerate(one)]
+        return np.where(np.isposinf(rates), np.nan, np.array(rates, dtype=float))
 
 
 def _rnn(ensemble: Ensemble, network: int, params: dict[str, NDArray], means: NDArray) -> float:
-    """ln of the spectral radius for a linear network, else mean field with measured variances."""
+    """ln of the spectral radius for a linear network, else mean field with measured variances;
+    nan where one is beyond the range of floats."""
     weight = params["weight_hh"].astype(float)
     if ensemble.activation == "identity":
         return theory.linear_rate(weight[None])
+    params = {name: array.astype(float) for name, array in params.items()}
     bias = params["bias_ih"] + params["bias_hh"]
     driven = ensemble.x[network] @ params["weight_ih"].T + bias
     sw2 = float(np.mean(np.square(weight)) * len(weight))
-    field = theory.mean_field(ensemble.activation or "tanh", sw2, float(np.mean(driven**2)))
+    s02 = float(np.mean(np.square(driven)))
+    if not (math.isfinite(sw2) and math.isfinite(s02)):
+        return np.nan
+    field = theory.mean_field(ensemble.activation or "tanh", sw2, s02)
     return np.nan if field is None else field.rate
 
 

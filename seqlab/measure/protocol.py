@@ -15,7 +15,7 @@ from seqlab import rules
 from seqlab.cells import CELLS
 from seqlab.ensemble import Ensemble
 from seqlab.kernels import backends
-from seqlab.kernels._jit import compiled_before
+from seqlab.kernels._cache import compiled_before
 from seqlab.measure import lyapunov
 from seqlab.measure.curves import Curves, sweep_curves
 from seqlab.measure.draw import Source
@@ -36,12 +36,13 @@ class Block:
 
     Logs are natural. `longest` (M, rules, lags) is the state's whole curve of the longest length;
     `kept` has every part's curves (M, rules, lengths, kept lags), relative to the state's norm at
-    lag 0.
+    lag 0. `lost` (M, rules, lengths) says where a zero came from a factor beyond the dtype's range.
     """
 
     longest: NDArray
     kept: dict[str, NDArray]
     fired: NDArray
+    lost: NDArray
     before: NDArray
     after: NDArray
     predicted: NDArray
@@ -62,7 +63,9 @@ def measure(spec: RunSpec, backend: str = "auto", progress: Progress | None = No
     def one(networks: range) -> Block:
         report.begin("drawing")
         ensemble = source.ensemble(networks)
-        return _measure_block(source, networks, ensemble, ensemble.tape(chosen, sharers), report)
+        tape = ensemble.tape(chosen, sharers)
+        with np.errstate(over="ignore", invalid="ignore"):  # overflow and NaN are results
+            return _measure_block(source, networks, ensemble, tape, report)
 
     measured = backends.over_blocks(chosen, blocks, one)
     return Measurement(chosen, assemble(spec, measured))
@@ -136,9 +139,9 @@ def _measure_block(
     free = sweep_curves(tape, spec.lengths, readout, UNCLIPPED, True, report.tick)
     # The adjoint is linear in the readout: the state's norm at lag 0 becomes 1 by dividing.
     start = np.stack([curve[:, 0] for curve in free.state], axis=1)
-    free.sums = free.sums.scaled(np.exp(-start[:, -1]))
+    free.sums = ensemble.of_given(free.sums).scaled(-start[:, -1])
     scaled = readout * np.exp(-start)[:, None, :, None]
-    measured = [_under_rule(tape, spec, text, free, scaled, report) for text in spec.clip]
+    measured = [_under_rule(ensemble, tape, spec, text, free, scaled, report) for text in spec.clip]
     exponents = None
     if spec.spectrum is not None:
         report.begin("spectrum")
@@ -150,6 +153,7 @@ def _measure_block(
         np.stack([m.longest for m in measured], axis=1),
         kept,
         np.stack([m.fired for m in measured], axis=1),
+        np.stack([m.lost for m in measured], axis=1),
         np.repeat(free.sums.log_norm()[:, None], len(measured), axis=1),
         np.stack([m.after for m in measured], axis=1),
         observer.rates(),
@@ -164,25 +168,32 @@ class _Ruled:
     longest: NDArray
     kept: dict[str, NDArray]
     fired: NDArray
+    lost: NDArray
     after: NDArray
 
 
 def _under_rule(
-    tape: Tape, spec: RunSpec, text: str, free: Curves, readout: NDArray, report: _Report
+    ensemble: Ensemble,
+    tape: Tape,
+    spec: RunSpec,
+    text: str,
+    free: Curves,
+    readout: NDArray,
+    report: _Report,
 ) -> _Ruled:
     """One rule: a sweep of its own if it acts inside the chain, else the unclipped one's curves."""
     rule = rules.parse(text)
     if rule.in_chain:
         curves = sweep_curves(tape, spec.lengths, readout, rule, True, report.tick)
         fired = curves.fired[:, -1] / (spec.steps * tape.sequences)
-        after = curves.sums
+        after = ensemble.of_given(curves.sums)
     else:
         curves = free
         after, changed = free.sums.clipped(rule)
         fired = changed.astype(float)
     lags, start = kept_lags(spec), [curve[:, :1] for curve in curves.state]
     kept = {name: _thinned(curve, start, lags) for name, curve in curves.named.items()}
-    return _Ruled(curves.state[-1] - start[-1], kept, fired, after.log_norm())
+    return _Ruled(curves.state[-1] - start[-1], kept, fired, curves.lost, after.log_norm())
 
 
 def _thinned(curves: list[NDArray], start: list[NDArray], lags: NDArray) -> NDArray:

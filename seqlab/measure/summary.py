@@ -58,6 +58,12 @@ def assemble(spec: RunSpec, blocks: list["Block"]) -> dict[str, Variable]:
     variables["clipped_fraction"] = Variable(
         ("network", "rule"), join("fired"), "1", "share of steps at which the rule acted"
     )
+    variables["underflow"] = Variable(
+        ("network", "rule", "length"),
+        join("lost").astype(np.float64),
+        "1",
+        "1 where the gradient is zero because one step's factor left the number format's range",
+    )
     for side in ("before", "after"):
         variables[f"log_param_grad_norm_{side}"] = Variable(
             ("network", "rule"),

@@ -75,10 +75,17 @@ _FIELDS: dict[str, Callable[[float, float], MeanField | None]] = {
 
 
 def _fixed_point(step: Callable[[float], float], low: float, high: float) -> float:
-    """The q = step(q) between low, where step(q) >= q, and high, where step(q) < q + 1."""
+    """The q = step(q) between low, where step(q) >= q, and high, where step(q) <= q."""
     from scipy.optimize import brentq
 
-    return float(brentq(lambda q: step(q) - q, low, high + 1, xtol=1e-15, rtol=1e-14))
+    def beyond(q: float) -> float:
+        return step(q) - q
+
+    # Rounding may turn the signs at both ends.
+    high = high * (1 + 1e-9) + 1
+    if beyond(low) <= 0:
+        return low
+    return high if beyond(high) >= 0 else float(brentq(beyond, low, high, xtol=1e-15, rtol=1e-14))
 
 
 def _tanh_squared(q: float) -> float:
@@ -98,10 +105,11 @@ def _gaussian_mean(f: Callable[[NDArray], NDArray], q: float) -> float:
     if q == 0:
         return float(f(np.zeros(1))[0])
     u, step = np.linspace(-1, 1, NODES, retstep=True)
-    reach = math.asinh(SPAN * math.sqrt(q))
+    scale = math.sqrt(q)
+    reach = math.asinh(SPAN * scale)
     x = np.sinh(reach * u)
-    weight = np.cosh(reach * u) * np.exp(-(x**2) / (2 * q)) * (step * reach)
-    return float(f(x) @ weight / math.sqrt(2 * math.pi * q))
+    weight = np.cosh(reach * u) * np.exp(-((x / scale) ** 2) / 2) * (step * reach)
+    return float(f(x) @ weight / (math.sqrt(2 * math.pi) * scale))
 
 
 def linear_rate(weight_hh: NDArray) -> float:

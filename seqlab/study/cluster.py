@@ -1,8 +1,8 @@
 """Runs on a Dask cluster that the user started; nothing is written there.
 
 A spec goes out as a plain dictionary and a result comes back as the bytes of its file, to the one
-process that writes the store. Dask does a lost worker's runs again elsewhere; a run that loses
-several workers fails.
+process that writes the store. Dask does a lost worker's runs again elsewhere, and gives up one
+that lost several.
 """
 
 import itertools
@@ -32,6 +32,10 @@ _LAST_PORT = 2**16 - 1
 _LOGGERS = ("distributed", "tornado", "asyncio")
 
 Finished = tuple[RunSpec, Result | Exception]
+
+
+class LostWorkers(Exception):
+    """A run had several workers that were lost, most often for want of memory."""
 
 
 def connect(address: str) -> "Client":
@@ -109,8 +113,11 @@ def _measure(fields: dict[str, Any], backend: str) -> bytes:
 
 
 def _outcome(future: "Future") -> Result | Exception:
+    from distributed import KilledWorker
+
     if future.status == "error":
-        return future.exception()
+        error: Exception = future.exception()
+        return LostWorkers(str(error)) if isinstance(error, KilledWorker) else error
     if future.status != "finished":
         raise OSError(f"the scheduler is lost: a run is {future.status}")
     with _needing_the_scheduler():

@@ -1,6 +1,5 @@
 """What a run may take, known before it starts: memory, and room in its file."""
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,29 +7,14 @@ from typing import Any
 from seqlab import measure
 from seqlab.cells import CELLS
 from seqlab.errors import InputError
+from seqlab.host import GIB, available_memory
 from seqlab.spec import RunSpec
 from seqlab.study import files
 from seqlab.study.netcdf import LARGEST_ARRAY
 
-GIB = 2**30
-
 # What makes a run large, each with a value that is not to blame.
 _MODEST = {"networks": 16, "steps": 1000, "hidden": 64, "inputs": 16, "state": 16, "spectrum": 1}
 _MOST_LAGS = 258  # of a result file's lags, besides one for each length
-
-
-def available_memory() -> int | None:
-    """Bytes of memory that can be had without swapping; None where the system does not say."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as lines:
-            found = dict(line.split(":", 1) for line in lines)
-        return int(found["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        pass
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):
-        return None
 
 
 def require_memory(spec: RunSpec) -> None:

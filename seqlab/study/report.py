@@ -37,10 +37,12 @@ class Entry:
     float32_zero_lag: int | None
     float64_zero_lag: int | None
     zeros: int
+    underflows: int
     overflows: int
     clipped_fraction: float
     log10_param_grad_norm: dict[str, float]
     lyapunov: tuple[float, ...] | None
+    lyapunov_dead: int | None
     theory: float | None
 
 
@@ -61,13 +63,15 @@ def document(result: "Result") -> dict[str, Any]:
 class Ends:
     """What is left of each length's own loss at its last lag: over networks, (rule, length).
 
-    Median and quartiles in decades; the networks in which it is exactly zero, or not finite.
+    Median and quartiles in decades; the networks in which it is exactly zero, under the number
+    format's range (one step's factor was, so that no value is known), or not finite.
     """
 
     log10_attenuation: NDArray
     log10_attenuation_q25: NDArray
     log10_attenuation_q75: NDArray
     zeros: NDArray
+    underflows: NDArray
     overflows: NDArray
 
 
@@ -75,11 +79,13 @@ def ends(result: "Result") -> Ends:
     """The ends of a result's curves."""
     lag, length, norm = (result.variables[n].data for n in ("lag", "length", "log_norm"))
     left = norm[:, :, np.arange(length.size), np.searchsorted(lag, length)] / LN10
+    lost = result.variables["underflow"].data > 0
     return Ends(
         median(left),
         quantile(left, 0.25),
         quantile(left, 0.75),
-        np.isneginf(left).sum(axis=0),
+        (np.isneginf(left) & ~lost).sum(axis=0),
+        (np.isneginf(left) & lost).sum(axis=0),
         (np.isnan(left) | np.isposinf(left)).sum(axis=0),
     )
 
@@ -109,12 +115,14 @@ def entries(result: "Result", at: Ends | None = None) -> list[Entry]:
             float32_zero_lag=_lag(data["float32_zero_lag"][rule]),
             float64_zero_lag=_lag(data["float64_zero_lag"][rule]),
             zeros=int(at.zeros[rule, -1]),
+            underflows=int(at.underflows[rule, -1]),
             overflows=int(at.overflows[rule, -1]),
             clipped_fraction=_mean(data["clipped_fraction"][:, rule]),
             log10_param_grad_norm={
                 side: float(norm[rule]) for side, norm in zip(sides, norms, strict=True)
             },
             lyapunov=lyapunov,
+            lyapunov_dead=None if lyapunov is None else lyapunov.count(-math.inf),
             theory=theory,
         )
         for rule, clip in enumerate(data["rule"].tolist())

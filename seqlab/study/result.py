@@ -24,10 +24,17 @@ from seqlab.study.report import LN10
 if TYPE_CHECKING:
     import pandas as pd
 
+# Of a file: raised when a number's meaning or a variable changes. Files before 0.2 have none: 1.
+FORMAT = 2
+
 _SPEC_COLUMNS = (
     *("arch", "steps", "hidden", "inputs", "state", "networks", "seed", "activation", "init"),
     *("gain", "input_scale", "drive", "forget_bias", "dtype"),
 )
+
+
+class OtherFormat(InputError):
+    """A sound result file whose format is not the one that this seqlab reads and writes."""
 
 
 @cache
@@ -72,24 +79,25 @@ class Result:
     def read(cls, path: str | PathLike[str]) -> "Result":
         """The result in a file that `write` made.
 
-        Raises DamagedResult where one byte is not as it was written, InputError where there is no
-        such file.
+        Raises DamagedResult where one byte is not as it was written, OtherFormat where another
+        version of seqlab wrote it, InputError where there is no such file.
         """
-        path = Path(path)
+        data = _bytes(path)
         try:
-            data = path.read_bytes()
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or "not a path"
-            raise InputError(f"cannot read {path}: {reason}") from None
-        try:
-            return replace(cls.decode(data), path=path)
-        except DamagedResult as damage:
-            raise DamagedResult(f"{path}: {damage}") from None
+            return replace(cls.decode(data), path=Path(path))
+        except (DamagedResult, OtherFormat) as refusal:
+            raise type(refusal)(f"{path}: {refusal}") from None
 
     @classmethod
     def decode(cls, data: bytes) -> "Result":
-        """The result in the bytes that `encode` made. Raises DamagedResult."""
+        """The result in the bytes that `encode` made. Raises DamagedResult and OtherFormat."""
         variables, found = netcdf.decode(data)
+        form = found.get("format", 1.0)
+        if form != FORMAT:
+            raise OtherFormat(
+                f"has format {form:g} and this seqlab reads {FORMAT}; measure it again "
+                "(seqlab run --from FILE, or seqlab sweep)"
+            )
         try:
             return cls(
                 spec=RunSpec.from_dict(json.loads(str(found["spec"]))),
@@ -114,6 +122,7 @@ class Result:
     def encode(self) -> bytes:
         """The bytes of its file."""
         attributes: dict[str, str | float] = {
+            "format": float(FORMAT),
             "title": f"seqlab: gradients through time of {self.spec.arch}, {self.spec.steps} steps",
             "Conventions": "CF-1.11",
             "spec": json.dumps(self.spec.to_dict(), allow_nan=False),
@@ -169,3 +178,23 @@ class Result:
         from seqlab.figures import plot_results
 
         plot_results([self], path)
+
+
+def read_spec(path: str | PathLike[str]) -> RunSpec:
+    """What the result in a file measured, whichever format it has.
+
+    Raises DamagedResult and InputError as `Result.read` does.
+    """
+    data = _bytes(path)
+    try:
+        return RunSpec.from_dict(json.loads(str(netcdf.decode(data)[1]["spec"])))
+    except (InputError, KeyError, TypeError, ValueError) as error:
+        raise DamagedResult(f"{path}: {error}") from None
+
+
+def _bytes(path: str | PathLike[str]) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "not a path"
+        raise InputError(f"cannot read {path}: {reason}") from None

@@ -28,7 +28,7 @@ def run(
     without it nothing is written. `progress(fraction, what)` is called about once a second.
     Raises InputError before any work, and WriteError where the result cannot be kept.
     """
-    spec = RunSpec.create(**fields)
+    spec = RunSpec.create(limits.require_memory, **fields)
     check(spec, store)
     return measure_spec(spec, backend, store, progress)
 

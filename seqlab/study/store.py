@@ -28,7 +28,7 @@ from seqlab.study import files
 from seqlab.study.claims import Claims
 from seqlab.study.files import WriteError
 from seqlab.study.netcdf import DamagedResult
-from seqlab.study.result import Result
+from seqlab.study.result import OtherFormat, Result
 
 Report = Callable[[str], None]
 
@@ -60,7 +60,8 @@ class Store:
                 report(f"{damage}; left out")
 
     def has(self, spec: RunSpec, report: Report) -> bool:
-        """Whether a sound result is there; a file that is none is reported and set aside.
+        """Whether a sound result is there; a file that is none is reported and set aside, one of
+        another format is reported.
 
         To be called by who has claimed the run. Raises WriteError where it cannot be set aside.
         """
@@ -69,6 +70,9 @@ class Store:
             return False
         try:
             _read(path)
+        except OtherFormat as old:
+            report(f"{old}; measured again now")
+            return False
         except InputError as damage:
             report(f"{damage}; set aside as {_set_aside(path).name}")
             return False

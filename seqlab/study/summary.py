@@ -1,5 +1,6 @@
 """The table that a terminal shows: one row a rule, cells compared, at most 80 columns."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ MOST_LENGTHS = 6  # columns of the table by length
 MOST_EXPONENTS = 8
 _SETTINGS = (
     *("steps", "hidden", "inputs", "state", "networks", "seed", "dtype", "drive", "activation"),
-    *("init", "gain", "input_scale", "forget_bias", "params", "input"),
+    *("init", "gain", "input_scale", "forget_bias", "params", "module", "input"),
 )
 _DECAY = (
     ("decay rate, nat/step", "attenuation, decades"),
@@ -157,11 +158,15 @@ def _by_length(groups: Sequence[Group]) -> str:
 
 
 def _remarks(groups: Sequence[Group]) -> Iterator[str]:
-    """What deserves a line where it happens: zeros, overflows, Lyapunov exponents."""
+    """What deserves a line where it happens: zeros, what left the range, Lyapunov exponents."""
     for group in groups:
         spec = group.result.spec
         for entry in group.entries:
-            for count, what in ((entry.zeros, "exactly zero"), (entry.overflows, "not finite")):
+            for count, what in (
+                (entry.zeros, "exactly zero"),
+                (entry.underflows, f"under the range of {spec.dtype}"),
+                (entry.overflows, "not finite"),
+            ):
                 if count:
                     yield (
                         f"{spec.arch}, {entry.clip}: the gradient at lag {spec.steps} is {what} "
@@ -173,3 +178,13 @@ def _remarks(groups: Sequence[Group]) -> Iterator[str]:
                 f"{spec.arch}, Lyapunov exponents in nat/step, first {len(shown)} of "
                 f"{len(exponents)}: {', '.join(map(decimals(4, shown), shown))}"
             )
+            if dead := group.entries[0].lyapunov_dead:
+                yield (
+                    f"{spec.arch}: {dead} of {len(exponents)} directions dead (-inf): the product "
+                    "of Jacobians has no rank left for them"
+                )
+            if unknown := sum(map(math.isnan, exponents)):
+                yield (
+                    f"{spec.arch}: {unknown} of {len(exponents)} exponents not known (nan): "
+                    "saturated units hide them under the rounding of a step"
+                )

@@ -14,13 +14,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from seqlab.errors import DeviceError
 from seqlab.kernels import backends
 from seqlab.kernels.cpu.threads import thread_count
 from seqlab.measure import Progress
 from seqlab.spec import RunSpec
 from seqlab.study import files, limits
 from seqlab.study.claims import Claims
-from seqlab.study.cluster import Finished, measure_there
+from seqlab.study.cluster import Finished, LostWorkers, measure_there
 from seqlab.study.estimate import seconds
 from seqlab.study.result import Result
 from seqlab.study.run import Folder, measure_spec
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from distributed import Client
 
 POLL = 0.2  # seconds between looks at what another sweep is on
+# The machine's failures that leave the other runs a chance: a smaller one may fit.
+LACKS = (MemoryError, DeviceError, LostWorkers)
 
 
 @dataclass(frozen=True)
@@ -60,11 +63,14 @@ def sweep(
 
     `study` is a TOML file (see `seqlab.study_spec`); `client` a Dask client whose cluster measures
     instead of this machine. A run that fails is recorded and not tried again but with
-    `retry_failed`. `progress(fraction, what)` is called as time goes by, `report(line)` for
-    whatever the user should know: a damaged file, a failure.
+    `retry_failed`. Where the machine fails, which says nothing of the run, nothing is recorded: for
+    want of memory the other runs go on, and what else the system refuses ends the sweep.
+    `progress(fraction, what)` is called as time goes by, `report(line)` for whatever the user
+    should know: a damaged file, a failure.
 
     Raises InputError before any work; WriteError where the store cannot be written any more, and
-    OSError where the scheduler is lost: what was finished is kept then, as it is when interrupted.
+    OSError where the scheduler is lost or the system fails a run: what was finished is kept then,
+    as it is when interrupted.
     """
     spec = study if isinstance(study, StudySpec) else StudySpec.read(study)
     folder = Path(store)
@@ -168,6 +174,10 @@ class _Sweep:
         if isinstance(outcome, Result):
             self.store.keep(outcome)
             self.measured += 1
+        elif isinstance(outcome, LACKS):
+            self._count_failure(spec, f"{describe(outcome)} (to try it again, sweep again)")
+        elif isinstance(outcome, OSError):
+            raise outcome
         else:
             self.store.keep_failure(spec, outcome)
             self._count_failure(spec, describe(outcome))

@@ -5,8 +5,8 @@ Columns, in this order:
 - `hash`, which names the result's file, and the spec's fields (`params` and `input` by path);
 - `clip`, the rule, and `length`, the steps of the loss's own sequence;
 - at that length: `log10_attenuation`, its median over networks in decades, with the quartiles
-  `..._q25` and `..._q75`; `zeros` and `overflows`, the networks whose gradient is exactly zero or
-  not finite;
+  `..._q25` and `..._q75`; `zeros`, `underflows` and `overflows`, the networks whose gradient is
+  exactly zero, under the number format's range, or not finite;
 - at the longest length, so equal for all lengths of a run and rule: what `seqlab run --json`
   reports under the same names, with `decay_rate_low` and `_high` for the interval, one column a
   threshold for `horizon`, and `lyapunov_1` for the largest exponent.

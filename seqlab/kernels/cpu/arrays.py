@@ -18,6 +18,13 @@ def answer(shape: tuple[int, ...], dtype: np.dtype, like: NDArray) -> NDArray:
     return np.empty(shape, dtype)
 
 
+def copied(array: NDArray) -> NDArray:
+    """The same numbers in memory of their own."""
+    copy = aligned(array.shape, array.dtype)
+    copy[...] = array
+    return copy
+
+
 def cut(array: NDArray, first: int, last: int) -> NDArray:
     """Steps `first` to `last` (exclusive) as kernels take them."""
     return np.ascontiguousarray(array[:, first:last])

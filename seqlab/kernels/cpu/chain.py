@@ -73,12 +73,11 @@ def _measure(state, squares):
 
 @inlined
 def _rescale(state, exponent):
-    """Bring the largest entry of `state` into [1/2, 1); return the new exponent."""
+    """Bring the largest entry of `state`, which has no NaN, into [1/2, 1); return the new
+    exponent."""
     largest = 0.0
     for j in range(state.shape[0]):
-        size = abs(state[j])
-        # An unordered comparison lets NaN through.
-        largest = largest if size <= largest else size
+        largest = max(largest, abs(state[j]))
     if largest == 0.0:
         return EMPTY
     if not math.isfinite(largest):
@@ -98,9 +97,10 @@ def _rescale(state, exponent):
 def normalise(state, exponent, squares):
     """Rescale `state` (P*H,) if need be, write each part's sum of squares to `squares` (P,).
 
-    Returns the exponent; EMPTY for the zero vector.
+    Returns the exponent; EMPTY for the zero vector. NaN stays where it is.
     """
-    if LOW < _measure(state, squares) < HIGH:
+    total = _measure(state, squares)
+    if LOW < total < HIGH or math.isnan(total):
         return exponent
     exponent = _rescale(state, exponent)
     _measure(state, squares)

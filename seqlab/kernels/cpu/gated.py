@@ -208,6 +208,11 @@ def input_norms(weight, dz, rows, span, step, steps, trace, dx, here):
         write_inputs(rows, span, step + steps - 1 - i, trace, dx, i * here.many, here)
 
 
+def faintest(saved: Saved, never_zero: Sequence[int], m: int, step: int, b: int) -> float:
+    """The smallest of some coefficients of one sequence's step, see any cell's `faintest`."""
+    return float(saved.coefficients[m, step, b, list(never_zero)].min())
+
+
 def rows_of_steps(steps: NDArray) -> NDArray:
     """(M, n, B, ...) -> (M, n * B, ...), contiguous."""
     steps = np.ascontiguousarray(steps)

@@ -21,7 +21,7 @@ from seqlab.kernels.cpu.gated import (
     steps_together,
 )
 from seqlab.kernels.cpu.linalg import Strip, copy
-from seqlab.kernels.cpu.math import sigmoid, tanh
+from seqlab.kernels.cpu.math import sigmoid_pair, tanh
 from seqlab.kernels.cpu.team import add_recurrent
 from seqlab.kernels.layout import Bundle, Clip, Emitted, Span, Trace
 
@@ -76,13 +76,12 @@ def emitted_width(sizes: Sizes) -> int:
 @inlined_apart
 def _gates(z, xn, before, h, coefficients):
     """One sequence's step: z (3H) with m last, xn (H), h_{t-1} -> h (H), coefficients (5, H)."""
-    one = z.dtype.type(1)
     n = h.shape[0]
     for j in range(n):
-        reset, update, m = sigmoid(z[j]), sigmoid(z[n + j]), z[2 * n + j]
-        candidate = tanh(xn[j] + reset * m)
-        h[j] = _hidden_state(update, candidate, before[j], one)
-        factors = _coefficients(reset, update, candidate, m, before[j], one)
+        reset, update, m = sigmoid_pair(z[j]), sigmoid_pair(z[n + j]), z[2 * n + j]
+        candidate = tanh(xn[j] + reset[0] * m)
+        h[j] = _hidden_state(update, candidate, before[j])
+        factors = _coefficients(reset, update, candidate, m, before[j])
         coefficients[0, j], coefficients[1, j], coefficients[2, j] = factors[:3]
         coefficients[3, j], coefficients[4, j] = factors[3:]
 
@@ -188,6 +187,13 @@ def backward(
 ) -> None:
     """Carry the first `live` rows of the bundle from step span.hi back to span.lo."""
     gated.backward(_backward, weights, saved, bundle, grad, span, clip, live, trace, emitted)
+
+
+def faintest(weights: Weights, saved: Saved, m: int, step: int, b: int) -> float:
+    """The smallest factor of one sequence's step back among those that no finite state makes zero:
+    where it is all but zero, a gradient may have left the dtype's range."""
+    del weights
+    return gated.faintest(saved, algebra.NEVER_ZERO, m, step, b)
 
 
 def _strips(weights: Weights) -> tuple[tuple[Strip, ...], tuple[Strip, ...]]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from seqlab.kernels._jit import compiled, inlined, inlined_apart
 from seqlab.kernels.cpu.threads import share
 from seqlab.kernels.cpu.tile import LATENCY, VECTOR, make_panel
-from seqlab.kernels.memory import aligned
+from seqlab.kernels.memory import aligned, cleared
 
 TURNED = 128 << 10  # bytes of weights up to which sums go back and forth
 STRIP = LATENCY * VECTOR  # bytes of a row that lie together: a tile of one row, all one phase
@@ -109,10 +109,11 @@ def _add_tail(a, a0, ar, ak, rows, b, start, stride, depth, out, target, done, c
     """The columns from `done` on, fewer than a vector has lanes."""
     a, b, entries = a.reshape(a.size), b.reshape(b.size), out.reshape(out.size)
     for r in range(rows):
-        for k in range(depth):
-            entry = a[a0 + r * ar + k * ak]
-            for j in range(done, columns):
-                entries[target + r * out.shape[1] + j] += entry * b[start + k * stride + j]
+        for j in range(done, columns):
+            total = entries.dtype.type(0)
+            for k in range(depth):
+                total += a[a0 + r * ar + k * ak] * b[start + k * stride + j]
+            entries[target + r * out.shape[1] + j] += total
 
 
 @inlined
@@ -169,6 +170,8 @@ def project_back(dz: NDArray, strip: Strip, weight: NDArray, out: NDArray) -> No
 
 PANEL = 16  # gradient rows that one task keeps
 STEPS = 128  # time steps taken at once, so that they stay in the L1 cache
+PIECE = 64  # of them summed by themselves, so that float32 loses few digits
+BLOCK = 1024  # steps whose sum then goes to float64
 
 
 @inlined_apart
@@ -181,23 +184,36 @@ def _scale(dz, factor, column, start, scaled, bias):
             bias[r] += scaled[i, r]
 
 
+@inlined_apart
+def _move(part, total):
+    """total (float64) += part, vectors of one length; the part is cleared."""
+    for j in range(part.shape[0]):
+        total[j] += part[j]
+        part[j] = 0
+
+
 @compiled
-def _accumulate(dz, strip, factor, y, first, out, bias, scratch, begin, end):
+def _accumulate(dz, strip, factor, y, first, part, out, bias, scratch, begin, end):
     scaled, total = scratch
+    fill(total, 0)
     rows = dz.shape[1]
     panels = -(-strip.width // PANEL)
     for m in range(begin // panels, -(-end // panels)):
         low, high = max(begin - m * panels, 0), min(end - m * panels, panels)
         # All panels of some steps before the next steps, which then come from memory once.
-        for n in range(0, rows, STEPS):
-            steps = min(STEPS, rows - n)
+        for start in range(0, rows, STEPS):
+            stop = min(start + STEPS, rows)
             for panel in range(low * PANEL, high * PANEL, PANEL):
                 here, target = min(PANEL, strip.width - panel), strip.row + panel
-                fill(total, 0)
-                _scale(dz[m], factor[m], strip.column + panel, n, scaled[:steps], total[:here])
-                for r in range(here):
-                    bias[m, target + r] += total[r]
-                add_rows(scaled, 0, 1, PANEL, here, y[m], first + n, steps, out[m], target)
+                for n in range(start, stop, PIECE):
+                    steps = min(PIECE, stop - n)
+                    _scale(dz[m], factor[m], strip.column + panel, n, scaled[:steps], total[:here])
+                    _move(total[:here], bias[m, target : target + here])
+                    add_rows(scaled, 0, 1, PANEL, here, y[m], first + n, steps, part[m], target)
+            if part.itemsize < out.itemsize and (stop % BLOCK == 0 or stop == rows):
+                last = strip.row + min(high * PANEL, strip.width)
+                for row in range(strip.row + low * PANEL, last):
+                    _move(part[m, row], out[m, row])
 
 
 def accumulate(
@@ -210,11 +226,15 @@ def accumulate(
     bias: NDArray,
 ) -> None:
     """out (M, J, K) += sum over n of factor (M, n) dz (M, n, ..) y (M, .., K), over a strip of dz
-    and the rows of y from `first` on, in the order of n; bias (M, J) likewise, without y."""
+    and the rows of y from `first` on, in the order of n; bias (M, J) likewise, without y.
+
+    out and bias are float64; sums of float32 go there in blocks.
+    """
+    part = out if out.dtype == dz.dtype else cleared(out.shape, dz.dtype)
 
     def scratch() -> tuple[NDArray, NDArray]:
-        return aligned((STEPS, PANEL), dz.dtype), aligned((PANEL,), dz.dtype)
+        return aligned((PIECE, PANEL), dz.dtype), aligned((PANEL,), dz.dtype)
 
     tasks = len(dz) * -(-strip.width // PANEL)
-    arrays, each = (dz, strip, factor, y, first, out, bias), dz.shape[1] * PANEL * y.shape[2]
+    arrays, each = (dz, strip, factor, y, first, part, out, bias), dz.shape[1] * PANEL * y.shape[2]
     share(_accumulate, tasks, scratch, *arrays, operations=each)

@@ -23,7 +23,7 @@ from seqlab.kernels.cpu.gated import (
     steps_together,
 )
 from seqlab.kernels.cpu.linalg import copy
-from seqlab.kernels.cpu.math import sigmoid, tanh
+from seqlab.kernels.cpu.math import sigmoid_pair, tanh
 from seqlab.kernels.cpu.team import add_recurrent
 from seqlab.kernels.layout import Bundle, Clip, Emitted, Span, Trace
 
@@ -74,16 +74,15 @@ def emitted_width(sizes: Sizes) -> int:
 @inlined_apart
 def _gates(z, c, h, coefficients):
     """One sequence's step: c (H) in place, h (H) and the coefficients (6, H) written."""
-    one = z.dtype.type(1)
     n = h.shape[0]
     for j in range(n):
-        i, f = sigmoid(z[j]), sigmoid(z[n + j])
-        g, o = tanh(z[2 * n + j]), sigmoid(z[3 * n + j])
+        i, f = sigmoid_pair(z[j]), sigmoid_pair(z[n + j])
+        g, o = tanh(z[2 * n + j]), sigmoid_pair(z[3 * n + j])
         before = c[j]
         c[j] = _cell_state(i, f, g, before)
         squashed = tanh(c[j])
-        h[j] = o * squashed
-        factors = _coefficients(i, f, g, o, before, squashed, one)
+        h[j] = o[0] * squashed[0]
+        factors = _coefficients(i, f, g, o, before, squashed)
         coefficients[0, j], coefficients[1, j], coefficients[2, j] = factors[:3]
         coefficients[3, j], coefficients[4, j], coefficients[5, j] = factors[3:]
 
@@ -181,3 +180,10 @@ def backward(
 ) -> None:
     """Carry the first `live` rows of the bundle from step span.hi back to span.lo."""
     gated.backward(_backward, weights, saved, bundle, grad, span, clip, live, trace, emitted)
+
+
+def faintest(weights: Weights, saved: Saved, m: int, step: int, b: int) -> float:
+    """The smallest factor of one sequence's step back among those that no finite state makes zero:
+    where it is all but zero, a gradient may have left the dtype's range."""
+    del weights
+    return gated.faintest(saved, algebra.NEVER_ZERO, m, step, b)

@@ -34,7 +34,6 @@ class Format:
     ln2_low: float
     smallest: float  # exp underflows to zero below
     largest: float  # exp overflows above
-    tanh_one: float  # tanh rounds to 1 above
     exp_terms: int  # of the Taylor series of exp(r), |r| <= ln(2)/2
     log_terms: int  # of the series of atanh(s), |s| <= 0.172
     exp2_degree: int  # of the polynomial for 2^r, |r| <= 1/2
@@ -49,7 +48,6 @@ FLOAT64 = Format(
     ln2_low=1.90821492927058770002e-10,
     smallest=-746.0,
     largest=710.0,
-    tanh_one=20.0,
     exp_terms=14,
     log_terms=10,
     exp2_degree=11,
@@ -63,7 +61,6 @@ FLOAT32 = Format(
     ln2_low=-2.12194440e-4,
     smallest=-104.0,
     largest=89.0,
-    tanh_one=10.0,
     exp_terms=8,
     log_terms=5,
     exp2_degree=6,
@@ -171,29 +168,63 @@ def exp2(fmt: Format) -> Callable:
 
 
 @_for_each_format
+def _fading(fmt: Format) -> Callable:
+    """x -> (p, s) with exp(-|x|) = p + p s, and p zero where that is no normal number."""
+    least = fmt.real(-fmt.bias * math.log(2))  # 2^-bias has the bits of zero
+
+    def fading(x):
+        y = -abs(x)
+        k, series = _reduced(least if y < least else y)
+        return _power_of_two(k), series
+
+    return fading
+
+
+@_for_each_format
 def tanh(fmt: Format) -> Callable:
-    """tanh(x) = expm1(2|x|) / (expm1(2|x|) + 2), exact to the last digits near 0 too."""
-    one, two, largest = fmt.real(1), fmt.real(2), fmt.real(fmt.tanh_one)
+    """tanh(x) and its slope, both exact to the last digits at every x.
+
+    With E = exp(-2|x|): (1 - E)/(1 + E), whose numerator is an expm1, and 4 E/(1 + E)^2.
+    1 - tanh(x)^2 would be zero where tanh rounds to one. The slope is zero where E is no normal
+    number.
+    """
+    one, two, four = fmt.real(1), fmt.real(2), fmt.real(4)
 
     def tanh(x):
-        size = abs(x)
-        size = largest if size > largest else size
-        k, series = _reduced(size + size)
-        power = _power_of_two(k)
+        power, series = _fading(two * x)
         expm1 = power * series + (power - one)
-        return np.copysign(expm1 / (expm1 + two), x)
+        inverse = one / (two + expm1)
+        return np.copysign(expm1 * inverse, x), four * (power * series + power) * inverse * inverse
 
     return tanh
 
 
 @_for_each_format
-def sigmoid(fmt: Format) -> Callable:
-    """1 / (1 + exp(-x)), by exp(-|x|) so that small values keep their digits."""
+def sigmoid_pair(fmt: Format) -> Callable:
+    """sigmoid(x) and sigmoid(-x) = 1 - sigmoid(x), whose product is the slope.
+
+    By exp(-|x|), so that whichever is small keeps its digits: one minus the other would be zero.
+    It is zero where that is no normal number.
+    """
     one, zero = fmt.real(1), fmt.real(0)
 
+    def sigmoid_pair(x):
+        power, series = _fading(x)
+        e = power * series + power
+        large = one / (one + e)
+        small = e * large
+        return (small, large) if x < zero else (large, small)
+
+    return sigmoid_pair
+
+
+@_for_each_format
+def sigmoid(fmt: Format) -> Callable:
+    """1 / (1 + exp(-x)) alone."""
+    del fmt
+
     def sigmoid(x):
-        e = exp(-abs(x))
-        return (e if x < zero else one) / (one + e)
+        return sigmoid_pair(x)[0]
 
     return sigmoid
 

@@ -23,7 +23,7 @@ from seqlab.kernels.cpu.gated import (
     steps_together,
 )
 from seqlab.kernels.cpu.linalg import copy
-from seqlab.kernels.cpu.math import sigmoid, tanh
+from seqlab.kernels.cpu.math import sigmoid_pair, tanh
 from seqlab.kernels.cpu.team import add_recurrent
 from seqlab.kernels.layout import Bundle, Clip, Emitted, Span, Trace
 
@@ -31,7 +31,6 @@ __all__ = ["add_gradients", "input_gradient"]
 
 TANH, RELU, SIGMOID, IDENTITY = range(len(ACTIVATIONS))
 
-_tanh_slope = inlined(algebra.tanh_slope)
 _relu = inlined(algebra.relu)
 _relu_slope = inlined(algebra.relu_slope)
 _sigmoid_slope = inlined(algebra.sigmoid_slope)
@@ -81,16 +80,15 @@ def _activate(activation, z, h, slope):
     one = z.dtype.type(1)
     if activation == TANH:
         for j in range(h.shape[0]):
-            h[j] = tanh(z[j])
-            slope[j] = _tanh_slope(h[j], one)
+            h[j], slope[j] = tanh(z[j])
     elif activation == RELU:
         for j in range(h.shape[0]):
             h[j] = _relu(z[j], one)
             slope[j] = _relu_slope(h[j], one)
     elif activation == SIGMOID:
         for j in range(h.shape[0]):
-            h[j] = sigmoid(z[j])
-            slope[j] = _sigmoid_slope(h[j], one)
+            both = sigmoid_pair(z[j])
+            h[j], slope[j] = both[0], _sigmoid_slope(both)
     else:
         for j in range(h.shape[0]):
             h[j] = z[j]
@@ -182,3 +180,11 @@ def backward(
 ) -> None:
     """Carry the first `live` rows of the bundle from step span.hi back to span.lo."""
     gated.backward(_backward, weights, saved, bundle, grad, span, clip, live, trace, emitted)
+
+
+def faintest(weights: Weights, saved: Saved, m: int, step: int, b: int) -> float | None:
+    """The smallest slope of one sequence's step, which no finite state makes zero: where it is all
+    but zero, a gradient may have left the dtype's range. None for relu, whose zeros are true."""
+    if weights.activation == RELU:
+        return None
+    return gated.faintest(saved, [0], m, step, b)

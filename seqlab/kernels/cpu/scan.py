@@ -69,10 +69,10 @@ def step_back(dh, h, decay, a, delta, u, drive, b, ddelta, du, db):
 
 
 @inlined_apart
-def add_decay_gradient(dh, h, decay, delta, factor, total):
-    """total (N, H) += factor dL/dA of one step; before `step_back`, same arrays."""
+def add_decay_gradient(dh, h, decay, delta, total):
+    """total (N, H) += dL/dA of one step; before `step_back`, same arrays."""
     states, units = dh.shape
     for n in range(states):
         for d in range(units):
             exponent = _decay_adjoint(dh[n, d], decay[n, d], h[n, d])
-            total[n, d] += factor * exponent * delta[d]
+            total[n, d] += exponent * delta[d]

@@ -69,6 +69,15 @@ def clear(target):
 
 
 @inlined_apart
+def move(part, total):
+    """total (float64) += part, a matrix each, which is cleared."""
+    for i in range(part.shape[0]):
+        for j in range(part.shape[1]):
+            total[i, j] += part[i, j]
+            part[i, j] = 0
+
+
+@inlined_apart
 def read(source, place, span, target):
     """target[s, d] = source[i, row + d, column + s] for d < rows and s < columns, with place =
     (i, row, rows) and span = (column, columns); zero in the lanes beyond."""

@@ -21,6 +21,7 @@ from seqlab.kernels.cpu.selective_chunk import (
     gate,
     gate_back,
     lanes,
+    move,
     new_chunk,
     read,
     show,
@@ -31,11 +32,14 @@ from seqlab.kernels.cpu.selective_chunk import (
 from seqlab.kernels.cpu.threads import share
 from seqlab.kernels.memory import aligned
 
+TOGETHER = 4  # chunks whose sums over time go to float64 at once
+
 
 class Arguments(NamedTuple):
     """u, delta, z (batch, D, L), z empty without a gate; a (1, D, N); b, c (batch, N, L); skip,
-    bias (1, D, 1). Or each task's share of their gradients: then the first axis of a, skip and
-    bias is the batch, and that of b and c all tasks."""
+    bias (1, D, 1); initial (batch, D, N), empty for a state of zeros. Or each task's share of their
+    gradients: then the first axis of a, skip and bias, in float64, is the batch, and that of b and
+    c all tasks."""
 
     u: NDArray
     delta: NDArray
@@ -44,6 +48,19 @@ class Arguments(NamedTuple):
     c: NDArray
     skip: NDArray
     z: NDArray
+    bias: NDArray
+    initial: NDArray
+
+
+class Totals(NamedTuple):
+    """A task's gradients that are sums over time, in float64: a (N, lanes); skip, bias (1, lanes).
+
+    Some chunks' share is added at once: a million steps added in float32 would lose half of its
+    digits.
+    """
+
+    a: NDArray
+    skip: NDArray
     bias: NDArray
 
 
@@ -57,13 +74,22 @@ def _place(arguments, task):
 
 
 @inlined
+def _read_state(states, place, target):
+    """A task's part of states (batch, D, N) to (N, lanes); zeros where there are none."""
+    if states.size > 0:
+        read(states, place, (0, target.shape[0]), target)
+    else:
+        clear(target)
+
+
+@inlined
 def _start(arguments, place, chunk):
     """Bring a task to its first step."""
     _, first, width = place
     read(arguments.a, (0, first, width), (0, chunk.a.shape[0]), chunk.a)
     read(arguments.skip, (0, first, width), (0, 1), chunk.skip)
     read(arguments.bias, (0, first, width), (0, 1), chunk.bias)
-    clear(chunk.h)
+    _read_state(arguments.initial, place, chunk.h)
 
 
 @inlined
@@ -97,7 +123,7 @@ def _span(length, k):
 
 
 @compiled
-def _forward(arguments, soft, y, chunk, begin, end):
+def _forward(arguments, soft, y, last, chunk, begin, end):
     length = y.shape[2]
     for task in range(begin, end):
         place = _place(arguments, task)
@@ -110,6 +136,7 @@ def _forward(arguments, soft, y, chunk, begin, end):
                 read(arguments.z, place, span, chunk.z)
                 gate(chunk, span[1])
             write(chunk.y, place, span, y)
+        write(chunk.h, place, (0, last.shape[2]), last)
 
 
 @inlined
@@ -128,8 +155,8 @@ def _scan_back(arguments, soft, place, span, grad_y, chunk, grad):
 
 
 @compiled
-def _backward(arguments, soft, grad_y, out, scratch, begin, end):
-    chunk, grad, kept = scratch  # kept (chunks, N, lanes): the state before each chunk
+def _backward(arguments, soft, grad_y, grad_last, out, scratch, begin, end):
+    chunk, grad, total, kept = scratch  # kept (chunks, N, lanes): the state before each chunk
     length, (chunks, states, _) = grad_y.shape[2], kept.shape
     for task in range(begin, end):
         place = _place(arguments, task)
@@ -139,22 +166,30 @@ def _backward(arguments, soft, grad_y, out, scratch, begin, end):
             if k < chunks - 1:
                 _scan(arguments, soft, place, _span(length, k), chunk)
         clear(grad.a)
-        clear(grad.h)
+        _read_state(grad_last, place, grad.h)
         clear(grad.skip)
         clear(grad.bias)
+        clear(total.a)
+        clear(total.skip)
+        clear(total.bias)
         for k in range(chunks - 1, -1, -1):
             span = _span(length, k)
             copy_rows(kept[k], chunk.h)
             _scan_back(arguments, soft, place, span, grad_y, chunk, grad)
+            if k % TOGETHER == 0:
+                move(grad.a, total.a)
+                move(grad.skip, total.skip)
+                move(grad.bias, total.bias)
             write(grad.u, place, span, out.u)
             write(grad.delta, place, span, out.delta)
             write(grad.b, (task, 0, states), span, out.b)
             write(grad.c, (task, 0, states), span, out.c)
             if out.z.size > 0:
                 write(grad.z, place, span, out.z)
-        write(grad.a, place, (0, states), out.a)
-        write(grad.skip, place, (0, 1), out.skip)
-        write(grad.bias, place, (0, 1), out.bias)
+        write(grad.h, place, (0, states), out.initial)
+        write(total.a, place, (0, states), out.a)
+        write(total.skip, place, (0, 1), out.skip)
+        write(total.bias, place, (0, 1), out.bias)
 
 
 def _arguments(
@@ -166,13 +201,20 @@ def _arguments(
     D: NDArray | None,
     z: NDArray | None,
     delta_bias: NDArray | None,
+    initial_state: NDArray | None,
 ) -> Arguments:
     def of_channel(value: NDArray | None) -> NDArray:
         shape = (1, u.shape[1], 1)
         return np.zeros(shape, u.dtype) if value is None else value.reshape(shape)
 
-    gate = np.empty((0, 0, 0), u.dtype) if z is None else z
-    return Arguments(u, delta, A[None], B, C, of_channel(D), gate, of_channel(delta_bias))
+    gate, initial = (_or_empty(value, u) for value in (z, initial_state))
+    channel = (of_channel(D), gate, of_channel(delta_bias))
+    return Arguments(u, delta, A[None], B, C, *channel, initial)
+
+
+def _or_empty(value: NDArray | None, like: NDArray) -> NDArray:
+    """An array with three axes for a kernel, empty for none."""
+    return np.empty((0, 0, 0), like.dtype) if value is None else value
 
 
 def _blocks(u: NDArray) -> int:
@@ -180,20 +222,25 @@ def _blocks(u: NDArray) -> int:
     return -(-u.shape[1] // task_channels(u))
 
 
-def forward(softplus: bool, **given: Any) -> NDArray:
-    """y (batch, D, L) from checked arguments of `seqlab.selective_scan`."""
+def forward(softplus: bool, **given: Any) -> tuple[NDArray, NDArray]:
+    """y (batch, D, L) and the last state (batch, D, N) from checked arguments of
+    `seqlab.selective_scan`."""
     arguments = _arguments(**given)
     y = np.empty_like(arguments.u)
+    last = np.empty((*y.shape[:2], arguments.a.shape[2]), y.dtype)
 
     def scratch() -> Chunk:
         return new_chunk(arguments.a.shape[2], y)
 
-    share(_forward, len(y) * _blocks(y), scratch, arguments, softplus, y)
-    return y
+    share(_forward, len(y) * _blocks(y), scratch, arguments, softplus, y, last)
+    return y, last
 
 
-def backward(grad_y: NDArray, softplus: bool, **given: Any) -> dict[str, NDArray]:
-    """The gradients of sum(y grad_y), with the arguments' names and shapes.
+def backward(
+    grad_y: NDArray, grad_last_state: NDArray | None, softplus: bool, **given: Any
+) -> dict[str, NDArray]:
+    """The gradients of sum(y grad_y) + sum(last state grad_last_state), with the arguments' names
+    and shapes.
 
     Sums over tasks run in the order of tasks, whichever thread each ran on.
     """
@@ -203,26 +250,35 @@ def backward(grad_y: NDArray, softplus: bool, **given: Any) -> dict[str, NDArray
     out = Arguments(
         u=np.empty_like(grad_y),
         delta=np.empty_like(grad_y),
-        a=np.empty((batch, channels, states), dtype),
+        a=np.empty((batch, channels, states)),
         b=np.empty((batch * blocks, states, length), dtype),
         c=np.empty((batch * blocks, states, length), dtype),
-        skip=np.empty((batch, channels, 1), dtype),
+        skip=np.empty((batch, channels, 1)),
         z=np.empty_like(arguments.z),
-        bias=np.empty((batch, channels, 1), dtype),
+        bias=np.empty((batch, channels, 1)),
+        initial=np.empty((batch, channels, states), dtype),
     )
 
-    def scratch() -> tuple[Chunk, Chunk, NDArray]:
+    def scratch() -> tuple[Chunk, Chunk, Totals, NDArray]:
         chunk, grad = new_chunk(states, grad_y), new_chunk(states, grad_y)
-        return chunk, grad, aligned((-(-length // CHUNK), *chunk.h.shape), dtype)
+        sums = (grad.a, grad.skip, grad.bias)
+        total = Totals._make(aligned(part.shape, np.float64) for part in sums)
+        return chunk, grad, total, aligned((-(-length // CHUNK), *chunk.h.shape), dtype)
 
-    share(_backward, batch * blocks, scratch, arguments, softplus, grad_y, out)
+    def over_blocks(shares: NDArray) -> NDArray:
+        parts = shares.reshape(batch, blocks, states, length)
+        return parts.sum(axis=1, dtype=np.float64).astype(dtype)
+
+    grad_last = _or_empty(grad_last_state, grad_y)
+    share(_backward, batch * blocks, scratch, arguments, softplus, grad_y, grad_last, out)
     return {
         "u": out.u,
         "delta": out.delta,
-        "A": out.a.sum(axis=0),
-        "B": out.b.reshape(batch, blocks, states, length).sum(axis=1),
-        "C": out.c.reshape(batch, blocks, states, length).sum(axis=1),
-        "D": out.skip.sum(axis=(0, 2)),
+        "A": out.a.sum(axis=0).astype(dtype),
+        "B": over_blocks(out.b),
+        "C": over_blocks(out.c),
+        "D": out.skip.sum(axis=(0, 2)).astype(dtype),
         "z": out.z,
-        "delta_bias": out.bias.sum(axis=(0, 2)),
+        "delta_bias": out.bias.sum(axis=(0, 2)).astype(dtype),
+        "initial_state": out.initial,
     }

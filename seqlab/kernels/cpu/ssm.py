@@ -84,8 +84,8 @@ class ForwardScratch(NamedTuple):
 
 class BackwardScratch(NamedTuple):
     """One chunk as in ForwardScratch, and the state `h` (N, H) on its way through; for each live
-    row du and d(raw step) (H,), dmixed (R+2N,) and dx (I,); `left` (E,) is emitted; `squares`
-    (N,)."""
+    row du and d(raw step) (H,), dmixed (R+2N,) and dx (I,); `left` (E,) is emitted; `da` (N, H) is
+    what some steps add to the gradient of A; `squares` (N,)."""
 
     u: NDArray
     delta: NDArray
@@ -101,6 +101,7 @@ class BackwardScratch(NamedTuple):
     dmixed: NDArray
     dx: NDArray
     left: NDArray
+    da: NDArray
     squares: NDArray
 
 
@@ -114,9 +115,9 @@ def prepare(params: dict[str, NDArray], activation: str | None) -> Weights:
     return Weights._make(
         [
             *gated.both_ways(*weights),
-            params["dt_proj_bias"],
+            params["dt_proj_bias"].copy(),
             np.ascontiguousarray(-np.exp(params["A_log"]).swapaxes(1, 2)),
-            params["D"],
+            params["D"].copy(),
         ]
     )
 
@@ -234,9 +235,10 @@ def _show(gradient, factor, skip, h, dc, du):
 
 
 @inlined
-def _carry_decay(emitted, m, b, exponent, adjoint, h, decay, delta):
-    """Add row 0's share of dL/dA, at the largest exponent met so far."""
-    if emitted.values.shape[3] == 0 or exponent == EMPTY:
+def _carry(emitted, m, b, exponent, da):
+    """Move row 0's dL/dA of some steps, all at one exponent, from `da` to the sum over all steps,
+    which is kept in float64 at the largest exponent met so far."""
+    if exponent == EMPTY:
         return
     total, common = emitted.carried[m, b], emitted.carried_exponent[m, b]
     if exponent > common:
@@ -245,8 +247,11 @@ def _carry_decay(emitted, m, b, exponent, adjoint, h, decay, delta):
             for d in range(total.shape[1]):
                 total[n, d] *= shrink
         emitted.carried_exponent[m, b] = common = exponent
-    factor = total.dtype.type(power_of_two(exponent - common))
-    add_decay_gradient(adjoint, h, decay, delta, factor, total)
+    factor = power_of_two(exponent - common)
+    for n in range(total.shape[0]):
+        for d in range(total.shape[1]):
+            total[n, d] += da[n, d] * factor
+            da[n, d] = 0
 
 
 @inlined
@@ -258,16 +263,19 @@ def _backward_task(
     states, units = a.shape
     dtype, width = saved.u.dtype, saved.mixed.shape[3]
     low = width - 2 * states
-    u, delta, drive, y, b_t, c_t, h, path, decays, du, draw, dmixed, dx, left, squares = scratch
+    u, delta, drive, y, b_t, c_t, h, path, decays, du, draw, dmixed, dx, left, da, squares = scratch
     in_proj, x_proj = weights.in_proj_back[m], weights.x_proj_back[m]
     dt_proj = weights.dt_proj_back[m]
     head = b * rows.lag.shape[0]
     here = Here(m, head, live, b, 0)
-    chunk = -1
+    chunk, summed, common = -1, emitted.values.shape[3] > 0, np.int64(EMPTY)
+    for n in range(states):
+        fill(da[n], 0)
     for s in range(span.hi - 1, span.lo - 1, -1):
         k = s % CHUNK
         if s // CHUNK != chunk:
             chunk = s // CHUNK
+            _carry(emitted, m, b, common, da)
             _copy_rows(saved.kept[m, chunk, b], h)
             for i in range(k + 1):
                 t = chunk * CHUNK + i
@@ -280,16 +288,12 @@ def _backward_task(
             advance(h, a, delta, drive, b_t, c_t, k + 1, units, y, path, decays)
         arrive(rows, grad, c_t[k], span, s, trace, squares, here)
         index = s - (span.hi - grad.shape[1])
-        _carry_decay(
-            emitted,
-            m,
-            b,
-            rows.exponent[m, head],
-            bundle.adjoint[m, b, 0],
-            path[k],
-            decays[k],
-            delta[k],
-        )
+        if summed:
+            if rows.exponent[m, head] != common:
+                _carry(emitted, m, b, common, da)
+                common = rows.exponent[m, head]
+            if common != EMPTY:
+                add_decay_gradient(bundle.adjoint[m, b, 0], path[k], decays[k], delta[k], da)
         for row in range(live):
             adjoint, db = bundle.adjoint[m, b, row], dmixed[row, low : low + states]
             step_back(
@@ -332,6 +336,7 @@ def _backward_task(
             add_product(du, 0, units, 1, live, in_proj, 0, units, dx, 0)
             write_inputs(rows, span, s, trace, dx, 0, here)
         leave(rows, span, s, clip, trace, squares, here)
+    _carry(emitted, m, b, common, da)
 
 
 @compiled
@@ -372,6 +377,7 @@ def backward(
                 *(aligned((CHUNK + more, states, units), dtype) for more in (1, 0)),
                 *(aligned((live, columns), dtype) for columns in per_row),
                 np.empty(emitted.values.shape[3], dtype),
+                aligned((states, units), dtype),
                 np.empty(states),
             ]
         )
@@ -379,6 +385,13 @@ def backward(
     rows, gradient = flat_rows(bundle, grad)
     arrays = (weights, saved, bundle, rows, gradient, span, clip, trace, emitted)
     share(_backward, networks * sequences, scratch, *arrays, live)
+
+
+def faintest(weights: Weights, saved: Saved, m: int, step: int, b: int) -> float:
+    """The smallest decay of one sequence's step, which no finite state makes zero: where it is all
+    but zero, a gradient may have left the dtype's range."""
+    with np.errstate(over="ignore"):
+        return float(np.exp(saved.delta[m, step, b] * weights.a[m]).min())
 
 
 def add_gradients(
@@ -397,7 +410,7 @@ def add_gradients(
     """
     units, width = weights.x_proj.shape[1:]
     low, here, sequences = weights.dt_proj.shape[1], slice(span.lo, span.hi), x.shape[2]
-    dz, no_bias = rows_of_steps(emitted.values), np.zeros(out["x_proj_weight"].shape[:2], x.dtype)
+    dz, no_bias = rows_of_steps(emitted.values), np.zeros(out["x_proj_weight"].shape[:2])
     start = (span.start + span.lo) * sequences
     delta, none = rows_of_steps(saved.mixed[:, here, :, :low]), np.zeros_like(out["D"])
     for column, count, y, first, weight, bias in (
@@ -406,10 +419,11 @@ def add_gradients(
         (2 * units, width, rows_of_steps(saved.u), span.lo * sequences, "x_proj_weight", no_bias),
     ):
         accumulate(dz, Strip(column, 0, count), factor, y, first, out[weight], bias)
-    steps = factor[:, : dz.shape[1], None]
-    out["D"] += (dz[:, :, 2 * units + width :] * steps).sum(axis=1)
-    decay = np.einsum("mb,mbnd->mnd", factor[:, dz.shape[1] :], emitted.carried)
-    out["A_log"] += (decay * weights.a).swapaxes(1, 2)
+    with np.errstate(over="ignore", invalid="ignore"):  # overflow is a result
+        steps = factor[:, : dz.shape[1], None]
+        out["D"] += (dz[:, :, 2 * units + width :] * steps).sum(axis=1, dtype=np.float64)
+        decay = np.einsum("mb,mbnd->mnd", factor[:, dz.shape[1] :], emitted.carried)
+        out["A_log"] += (decay * weights.a).swapaxes(1, 2)
 
 
 def input_gradient(weights: Weights, emitted: Emitted, out: NDArray) -> None:

@@ -6,11 +6,12 @@ What is computed depends on neither. This compiles in a fraction of the time tha
 parallel loops take, and needs no threading layer.
 """
 
+import errno
 import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -43,8 +44,14 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 
 
 def start(work: Callable[..., Result], *arguments: Any) -> "Future[Result]":
-    """Call work(*arguments) on another thread, as soon as one is free."""
-    return _pool(thread_count()).submit(work, *arguments)
+    """Call work(*arguments) on another thread, as soon as one is free.
+
+    Raises OSError where the system gives no more threads.
+    """
+    try:
+        return _pool(thread_count()).submit(work, *arguments)
+    except RuntimeError as error:  # Python's own word for it, which says nothing of the system
+        raise OSError(errno.EAGAIN, f"threads: {error}") from error
 
 
 class _Here(threading.local):
@@ -124,7 +131,8 @@ def share(
         future.result()
 
 
-_ahead: set["Future[Any]"] = set()  # what `ahead` has under way
+# What `ahead` has under way, and how to do it again.
+_ahead: dict["Future[Any]", Callable[[], Any]] = {}
 
 
 def spare(tasks: int) -> int:
@@ -139,9 +147,23 @@ def ahead(tasks: int, work: Callable[..., Result], *arguments: Any) -> "Future[R
     if spare(tasks) == 0:
         return None
     future = start(work, *arguments)
-    _ahead.add(future)
-    future.add_done_callback(_ahead.discard)
+    _ahead[future] = partial(work, *arguments)
+    future.add_done_callback(_ahead.pop)
     return future
+
+
+def _begin_in_child() -> None:
+    """A forked process has the thread that forked it and no other. What the others were on is
+    theirs, but for work ahead: who asks for that does it."""
+    _pool.cache_clear()
+    for future, again in _ahead.items():
+        future.result = again  # type: ignore[method-assign, assignment]
+    _ahead.clear()
+    _here.stop = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_in_child)
 
 
 def group_size(sequences: int) -> int:

@@ -10,6 +10,7 @@ would wait for each sum in turn: it splits k into phases, summed side by side, a
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -49,8 +50,10 @@ def _plain_panel(rows: int) -> Panel:
         width = vectors * lanes(out.itemsize)
         for r in range(rows):
             row = out[o0 + r * o_row : o0 + r * o_row + width]
+            total = np.zeros_like(row)
             for k in range(depth):
-                row += a[a0 + r * ar + k * ak] * b[b0 + k * bk : b0 + k * bk + width]
+                total += a[a0 + r * ar + k * ak] * b[b0 + k * bk : b0 + k * bk + width]
+            row += total
 
     return panel
 
@@ -161,7 +164,7 @@ class _Emitter:
             for row in (builder.mul(o_row, word(r)) for r in range(self.rows))
             for c in range(columns)
         ]
-        sums = [self._load(out, place) for place in places]
+        # From zero, and what `out` has comes last: a long sum in pieces then loses few digits.
         zero = ir.Constant(self.vector, [0.0] * self.lanes)
 
         def turn(sums, here, count):
@@ -180,7 +183,7 @@ class _Emitter:
             return run
 
         whole = builder.sdiv(depth, word(phases))
-        state = [*here, *sums, *[zero] * (tile * (phases - 1))]
+        state = [*here, *[zero] * (tile * phases)]
         state = self._repeat(whole, state, body(phases))
         here, sums = state[:2], state[2:]
         for phase in range(1, phases):
@@ -190,6 +193,7 @@ class _Emitter:
         if phases > 1:
             sums = self._repeat(rest, [*here, *sums[:tile]], body(1))[2:]
         for place, value in zip(places, sums[:tile], strict=True):
+            value = builder.fadd(self._load(out, place), value)
             builder.store(value, self._at(out, place)).align = self.size
 
     def _repeat(self, count, state, body):

@@ -92,6 +92,11 @@ def answer(shape: tuple[int, ...], dtype: np.dtype, like: Any) -> Any:
     return resident(empty(shape, dtype)) if on_gpu(like) else np.empty(shape, dtype)
 
 
+def copied(array: Any) -> Any:
+    """The same numbers (M, S, B, W) in memory of their own, where they are."""
+    return resident(cut(array, 0, array.shape[1])) if on_gpu(array) else np.array(array)
+
+
 def cut(array: Any, first: int, last: int) -> Array:
     """Steps `first` to `last` (exclusive) as kernels take them; of a GPU's array without the host.
 

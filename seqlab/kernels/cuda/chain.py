@@ -145,16 +145,16 @@ def chain(team: Team, head: int, real: type) -> Chain:
     def normalise(state, exponent, scratch):
         """Rescale a row if need be; returns its exponent and the squares of both halves."""
         first, rest = squares(state, scratch)
-        if low < first + rest < high:
+        if low < first + rest < high or math.isnan(first + rest):
             return exponent, first, rest
         peak = zero
         for j in range(rank(), state.shape[1], size):
             for p in range(state.shape[0]):
-                peak = _larger(peak, abs(state[p, j]))  # which passes NaN over
+                peak = _larger(peak, abs(state[p, j]))
         peak = largest(scratch, peak)
-        if first + rest == zero and peak == zero:
+        if peak == zero:
             return EMPTY, first, rest
-        if peak == zero or not math.isfinite(peak):
+        if not math.isfinite(peak):
             return exponent, first, rest
         up = math.frexp(peak)[1]
         shift(state, -up)

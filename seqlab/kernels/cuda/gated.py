@@ -8,7 +8,7 @@ order everywhere. Two barriers a step: one after the products, one after the uni
 only follow from a step's gradient (dL/dx, sums over time) are left to products over all steps.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
@@ -343,6 +343,11 @@ def backward(
         launch(_backward(shape, back), blocks, shape.threads, *arrays, piece, live, call.path, left)
         call.keep(piece, left, w.input_back)
     call.finish()
+
+
+def faintest(saved: Saved, never_zero: Sequence[int], m: int, step: int, b: int) -> float:
+    """The smallest of some coefficients of one sequence's step, see any cell's `faintest`."""
+    return float(saved.coefficients[m, step, b, list(never_zero)].min())
 
 
 def add_gradients(

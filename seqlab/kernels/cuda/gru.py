@@ -4,8 +4,6 @@ Pre-activations are r, z, m, x_n: the recurrent part m of the candidate has no i
 input part x_n no recurrent ones, so that the kernels need not know of the reset gate.
 """
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,7 +11,7 @@ from seqlab.cells import Sizes
 from seqlab.cells import gru as algebra
 from seqlab.kernels.cuda import gated
 from seqlab.kernels.cuda.gated import Saved, Weights, input_gradient
-from seqlab.kernels.cuda.math import sigmoid
+from seqlab.kernels.cuda.math import sigmoid_pair, tanh
 from seqlab.kernels.cuda.target import Array, device
 from seqlab.kernels.layout import Bundle, Clip, Emitted, Span, Trace
 
@@ -58,13 +56,13 @@ def emitted_width(sizes: Sizes) -> int:
 @device
 def _step(z, k, state, j, code):
     one, n = z.dtype.type(1), k.shape[1]
-    reset = sigmoid(z[j] + k[0, j], one)
-    update = sigmoid(z[n + j] + k[1, j], one)
+    reset = sigmoid_pair(z[j] + k[0, j], one)
+    update = sigmoid_pair(z[n + j] + k[1, j], one)
     m = z[2 * n + j] + k[2, j]
-    candidate = math.tanh(k[3, j] + reset * m)
+    candidate = tanh(k[3, j] + reset[0] * m, one)
     before = state[0, j]
-    state[0, j] = _hidden_state(update, candidate, before, one)
-    factors = _coefficients(reset, update, candidate, m, before, one)
+    state[0, j] = _hidden_state(update, candidate, before)
+    factors = _coefficients(reset, update, candidate, m, before)
     k[0, j], k[1, j], k[2, j] = factors[0], factors[1], factors[2]
     k[3, j], k[4, j] = factors[3], factors[4]
 
@@ -95,6 +93,13 @@ def backward(
 ) -> None:
     """Carry the first `live` rows of the bundle from step span.hi back to span.lo."""
     gated.backward(_back, weights, saved, bundle, grad, span, clip, live, trace, emitted)
+
+
+def faintest(weights: Weights, saved: Saved, m: int, step: int, b: int) -> float:
+    """The smallest factor of one sequence's step back among those that no finite state makes zero:
+    where it is all but zero, a gradient may have left the dtype's range."""
+    del weights
+    return gated.faintest(saved, algebra.NEVER_ZERO, m, step, b)
 
 
 def add_gradients(

@@ -16,6 +16,7 @@ from seqlab.kernels.cuda.target import (
     Array,
     block_size,
     cuda,
+    device,
     empty,
     kernel,
     launch,
@@ -24,6 +25,7 @@ from seqlab.kernels.cuda.target import (
 )
 
 ROWS = 4
+PIECE = 32  # steps summed by themselves before their sum is added with care
 
 
 ZERO, BIAS, SELF = range(3)  # what a product is added to
@@ -84,6 +86,15 @@ def product(x: Array, weight: Array) -> Array:
     return out
 
 
+@device
+def add_to(total, lost, value):
+    """total + value, and what its rounding has lost so far, to be handed to the next sum: a million
+    float32 numbers are then added to the last digit (Kahan 1965)."""
+    value -= lost
+    raised = total + value
+    return raised, (raised - total) - value
+
+
 @cache
 def _accumulate(real: type) -> Any:
     zero = real(0)
@@ -94,13 +105,19 @@ def _accumulate(real: type) -> Any:
         m, j = cuda.blockIdx.x // tiles, cuda.blockIdx.x % tiles * ROWS
         last = out.shape[1] - 1
         for k in range(cuda.threadIdx.x, out.shape[2], cuda.blockDim.x):
-            total = cuda.local.array(ROWS, real)
+            total, lost = cuda.local.array(ROWS, real), cuda.local.array(ROWS, real)
+            part = cuda.local.array(ROWS, real)
             for r in range(ROWS):
-                total[r] = zero
-            for n in range(dz.shape[1]):
-                value = factor[m, n] * y[m, first + n, k]
+                total[r], lost[r] = zero, zero
+            for start in range(0, dz.shape[1], PIECE):
                 for r in range(ROWS):
-                    total[r] += dz[m, n, column + min(j + r, last)] * value
+                    part[r] = zero
+                for n in range(start, min(start + PIECE, dz.shape[1])):
+                    value = factor[m, n] * y[m, first + n, k]
+                    for r in range(ROWS):
+                        part[r] += dz[m, n, column + min(j + r, last)] * value
+                for r in range(ROWS):
+                    total[r], lost[r] = add_to(total[r], lost[r], part[r])
             for r in range(ROWS):
                 if j + r <= last:
                     out[m, j + r, k] = total[r]
@@ -149,9 +166,9 @@ def _fold(real: type) -> Any:
     def fold(parts, out):
         i = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
         if i < parts.shape[1]:
-            total = zero
+            total, lost = zero, zero
             for r in range(parts.shape[0]):
-                total += parts[r, i]
+                total, lost = add_to(total, lost, parts[r, i])
             out[i] = total
 
     return fold

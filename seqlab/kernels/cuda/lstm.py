@@ -1,7 +1,5 @@
 """The LSTM on a GPU: one segment of time forward, one segment back."""
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,7 +7,7 @@ from seqlab.cells import Sizes
 from seqlab.cells import lstm as algebra
 from seqlab.kernels.cuda import gated
 from seqlab.kernels.cuda.gated import Saved, Weights, add_gradients, input_gradient
-from seqlab.kernels.cuda.math import sigmoid
+from seqlab.kernels.cuda.math import sigmoid_pair, tanh
 from seqlab.kernels.cuda.target import Array, device
 from seqlab.kernels.layout import Bundle, Clip, Emitted, Span, Trace
 
@@ -45,15 +43,15 @@ def emitted_width(sizes: Sizes) -> int:
 @device
 def _step(z, k, state, j, code):
     one, n = z.dtype.type(1), k.shape[1]
-    i = sigmoid(z[j] + k[0, j], one)
-    f = sigmoid(z[n + j] + k[1, j], one)
-    g = math.tanh(z[2 * n + j] + k[2, j])
-    o = sigmoid(z[3 * n + j] + k[3, j], one)
+    i = sigmoid_pair(z[j] + k[0, j], one)
+    f = sigmoid_pair(z[n + j] + k[1, j], one)
+    g = tanh(z[2 * n + j] + k[2, j], one)
+    o = sigmoid_pair(z[3 * n + j] + k[3, j], one)
     before = state[1, j]
     after = _cell_state(i, f, g, before)
-    squashed = math.tanh(after)
-    state[0, j], state[1, j] = o * squashed, after
-    factors = _coefficients(i, f, g, o, before, squashed, one)
+    squashed = tanh(after, one)
+    state[0, j], state[1, j] = o[0] * squashed[0], after
+    factors = _coefficients(i, f, g, o, before, squashed)
     k[0, j], k[1, j], k[2, j] = factors[0], factors[1], factors[2]
     k[3, j], k[4, j], k[5, j] = factors[3], factors[4], factors[5]
 
@@ -85,3 +83,10 @@ def backward(
 ) -> None:
     """Carry the first `live` rows of the bundle from step span.hi back to span.lo."""
     gated.backward(_back, weights, saved, bundle, grad, span, clip, live, trace, emitted)
+
+
+def faintest(weights: Weights, saved: Saved, m: int, step: int, b: int) -> float:
+    """The smallest factor of one sequence's step back among those that no finite state makes zero:
+    where it is all but zero, a gradient may have left the dtype's range."""
+    del weights
+    return gated.faintest(saved, algebra.NEVER_ZERO, m, step, b)

@@ -1,4 +1,4 @@
-"""sigmoid and softplus on the device; exp and tanh are CUDA's own, through `math`.
+"""tanh with its slope, sigmoid and softplus on the device; exp is CUDA's own, through `math`.
 
 `one` is 1 in the argument's precision: a literal would promote float32 to float64.
 """
@@ -9,10 +9,29 @@ from seqlab.kernels.cuda.target import device
 
 
 @device
-def sigmoid(x, one):
-    """1 / (1 + exp(-x)), by exp(-|x|) so that small values keep their digits."""
+def tanh(x, one):
+    """tanh(x) and its slope 4 E/(1 + E)^2, E = exp(-2|x|): 1 - tanh(x)^2 would be zero where tanh
+    rounds to one."""
+    two = one + one
+    e = math.exp(-two * abs(x))
+    inverse = one / (one + e)
+    return math.tanh(x), two * two * e * inverse * inverse
+
+
+@device
+def sigmoid_pair(x, one):
+    """sigmoid(x) and sigmoid(-x) = 1 - sigmoid(x), by exp(-|x|) so that whichever is small keeps
+    its digits."""
     e = math.exp(-abs(x))
-    return (e if x < one - one else one) / (one + e)
+    large = one / (one + e)
+    small = e * large
+    return (small, large) if x < one - one else (large, small)
+
+
+@device
+def sigmoid(x, one):
+    """1 / (1 + exp(-x)) alone."""
+    return sigmoid_pair(x, one)[0]
 
 
 @device

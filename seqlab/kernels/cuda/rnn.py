@@ -1,7 +1,5 @@
 """The vanilla network on a GPU: one segment of time forward, one segment back."""
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,7 +7,7 @@ from seqlab.cells import ACTIVATIONS, Sizes
 from seqlab.cells import rnn as algebra
 from seqlab.kernels.cuda import gated
 from seqlab.kernels.cuda.gated import Saved, Weights, add_gradients, input_gradient
-from seqlab.kernels.cuda.math import sigmoid
+from seqlab.kernels.cuda.math import sigmoid_pair, tanh
 from seqlab.kernels.cuda.target import Array, device
 from seqlab.kernels.layout import Bundle, Clip, Emitted, Span, Trace
 
@@ -17,7 +15,6 @@ __all__ = ["add_gradients", "input_gradient"]
 
 TANH, RELU, SIGMOID, _ = range(len(ACTIVATIONS))
 
-_tanh_slope = device(algebra.tanh_slope)
 _relu = device(algebra.relu)
 _relu_slope = device(algebra.relu_slope)
 _sigmoid_slope = device(algebra.sigmoid_slope)
@@ -50,14 +47,13 @@ def _step(z, k, state, j, activation):
     one = z.dtype.type(1)
     total = z[j] + k[0, j]
     if activation == TANH:
-        h = math.tanh(total)
-        slope = _tanh_slope(h, one)
+        h, slope = tanh(total, one)
     elif activation == RELU:
         h = _relu(total, one)
         slope = _relu_slope(h, one)
     elif activation == SIGMOID:
-        h = sigmoid(total, one)
-        slope = _sigmoid_slope(h, one)
+        both = sigmoid_pair(total, one)
+        h, slope = both[0], _sigmoid_slope(both)
     else:
         h, slope = total, one
     state[0, j], k[0, j] = h, slope
@@ -87,3 +83,11 @@ def backward(
 ) -> None:
     """Carry the first `live` rows of the bundle from step span.hi back to span.lo."""
     gated.backward(_back, weights, saved, bundle, grad, span, clip, live, trace, emitted)
+
+
+def faintest(weights: Weights, saved: Saved, m: int, step: int, b: int) -> float | None:
+    """The smallest slope of one sequence's step, which no finite state makes zero: where it is all
+    but zero, a gradient may have left the dtype's range. None for relu, whose zeros are true."""
+    if weights.code == RELU:
+        return None
+    return gated.faintest(saved, [0], m, step, b)

@@ -160,22 +160,22 @@ def _ends_back(real: type, states: int, chunk: int) -> Any:
 
 
 @cache
-def _join(real: type) -> Any:
-    zero = real(0)
-
+def _join() -> Any:
     @kernel
-    def join(decay, end, backwards):
-        """From each chunk's own end to what it truly begins with, in place."""
+    def join(decay, end, state, backwards):
+        """From each chunk's own end to what it truly begins with, in place, from `state` (batch, N,
+        D) on, which is left at the other end of the sequence."""
         chunks, states, units = end.shape[1:]
         batch = cuda.blockIdx.x
         for i in range(cuda.threadIdx.x, states * units, cuda.blockDim.x):
             n, d = i // units, i % units
-            carried = zero
+            carried = state[batch, n, d]
             for step in range(chunks):
                 k = chunks - 1 - step if backwards else step
                 own = end[batch, k, n, d]
                 end[batch, k, n, d] = carried
                 carried = decay[batch, k, n, d] * carried + own
+            state[batch, n, d] = carried
 
     return join
 
@@ -346,31 +346,47 @@ def _given(
     return Given._make((*arrays, z is not None))
 
 
-def _begin(given: Given) -> tuple[Array, Array]:
-    """Each chunk's product of decays, and the state that it begins with, (batch, K, N, D)."""
+def _state_array(state: Any, given: Given) -> Array:
+    """A state (batch, D, N) as the kernels have it, (batch, N, D), and may change it; or zeros."""
+    if state is not None:
+        return turn(on_device(state))
+    batch, (units, states) = len(given.u), given.a.shape
+    return to_device(np.zeros((batch, states, units), real_type(given.u)))
+
+
+def _begin(given: Given, state: Array) -> tuple[Array, Array]:
+    """Each chunk's product of decays, and the state that it begins with, (batch, K, N, D); `state`
+    (batch, N, D), the first one, is left as the last."""
     (batch, length, units), states = given.u.shape, given.a.shape[1]
     real, threads = real_type(given.u), block_size(units)
     shape = (batch, -(-length // CHUNK), states, units)
     decay, start = empty(shape, real), empty(shape, real)
     launch(_ends(real, states, CHUNK), batch * shape[1], threads, given, decay, start)
-    launch(_join(real), batch, block_size(states * units), decay, start, False)
+    launch(_join(), batch, block_size(states * units), decay, start, state, False)
     return decay, start
 
 
-def forward(softplus: bool, **arguments: Any) -> Any:
-    """y (batch, D, L) from checked arguments of `seqlab.selective_scan`, where u lives."""
+def forward(softplus: bool, initial_state: Any = None, **arguments: Any) -> tuple[Any, Any]:
+    """y (batch, D, L) and the last state (batch, D, N) from checked arguments of
+    `seqlab.selective_scan`, where u lives."""
     given = _given(softplus, **arguments)
-    _, start = _begin(given)
+    state = _state_array(initial_state, given)
+    _, start = _begin(given, state)
     y, (batch, chunks, states, units) = empty(given.u.shape, real_type(given.u)), start.shape
     function = _outputs(real_type(y), states, CHUNK)
     launch(function, batch * chunks, block_size(units), given, start, y)
-    return in_kind(turn(y), arguments["u"])
+    y, last = (in_kind(turn(array), arguments["u"]) for array in (y, state))
+    return y, last
 
 
-def backward(grad_y: Any, softplus: bool, **arguments: Any) -> dict[str, Any]:
-    """The gradients of sum(y grad_y), with the arguments' names and shapes, where u lives."""
+def backward(
+    grad_y: Any, grad_last_state: Any, softplus: bool, initial_state: Any = None, **arguments: Any
+) -> dict[str, Any]:
+    """The gradients of sum(y grad_y) + sum(last state grad_last_state), with the arguments' names
+    and shapes, where u lives."""
     given, grad = _given(softplus, **arguments), turn(on_device(grad_y))
-    decay, start = _begin(given)
+    decay, start = _begin(given, _state_array(initial_state, given))
+    adjoint = _state_array(grad_last_state, given)
     (batch, chunks, states, units), real = start.shape, real_type(start)
     threads, length = block_size(units), given.u.shape[1]
     out = grad
@@ -379,7 +395,7 @@ def backward(grad_y: Any, softplus: bool, **arguments: Any) -> dict[str, Any]:
         launch(_ungate(real), batch * length, threads, _rows(grad), _rows(given.z), _rows(out))
     handed = empty(start.shape, real)
     launch(_ends_back(real, states, CHUNK), batch * chunks, threads, given, out, handed)
-    launch(_join(real), batch, block_size(states * units), decay, handed, True)
+    launch(_join(), batch, block_size(states * units), decay, handed, adjoint, True)
     shapes = (
         *(given.u.shape, given.u.shape, given.z.shape),
         *((batch * chunks, units, states), (batch * chunks, units)),
@@ -406,5 +422,6 @@ def backward(grad_y: Any, softplus: bool, **arguments: Any) -> dict[str, Any]:
         "D": fold(found.skip),
         "z": turn(found.z),
         "delta_bias": fold(_rows(found.delta)),
+        "initial_state": turn(adjoint),
     }
     return {name: in_kind(value, arguments["u"]) for name, value in gradients.items()}

@@ -19,7 +19,7 @@ from seqlab.cells import ssm as algebra
 from seqlab.kernels.cuda import chain, recurrence
 from seqlab.kernels.cuda.arrays import cut
 from seqlab.kernels.cuda.call import Call, Left, Loss, Piece
-from seqlab.kernels.cuda.linalg import accumulate, add_projected, project, real_type
+from seqlab.kernels.cuda.linalg import accumulate, add_projected, add_to, project, real_type
 from seqlab.kernels.cuda.recurrence import Inside
 from seqlab.kernels.cuda.target import (
     LANES,
@@ -221,7 +221,7 @@ def _shares(real: type) -> Any:
 @cache
 def _carry() -> Any:
     @kernel
-    def carry(inside, states_path, first, piece, left, carried, common):
+    def carry(inside, states_path, first, piece, left, carried, lost, common):
         group = cuda.blockIdx.x
         m, b, slot = group // inside.u.shape[2], group % inside.u.shape[2], group * left.rows
         exponent = common[group]
@@ -237,7 +237,11 @@ def _carry() -> Any:
                     )
                     decay = math.exp(delta * inside.a[m, n, d])
                     share = ldexp(delta * _decay_adjoint(g, decay, h), here - raised)
-                    carried[group, n, d] = ldexp(carried[group, n, d], exponent - raised) + share
+                    carried[group, n, d], lost[group, n, d] = add_to(
+                        ldexp(carried[group, n, d], exponent - raised),
+                        ldexp(lost[group, n, d], exponent - raised),
+                        share,
+                    )
                 exponent = raised
         cuda.syncthreads()
         if cuda.threadIdx.x == 0:
@@ -286,7 +290,8 @@ def backward(
     call = Call(bundle, grad, span, clip, live, trace, emitted)
     summed = emitted.values.shape[3] > 0
     if summed:
-        carried = to_device(emitted.carried.reshape(groups, states, units))
+        zeros = np.zeros((groups, states, units), real)
+        carried, lost = to_device(zeros), to_device(zeros)
         common = to_device(emitted.carried_exponent.ravel())
     together = max(1, call.fitting(2 * states * units) // recurrence.CHUNK)
     for piece in call.pieces(together * recurrence.CHUNK if call.keeps else span.hi):
@@ -300,12 +305,19 @@ def backward(
         gradients = _gradients(weights, inside, path, first, call.loss, piece, live, left)
         call.keep(piece, gradients, weights.in_back)
         if summed:
-            sums = (inside, path, first, piece, left, carried, common)
+            sums = (inside, path, first, piece, left, carried, lost, common)
             launch(_carry(), groups, threads, *sums)
     if summed:
-        emitted.carried[...] = to_host(carried).reshape(emitted.carried.shape)
+        total = to_host(carried).astype(np.float64) - to_host(lost)
+        emitted.carried[...] = total.reshape(emitted.carried.shape)
         emitted.carried_exponent[...] = to_host(common).reshape(networks, sequences)
     call.finish()
+
+
+def faintest(weights: Weights, saved: Saved, m: int, step: int, b: int) -> float:
+    """The smallest decay of one sequence's step, which no finite state makes zero: where it is all
+    but zero, a gradient may have left the dtype's range."""
+    return float(np.exp(to_host(saved.delta)[m, step, b] * to_host(weights.a)[m]).min())
 
 
 def add_gradients(

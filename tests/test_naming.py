@@ -1,0 +1,258 @@
+"""Parameters under PyTorch's names: of a layer, of a layer within a model, without biases."""
+
+import re
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+from drawn import ARCHS, Run, answers, draw, same_bits
+from naive import Array
+
+import seqlab
+from seqlab import naming
+from seqlab.cells import CELLS
+from seqlab.errors import InputError
+
+GATED = [arch for arch in ARCHS if arch != "ssm"]
+BIASES = ("bias_ih", "bias_hh")
+# The name under which somebody's dictionary has a parameter.
+SPELLINGS: dict[str, Callable[[str], str]] = {
+    "nn.LSTMCell": lambda name: name,
+    "nn.LSTM": lambda name: f"{name}_l0",
+    "second layer": lambda name: f"{name}_l1",
+    "within a model": lambda name: f"encoder.rnn.{name}_l0",
+    "cell within a model": lambda name: f"layers.0.{name}",
+}
+
+
+def renamed(run: Run, spell: Callable[[str], str]) -> Run:
+    return run._replace(params={spell(name): value for name, value in run.params.items()})
+
+
+def refusal(params: Any, arch: str = "lstm") -> str:
+    """What is said, in one line, of a dictionary."""
+    x = draw(arch).x
+    messages = []
+    for call in (seqlab.forward, partial(seqlab.attenuation, lengths=[3])):
+        with pytest.raises(InputError, match=r"^params: ") as refused:
+            call(arch, params, x)
+        messages.append(str(refused.value))
+    assert messages[0] == messages[1]
+    assert "\n" not in messages[0]
+    assert re.search("allowed|needed", messages[0])
+    return messages[0]
+
+
+@pytest.mark.tiny
+@pytest.mark.parametrize("arch", GATED)
+@pytest.mark.parametrize("spelling", SPELLINGS)
+@pytest.mark.parametrize("networks", [0, 2])
+def test_gradients_have_the_names_that_went_in(arch: str, spelling: str, networks: int) -> None:
+    run, spell = draw(arch, networks=networks), SPELLINGS[spelling]
+    have, want = answers(renamed(run, spell), clip="norm:0.5"), answers(run, clip="norm:0.5")
+    assert same_bits(have, {spell(n) if n in run.params else n: a for n, a in want.items()})
+    curves = [
+        seqlab.attenuation(arch, params, run.x, [6]).log_norm
+        for params in (run.params, renamed(run, spell).params)
+    ]
+    assert np.array_equal(*curves)
+
+
+@pytest.mark.tiny
+def test_a_selective_layer_within_a_model() -> None:
+    run = draw("ssm")
+    have = answers(renamed(run, lambda name: f"blocks.3.{name}"))
+    want = answers(run)
+    assert same_bits({name.removeprefix("blocks.3."): a for name, a in have.items()}, want)
+
+
+@pytest.mark.tiny
+@pytest.mark.parametrize("arch", GATED)
+@pytest.mark.parametrize("networks", [0, 2])
+def test_biases_left_out_are_zeros_without_a_gradient(arch: str, networks: int) -> None:
+    """As with bias=False: they are no part of the norm that a rule on parameters clips, either."""
+    full = draw(arch, networks=networks)
+    for name in BIASES:
+        full.params[name][:] = 0
+    bare = full._replace(params={n: a for n, a in full.params.items() if n not in BIASES})
+    for spell in (SPELLINGS["nn.LSTMCell"], SPELLINGS["nn.LSTM"]):
+        have, want = answers(renamed(bare, spell)), answers(full)
+        wanted = {spell(n) if n in full.params else n: want[n] for n in want if n not in BIASES}
+        assert same_bits(have, wanted)
+    free, clipped = answers(bare), answers(bare, clip="norm:0.01")
+    for m in range(max(1, networks)):
+        squares = 0.0
+        for name in bare.params:
+            value = clipped[name][m] if networks else clipped[name]
+            squares += float(np.sum(value**2))
+        assert np.sqrt(squares) == pytest.approx(0.01, rel=1e-14)
+    assert not same_bits(free, clipped)
+
+
+@pytest.mark.tiny
+@pytest.mark.parametrize("arch", GATED)
+def test_one_bias_alone_is_refused(arch: str) -> None:
+    for name in BIASES:
+        run = draw(arch)
+        del run.params[name]
+        said = refusal(run.params, arch)
+        assert said.startswith(f"params: lacks {name} of {arch}; weight_ih, weight_hh, bias_ih")
+
+
+# More than one layer.
+
+
+def picked(message: str, params: dict[str, Any]) -> dict[str, Any]:
+    """What the expression in a message picks from the dictionary that was refused."""
+    (expression,) = re.findall(r"\{k: v .*?\}", message)
+    chosen: dict[str, Any] = eval(expression, {"params": params})
+    return chosen
+
+
+def layers(*suffixes: str, module: str = "") -> dict[str, Array]:
+    params = draw("lstm").params
+    return {f"{module}{name}{suffix}": params[name] for suffix in suffixes for name in params}
+
+
+MANY = {
+    "two layers": layers("_l0", "_l1"),
+    "three layers": layers("_l0", "_l1", "_l2"),
+    "both directions": layers("_l0", "_l0_reverse"),
+    "both of two layers": layers("_l0", "_l0_reverse", "_l1", "_l1_reverse"),
+    "two layers in a model": layers("_l0", "_l1", module="encoder.rnn."),
+    "two modules": layers("_l0", module="a.rnn.") | layers("_l0", module="b.rnn."),
+    "a module and a layer": layers("_l0") | layers("_l0", module="b.rnn."),
+    "a module and more": layers("_l0", module="rnn.") | {"head.weight": np.ones((2, 3))},
+}
+
+
+@pytest.mark.tiny
+@pytest.mark.parametrize("kind", MANY)
+def test_more_than_one_layer_is_refused_with_how_to_pick_one(kind: str) -> None:
+    run = draw("lstm")
+    params = picked(refusal(MANY[kind]), MANY[kind])
+    assert len(params) == 4
+    have = seqlab.forward("lstm", params, run.x).output
+    assert np.array_equal(have, seqlab.forward("lstm", run.params, run.x).output)
+
+
+@pytest.mark.tiny
+@pytest.mark.parametrize(
+    ("params", "said"),
+    [
+        (layers("_l0", "_l1"), "'weight_ih_l1' is not allowed; one layer and one direction"),
+        (layers("_l0", "_l0_reverse"), "'weight_ih_l0_reverse' is not allowed; one layer and one"),
+        (layers("_l0_reverse"), "'weight_ih_l0_reverse' is not allowed; one layer and one direc"),
+        (
+            layers("_l0") | {"weight_hr_l0": np.ones((2, 3))},
+            "'weight_hr_l0' is not allowed; one layer and one direction, without proj_size, is",
+        ),
+        (MANY["two modules"], "holds several modules, 'a.rnn', 'b.rnn'; one is allowed"),
+        (layers("_l0") | {"extra": 1}, "'extra' is not allowed; lstm has weight_ih, weight_hh"),
+        (layers("_l0") | {"weight_ih_l0_raw": 1}, "'weight_ih_l0_raw' is not allowed"),
+        (layers("_l0") | {"bias_ho": 1}, "'bias_ho' is not allowed; lstm has"),
+        ({"a\nb": 1}, r"'a\nb' is not allowed"),
+        ({}, "lacks weight_ih, weight_hh of lstm"),
+    ],
+)
+def test_names_that_are_not_of_one_layer_are_refused(params: dict[str, Any], said: str) -> None:
+    assert refusal(params).startswith(f"params: {said}")
+
+
+@pytest.mark.tiny
+def test_many_modules_are_not_all_listed() -> None:
+    params = {k: v for i in range(99) for k, v in layers("_l0", module=f"a{i}.").items()}
+    said = refusal(params)
+    assert len(said) < 300
+    assert "'a7', ..." in said
+
+
+@pytest.mark.tiny
+def test_a_wrong_array_is_called_as_it_was_given() -> None:
+    run = renamed(draw("gru"), SPELLINGS["within a model"])
+    name = "encoder.rnn.bias_hh_l0"
+    with pytest.raises(InputError, match=rf"^{name}: shape \(2,\) is not allowed"):
+        seqlab.forward("gru", run.params | {name: np.ones(2)}, run.x)
+
+
+# A module of a file.
+
+
+NAMES = [*layers("_l0", module="a.rnn."), *layers("_l0", module="b.rnn."), "a.norm.weight", "head"]
+
+
+@pytest.mark.tiny
+@pytest.mark.parametrize("module", ["a.rnn", "a"])
+def test_a_module_is_chosen_by_the_path_to_it(module: str) -> None:
+    found = naming.of_file(CELLS["lstm"], NAMES, "m.pt", module)
+    assert found == {name: f"a.rnn.{name}_l0" for name in draw("lstm").params}
+
+
+@pytest.mark.tiny
+@pytest.mark.parametrize(
+    ("names", "module", "said"),
+    [
+        (NAMES, None, "params: m.pt holds several modules, of which module chooses one: 'a.rnn',"),
+        (NAMES, "c", "module: 'c' holds no lstm in m.pt; allowed: 'a.rnn', 'b.rnn'"),
+        (NAMES, "a.rn", "module: 'a.rn' holds no lstm in m.pt; allowed: 'a.rnn', 'b.rnn'"),
+        (NAMES, "a.norm", "module: 'a.norm' holds no lstm in m.pt; allowed: 'a.rnn', 'b.rnn'"),
+        (["m." + n for n in NAMES], "m", "module: 'm' holds several lstm in m.pt; allowed: 'm.a.r"),
+        (["head"], "a", "module: 'a' holds no lstm in m.pt; allowed: none"),
+        ([*NAMES, "a.rnn.x"], "a", "params: m.pt, 'a.rnn.x' is not of lstm; it holds a module, of"),
+        (NAMES[:1], "a", "params: m.pt lacks weight_hh of lstm"),
+        (
+            [*NAMES[:4], "head"],
+            None,
+            "params: m.pt, 'head' is not of lstm; it holds a module, ",
+        ),
+        (
+            list(layers("_l0", "_l1")),
+            None,
+            "params: m.pt, 'weight_ih_l1' is not allowed; one layer",
+        ),
+    ],
+)
+def test_a_wrong_or_ambiguous_module_is_refused_with_what_there_is(
+    names: list[str], module: str | None, said: str
+) -> None:
+    with pytest.raises(InputError) as refused:
+        naming.of_file(CELLS["lstm"], names, "m.pt", module)
+    assert str(refused.value).startswith(said)
+
+
+@pytest.mark.tiny
+def test_an_exact_module_goes_before_one_within_it() -> None:
+    names = [*layers("", module="a."), *layers("", module="a.inner.")]
+    found = naming.of_file(CELLS["lstm"], names, "m.pt", "a")
+    assert found["weight_ih"] == "a.weight_ih"
+
+
+# PyTorch itself.
+
+
+@pytest.mark.parametrize("arch", GATED)
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_layer_of_pytorch_goes_in_as_it_is(arch: str, bias: bool, torch: Any) -> None:
+    """Its named parameters, its gradients by their names."""
+    torch.manual_seed(1)
+    layer = getattr(torch.nn, arch.upper())(3, 5, bias=bias, dtype=torch.float64)
+    x = torch.randn(7, 2, 3, dtype=torch.float64, requires_grad=True)
+    output, _ = layer(x)
+    grad = torch.randn_like(output)
+    output.backward(grad)
+    for params in (dict(layer.named_parameters()), layer.state_dict()):
+        trajectory = seqlab.forward(arch, params, x)
+        gradients = seqlab.backward(trajectory, grad)
+        want = {name: value.grad.numpy() for name, value in layer.named_parameters()}
+        assert gradients.params.keys() == want.keys()
+        for name, value in want.items():
+            np.testing.assert_allclose(gradients.params[name], value, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(gradients.x, x.grad.numpy(), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("options", [{"num_layers": 2}, {"bidirectional": True}, {"proj_size": 2}])
+def test_other_layers_of_pytorch_are_refused(options: dict[str, Any], torch: Any) -> None:
+    layer = torch.nn.LSTM(2, 3, **options)
+    assert "one layer and one direction, without proj_size" in refusal(layer.state_dict())
