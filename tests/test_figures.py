@@ -34,6 +34,9 @@ def result(arch="lstm", rates=(-0.45, -0.45), theory=-0.44, networks=5, steps=10
         "lag": Variable(("lag",), lag, "step", "lag"),
         "length": Variable(("length",), np.array([10, steps]), "step", "length"),
         "rule": Variable(("rule",), rules, "1", "clip rule"),
+        "underflow": Variable(
+            ("network", "rule", "length"), np.zeros((networks, len(rates), 2)), "1", "lost"
+        ),
         "theory": Variable((), np.array(theory), "nat/step", "predicted rate"),
         "threshold": Variable(("threshold",), np.array([1e-3]), "1", "threshold"),
         "horizon": Variable(("rule", "threshold"), np.full((len(rates), 1), -1), "step", "lag"),
@@ -49,6 +52,20 @@ def data_lines(ax):
     """The medians: lines in data coordinates that are neither theory nor a zero level."""
     lines = [line for line in ax.lines if line.get_transform() == ax.transData]
     return [line for line in lines if len(set(to_rgb(line.get_color()))) > 1]
+
+
+@pytest.mark.parametrize(("share", "most"), [("zero_share", 0.2), ("underflow_share", 0.4)])
+def test_zeros_and_what_is_under_the_range_are_told_apart(share, most):
+    """From lag 500 on three of five networks are -inf, two of them for want of range."""
+
+    def lose(log_norm, lag):
+        log_norm[:3, :, lag >= 500] = -np.inf
+
+    one = result(rates=(-0.45,), edit=lose)
+    one.variables["underflow"].data[:2] = 1
+    [line] = data_lines(curves([one], value=share, xscale="linear"))
+    lag, shares = line.get_data()
+    assert np.array_equal(shares, np.where(lag >= 500, most, 0))
 
 
 def test_medians_quartiles_and_theory_in_decades():

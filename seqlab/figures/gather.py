@@ -149,12 +149,17 @@ def _values(
     if "length" not in coordinates:
         exists[:-1] = False
     row, column = np.nonzero(exists)
-    return length[row], lag[column], _converted(measure, stored[:, :, row, column], lag[column])
+    lost = data["underflow"][:, :, row] > 0
+    found = _converted(measure, stored[:, :, row, column], lost, lag[column])
+    return length[row], lag[column], found
 
 
-def _converted(measure: Measure, log_norm: NDArray, lag: NDArray) -> NDArray:
+def _converted(measure: Measure, log_norm: NDArray, lost: NDArray, lag: NDArray) -> NDArray:
+    """`lost` says where a zero is none: one step's factor left the number format's range."""
     if measure.name == "zero_share":
-        return np.isneginf(log_norm).astype(float)
+        return (np.isneginf(log_norm) & ~lost).astype(float)
+    if measure.name == "underflow_share":
+        return (np.isneginf(log_norm) & lost).astype(float)
     if measure.name == "overflow_share":
         return (np.isnan(log_norm) | np.isposinf(log_norm)).astype(float)
     if measure.name == "decay_rate":
@@ -173,7 +178,7 @@ def _of_run(data: Data, measure: Measure) -> NDArray:
     if measure.kind == "decades":
         stored = stored / LN10
     if measure.variable == "lyapunov":
-        return np.repeat(stored.max(axis=1, keepdims=True), rules, axis=1)
+        return np.repeat(stored[:, :1], rules, axis=1)  # they fall
     return np.broadcast_to(stored, (1, rules)) if stored.ndim < 2 else stored
 
 

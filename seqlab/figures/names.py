@@ -85,6 +85,9 @@ MEASURES = {
         ),
         Measure("decay_rate", "decay rate (nat/step)", "rate", "log_norm", mean=True),
         Measure("zero_share", "share of networks exactly zero", "share", "log_norm", mean=True),
+        Measure(
+            "underflow_share", "share of networks under the range", "share", "log_norm", mean=True
+        ),
         Measure("overflow_share", "share of networks not finite", "share", "log_norm", mean=True),
         *(
             Measure(f"horizon_{t}", f"horizon at {t} (steps)", "lag", "horizon")
