@@ -30,7 +30,11 @@ def as_array(name: str, value: Any) -> NDArray:
     NumPy's with a meaning beyond their numbers, ragged lists, tables of several dtypes, and
     whatever is no array.
     """
-    array = _numbers(name, value)
+    # The usual case needs no look at what other kinds of arrays say of themselves.
+    array = value if type(value) is np.ndarray else _numbers(name, value)
+    if array.dtype.kind == "V" and array.dtype.name == "bfloat16":  # of ml_dtypes, as in JAX
+        say_widened()
+        return array.astype(np.float32)
     check_dtype(name, array.dtype)
     return array
 
@@ -133,9 +137,6 @@ def _numbers(name: str, value: Any) -> NDArray:
             f"{name}: {type(value).__name__} cannot be read as an array ({shown(str(error))}); "
             f"an array of float64 or float32 is needed"
         ) from None
-    if array.dtype.name == "bfloat16":  # of ml_dtypes, as in JAX
-        say_widened()
-        return array.astype(np.float32)
     return array
 
 

@@ -103,6 +103,8 @@ def on_gpu(value: Any) -> bool:
 
     What cannot say where it lives is not there.
     """
+    if type(value) is np.ndarray:  # the usual case, before all that others may say
+        return False
     try:
         value = without_history(value)  # PyTorch's do not say it of tensors that have one
         if hasattr(value, "__cuda_array_interface__"):

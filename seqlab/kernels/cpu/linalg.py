@@ -4,7 +4,7 @@ Weights are kept in both orientations, so that the forward product h W^T, the ba
 the projection of the input and the sums over time are all out += a b with rows of b contiguous.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
@@ -15,8 +15,6 @@ from seqlab.kernels.memory import aligned, cleared
 
 TURNED = 128 << 10  # bytes of weights up to which sums go back and forth
 STRIP = LATENCY * VECTOR  # bytes of a row that lie together: a tile of one row, all one phase
-
-_one, _two, _three, _four = (make_panel(rows) for rows in range(1, 5))
 
 
 def packed(weight: NDArray) -> NDArray:
@@ -33,6 +31,52 @@ def packed(weight: NDArray) -> NDArray:
         part = weight[:, :, first : first + strip]
         out[:, first * depth :][:, : depth * part.shape[2]] = part.reshape(networks, -1)
     return out.reshape(weight.shape)
+
+
+@inlined
+def _add_tail(a, a0, ar, ak, rows, b, start, stride, depth, out, target, done, columns):
+    """The columns from `done` on, fewer than a vector has lanes."""
+    a, b, entries = a.reshape(a.size), b.reshape(b.size), out.reshape(out.size)
+    for r in range(rows):
+        for j in range(done, columns):
+            total = entries.dtype.type(0)
+            for k in range(depth):
+                total += a[a0 + r * ar + k * ak] * b[start + k * stride + j]
+            entries[target + r * out.shape[1] + j] += total
+
+
+def _columns_adder(apart: bool) -> Any:
+    one, two, three, four = (make_panel(rows, apart) for rows in range(1, 5))
+
+    @inlined
+    def add_columns(a, a0, ar, ak, rows, b, start, stride, columns, depth, out, out0, first):
+        """A product's `columns` columns from `first` on; row k of b begins at start + k*stride."""
+        out_stride, lanes = out.shape[1], VECTOR // out.itemsize
+        vectors = columns // lanes
+        r = 0
+        while r < rows:
+            here, to = a0 + r * ar, (out0 + r) * out_stride + first
+            if r + 4 <= rows:
+                four(a, here, ar, ak, b, start, stride, depth, out, to, out_stride, vectors)
+                r += 4
+            elif r + 3 == rows:
+                three(a, here, ar, ak, b, start, stride, depth, out, to, out_stride, vectors)
+                r += 3
+            elif r + 2 == rows:
+                two(a, here, ar, ak, b, start, stride, depth, out, to, out_stride, vectors)
+                r += 2
+            else:
+                one(a, here, ar, ak, b, start, stride, depth, out, to, out_stride, vectors)
+                r += 1
+        done = vectors * lanes
+        if done < columns:
+            target = out0 * out_stride + first
+            _add_tail(a, a0, ar, ak, rows, b, start, stride, depth, out, target, done, columns)
+
+    return add_columns
+
+
+_add_columns, _add_columns_apart = _columns_adder(False), _columns_adder(True)
 
 
 @inlined
@@ -73,47 +117,9 @@ def add_strips(a, a0, ar, ak, rows, b, b0, depth, out, out0, begin, end, backwar
 
 @inlined
 def add_rows(a, a0, ar, ak, rows, b, b0, depth, out, out0):
-    """`add_product` for a `b` that is not packed."""
+    """`add_product` for a `b` that is not packed, summed from zero before it is added."""
     width = b.shape[1]
-    _add_columns(a, a0, ar, ak, rows, b, b0 * width, width, width, depth, out, out0, 0)
-
-
-@inlined
-def _add_columns(a, a0, ar, ak, rows, b, start, stride, columns, depth, out, out0, first):
-    """A product's `columns` columns from `first` on; row k of b begins at b[start + k*stride]."""
-    out_stride, lanes = out.shape[1], VECTOR // out.itemsize
-    vectors = columns // lanes
-    r = 0
-    while r < rows:
-        here, to = a0 + r * ar, (out0 + r) * out_stride + first
-        if r + 4 <= rows:
-            _four(a, here, ar, ak, b, start, stride, depth, out, to, out_stride, vectors)
-            r += 4
-        elif r + 3 == rows:
-            _three(a, here, ar, ak, b, start, stride, depth, out, to, out_stride, vectors)
-            r += 3
-        elif r + 2 == rows:
-            _two(a, here, ar, ak, b, start, stride, depth, out, to, out_stride, vectors)
-            r += 2
-        else:
-            _one(a, here, ar, ak, b, start, stride, depth, out, to, out_stride, vectors)
-            r += 1
-    done = vectors * lanes
-    if done < columns:
-        target = out0 * out_stride + first
-        _add_tail(a, a0, ar, ak, rows, b, start, stride, depth, out, target, done, columns)
-
-
-@inlined
-def _add_tail(a, a0, ar, ak, rows, b, start, stride, depth, out, target, done, columns):
-    """The columns from `done` on, fewer than a vector has lanes."""
-    a, b, entries = a.reshape(a.size), b.reshape(b.size), out.reshape(out.size)
-    for r in range(rows):
-        for j in range(done, columns):
-            total = entries.dtype.type(0)
-            for k in range(depth):
-                total += a[a0 + r * ar + k * ak] * b[start + k * stride + j]
-            entries[target + r * out.shape[1] + j] += total
+    _add_columns_apart(a, a0, ar, ak, rows, b, b0 * width, width, width, depth, out, out0, 0)
 
 
 @inlined

@@ -220,11 +220,12 @@ def sigmoid_pair(fmt: Format) -> Callable:
 
 @_for_each_format
 def sigmoid(fmt: Format) -> Callable:
-    """1 / (1 + exp(-x)) alone."""
-    del fmt
+    """1 / (1 + exp(-x)) alone, by exp(-|x|), which `softplus` of the same x shares."""
+    one, zero = fmt.real(1), fmt.real(0)
 
     def sigmoid(x):
-        return sigmoid_pair(x)[0]
+        e = exp(-abs(x))
+        return (e if x < zero else one) / (one + e)
 
     return sigmoid
 

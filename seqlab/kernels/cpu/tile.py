@@ -32,14 +32,15 @@ def lanes(itemsize: int) -> int:
     return VECTOR // itemsize
 
 
-def make_panel(rows: int) -> Panel:
+def make_panel(rows: int, apart: bool = False) -> Panel:
     """A function (a, a0, ar, ak, b, b0, bk, depth, out, o0, o_row, vectors) -> None.
 
     It adds the product to `rows` rows of `vectors` whole vectors each. Offsets and strides count
     entries: row r at step k is a[a0 + r*ar + k*ak], row k of b begins at b[b0 + k*bk], row r of
-    out at out[o0 + r*o_row].
+    out at out[o0 + r*o_row]. `apart` sums from zero and adds what `out` has at the end: a long sum
+    in pieces then loses few digits, and a step of a small network some percent of its time.
     """
-    return _plain_panel(rows) if DISABLED else _vector_panel(rows)
+    return _plain_panel(rows) if DISABLED else _vector_panel(rows, apart)
 
 
 def _plain_panel(rows: int) -> Panel:
@@ -58,7 +59,7 @@ def _plain_panel(rows: int) -> Panel:
     return panel
 
 
-def _vector_panel(rows: int) -> Any:
+def _vector_panel(rows: int, apart: bool) -> Any:
     @intrinsic
     def panel(typing_context, a, a0, ar, ak, b, b0, bk, depth, out, o0, o_row, vectors):
         word = types.intp
@@ -70,7 +71,7 @@ def _vector_panel(rows: int) -> Any:
                 for i in (0, 4, 8)
             )
             values = [a, *arguments[1:4], b, *arguments[5:8], out, *arguments[9:]]
-            builder.call(_panel_function(builder.module, a.type, rows), values)
+            builder.call(_panel_function(builder.module, a.type, rows, apart), values)
             return context.get_dummy_value()
 
         return signature, generate
@@ -78,13 +79,13 @@ def _vector_panel(rows: int) -> Any:
     return panel
 
 
-def _panel_function(module: Any, pointer: Any, rows: int) -> Any:
+def _panel_function(module: Any, pointer: Any, rows: int, apart: bool) -> Any:
     """The panel as a function of its own in an LLVM module.
 
     Inlined, the addresses of every width of tile would be worked out at every time step, whichever
     of them are used: a third of a small network's time.
     """
-    name = f"seqlab.panel.{pointer.pointee}.{rows}"
+    name = f"seqlab.panel.{pointer.pointee}.{rows}{'.apart' if apart else ''}"
     if name in module.globals:
         return module.globals[name]
     word = ir.IntType(64)
@@ -94,7 +95,7 @@ def _panel_function(module: Any, pointer: Any, rows: int) -> Any:
     function.attributes.add("noinline")
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     arguments = function.args
-    emitter = _Emitter(builder, pointer.pointee, rows)
+    emitter = _Emitter(builder, pointer.pointee, rows, apart)
     emitter.panel(arguments[:4], arguments[4:8], arguments[8:])
     builder.ret_void()
     return function
@@ -129,8 +130,8 @@ prefetch = _make_prefetch()
 class _Emitter:
     """Writes a panel's instructions; names of values as in `make_panel`."""
 
-    def __init__(self, builder: Any, element: Any, rows: int) -> None:
-        self.builder, self.rows = builder, rows
+    def __init__(self, builder: Any, element: Any, rows: int, apart: bool) -> None:
+        self.builder, self.rows, self.apart = builder, rows, apart
         self.size = 8 if isinstance(element, ir.DoubleType) else 4
         self.lanes = lanes(self.size)
         self.vector = ir.VectorType(element, self.lanes)
@@ -164,8 +165,8 @@ class _Emitter:
             for row in (builder.mul(o_row, word(r)) for r in range(self.rows))
             for c in range(columns)
         ]
-        # From zero, and what `out` has comes last: a long sum in pieces then loses few digits.
         zero = ir.Constant(self.vector, [0.0] * self.lanes)
+        sums = [zero if self.apart else self._load(out, place) for place in places]
 
         def turn(sums, here, count):
             """`count` steps of k, each on sums of its own."""
@@ -183,7 +184,7 @@ class _Emitter:
             return run
 
         whole = builder.sdiv(depth, word(phases))
-        state = [*here, *[zero] * (tile * phases)]
+        state = [*here, *sums, *[zero] * (tile * (phases - 1))]
         state = self._repeat(whole, state, body(phases))
         here, sums = state[:2], state[2:]
         for phase in range(1, phases):
@@ -193,7 +194,8 @@ class _Emitter:
         if phases > 1:
             sums = self._repeat(rest, [*here, *sums[:tile]], body(1))[2:]
         for place, value in zip(places, sums[:tile], strict=True):
-            value = builder.fadd(self._load(out, place), value)
+            if self.apart:
+                value = builder.fadd(self._load(out, place), value)
             builder.store(value, self._at(out, place)).align = self.size
 
     def _repeat(self, count, state, body):
