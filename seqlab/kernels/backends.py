@@ -73,7 +73,7 @@ def to_gpu(array: Any) -> Any:
 
 
 def gpu_array(name: str, value: Any) -> Any:
-    """The same; InputError unless it is contiguous and has neither NaN nor infinity."""
+    """A GPU's array as it is; InputError unless it is contiguous, without NaN or infinity."""
     array = gpu_view(value)
     if not array.flags["C_CONTIGUOUS"]:
         raise InputError(f"{name}: strides are not allowed on a GPU; a contiguous array is needed")

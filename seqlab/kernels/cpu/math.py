@@ -203,8 +203,8 @@ def tanh(fmt: Format) -> Callable:
 def sigmoid_pair(fmt: Format) -> Callable:
     """sigmoid(x) and sigmoid(-x) = 1 - sigmoid(x), whose product is the slope.
 
-    By exp(-|x|), so that whichever is small keeps its digits: one minus the other would be zero.
-    It is zero where that is no normal number.
+    By exp(-|x|), so that the smaller keeps its digits: one minus the other would be zero. It is
+    zero where exp(-|x|) is no normal number.
     """
     one, zero = fmt.real(1), fmt.real(0)
 
