@@ -9,14 +9,14 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOME = {
-    "forward": "bptt",
-    "backward": "bptt",
-    "selective_scan": "selective",
-    "selective_scan_backward": "selective",
+    "forward": "engine.bptt",
+    "backward": "engine.bptt",
+    "selective_scan": "engine.selective",
+    "selective_scan_backward": "engine.selective",
     "attenuation": "measure.attenuation",
     "run": "study.run",
     "sweep": "study.sweep",
-    "load": "study.tidy",
+    "load": "study.load",
     "InputError": "errors",
 }
 __all__ = ["__version__", *_HOME]

@@ -75,7 +75,7 @@ class DecayRegression:
         Raises InputError for what is no decay curve.
         """
         __tracebackhide__ = True
-        from seqlab import baseline
+        from seqlab.guard import baseline
 
         found = baseline.curves_of(curve)
         path = self._path(name)

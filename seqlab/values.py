@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqlab.errors import InputError, Note
-from seqlab.fields import shown
+from seqlab.wording import short_repr
 
 DTYPES = (np.dtype(np.float64), np.dtype(np.float32))
 DEEPEST = 8  # lists in lists: no array here has as many axes
@@ -134,7 +134,8 @@ def _numbers(name: str, value: Any) -> NDArray:
         raise
     except Exception as error:  # whatever a stranger's class raises
         raise InputError(
-            f"{name}: {type(value).__name__} cannot be read as an array ({shown(str(error))}); "
+            f"{name}: {type(value).__name__} cannot be read as an array "
+            f"({short_repr(str(error))}); "
             f"an array of float64 or float32 is needed"
         ) from None
     return array

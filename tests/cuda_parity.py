@@ -12,19 +12,11 @@ import pytest
 from drawn import ARCHS, KINDS, Run, answers, draw, relative_errors, same_bits
 
 import seqlab
-from seqlab import tape
 from seqlab.cells import Sizes
+from seqlab.engine import tape
 from seqlab.errors import DeviceError, InputError
-from seqlab.kernels.cuda import (
-    arrays,
-    call,
-    gated,
-    linalg,
-    lstm,
-    recurrence,
-    selective_scan,
-    target,
-)
+from seqlab.kernels.cuda import arrays, call, gated, linalg, recurrence, selective_scan, target
+from seqlab.kernels.cuda.cells import lstm
 from seqlab.kernels.layout import on_gpu, plain
 from seqlab.measure.lyapunov import frames, spectrum
 

@@ -15,7 +15,7 @@ from synthetic import measurement
 
 import seqlab
 from seqlab.cli import main
-from seqlab.spec import RunSpec
+from seqlab.spec.run import RunSpec
 from seqlab.study.result import Result
 
 PYTHON = (sys.executable, "-m", "seqlab")

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 
 from seqlab.cells import CELLS
-from seqlab.measure.variables import Measurement, Variable
-from seqlab.spec import RunSpec
+from seqlab.numbers.variables import Measurement, Variable
+from seqlab.spec.run import RunSpec
 
 THRESHOLDS = (1e-1, 1e-3, 1e-6)
 ZERO = {"float32": -149 * np.log(2), "float64": -1074 * np.log(2)}

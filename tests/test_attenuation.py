@@ -12,13 +12,13 @@ import pytest
 from drawn import ARCHS, KINDS, Run, draw
 
 import seqlab
-from seqlab import tape
+from seqlab.engine import tape
 from seqlab.errors import InputError
 from seqlab.kernels.cpu.threads import thread_count
 from seqlab.measure import measure
 from seqlab.measure.attenuation import Attenuation
-from seqlab.measure.variables import Measurement
-from seqlab.spec import RunSpec
+from seqlab.numbers.variables import Measurement
+from seqlab.spec.run import RunSpec
 
 Array = npt.NDArray[Any]
 

@@ -13,8 +13,9 @@ from drawn import ARCHS, KINDS, Run, answers, draw, relative_errors, same_bits, 
 from reference import cases
 
 import seqlab
-from seqlab import ensemble, tape
 from seqlab.cells import Sizes
+from seqlab.engine import ensemble, tape
+from seqlab.engine.backward import Sweep
 from seqlab.errors import InputError
 from seqlab.kernels import backends, memory
 from seqlab.rules import Rule
@@ -302,7 +303,7 @@ def test_each_step_is_told_once_each_way(monkeypatch: pytest.MonkeyPatch) -> Non
     whole.run(lambda saved: None, ticks.append)
     assert ticks == [16, 16, 5]
     ticks.clear()
-    sweep = tape.Sweep(whole, [35, 20], Rule("none"), record=False, gradients=False)
+    sweep = Sweep(whole, [35, 20], Rule("none"), record=False, gradients=False)
     sweep.run(lambda first, last: np.zeros((1, 0, 2, 2, 3)), ticks.append)
     assert ticks == [3, 12, 4, 16]
 

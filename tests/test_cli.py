@@ -19,12 +19,12 @@ from synthetic import measurement
 
 import seqlab
 from seqlab.cells import CELLS
+from seqlab.claims.checks import Check
 from seqlab.cli import main
-from seqlab.spec import DEFAULTS, FIELDS, RunSpec
-from seqlab.study.progress import ProgressLine
+from seqlab.cli.progress import ProgressLine
+from seqlab.report.text import fitted
+from seqlab.spec.run import DEFAULTS, FIELDS, RunSpec
 from seqlab.study.result import Result
-from seqlab.study.text import fitted
-from seqlab.verify import Check
 
 PYTHON = (sys.executable, "-m", "seqlab")
 # A process elsewhere runs the very package that is tested here.
@@ -381,7 +381,7 @@ def test_verify_prints_a_row_a_check_and_fails_with_one(checks, code, monkeypatc
             report(check)
         return all(check.passed for check in checks)
 
-    monkeypatch.setattr("seqlab.verify.run_checks", run_checks)
+    monkeypatch.setattr("seqlab.claims.checks.run_checks", run_checks)
     result = seqlab_("verify")
     assert result.exit_code == code
     rows = result.stdout.splitlines()
@@ -414,7 +414,7 @@ def timers(monkeypatch):
             self.cancelled = True
 
     made = []
-    monkeypatch.setattr("seqlab.study.progress.threading.Timer", Timer)
+    monkeypatch.setattr("seqlab.cli.progress.threading.Timer", Timer)
     return made
 
 
@@ -479,7 +479,7 @@ def test_no_file_takes_the_number_of_a_closed_stream(here):
     """Whatever libraries write to stderr would be written into it."""
     code = (
         "import os, sys\n"
-        "from seqlab.study import streams\n"
+        "from seqlab.cli import streams\n"
         "streams.prepare()\n"
         "sys.exit(os.open('result', os.O_CREAT | os.O_WRONLY))"
     )

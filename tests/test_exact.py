@@ -13,12 +13,12 @@ import pytest
 from drawn import Run, draw
 
 import seqlab
-from seqlab.ensemble import gather
+from seqlab.engine.backward import Sweep
+from seqlab.engine.ensemble import gather
 from seqlab.measure import measure
 from seqlab.measure.randomness import Purpose, stream
 from seqlab.rules import Rule
-from seqlab.spec import RunSpec
-from seqlab.tape import Sweep
+from seqlab.spec.run import RunSpec
 
 Array = npt.NDArray[Any]
 

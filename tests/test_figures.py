@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from seqlab.errors import InputError
 from seqlab.figures import check_path, curves, plot_results
 from seqlab.figures.style import pale
-from seqlab.measure.variables import Variable
+from seqlab.numbers.variables import Variable
 
 LN10 = np.log(10)
 

@@ -13,11 +13,11 @@ from numba.core.compiler_lock import global_compiler_lock
 from studies import PATIENCE
 
 import seqlab
-from seqlab import verify
+from seqlab.claims import checks as verify
 from seqlab.kernels import memory
 from seqlab.kernels.cpu import team, threads
 from seqlab.measure import measure
-from seqlab.spec import RunSpec
+from seqlab.spec.run import RunSpec
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork"),

@@ -19,14 +19,15 @@ from naive import Array
 from tensors import Tensor, half
 
 import seqlab
-from seqlab import arrays, values
+from seqlab import values
 from seqlab.cells import CELLS, Sizes
 from seqlab.cli import main
 from seqlab.errors import InputError, Note
-from seqlab.formats import npz
-from seqlab.spec import RunSpec
+from seqlab.spec import arrays
+from seqlab.spec.formats import npz
+from seqlab.spec.run import RunSpec
+from seqlab.spec.study import StudySpec
 from seqlab.study.result import Result
-from seqlab.study_spec import StudySpec
 
 Arrays = dict[str, Any]
 MODEL = ("encoder.rnn", "decoder.rnn")
@@ -246,8 +247,8 @@ def unread(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("numbers were read")
 
     monkeypatch.setattr(npz, "_read", read)
-    monkeypatch.setattr("seqlab.formats.safetensors._read", read)
-    monkeypatch.setattr("seqlab.formats.checkpoint._copied", read)
+    monkeypatch.setattr("seqlab.spec.formats.safetensors._read", read)
+    monkeypatch.setattr("seqlab.spec.formats.checkpoint._copied", read)
 
 
 FILES = [
@@ -306,7 +307,7 @@ def test_what_does_not_fit_in_memory_is_refused_unread(
 ) -> None:
     path, sequence = write(f"w.{suffix}", weights()), write("x.npy", np.ones((90, 1, 3)))
     least = sum(value.nbytes for value in weights().values())
-    monkeypatch.setattr("seqlab.arrays.available_memory", lambda: least - 1)
+    monkeypatch.setattr("seqlab.spec.arrays.available_memory", lambda: least - 1)
     assert refusal(params=path).startswith(f"params: {path} would take 0.0 GiB of memory; 0.0 GiB ")
     assert refusal(input=sequence, steps=None).startswith("input: x.npy would take")
 
@@ -522,7 +523,7 @@ def test_checkpoints_that_are_none_are_refused(write: Any, monkeypatch: pytest.M
         path = write("w.pt", found)
         assert refusal(params=path).startswith(f"params: cannot read w.pt: {said}")
     assert refusal(params="none.pt") == "params: cannot read none.pt: No such file or directory"
-    monkeypatch.setattr("seqlab.formats.checkpoint.available_memory", lambda: 100)
+    monkeypatch.setattr("seqlab.spec.formats.checkpoint.available_memory", lambda: 100)
     path = write("w.pt", weights())
     assert refusal(params=path).startswith("params: cannot read w.pt: it would take")
 

@@ -8,8 +8,8 @@ import numpy.typing as npt
 import pytest
 from drawn import KINDS, Run, draw
 
-from seqlab import tape
-from seqlab.ensemble import gather
+from seqlab.engine import tape
+from seqlab.engine.ensemble import gather
 from seqlab.measure.lyapunov import LONGEST, frames, spectrum
 
 Array = npt.NDArray[Any]

@@ -11,7 +11,7 @@ import pytest
 from seqlab.kernels import memory
 from seqlab.kernels.memory import aligned
 from seqlab.measure import measure, memory_bytes
-from seqlab.spec import RunSpec
+from seqlab.spec.run import RunSpec
 
 RUNS: list[dict[str, Any]] = [
     {"arch": "rnn", "steps": 1000},

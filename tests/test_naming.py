@@ -11,9 +11,9 @@ from drawn import ARCHS, Run, answers, draw, same_bits
 from naive import Array
 
 import seqlab
-from seqlab import naming
 from seqlab.cells import CELLS
 from seqlab.errors import InputError
+from seqlab.spec import naming
 
 GATED = [arch for arch in ARCHS if arch != "ssm"]
 BIASES = ("bias_ih", "bias_hh")

@@ -29,7 +29,7 @@ from seqlab.cli import main
 from seqlab.errors import InputError
 from seqlab.figures import Asked, Looks, figure, plot, select, writing
 from seqlab.figures.style import style
-from seqlab.spec import RunSpec
+from seqlab.spec.run import RunSpec
 from seqlab.study.result import Result
 
 LN10 = np.log(10)

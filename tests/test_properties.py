@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import seqlab
 from seqlab import rules
-from seqlab.sums import Sums
+from seqlab.engine.sums import Sums
 
 Array = npt.NDArray[Any]
 

@@ -12,11 +12,12 @@ from drawn import ARCHS, draw
 import seqlab
 from seqlab.cells import CELLS, Draw
 from seqlab.errors import InputError
-from seqlab.measure import measure, memory_bytes, theory
-from seqlab.measure.fit import fit_decay, fit_lags
+from seqlab.measure import measure, memory_bytes
 from seqlab.measure.randomness import Purpose, stream, unit_readout
-from seqlab.measure.variables import Measurement, Variable
-from seqlab.spec import RunSpec
+from seqlab.numbers import theory
+from seqlab.numbers.fit import fit_decay, fit_lags
+from seqlab.numbers.variables import Measurement, Variable
+from seqlab.spec.run import RunSpec
 
 Array = npt.NDArray[Any]
 

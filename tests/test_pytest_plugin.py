@@ -13,9 +13,9 @@ import pytest
 from synthetic import result
 
 import seqlab
-from seqlab import baseline
 from seqlab.errors import InputError
-from seqlab.figures.overlay import overlay  # else each run within this one would load it anew
+from seqlab.figures.overlay import overlay
+from seqlab.guard import baseline
 from seqlab.pytest_plugin import LONGEST_NAME, _file_name
 
 MINE = """

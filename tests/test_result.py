@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from synthetic import measurement
 
 from seqlab.errors import InputError
-from seqlab.spec import RunSpec
-from seqlab.study import files, netcdf, summary
+from seqlab.report import table as summary
+from seqlab.spec.run import RunSpec
+from seqlab.study import files, netcdf
 from seqlab.study.files import WriteError
 from seqlab.study.netcdf import DamagedResult
 from seqlab.study.result import FORMAT, OtherFormat, Result, read_spec

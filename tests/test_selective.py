@@ -17,8 +17,8 @@ from naive import Array
 
 import seqlab
 from seqlab import InputError
+from seqlab.engine.selective import ScanGradients
 from seqlab.kernels.cpu.math import exp2
-from seqlab.selective import ScanGradients
 
 PARITY = 1e-9
 DIFFERENCES = 1e-6

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seqlab import arrays
 from seqlab.cells import CELLS, Sizes
 from seqlab.errors import InputError
-from seqlab.fields import spaced
-from seqlab.spec import DEFAULTS, FIELDS, RunSpec
+from seqlab.spec import arrays
+from seqlab.spec.fields import spaced
+from seqlab.spec.run import DEFAULTS, FIELDS, RunSpec
 
 DECADES = (10, 15, 22, 32, 46, 68, 100, 147, 215, 316, 464, 681, 1000)
 

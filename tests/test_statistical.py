@@ -13,10 +13,11 @@ import pytest
 
 import seqlab
 from seqlab.cells import CELLS, Draw, Sizes
-from seqlab.measure import measure, theory
-from seqlab.measure.fit import Fit, fit_decay, fit_lags
+from seqlab.measure import measure
 from seqlab.measure.randomness import Purpose, stream
-from seqlab.spec import RunSpec
+from seqlab.numbers import theory
+from seqlab.numbers.fit import Fit, fit_decay, fit_lags
+from seqlab.spec.run import RunSpec
 
 Array = npt.NDArray[Any]
 

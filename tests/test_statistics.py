@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqlab.measure.fit import fit_decay, fit_lags
-from seqlab.measure.statistics import bootstrap_t, first_below, median, quantile
+from seqlab.numbers.fit import fit_decay, fit_lags
+from seqlab.numbers.statistics import bootstrap_t, first_below, median, quantile
 
 pytestmark = pytest.mark.tiny
 

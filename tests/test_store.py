@@ -14,10 +14,11 @@ from studies import ENVIRONMENT, data, made, refusal, seqlab_
 
 import seqlab
 from seqlab.errors import InputError
-from seqlab.spec import FIELDS, RunSpec
-from seqlab.study import overview, tidy
-from seqlab.study.claims import Claims
+from seqlab.report import overview, tidy
+from seqlab.spec.run import FIELDS, RunSpec
+from seqlab.study import load
 from seqlab.study.files import WriteError
+from seqlab.study.locks import Claims
 from seqlab.study.store import Store, describe
 
 
@@ -125,7 +126,7 @@ def test_failures_are_kept_with_their_error_until_there_is_a_result(store):
 CLAIMING = """
 import sys
 from pathlib import Path
-from seqlab.study.claims import Claims
+from seqlab.study.locks import Claims
 claims = Claims(Path(sys.argv[1]))
 print(*(claims.take(run) for run in sys.argv[2:]), flush=True)
 sys.stdin.read()  # until it is killed
@@ -253,7 +254,7 @@ def test_an_export_is_the_table_and_the_same_bytes_whatever_the_order(suffix, st
     moved = Store(tmp_path / "moved")
     for result in reversed(list(store.results(pytest.fail))):
         moved.keep(result)
-    tidy.export(moved.folder, again)
+    load.export(moved.folder, again)
     assert first.read_bytes() == again.read_bytes()
     frame, table = read(first), seqlab.load(store.folder)
     assert list(frame.columns) == list(table.columns)
@@ -271,7 +272,7 @@ def test_what_cannot_be_exported_is_refused(store, tmp_path, monkeypatch):
         ("/proc/tidy.csv", "output: cannot write /proc/tidy.csv"),
     ):
         assert refusal(seqlab_("export", store.folder, "-o", output)).startswith(message)
-    monkeypatch.setattr(tidy, "find_spec", lambda name: None)
+    monkeypatch.setattr(load, "find_spec", lambda name: None)
     said = refusal(seqlab_("export", store.folder, "-o", "tidy.parquet"))
     assert said == "output: Parquet needs pyarrow, which is not here; .csv does not"
     assert sorted(tmp_path.rglob("*")) == before

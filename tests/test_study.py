@@ -12,8 +12,8 @@ from studies import tables, toml, write
 
 from seqlab.cells import CELLS, Sizes
 from seqlab.errors import InputError
-from seqlab.spec import FIELDS, RunSpec
-from seqlab.study_spec import MOST_RUNS, StudySpec
+from seqlab.spec.run import FIELDS, RunSpec
+from seqlab.spec.study import MOST_RUNS, StudySpec
 
 
 def study(*args, **kwargs):

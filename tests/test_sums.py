@@ -8,8 +8,8 @@ import numpy.typing as npt
 import pytest
 
 from seqlab import rules
+from seqlab.engine.sums import Sums
 from seqlab.kernels.layout import EMPTY, plain
-from seqlab.sums import Sums
 
 Array = npt.NDArray[Any]
 

@@ -40,16 +40,17 @@ from synthetic import measurement
 import seqlab
 from seqlab.cells import CELLS
 from seqlab.errors import DeviceError, InputError
-from seqlab.spec import FIELDS
+from seqlab.report.text import lasting, size
+from seqlab.spec.run import FIELDS
+from seqlab.spec.study import StudySpec
+from seqlab.study import byte_locks as locks
 from seqlab.study import cluster as dask_cluster
-from seqlab.study import files, locks
-from seqlab.study.claims import Claims
+from seqlab.study import files
 from seqlab.study.cluster import LostWorkers, _outcome
 from seqlab.study.estimate import seconds
+from seqlab.study.locks import Claims
 from seqlab.study.store import Store
 from seqlab.study.sweep import Outcome
-from seqlab.study.text import lasting, size
-from seqlab.study_spec import StudySpec
 
 # A run of hours, on any machine.
 ENDLESS = {"arch": "lstm", "hidden": 1024, "steps": 200_000, "networks": 2}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.integrate import quad
 
-from seqlab.measure import theory
+from seqlab.numbers import theory
 
 pytestmark = pytest.mark.tiny
 

@@ -26,8 +26,8 @@ from numba import typeof
 from numba.cuda import dispatcher
 
 import seqlab
-from seqlab import bptt
 from seqlab.cells import CELLS, Draw, Sizes
+from seqlab.engine import bptt
 from seqlab.kernels.cuda import target
 
 COMPUTE = (9, 0)

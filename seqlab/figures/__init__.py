@@ -1,6 +1,6 @@
 """Figures of results, as files or on axes of one's own; no global state is touched."""
 
-from seqlab.figures import _matplotlib as _matplotlib  # before whatever imports Matplotlib
+from seqlab.figures import _matplotlib as _matplotlib
 from seqlab.figures.choose import Asked, select
 from seqlab.figures.data import check_path
 from seqlab.figures.dots import distribution

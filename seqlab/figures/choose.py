@@ -7,17 +7,10 @@ from typing import Any
 import numpy as np
 
 from seqlab.errors import InputError
-from seqlab.figures.gather import Result, Run, Series, Where, pool, read
-from seqlab.figures.names import (
-    COORDINATES,
-    FIELDS,
-    Measure,
-    check_axis,
-    measure,
-    named,
-    text,
-)
+from seqlab.figures.gather import Run, Series, Where, pool, read
+from seqlab.figures.names import COORDINATES, FIELDS, Measure, check_axis, measure, named, text
 from seqlab.figures.telling import values_of, varying
+from seqlab.report.measured import Measured
 
 KINDS = ("heatmap", "curves", "profile", "distribution")
 MOST_PANELS = 12
@@ -245,7 +238,7 @@ class Selection:
             yield named(facet, value), [one for one in self.series if one.key[facet] == value]
 
 
-def select(results: Iterable[Result], asked: Asked) -> Selection:
+def select(results: Iterable[Measured], asked: Asked) -> Selection:
     """Read results as far as the figure needs them, twice where the first look was too short.
 
     Raises InputError where nothing is left to draw.

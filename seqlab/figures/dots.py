@@ -12,12 +12,13 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from seqlab.figures.choose import Asked, Selection, select
-from seqlab.figures.gather import Result, Run, Where
+from seqlab.figures.gather import Run, Where
 from seqlab.figures.names import COORDINATES, named
 from seqlab.figures.scales import Scale, listing, mark
 from seqlab.figures.style import INK, LETTER, SMALL, WIDTHS, Color, palette, points, style
 from seqlab.figures.telling import values_of
-from seqlab.measure.statistics import quantile
+from seqlab.numbers.statistics import quantile
+from seqlab.report.measured import Measured
 
 HEIGHT = 2.6  # inches
 ROOM = 0.8  # of the distance between two values
@@ -35,7 +36,7 @@ class Group:
 
 
 def distribution(
-    results: Iterable[Result],
+    results: Iterable[Measured],
     ax: Axes | None = None,
     *,
     x: str | None = None,

@@ -7,25 +7,25 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
-from seqlab.fields import refuse
 from seqlab.figures import dots, grid, lines, maps, writing
 from seqlab.figures.choose import Asked, Selection, pooled_fields, select
 from seqlab.figures.colors import colors
 from seqlab.figures.curve import read_curves
 from seqlab.figures.data import check_path, save, table
-from seqlab.figures.gather import Result
 from seqlab.figures.names import named
 from seqlab.figures.page import Looks, Page
 from seqlab.figures.scales import hanging
 from seqlab.figures.style import style, width
 from seqlab.figures.telling import values_of
+from seqlab.report.measured import Measured
+from seqlab.wording import refuse
 
 ROW = 0.24  # inches: a row of a heatmap that lists names
 ALONE, BESIDE = 2.2, 1.5  # inches: the height of a panel of points or lines
 
 
 def plot(
-    results: Iterable[Result],
+    results: Iterable[Measured],
     path: str | PathLike[str],
     asked: Asked | None = None,
     looks: Looks | None = None,
@@ -44,7 +44,7 @@ def plot(
     save(figure, table(selection), path)
 
 
-def plot_results(results: Sequence[Result], path: str | PathLike[str]) -> None:
+def plot_results(results: Sequence[Measured], path: str | PathLike[str]) -> None:
     """Write decay curves as PDF, SVG or PNG, twice: against log lag and against lag.
 
     A power law is straight on the left, an exponential on the right; see `curves`. Raises

@@ -4,16 +4,16 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from seqlab.errors import InputError
-from seqlab.fields import spelled
 from seqlab.figures.names import COORDINATES, FIELDS, Measure, check_axis, in_order, text
-from seqlab.measure.statistics import quantile
-from seqlab.measure.variables import Variable
+from seqlab.numbers.statistics import quantile
+from seqlab.report.measured import Measured
+from seqlab.wording import printable
 
 LN10 = math.log(10)
 HORIZON = 1e-3  # the threshold of the horizon that figures draw
@@ -21,16 +21,6 @@ NEVER = math.inf
 
 Where = Mapping[str, Collection[str]]
 Data = dict[str, NDArray]
-
-
-class Result(Protocol):
-    """What a figure reads of a result."""
-
-    @property
-    def spec(self) -> Any: ...
-
-    @property
-    def variables(self) -> Mapping[str, Variable]: ...
 
 
 @dataclass(frozen=True)
@@ -78,7 +68,7 @@ class Series:
 
 
 def read(
-    results: Iterable[Result], measure: Measure, coordinates: Collection[str], where: Where
+    results: Iterable[Measured], measure: Measure, coordinates: Collection[str], where: Where
 ) -> list[Run]:
     """One run for each rule of each result that `where` lets pass, at the points asked for.
 
@@ -270,7 +260,7 @@ def _span(run: Run, names: Sequence[str]) -> tuple[float, float]:
 
 def _plain(value: Any) -> Any:
     """A field's value; of a file of arrays its path."""
-    return spelled(value.path) if hasattr(value, "path") else value
+    return printable(value.path) if hasattr(value, "path") else value
 
 
 def _one_of(value: Any, wanted: Collection[str]) -> bool:

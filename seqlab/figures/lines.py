@@ -13,20 +13,13 @@ from numpy.typing import NDArray
 
 from seqlab.figures.choose import Asked, Choice, Selection, select
 from seqlab.figures.curve import Curve, read_curves
-from seqlab.figures.gather import Result, Where, points_of
+from seqlab.figures.gather import Where, points_of
 from seqlab.figures.labels import Label, fit, merged, write, write_at
 from seqlab.figures.names import COORDINATES, ZERO_BELOW, named
 from seqlab.figures.scales import Scale, mark, mark_log, measuring
-from seqlab.figures.style import (
-    GREY,
-    INK,
-    WIDTHS,
-    Color,
-    pale,
-    points,
-    style,
-)
+from seqlab.figures.style import GREY, INK, WIDTHS, Color, pale, points, style
 from seqlab.figures.telling import values_of
+from seqlab.report.measured import Measured
 
 HEIGHT = 2.8  # inches
 BESIDE = 0.4  # of the distance between two names, over which their points are spread
@@ -46,7 +39,7 @@ STROKES: tuple[tuple[float, Any], ...] = (
 
 
 def curves(
-    results: Iterable[Result],
+    results: Iterable[Measured],
     ax: Axes | None = None,
     *,
     x: str | None = None,

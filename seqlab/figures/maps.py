@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from seqlab.errors import InputError
 from seqlab.figures.choose import Asked, Selection, select
 from seqlab.figures.colors import Colors, colors
-from seqlab.figures.gather import HORIZON, Result, Where
+from seqlab.figures.gather import HORIZON, Where
 from seqlab.figures.grid import Grid, arrange, axes_of
 from seqlab.figures.names import ZERO_BELOW, Measure
 from seqlab.figures.scales import Scale, mark
 from seqlab.figures.style import WIDTHS, points, style
+from seqlab.report.measured import Measured
 
 HEIGHT = 2.6  # inches
 CONTOURS: dict[float, Any] = {-6.0: (0, (4, 2)), -3.0: "-"}  # decades, and the lines drawn
@@ -47,7 +48,7 @@ MISSING = Mark("not measured", "\\\\\\", "0.75", "white")
 
 
 def heatmap(
-    results: Iterable[Result],
+    results: Iterable[Measured],
     ax: Axes | None = None,
     *,
     x: str | None = None,
@@ -67,7 +68,7 @@ def heatmap(
 
 
 def profile(
-    results: Iterable[Result],
+    results: Iterable[Measured],
     ax: Axes | None = None,
     *,
     value: str = "log10_attenuation",

@@ -10,8 +10,8 @@ from typing import Any
 from seqlab import rules
 from seqlab.cells import ACTIVATIONS, CELLS, INITS
 from seqlab.errors import InputError
-from seqlab.fields import nearest
 from seqlab.figures.writing import literal
+from seqlab.wording import did_you_mean
 
 # Fields of a grid, with the labels of their axes; those that tell more come first.
 FIELDS = {
@@ -122,7 +122,7 @@ MEASURES = {
 def measure(name: str) -> Measure:
     """A measure by its name. Raises InputError."""
     if name not in MEASURES:
-        close = nearest(name, MEASURES)
+        close = did_you_mean(name, MEASURES)
         raise InputError(f"value: {name!r} is not measured; {', '.join(MEASURES)}{close}")
     return MEASURES[name]
 
@@ -130,7 +130,7 @@ def measure(name: str) -> Measure:
 def check_axis(option: str, name: str) -> str:
     """A field or coordinate by its name. Raises InputError that begins with the option."""
     if name not in AXES:
-        close = nearest(name, AXES)
+        close = did_you_mean(name, AXES)
         raise InputError(f"{option}: {name!r} is no field; {', '.join(AXES)}{close}")
     return name
 

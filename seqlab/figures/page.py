@@ -15,9 +15,9 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from seqlab.errors import InputError
-from seqlab.fields import refuse, shown
 from seqlab.figures import writing
 from seqlab.figures.style import GREY, LARGE, LETTER, SMALL, Width, points, width
+from seqlab.wording import refuse, short_repr
 
 ACROSS = {"single": 2, "double": 4, "slide": 4}  # panels side by side at most
 PANEL = (0.9, 2.5)  # inches: the least and greatest height of one
@@ -220,7 +220,7 @@ def _lines(option: str, text: str, room: float, size: float, beyond: float = 0.0
     for line in lines:
         if writing.length(line, size) > 72 * (room + beyond):
             raise InputError(
-                f"{option}: {shown(line)} is not broken, and has {room:.1f} inches of room; "
+                f"{option}: {short_repr(line)} is not broken, and has {room:.1f} inches of room; "
                 "write it shorter"
             )
     return lines

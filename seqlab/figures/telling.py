@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from seqlab.figures.gather import Run
 from seqlab.figures.names import FIELDS, ZERO_BELOW, Measure, in_order
-from seqlab.measure.statistics import quantile
+from seqlab.numbers.statistics import quantile
 
 LEVELS = ZERO_BELOW["float32"], -ZERO_BELOW["float32"]  # decades; beyond, more tells no more
 

@@ -10,8 +10,8 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.mathtext import MathTextParser
 from matplotlib.textpath import text_to_path
 
-from seqlab.fields import refuse, shown
 from seqlab.figures.style import FONT, LETTER, SMALL, style
+from seqlab.wording import refuse, short_repr
 
 LONGEST = {"title": 300}  # letters
 LONGEST_LABEL = 80
@@ -38,10 +38,10 @@ def check(option: str, text: object) -> None:
     if len(text) > longest:
         raise refuse(option, text, f"at most {longest} letters, and it has {len(text)}")
     if absent := sorted({c for c in text if not c.isspace()} - _letters()):
-        raise refuse(option, text, f"letters of {FONT}, which has no {shown(''.join(absent))}")
+        raise refuse(option, text, f"letters of {FONT}, which has no {short_repr(''.join(absent))}")
     for piece in _PIECES.finditer(text):
         if piece["math"] is not None and not _is_mathematics(piece["math"]):
-            found = shown(piece["math"])
+            found = short_repr(piece["math"])
             raise refuse(
                 option, text, rf"{found} between dollars is no mathematics; \$ is a dollar"
             )

@@ -135,4 +135,9 @@ def ahead(
 
 def kernels(backend: str, arch: str) -> ModuleType:
     """The kernels of one cell on a resolved backend."""
-    return import_module(f"seqlab.kernels.{backend}.{arch}")
+    return import_module(f"seqlab.kernels.{backend}.cells.{arch}")
+
+
+def scan_kernels(backend: str) -> ModuleType:
+    """The kernels of the selective scan alone, on a resolved backend."""
+    return import_module(f"seqlab.kernels.{backend}.selective_scan")

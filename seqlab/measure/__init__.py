@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from seqlab.measure.variables import Measurement
-    from seqlab.spec import RunSpec
+    from seqlab.numbers.variables import Measurement
+    from seqlab.spec.run import RunSpec
 
 Progress = Callable[[float, str], None]
 

@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from seqlab import rules
-from seqlab.ensemble import Ensemble, arrays_of, check_array, gather, on_host
+from seqlab.engine.ensemble import Ensemble, arrays_of, check_array, gather, on_host
+from seqlab.engine.tape import Tape
 from seqlab.errors import InputError
 from seqlab.kernels import backends
 from seqlab.measure.curves import sweep_curves
 from seqlab.measure.randomness import unit_readout
-from seqlab.tape import Tape
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from seqlab.engine.backward import Sweep
+from seqlab.engine.sums import Sums
+from seqlab.engine.tape import Tape, Tick, ignore
 from seqlab.rules import Rule
-from seqlab.sums import Sums
-from seqlab.tape import Sweep, Tape, Tick, ignore
 
 
 @dataclass

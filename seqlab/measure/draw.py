@@ -3,13 +3,13 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from seqlab.arrays import load_input, load_params
 from seqlab.cells import CELLS, Draw, Parameters
-from seqlab.ensemble import Ensemble, gather
+from seqlab.engine.ensemble import Ensemble, gather
 from seqlab.errors import InputError
-from seqlab.fields import refuse
 from seqlab.measure.randomness import Purpose, stream, unit_readout
-from seqlab.spec import RunSpec
+from seqlab.spec.arrays import load_input, load_params
+from seqlab.spec.run import RunSpec
+from seqlab.wording import refuse
 
 # Which option scales a parameter, of those that may scale it at will; else input_scale does.
 _SCALES = {"weight_hh": "gain", "bias_ih": "forget_bias", "bias_hh": "forget_bias"}

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from seqlab.engine.backward import Sweep
+from seqlab.engine.tape import Tape, Tick, ignore
 from seqlab.kernels.layout import Span
 from seqlab.measure.randomness import Purpose, stream
 from seqlab.rules import Rule
-from seqlab.tape import Sweep, Tape, Tick, ignore
 
 # Nats by which the exponents may spread between two orthogonalisations: the last vector then
 # keeps all but three of its digits.

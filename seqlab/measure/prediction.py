@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqlab.cells import gru, lstm
-from seqlab.ensemble import Ensemble
-from seqlab.measure import theory
+from seqlab.engine.ensemble import Ensemble
+from seqlab.numbers import theory
 
 
 class Observer:

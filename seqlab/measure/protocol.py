@@ -13,40 +13,21 @@ from numpy.typing import NDArray
 
 from seqlab import rules
 from seqlab.cells import CELLS
-from seqlab.ensemble import Ensemble
+from seqlab.engine.ensemble import Ensemble
+from seqlab.engine.tape import SEGMENT_BYTES, TRAJECTORY_BYTES, Tape
 from seqlab.kernels import backends
 from seqlab.kernels._cache import compiled_before
 from seqlab.measure import lyapunov
+from seqlab.measure.assemble import Block, assemble, kept_lags
 from seqlab.measure.curves import Curves, sweep_curves
 from seqlab.measure.draw import Source
 from seqlab.measure.prediction import Observer
-from seqlab.measure.summary import assemble, kept_lags
-from seqlab.measure.variables import Measurement
+from seqlab.numbers.variables import Measurement
 from seqlab.rules import Rule
-from seqlab.spec import RunSpec
-from seqlab.tape import SEGMENT_BYTES, TRAJECTORY_BYTES, Tape
+from seqlab.spec.run import RunSpec
 
 Progress = Callable[[float, str], None]
 UNCLIPPED = Rule("none")
-
-
-@dataclass
-class Block:
-    """The numbers of some networks: one entry a network on the first axis.
-
-    Logs are natural. `longest` (M, rules, lags) is the state's whole curve of the longest length;
-    `kept` has every part's curves (M, rules, lengths, kept lags), relative to the state's norm at
-    lag 0. `lost` (M, rules, lengths) says where a zero came from a factor beyond the dtype's range.
-    """
-
-    longest: NDArray
-    kept: dict[str, NDArray]
-    fired: NDArray
-    lost: NDArray
-    before: NDArray
-    after: NDArray
-    predicted: NDArray
-    exponents: NDArray | None
 
 
 def measure(spec: RunSpec, backend: str = "auto", progress: Progress | None = None) -> Measurement:

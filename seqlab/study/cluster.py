@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from seqlab.errors import InputError
-from seqlab.spec import RunSpec
+from seqlab.spec.run import RunSpec
 from seqlab.study import limits
 from seqlab.study.result import Result
 from seqlab.study.run import measure_spec

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from seqlab import measure, rules
 from seqlab.cells import CELLS
-from seqlab.fields import told
 from seqlab.kernels.cpu.threads import thread_count
-from seqlab.spec import FIELDS, RunSpec
+from seqlab.report.text import fill, lasting, size
+from seqlab.spec.run import FIELDS, RunSpec
+from seqlab.spec.study import StudySpec
 from seqlab.study import limits
 from seqlab.study.store import Store
-from seqlab.study.text import fill, lasting, size
-from seqlab.study_spec import StudySpec
+from seqlab.wording import describe_settings
 
 FIRST = 3  # specs that a preview shows
 
@@ -54,7 +54,7 @@ def preview(study: StudySpec, folder: Path) -> str:
             f"disk    {size(disk)}",
             "first runs:" if len(todo) > 1 else "the run:",
             *(
-                fill(f"  {told({name: getattr(spec, name) for name in FIELDS})}")
+                fill(f"  {describe_settings({name: getattr(spec, name) for name in FIELDS})}")
                 for spec in islice(todo, FIRST)
             ),
         ]

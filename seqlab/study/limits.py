@@ -8,7 +8,7 @@ from seqlab import measure
 from seqlab.cells import CELLS
 from seqlab.errors import InputError
 from seqlab.host import GIB, available_memory
-from seqlab.spec import RunSpec
+from seqlab.spec.run import RunSpec
 from seqlab.study import files
 from seqlab.study.netcdf import LARGEST_ARRAY
 

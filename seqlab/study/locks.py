@@ -1,47 +1,55 @@
-"""Locks on single bytes of an open file, of whichever kind the system has."""
+"""Which runs a sweep is on, so that another sweep of the same store leaves them alone.
 
-import errno
+A claim is a lock on one byte of the store's file `.lock`, the byte that the run's hash names. The
+system drops it when its process ends, however that ends; on a network file system it holds between
+machines as far as that system's locks do. Where there are none every claim is granted: a run may
+then be measured twice, and still leaves one result. On Windows, which has fewer bytes to lock, two
+runs may share one: the second then waits for the first.
+"""
+
 import os
-from importlib import import_module
-from typing import Any
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
 
-_WINDOWS_BYTES = 2**31  # the C runtime's offsets there have 31 bits
+from seqlab.study import byte_locks as locks
+from seqlab.study.files import WriteError
 
-
-def _module(name: str) -> Any:
-    try:
-        return import_module(name)
-    except ImportError:
-        return None
-
-
-_posix, _windows = _module("fcntl"), _module("msvcrt")
+FILE = ".lock"
+_DIGITS = 15  # of the hash: the largest offset that every system takes has 63 bits
 
 
-def lock(file: int, byte: int) -> bool:
-    """Lock a byte of a file descriptor's file; False while another process has it.
+class Claims:
+    """The runs that this process is on; a context manager, around the whole of a sweep."""
 
-    The system drops the lock when the process ends. True, and no lock, where there are none.
-    """
-    try:
-        if _posix is not None:
-            _posix.lockf(file, _posix.LOCK_EX | _posix.LOCK_NB, 1, byte)
-        elif _windows is not None:
-            _lock_here(file, byte, _windows.LK_NBLCK)
-    except OSError as error:
-        return error.errno not in (errno.EACCES, errno.EAGAIN)
-    return True
+    def __init__(self, folder: Path) -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(folder / FILE, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise WriteError(f"cannot write {folder / FILE}: {error.strerror}") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        os.close(self._file)
+
+    def take(self, run: str) -> bool:
+        """Whether the run of this hash is ours from now on; False while another sweep has it."""
+        return locks.lock(self._file, _byte(run))
+
+    def drop(self, run: str) -> None:
+        """Let others have it."""
+        with suppress(OSError):
+            locks.unlock(self._file, _byte(run))
 
 
-def unlock(file: int, byte: int) -> None:
-    """Drop a lock. Raises OSError where there was none, on some systems."""
-    if _posix is not None:
-        _posix.lockf(file, _posix.LOCK_UN, 1, byte)
-    elif _windows is not None:
-        _lock_here(file, byte, _windows.LK_UNLCK)
-
-
-def _lock_here(file: int, byte: int, how: int) -> None:
-    """Windows locks from where the file is read; bytes beyond its end too."""
-    os.lseek(file, byte % _WINDOWS_BYTES, os.SEEK_SET)
-    _windows.locking(file, how, 1)
+def _byte(run: str) -> int:
+    return int(run[:_DIGITS], 16)

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.io import netcdf_file, netcdf_variable
 
 from seqlab.errors import InputError
-from seqlab.measure.variables import Variable
+from seqlab.numbers.variables import Variable
 
 LARGEST_ARRAY = 2**31 - 4  # bytes of one variable in a netCDF-3 file
 

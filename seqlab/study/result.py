@@ -15,11 +15,13 @@ import numpy as np
 
 import seqlab
 from seqlab.errors import InputError
-from seqlab.measure.variables import Measurement, Variable
-from seqlab.spec import RunSpec
-from seqlab.study import files, netcdf, report, summary
+from seqlab.numbers.variables import Measurement, Variable
+from seqlab.report import entries as report
+from seqlab.report import table as summary
+from seqlab.report.entries import LN10
+from seqlab.spec.run import RunSpec
+from seqlab.study import files, netcdf
 from seqlab.study.netcdf import DamagedResult
-from seqlab.study.report import LN10
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,7 +51,7 @@ def versions() -> dict[str, str]:
 class Result:
     """What one run measured.
 
-    `variables` has the arrays by name (see `seqlab.measure.variables`); `created` is a UTC time,
+    `variables` has the arrays by name (see `seqlab.numbers.variables`); `created` is a UTC time,
     `duration` in seconds; `path` is the file, None where the result was not stored.
     """
 

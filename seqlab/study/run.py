@@ -8,7 +8,7 @@ from typing import Any
 
 from seqlab import measure
 from seqlab.measure import Progress
-from seqlab.spec import RunSpec
+from seqlab.spec.run import RunSpec
 from seqlab.study import limits
 from seqlab.study.result import Result
 

@@ -2,7 +2,7 @@
 
 Beside results lie, by the run's hash, `<hash>.failed.json` for a run that failed, and
 `<hash>.nc.damaged-N` for a file that was no sound result and was set aside; `.lock` is for sweeps
-(see `seqlab.study.claims`), and `.<hash>...part` is a file that is being written.
+(see `seqlab.study.locks`), and `.<hash>...part` is a file that is being written.
 
 What a study of a million runs would cost, reckoned from 10,000 runs of 10 steps on two cores.
 Beyond the measurements: 1 ms a run, so 17 min, and two flushes of the disk, 4 ms on a good one,
@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from seqlab.errors import InputError
-from seqlab.spec import RunSpec
+from seqlab.spec.run import RunSpec
 from seqlab.study import files
-from seqlab.study.claims import Claims
 from seqlab.study.files import WriteError
+from seqlab.study.locks import Claims
 from seqlab.study.netcdf import DamagedResult
 from seqlab.study.result import OtherFormat, Result
 

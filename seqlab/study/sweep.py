@@ -18,16 +18,16 @@ from seqlab.errors import DeviceError
 from seqlab.kernels import backends
 from seqlab.kernels.cpu.threads import thread_count
 from seqlab.measure import Progress
-from seqlab.spec import RunSpec
+from seqlab.spec.run import RunSpec
+from seqlab.spec.study import StudySpec
 from seqlab.study import files, limits
-from seqlab.study.claims import Claims
 from seqlab.study.cluster import Finished, LostWorkers, measure_there
 from seqlab.study.estimate import seconds
+from seqlab.study.locks import Claims
 from seqlab.study.result import Result
 from seqlab.study.run import Folder, measure_spec
 from seqlab.study.store import Report, Store, describe
 from seqlab.study.watch import Watch
-from seqlab.study_spec import StudySpec
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -61,7 +61,7 @@ def sweep(
 ) -> Outcome:
     """Measure every run of a study that the store has no sound result of.
 
-    `study` is a TOML file (see `seqlab.study_spec`); `client` a Dask client whose cluster measures
+    `study` is a TOML file (see `seqlab.spec.study`); `client` a Dask client whose cluster measures
     instead of this machine. A run that fails is recorded and not tried again but with
     `retry_failed`. Where the machine fails, which says nothing of the run, nothing is recorded: for
     want of memory the other runs go on, and what else the system refuses ends the sweep.

@@ -3,7 +3,7 @@
 import time
 
 from seqlab.measure import Progress
-from seqlab.study.text import lasting
+from seqlab.report.text import lasting
 
 PAUSE = 0.1  # seconds between two reports, at least
 

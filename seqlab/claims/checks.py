@@ -1,0 +1,271 @@
+"""Gradient checks and closed forms on the user's own machine: `seqlab verify`."""
+
+import multiprocessing
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seqlab import measure as measuring
+from seqlab.cells import ACTIVATIONS, CELLS, Draw, Sizes
+from seqlab.engine import bptt
+from seqlab.kernels.cpu.threads import thread_count
+from seqlab.measure.attenuation import attenuation
+from seqlab.measure.lyapunov import frames, spectrum
+from seqlab.spec.run import RunSpec
+
+STEP = 1e-6  # of a central difference: its error is near STEP^2, its rounding near 1e-16/STEP
+LATCH = 25.0  # weight of a unit that stays where it is pushed
+PATIENCE = 300  # seconds until a forked child is taken to hang
+SIZES = Sizes(hidden=9, inputs=3, state=5)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One row: the largest error met, the error allowed, and the time it took."""
+
+    name: str
+    error: float
+    tolerance: float
+    seconds: float
+
+    @property
+    def passed(self) -> bool:
+        """False for NaN too."""
+        return self.error <= self.tolerance
+
+
+def run_checks(report: Callable[[Check], None], backend: str = "auto") -> bool:
+    """Run every check, report each when it is done; True if all passed."""
+    passed = True
+    for name, tolerance, measure in _checks():
+        start = time.perf_counter()
+        check = Check(name, float(measure(backend)), tolerance, time.perf_counter() - start)
+        report(check)
+        passed &= check.passed
+    return passed
+
+
+def _checks() -> Iterator[tuple[str, float, Callable[[str], float]]]:
+    for arch in CELLS:
+        for activation in ACTIVATIONS if "activation" in CELLS[arch].options else ("tanh",):
+            label = f"{arch} {activation}" if arch == "rnn" else arch
+            yield f"gradients, {label}", 1e-6, partial(_gradients, arch, activation)
+    for arch in CELLS:
+        yield f"float32 against float64, {arch}", 1e-5, partial(_single, arch)
+    yield "linear rnn, tau ln g to lag 10,000", 1e-8, _linear_chain
+    yield "lstm, (tau - 1) ln sigmoid(b)", 1e-12 + 2e-14 * 10_000, _constant_carry
+    yield "ssm, exp(A sum Delta)", 1e-12 + 2e-14 * 400, _diagonal_scan
+    yield "rnn, sum of Lyapunov exponents", 1e-10, _exponent_sum
+    yield "step-norm plateau on g Q", 1e-12, _plateau
+    yield "truncate:k, zero beyond k", 0.0, _truncation
+    for dtype in ("float64", "float32"):
+        # The pre-activation is rounded, and the slope feels that 2 w times.
+        tolerance = 4 * LATCH * float(np.finfo(dtype).eps) + 4e-16 * 50 * LATCH
+        yield f"saturated units, both signs, {dtype}", tolerance, partial(_saturation, dtype)
+    for arch in CELLS:
+        yield f"float32 sums over 100,000 steps, {arch}", 1e-6, partial(_long_sum, arch)
+    if hasattr(os, "fork"):
+        yield "a forked child computes the same bits", 0.0, _forked
+
+
+def _draw(arch: str, sizes: Sizes, steps: int, sequences: int) -> tuple[Any, ...]:
+    """Parameters, input, a first state and a loss, all at a fixed seed."""
+    rng = np.random.default_rng(20)
+    cell = CELLS[arch]
+    params = cell.draw(rng, sizes, Draw())
+    x = rng.standard_normal((steps, sequences, sizes.inputs))
+    state = cell.unpack(rng.standard_normal((sequences, *cell.state_shape(sizes))) / 2)
+    loss = rng.standard_normal((steps, sequences, sizes.hidden))
+    return params, x, state, loss
+
+
+def _arrays(gradients: bptt.Gradients) -> list[NDArray]:
+    """Every gradient, parameters first."""
+    return [*gradients.params.values(), gradients.x, *_tuple(gradients.initial)]
+
+
+def _tuple(state: Any) -> tuple[NDArray, ...]:
+    return state if isinstance(state, tuple) else (state,)
+
+
+def _gradients(arch: str, activation: str, backend: str) -> float:
+    """Largest relative error of directional derivatives against central differences."""
+    params, x, state, loss = _draw(arch, SIZES, steps=12, sequences=2)
+    inputs = [*params.values(), x, *_tuple(state)]
+
+    def run(arrays: list[NDArray]) -> bptt.Trajectory:
+        named = dict(zip(params, arrays, strict=False))
+        first = tuple(arrays[len(params) + 1 :])
+        return bptt.forward(
+            arch,
+            named,
+            arrays[len(params)],
+            first if isinstance(state, tuple) else first[0],
+            activation,
+            backend,
+        )
+
+    analytic = _arrays(bptt.backward(run(inputs), loss))
+    rng = np.random.default_rng(21)
+    errors = []
+    for index, array in enumerate(inputs):
+        direction = rng.standard_normal(array.shape)
+        values = []
+        for sign in (STEP, -STEP):
+            moved = inputs.copy()
+            moved[index] = array + sign * direction
+            values.append(np.sum(run(moved).output * loss))
+        numeric = (values[0] - values[1]) / (2 * STEP)
+        size = np.linalg.norm(analytic[index]) * np.linalg.norm(direction)
+        errors.append(abs(numeric - np.sum(analytic[index] * direction)) / size)
+    return max(errors)
+
+
+def _single(arch: str, backend: str) -> float:
+    """Largest error of float32 gradients, relative to each array's norm."""
+    params, x, state, loss = _draw(arch, SIZES, steps=50, sequences=2)
+    results = []
+    for dtype in (np.float64, np.float32):
+        first = tuple(part.astype(dtype) for part in _tuple(state))
+        trajectory = bptt.forward(
+            arch,
+            {name: array.astype(dtype) for name, array in params.items()},
+            x.astype(dtype),
+            first if isinstance(state, tuple) else first[0],
+            backend=backend,
+        )
+        results.append(_arrays(bptt.backward(trajectory, loss.astype(dtype))))
+    pairs = zip(*results, strict=True)
+    return max(float(np.linalg.norm(a - b) / np.linalg.norm(a)) for a, b in pairs)
+
+
+def _orthogonal_rnn(size: int, gain: float) -> dict[str, NDArray]:
+    """A network whose recurrent matrix is `gain` times an orthogonal one, with no input."""
+    params = CELLS["rnn"].draw(np.random.default_rng(22), Sizes(size, 1), Draw("orthogonal", gain))
+    return params | {n: np.zeros_like(params[n]) for n in ("weight_ih", "bias_ih", "bias_hh")}
+
+
+def _curve(params: dict[str, NDArray], steps: int, backend: str, clip: str = "none") -> NDArray:
+    """ln norm of the state's adjoint of a linear network at lags 0..steps, from norm 1."""
+    x = np.zeros((steps, 1, 1))
+    result = attenuation("rnn", params, x, [steps], clip, None, "identity", backend)
+    return result.log_norm[0, 0]
+
+
+def _linear_chain(backend: str) -> float:
+    curve = _curve(_orthogonal_rnn(16, 0.5), 10_000, backend)
+    return float(np.abs(curve - np.arange(10_001) * np.log(0.5)).max())
+
+
+def _plateau(backend: str) -> float:
+    curve = _curve(_orthogonal_rnn(16, 1.5), 50, backend, "step-norm:1")
+    return float(np.abs(np.exp(curve[1:]) - 1).max())
+
+
+def _truncation(backend: str) -> float:
+    params = _orthogonal_rnn(16, 0.9)
+    free, cut = _curve(params, 50, backend), _curve(params, 50, backend, "truncate:20")
+    return float(np.abs(free[:21] - cut[:21]).max() + np.count_nonzero(cut[21:] != -np.inf))
+
+
+def _constant_carry(backend: str) -> float:
+    steps, bias = 10_000, 2.0
+    shapes = CELLS["lstm"].shapes(Sizes(4, 1))
+    params = {name: np.zeros(shape) for name, shape in shapes.items()}
+    params["bias_ih"][4:8] = bias
+    result = attenuation("lstm", params, np.zeros((steps, 1, 1)), [steps], backend=backend)
+    assert result.log_norm_cell is not None
+    cell = result.log_norm_cell[0, 0, 1:]
+    expected = -np.arange(steps) * np.log1p(np.exp(-bias))
+    return float(np.abs(cell - cell[0] - expected).max())
+
+
+def _diagonal_scan(backend: str) -> float:
+    steps = 400
+    params, x, state, loss = _draw("ssm", SIZES, steps, sequences=1)
+    loss[:-1] = 0
+    got = bptt.backward(bptt.forward("ssm", params, x, state, backend=backend), loss).initial[0]
+    mixed = x[:, 0] @ params["in_proj_weight"].T @ params["x_proj_weight"].T
+    rank, states = params["dt_proj_weight"].shape[1], SIZES.state
+    raw = mixed[:, :rank] @ params["dt_proj_weight"].T + params["dt_proj_bias"]
+    total = np.logaddexp(0, raw).sum(axis=0)
+    start = loss[-1, 0][:, None] * mixed[-1, rank + states :]
+    expected = np.log(np.abs(start)) - np.exp(params["A_log"]) * total[:, None]
+    return float(np.abs(np.log(np.abs(got)) - expected).max())
+
+
+def _exponent_sum(backend: str) -> float:
+    size, steps = 8, 300
+    params, x, _, _ = _draw("rnn", Sizes(size, 3), steps, sequences=1)
+    trajectory = bptt.forward("rnn", params, x, backend=backend)
+    exponents = spectrum(trajectory.tape, frames(0, range(1), size, size))
+    slopes = np.log1p(-(trajectory.output**2)).sum(axis=2).mean()
+    return float(abs(exponents.sum() - np.linalg.slogdet(params["weight_hh"])[1] - slopes))
+
+
+def _saturation(dtype: str, backend: str) -> float:
+    """A latch h = tanh(25 h): ln(4 w) - 2 w a step on both sides, where 1 - h^2 is zero."""
+    params = {"weight_ih": [[1.0]], "weight_hh": [[LATCH]], "bias_ih": [0.0], "bias_hh": [0.0]}
+    arrays = {name: np.array(value, dtype) for name, value in params.items()}
+    expected = np.log(4 * LATCH) - 2 * LATCH
+    errors = []
+    for sign in (1, -1):
+        x = np.zeros((40, 1, 1), dtype)
+        x[0] = sign
+        curve = attenuation("rnn", arrays, x, [40], backend=backend).log_norm[0, 0, :30]
+        errors.append(np.abs(np.diff(curve) - expected).max())
+    return float(max(errors))
+
+
+def _long_sum(arch: str, backend: str) -> float:
+    """Largest error of float32's parameter gradients, each relative to its largest entry."""
+    params, x, state, loss = _draw(arch, Sizes(4, 2, 2), 100_000, sequences=1)
+    single = [array.astype(np.float32) for array in (x, loss, *params.values(), *_tuple(state))]
+    found = []
+    for dtype in (np.float64, np.float32):
+        drive, gradient, *rest = (array.astype(dtype) for array in single)
+        named = dict(zip(params, rest, strict=False))
+        first = tuple(rest[len(params) :])
+        first = first if isinstance(state, tuple) else first[0]
+        trajectory = bptt.forward(arch, named, drive, first, backend=backend)
+        found.append(bptt.backward(trajectory, gradient).params)
+    exact, rounded = found
+    return max(
+        float(np.abs(rounded[name] - value).max() / np.abs(value).max())
+        for name, value in exact.items()
+    )
+
+
+def _forked(backend: str) -> float:
+    """Whether a forked child's numbers differ, infinite where it has none. On the CPU whatever the
+    backend: no child can use the GPU of its parent."""
+    del backend
+    spec = RunSpec.create(arch="lstm", steps=20, hidden=8, networks=thread_count())
+
+    def bits() -> list[bytes]:
+        variables = measuring.measure(spec, "cpu").variables
+        return [variables[name].data.tobytes() for name in sorted(variables)]
+
+    here = bits()  # every thread has worked, and has none in the child
+    context = multiprocessing.get_context("fork")
+    answers, answer = context.Pipe(duplex=False)
+    child = context.Process(target=lambda: answer.send(bits()), daemon=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # that is what is checked
+        child.start()
+    answer.close()
+    try:
+        return float(answers.recv() != here) if answers.poll(PATIENCE) else np.inf
+    except EOFError:
+        return np.inf
+    finally:
+        child.kill()
+        child.join()
+        answers.close()

@@ -1,0 +1,238 @@
+"""A user's arrays, checked and brought to one form: an ensemble of networks with its drive."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from seqlab.cells import ACTIVATIONS, CELLS, Cell, Parameters, Sizes
+from seqlab.engine.sums import Sums
+from seqlab.engine.tape import Tape
+from seqlab.errors import InputError
+from seqlab.kernels import backends
+from seqlab.kernels.layout import on_gpu
+from seqlab.spec import naming
+from seqlab.values import as_array, check_dtype, check_form, for_kernels
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """M networks of one cell: params (M, ...), drive x (M, T, B, I), first state (M, B, P, H).
+
+    x may live on a GPU, where answers go then. `single` says that the user gave one network without
+    the M axis, and wants answers without it. `names` has the name under which each parameter was
+    given; biases that were not, and are zero, are none.
+    """
+
+    cell: Cell
+    sizes: Sizes
+    params: Parameters
+    x: Any
+    state: NDArray
+    activation: str | None
+    single: bool
+    names: dict[str, str]
+
+    def over_tapes(self, backend: str, work: Callable[[range, Tape], Result]) -> list[Result]:
+        """[work(networks, tape)] over blocks of networks, each with a tape that has not run."""
+        kernels = backends.kernels(backend, self.cell.name)
+        networks, steps, sequences = self.x.shape[:3]
+        each = steps * sequences * kernels.saved_width(self.sizes) * self.x.dtype.itemsize
+        blocks = backends.blocks(backend, networks, each)
+        sharers = backends.at_once(backend, blocks)
+
+        def one(block: range) -> Result:
+            return work(block, self.some(block).tape(backend, sharers))
+
+        return backends.over_blocks(backend, blocks, one)
+
+    def tape(self, backend: str, sharers: int = 1) -> Tape:
+        """One tape of all networks on a resolved backend, not yet run, one of as many at once."""
+        kernels = backends.kernels(backend, self.cell.name)
+        weights = kernels.prepare(self.params, self.activation)
+        return Tape(self.cell, backend, weights, self.sizes, self.x, self.state, sharers)
+
+    def some(self, networks: range) -> "Ensemble":
+        """Some of the networks."""
+        part = slice(networks.start, networks.stop)
+        params = {name: array[part] for name, array in self.params.items()}
+        return replace(self, params=params, x=self.x[part], state=self.state[part])
+
+    def until(self, steps: int) -> "Ensemble":
+        """The same networks on the first steps of their drive."""
+        return replace(self, x=backends.until(self.x, steps))
+
+    def of_given(self, sums: Sums) -> Sums:
+        """The gradients of the parameters that were given."""
+        return Sums({name: sums.values[name] for name in self.names}, sums.exponent)
+
+    def kept(self, backend: str) -> "Ensemble":
+        """The same with a drive of its own: the user may change theirs before the way back. Kernels
+        lay parameters out in memory of their own anyway."""
+        return replace(self, x=backends.arrays(backend).copied(self.x))
+
+    def answer(self, array: Any) -> Any:
+        """An (M, ...) answer as the user wants it."""
+        array = array[0] if self.single else array
+        return backends.to_gpu(array) if on_gpu(self.x) and not on_gpu(array) else array
+
+    def answer_state(self, state: NDArray) -> Any:
+        """A state (M, B, P, H) as the user wants it."""
+        parts = self.cell.unpack(state)
+        return tuple(map(self.answer, parts)) if isinstance(parts, tuple) else self.answer(parts)
+
+    def packed_state(self, name: str, given: Any) -> NDArray:
+        """A user's state, or its gradient, as the kernels keep it, (M, B, P, H).
+
+        Raises InputError for another form, dtype, or NaN.
+        """
+        lead = () if self.single else (len(self.x),)
+        state = _check_state(name, self.cell, self.sizes, given, lead, self.x)
+        return state.reshape(self.state.shape)
+
+
+def received(name: str, value: Any) -> Any:
+    """What was given as float64 or float32 numbers, where they live; their form is not checked.
+
+    Raises InputError for what is no such array.
+    """
+    if not on_gpu(value):
+        return as_array(name, value)
+    array = backends.gpu_view(value)
+    check_dtype(name, array.dtype)
+    return array
+
+
+def on_host(name: str, value: Any) -> NDArray:
+    """`received` as a NumPy array; one that lives on a GPU is copied."""
+    return as_array(name, backends.from_gpu(value) if on_gpu(value) else value)
+
+
+def check_array(name: str, value: Any, shape: tuple[int, ...], dtype: np.dtype) -> NDArray:
+    """A finite array of just this shape and dtype, as kernels take it.
+
+    Raises InputError otherwise: nothing is cast or broadcast in silence.
+    """
+    array = on_host(name, value)
+    check_form(name, array, shape, dtype)
+    return for_kernels(name, array)
+
+
+def check_gpu_array(name: str, value: Any, shape: tuple[int, ...], dtype: np.dtype) -> Any:
+    """`check_array` for one that may live on a GPU, and then stays there."""
+    if not on_gpu(value):
+        return check_array(name, value, shape, dtype)
+    array = received(name, value)
+    check_form(name, array, shape, dtype)
+    return backends.gpu_array(name, array)
+
+
+def arrays_of(params: Any) -> list[Any]:
+    """The arrays of a dictionary; InputError unless it is one, with names."""
+    if not isinstance(params, Mapping) or not all(isinstance(name, str) for name in params):
+        raise InputError(
+            f"params: {type(params).__name__} is not allowed; a dictionary of arrays by their "
+            f"names is needed"
+        )
+    return list(params.values())
+
+
+def find_cell(arch: str) -> Cell:
+    """The cell of that name; InputError for an unknown one."""
+    if arch not in CELLS:
+        raise InputError(f"arch: {arch!r} is unknown; allowed: {', '.join(CELLS)}")
+    return CELLS[arch]
+
+
+def gather(
+    arch: str,
+    params: Mapping[str, ArrayLike],
+    x: ArrayLike,
+    initial: Any = None,
+    activation: str = "tanh",
+) -> Ensemble:
+    """Check everything a caller gave and bring it to an ensemble.
+
+    Raises InputError for an unknown arch or activation, an activation given to a cell that has
+    none, missing or unknown parameters, and arrays of the wrong shape, dtype, or with NaN.
+    """
+    cell = find_cell(arch)
+    arrays_of(params)
+    drive = received("x", x)
+    if drive.ndim not in (3, 4) or 0 in drive.shape:
+        raise InputError(
+            f"x: shape {drive.shape} is not allowed; (T, B, I) or (M, T, B, I), none empty"
+        )
+    lead = drive.shape[:-3]
+    drive = check_gpu_array("x", drive, drive.shape, drive.dtype)
+    names = naming.of_dictionary(cell, params)
+    sizes, checked = _check_params(cell, params, names, lead, drive)
+    state = _check_state("initial", cell, sizes, initial, lead, drive)
+    single = not lead
+    if single:
+        checked = {name: array[None] for name, array in checked.items()}
+        drive, state = drive.reshape((1, *drive.shape)), state[None]
+    chosen = _check_activation(cell, activation)
+    return Ensemble(cell, sizes, checked, drive, state, chosen, single, names)
+
+
+def _check_params(
+    cell: Cell,
+    params: Mapping[str, Any],
+    names: Mapping[str, str],
+    lead: tuple[int, ...],
+    x: NDArray,
+) -> tuple[Sizes, Parameters]:
+    """The sizes, and all parameters; biases that were not given are zero."""
+    arrays = {own: on_host(name, params[name]) for own, name in names.items()}
+    axes = {own: len(shape) for own, shape in cell.shapes(Sizes(1, 1, 1)).items()}
+    for own, array in arrays.items():
+        if array.ndim != axes[own] + len(lead) or 0 in array.shape:
+            raise InputError(
+                f"{names[own]}: shape {array.shape} is not allowed; {axes[own]} axes"
+                f"{' after the M of x' if lead else ''}, none empty, are needed"
+            )
+    sizes = cell.sizes(arrays)._replace(inputs=x.shape[-1])
+    return sizes, {
+        own: check_array(names[own], arrays[own], (*lead, *shape), x.dtype)
+        if own in names
+        else np.zeros((*lead, *shape), x.dtype)
+        for own, shape in cell.shapes(sizes).items()
+    }
+
+
+def _check_state(
+    name: str, cell: Cell, sizes: Sizes, given: Any, lead: tuple[int, ...], x: NDArray
+) -> NDArray:
+    """A state as the kernels keep it, (..., B, P, H); zeros when none is given."""
+    zeros = np.zeros((*lead, x.shape[-2], *cell.state_shape(sizes)), x.dtype)
+    if given is None:
+        return zeros
+    pattern = cell.unpack(zeros)
+    if not isinstance(pattern, tuple):
+        return np.ascontiguousarray(cell.pack(check_array(name, given, pattern.shape, x.dtype)))
+    if not isinstance(given, tuple | list) or len(given) != len(pattern):
+        raise InputError(
+            f"{name}: {type(given).__name__} is not allowed; "
+            f"{cell.name} takes a tuple of {len(pattern)} arrays ({', '.join(cell.parts)})"
+        )
+    parts = tuple(
+        check_array(f"{name}[{i}]", part, like.shape, x.dtype)
+        for i, (part, like) in enumerate(zip(given, pattern, strict=True))
+    )
+    return np.ascontiguousarray(cell.pack(parts))
+
+
+def _check_activation(cell: Cell, activation: str) -> str | None:
+    if activation not in ACTIVATIONS:
+        allowed = ", ".join(ACTIVATIONS)
+        raise InputError(f"activation: {activation!r} is unknown; allowed: {allowed}")
+    if "activation" in cell.options:
+        return activation
+    if activation != "tanh":
+        raise InputError(f"activation: {activation!r} means nothing for {cell.name}; leave it out")
+    return None

@@ -1,0 +1,119 @@
+"""The forward pass kept for the way back.
+
+Time is cut into segments so that a kernel call stays short (Ctrl-C is heard, progress moves) and
+memory stays bounded: when the whole trajectory does not fit, only the state at each segment's
+start is kept and the segment is computed again on the way back, with the same bits: ahead of time
+where a thread has nothing to do.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
+from typing import Any
+
+from numpy.typing import NDArray
+
+from seqlab.cells import Cell, Sizes
+from seqlab.kernels import backends
+
+SEGMENT_BYTES = 16 << 20  # of one network's saved arrays in one segment
+TRAJECTORY_BYTES = 256 << 20  # of saved arrays kept at once; beyond, segments are recomputed
+MIN_SEGMENT = 16  # even: products go back and forth, whatever the segments
+
+Tick = Callable[[int], None]
+
+
+def ignore(steps: int) -> None:
+    """A tick for those who do not watch."""
+
+
+class Tape:
+    """One ensemble's forward pass: x (M, T, B, I), where it lives, state (M, B, P, H) at the start.
+
+    As many as `sharers` tapes share what may be kept.
+    """
+
+    def __init__(
+        self,
+        cell: Cell,
+        backend: str,
+        weights: Any,
+        sizes: Sizes,
+        x: Any,
+        state: NDArray,
+        sharers: int = 1,
+    ) -> None:
+        self.cell, self.kernels = cell, backends.kernels(backend, cell.name)
+        self.arrays, self._ahead = backends.arrays(backend), partial(backends.ahead, backend)
+        self.weights, self.sizes, self.x = weights, sizes, x
+        self.networks, self.steps, self.sequences = x.shape[:3]
+        self._state = state.copy()
+        per_step = self.sequences * self.kernels.saved_width(sizes) * x.dtype.itemsize
+        # Sums over time are added segment by segment: their bits must not depend on how many
+        # networks there are.
+        self.segment_steps = segment_steps(per_step, self.steps)
+        whole = self.networks * per_step * self.steps
+        self.keeps_all = whole <= TRAJECTORY_BYTES // sharers
+        self._starts: list[NDArray] = []  # the state before each segment
+        self._saved: list[Any] = []  # of each segment, where all are kept
+        self._again: tuple[int, Any] | None = None  # the segment that was computed again last
+        self._coming: tuple[int, Future[Any]] | None = None  # the one before it
+
+    @property
+    def state(self) -> NDArray:
+        """The state (M, B, P, H) after the last step, once the tape has run."""
+        return self._state
+
+    @property
+    def starts(self) -> range:
+        """The first step of each segment."""
+        return range(0, self.steps, self.segment_steps)
+
+    def run(self, observe: Callable[[Any], None], tick: Tick = ignore) -> None:
+        """Go forward once; `observe` sees what each segment saved."""
+        for start in self.starts:
+            self._starts.append(self._state.copy())
+            saved = self._forward(start, self._state)
+            if self.keeps_all:
+                self._saved.append(saved)
+            observe(saved)
+            del saved  # its memory serves the next segment
+            tick(min(self.segment_steps, self.steps - start))
+
+    def segment(self, index: int) -> Any:
+        """What segment `index` saved, computed again if it was not kept.
+
+        The way back wants the one before next: a thread that has nothing to do computes it.
+        """
+        if self.keeps_all:
+            return self._saved[index]
+        if self._again is None or self._again[0] != index:
+            self._again = None  # its memory serves the next one
+            self._again = index, self._come(index)
+        if index > 0 and self._coming is None:
+            tasks = self.networks * self.sequences
+            future = self._ahead(tasks, self._recompute, index - 1)
+            self._coming = None if future is None else (index - 1, future)
+        return self._again[1]
+
+    def _come(self, index: int) -> Any:
+        coming, self._coming = self._coming, None
+        if coming is None or coming[0] != index:
+            return self._recompute(index)
+        return coming[1].result()
+
+    def _recompute(self, index: int) -> Any:
+        return self._forward(self.starts[index], self._starts[index].copy())
+
+    def _forward(self, start: int, state: NDArray) -> Any:
+        x = self.arrays.cut(self.x, start, min(start + self.segment_steps, self.steps))
+        lead = (self.networks, x.shape[1], self.sequences)
+        saved = self.kernels.save(lead, self.sizes, x.dtype)
+        self.kernels.forward(self.weights, x, state, saved)
+        return saved
+
+
+def segment_steps(bytes_a_step: int, steps: int) -> int:
+    """Steps in a segment: what fits SEGMENT_BYTES, in whole checkpoints of MIN_SEGMENT."""
+    fitting = SEGMENT_BYTES // bytes_a_step // MIN_SEGMENT * MIN_SEGMENT
+    return max(MIN_SEGMENT, min(fitting, steps))

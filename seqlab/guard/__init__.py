@@ -1,0 +1,1 @@
+"""Decay curves as tests."""

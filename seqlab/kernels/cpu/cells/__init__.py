@@ -1,0 +1,1 @@
+"""One file a cell: its kernels on the CPU."""

@@ -1,0 +1,1 @@
+"""What is reported: statistics, fits, closed forms; with NumPy and SciPy alone."""

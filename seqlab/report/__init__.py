@@ -1,0 +1,1 @@
+"""The numbers of results as people and programs read them: tables, JSON."""

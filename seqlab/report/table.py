@@ -1,0 +1,187 @@
+"""The table that a terminal shows: one row a rule, cells compared, at most 80 columns."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from seqlab.report.entries import Entry, entries
+from seqlab.report.measured import Measured
+from seqlab.report.text import Row, decimals, fill, grid, joined, spread
+from seqlab.wording import describe_settings, describe_value
+
+MOST_LENGTHS = 6  # columns of the table by length
+MOST_EXPONENTS = 8
+_SETTINGS = (
+    *("steps", "hidden", "inputs", "state", "networks", "seed", "dtype", "drive", "activation"),
+    *("init", "gain", "input_scale", "forget_bias", "params", "module", "input"),
+)
+_DECAY = (
+    ("decay rate, nat/step", "attenuation, decades"),
+    ("mean [95% interval]", "median [quartiles]"),
+)
+_LAGS = (
+    ("horizon", "float32", "float64", "", "", "gradient norm"),
+    ("1e-3", "zero", "zero", "fit", "clipped", "before -> after"),
+)
+_FITS = {"exponential": "exp", "power": "power", None: "-"}
+_LEGEND = """\
+decay rate     slope of ln |dL/d state| against the lag; mean over networks
+attenuation    log10 of |dL/d state| T steps before the loss over that at lag 0
+horizon        first lag at which the median over networks is under 1e-3
+float32 zero   the same for the smallest float32, 2^-149; float64 zero: 2^-1074
+> T            not within the T steps
+fit            exp (exponential) or power (power law), whichever misses by less
+clipped        share of steps where the rule acted; norm, value: of networks
+gradient norm  log10 over all parameters, median; before and after clipping"""
+
+
+@dataclass(frozen=True)
+class Group:
+    """One cell's rows, under a title where several cells are compared."""
+
+    result: Measured
+    entries: list[Entry]
+    settings: str  # those that not all cells share
+    titled: bool
+
+    def head(self, settings: str = "") -> list[Row]:
+        """The line above the rows, where there is one."""
+        return [(fill(self.result.spec.arch + settings), [])] if self.titled else []
+
+    def label(self, name: str) -> str:
+        return f"  {name}" if self.titled else name
+
+
+def table(results: Sequence[Measured]) -> str:
+    """Results as text, compared where there are several; no newline at the end."""
+    common = _common(results)
+    groups = [_group(result, common, len(results) > 1) for result in results]
+    parts = [
+        _heading(results, common),
+        grid(_DECAY, list(_decay_rows(groups))),
+        grid(_LAGS, list(_lag_rows(groups))),
+        _by_length(groups),
+        "\n".join(map(fill, _remarks(groups))),
+        _LEGEND,
+        "\n".join(fill(f"stored: {result.path}") for result in results if result.path),
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _settings(result: Measured) -> dict[str, str]:
+    values = {name: getattr(result.spec, name) for name in _SETTINGS}
+    return {name: describe_value(value) for name, value in values.items() if value is not None}
+
+
+def _common(results: Sequence[Measured]) -> dict[str, str]:
+    first, *others = map(_settings, results)
+    return {k: v for k, v in first.items() if all(other.get(k) == v for other in others)}
+
+
+def _heading(results: Sequence[Measured], common: dict[str, str]) -> str:
+    cells = ", ".join(result.spec.arch for result in results)
+    backends = " and ".join(sorted({result.backend for result in results}))
+    seconds = sum(result.duration for result in results)
+    return fill(f"{cells}: {describe_settings(common)}; measured on {backends} in {seconds:.2g} s")
+
+
+def _group(result: Measured, common: dict[str, str], titled: bool) -> Group:
+    own = {k: v for k, v in _settings(result).items() if k not in common}
+    return Group(result, entries(result), f": {describe_settings(own)}" if own else "", titled)
+
+
+def _decay_rows(groups: Sequence[Group]) -> Iterator[Row]:
+    columns = [joined(pair for group in groups for pair in of(group)) for of in (_rates, _decades)]
+    cells = map(list, zip(*columns, strict=True))
+    for group in groups:
+        yield from group.head(group.settings)
+        for entry in group.entries:
+            yield group.label(entry.clip), next(cells)
+        yield group.label("theory"), next(cells)
+
+
+def _rates(group: Group) -> Iterator[tuple[str, str]]:
+    pairs = [(entry.decay_rate, entry.decay_rate_ci95) for entry in group.entries]
+    write = decimals(4, [x for rate, interval in pairs for x in (rate, *(interval or ()))])
+    for rate, interval in pairs:
+        yield write(rate), _interval(write, interval)
+    theory = group.entries[0].theory
+    yield "-" if theory is None else write(theory), ""
+
+
+def _decades(group: Group) -> Iterator[tuple[str, str]]:
+    pairs = [(entry.log10_attenuation, entry.log10_attenuation_iqr) for entry in group.entries]
+    write = decimals(2, [x for median, quartiles in pairs for x in (median, *quartiles)])
+    for median, quartiles in pairs:
+        yield write(median), _interval(write, quartiles)
+    yield "", ""
+
+
+def _interval(write: Callable[[float], str], ends: tuple[float, float] | None) -> str:
+    return "-" if ends is None else f"[{', '.join(map(write, ends))}]"
+
+
+def _lag_rows(groups: Sequence[Group]) -> Iterator[Row]:
+    for group in groups:
+        yield from group.head()
+        for entry in group.entries:
+            lags = (entry.horizon["1e-3"], entry.float32_zero_lag, entry.float64_zero_lag)
+            norms = [entry.log10_param_grad_norm[when] for when in ("before", "after")]
+            yield (
+                group.label(entry.clip),
+                [
+                    *(f"> {group.result.spec.steps}" if lag is None else str(lag) for lag in lags),
+                    _FITS[entry.fit],
+                    f"{entry.clipped_fraction:.1%}",
+                    " -> ".join(map(decimals(2, norms), norms)),
+                ],
+            )
+
+
+def _by_length(groups: Sequence[Group]) -> str:
+    """Attenuation at a few of the lengths, first and last among them; all groups share them."""
+    lengths = groups[0].result.spec.lengths
+    if len(lengths) == 1:
+        return ""
+    shown = spread(range(len(lengths)), MOST_LENGTHS)
+    rows: list[Row] = []
+    for group in groups:
+        rows += group.head()
+        for entry in group.entries:
+            values = [entry.log10_attenuation_by_length[index] for index in shown]
+            rows.append((group.label(entry.clip), [decimals(2, [x])(x) for x in values]))
+    headers = [str(lengths[index]) for index in shown]
+    return "attenuation by length, decades\n" + grid([headers], rows)
+
+
+def _remarks(groups: Sequence[Group]) -> Iterator[str]:
+    """What deserves a line where it happens: zeros, what left the range, Lyapunov exponents."""
+    for group in groups:
+        spec = group.result.spec
+        for entry in group.entries:
+            for count, what in (
+                (entry.zeros, "exactly zero"),
+                (entry.underflows, f"under the range of {spec.dtype}"),
+                (entry.overflows, "not finite"),
+            ):
+                if count:
+                    yield (
+                        f"{spec.arch}, {entry.clip}: the gradient at lag {spec.steps} is {what} "
+                        f"in {count} of {spec.networks} networks"
+                    )
+        if exponents := group.entries[0].lyapunov:
+            shown = exponents[:MOST_EXPONENTS]
+            yield (
+                f"{spec.arch}, Lyapunov exponents in nat/step, first {len(shown)} of "
+                f"{len(exponents)}: {', '.join(map(decimals(4, shown), shown))}"
+            )
+            if dead := group.entries[0].lyapunov_dead:
+                yield (
+                    f"{spec.arch}: {dead} of {len(exponents)} directions dead (-inf): the product "
+                    "of Jacobians has no rank left for them"
+                )
+            if unknown := sum(map(math.isnan, exponents)):
+                yield (
+                    f"{spec.arch}: {unknown} of {len(exponents)} exponents not known (nan): "
+                    "saturated units hide them under the rounding of a step"
+                )

@@ -1,0 +1,1 @@
+"""What is measured: options, runs, studies, and files of arrays."""

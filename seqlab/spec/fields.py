@@ -1,0 +1,121 @@
+"""What the value of each kind of field may be: parsers shared by runs and studies.
+
+A parser takes the field's name and a value and returns the value in its one canonical form, or
+raises InputError with one line: the field, the value, what is allowed.
+"""
+
+import itertools
+import math
+import operator
+from collections.abc import Callable, Iterable, Sequence
+from numbers import Real
+from typing import Any
+
+from seqlab import rules
+from seqlab.wording import did_you_mean, one_of, refuse
+
+Parser = Callable[[str, Any], Any]
+
+LARGEST = 2**31 - 1  # netCDF-3 keeps lags and axes as 32-bit integers
+MOST_LENGTHS = 1000
+
+
+def whole(smallest: int, largest: int = LARGEST) -> Parser:
+    """Whole numbers in a range, of any integer type but bool."""
+
+    def parse(name: str, value: Any) -> int:
+        try:
+            number = None if isinstance(value, bool) else operator.index(value)
+        except TypeError:
+            number = None
+        if number is None or number < smallest:
+            raise refuse(name, value, f"a whole number from {smallest} up")
+        if number > largest:
+            raise refuse(name, value, f"a whole number from {smallest} to {largest}")
+        return number
+
+    return parse
+
+
+def number(allowed: str, test: Callable[[float], bool] = lambda _: True) -> Parser:
+    """Finite numbers that pass a test, as floats; -0.0 becomes 0.0."""
+
+    def parse(name: str, value: Any) -> float:
+        try:
+            real = isinstance(value, Real) and not isinstance(value, bool)
+            parsed = float(value) if real else math.nan
+        except OverflowError:
+            parsed = math.inf
+        if not (math.isfinite(parsed) and test(parsed)):
+            raise refuse(name, value, allowed)
+        return parsed + 0.0
+
+    return parse
+
+
+def choice(names: Iterable[str]) -> Parser:
+    """One of a few names."""
+    known = tuple(names)
+
+    def parse(name: str, value: Any) -> str:
+        if not isinstance(value, str) or value not in known:
+            close = did_you_mean(value, known) if isinstance(value, str) else ""
+            raise refuse(name, value, one_of(known) + close)
+        return value
+
+    return parse
+
+
+def number_or(word: str) -> Parser:
+    """A finite number, or one word."""
+    allowed = f"a finite number or {word}"
+    parse_number = number(allowed)
+
+    def parse(name: str, value: Any) -> float | str:
+        return word if isinstance(value, str) and value == word else parse_number(name, value)
+
+    return parse
+
+
+def clip_rules(name: str, value: Any) -> tuple[str, ...]:
+    """One clip rule or several, in their shortest spelling, each once."""
+    texts = [value] if isinstance(value, str) else value
+    if not (_is_list(texts) and texts and all(isinstance(text, str) for text in texts)):
+        raise refuse(name, value, f"a rule or a list of rules: {rules.SPELLINGS}")
+    return tuple(dict.fromkeys(str(rules.parse(text)) for text in texts))
+
+
+def lengths(name: str, value: Any) -> tuple[int, ...]:
+    """Sequence lengths: `a:b:n` (see `spaced`) or a list of ascending whole numbers."""
+    allowed = f"a:b:n with 1 <= a <= b, or at most {MOST_LENGTHS} ascending whole numbers"
+    if isinstance(value, str):
+        numbers = [int(part) if _is_digits(part) else 0 for part in value.split(":")]
+        if len(numbers) != 3 or not 1 <= numbers[0] <= numbers[1] <= LARGEST:
+            raise refuse(name, value, allowed)
+        if not 1 <= numbers[2] <= MOST_LENGTHS:
+            raise refuse(name, value, f"n from 1 to {MOST_LENGTHS}")
+        return spaced(*numbers)
+    if not (_is_list(value) and 1 <= len(value) <= MOST_LENGTHS):
+        raise refuse(name, value, allowed)
+    parse = whole(1)
+    found = tuple(parse(name, item) for item in value)
+    if any(a >= b for a, b in itertools.pairwise(found)):
+        raise refuse(name, value, allowed)
+    return found
+
+
+def spaced(first: int, last: int, count: int) -> tuple[int, ...]:
+    """`count` whole numbers evenly spaced in log, ends exact, duplicates removed."""
+    if count == 1:
+        return (first,)
+    ratio = last / first
+    inner = (round(first * ratio ** (k / (count - 1))) for k in range(1, count - 1))
+    return tuple(dict.fromkeys((first, *inner, last)))
+
+
+def _is_digits(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= len(str(LARGEST))
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, (str, bytes))

@@ -1,0 +1,149 @@
+"""Parameters under the names that PyTorch's modules and their checkpoints give them.
+
+`nn.LSTM` says `weight_ih_l0` for the `weight_ih` of its first layer, a model that has such a layer
+says `encoder.rnn.weight_ih_l0`, and with `bias=False` there are no biases.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from seqlab.cells import Cell, Sizes
+from seqlab.errors import InputError
+from seqlab.wording import did_you_mean, short_repr
+
+BIASES = ("bias_ih", "bias_hh")  # zeros where both are left out
+_PROJECTION = "weight_hr"  # of nn.LSTM with proj_size
+_MOST_TOLD = 8
+
+
+class _Part(NamedTuple):
+    """A name taken apart: its module, the cell's own name of the parameter, and PyTorch's suffix
+    for layer and direction (`_l0`, `_l1_reverse`; nothing in `nn.LSTMCell`)."""
+
+    name: str
+    module: str
+    own: str
+    layer: str
+
+
+def own_names(cell: Cell) -> tuple[str, ...]:
+    """The cell's parameters as `seqlab.cells` calls them."""
+    return tuple(cell.shapes(Sizes(1, 1, 1)))
+
+
+def of_dictionary(cell: Cell, names: Iterable[str]) -> dict[str, str]:
+    """The name that each of the cell's parameters was given under; biases may be left out.
+
+    Raises InputError where the names are not those of one layer and direction, with how to pick
+    one.
+    """
+    return _Names(cell, tuple(names), None).find(None)
+
+
+def of_file(cell: Cell, names: Iterable[str], path: str, module: str | None) -> dict[str, str]:
+    """The same for the arrays of the file at `path`, or of one module of all in it."""
+    return _Names(cell, tuple(names), path).find(module)
+
+
+@dataclass(frozen=True)
+class _Names:
+    cell: Cell
+    names: tuple[str, ...]
+    path: str | None
+
+    def find(self, module: str | None) -> dict[str, str]:
+        parts = [part for name in self.names if (part := self._part(name)) is not None]
+        home = self._home(parts, module)
+        mine = [part for part in parts if part.module == home]
+        self._check_layer(mine)
+        known = {part.name for part in mine}
+        for name in self.names:
+            if name not in known and (module is None or name.rpartition(".")[0] == home):
+                raise self._stranger(name, home)
+        given = {part.own: part.name for part in mine}
+        found = {own: given[own] for own in own_names(self.cell) if own in given}
+        optional = () if found.keys() & set(BIASES) else BIASES
+        own = own_names(self.cell)
+        if lacking := [name for name in own if name not in found and name not in optional]:
+            what = f"{self._where} lacks {', '.join(lacking)} of {self.cell.name}"
+            raise InputError(f"{what}; {', '.join(own)} are needed")
+        return found
+
+    @property
+    def _where(self) -> str:
+        return "params:" if self.path is None else f"params: {self.path}"
+
+    def _at(self, name: str) -> str:
+        comma = "" if self.path is None else ","
+        return f"{self._where}{comma} {short_repr(name)}"
+
+    def _part(self, name: str) -> _Part | None:
+        own, layer = [*own_names(self.cell)], ""
+        if "weight_ih" in own:
+            own, layer = [*own, _PROJECTION], r"(?:_l\d+(?:_reverse)?)?"
+        pattern = rf"(?:(.*)\.)?({'|'.join(own)})({layer})"
+        match = re.fullmatch(pattern, name, re.DOTALL)
+        return match and _Part(name, match[1] or "", match[2], match[3])
+
+    def _home(self, parts: Sequence[_Part], module: str | None) -> str:
+        """The module whose parameters are meant."""
+        modules = list(dict.fromkeys(part.module for part in parts))
+        if module is None:
+            if len(modules) > 1:
+                raise InputError(f"{self._where} holds several modules, {self._pick(modules)}")
+            return modules[0] if modules else ""
+        inside = [name for name in modules if name == module]
+        inside = inside or [name for name in modules if name.startswith(f"{module}.")]
+        if len(inside) == 1:
+            return inside[0]
+        what = f"several {self.cell.name}" if inside else f"no {self.cell.name}"
+        raise InputError(
+            f"module: {short_repr(module)} holds {what} in {self.path}; "
+            f"allowed: {_told(inside or modules)}"
+        )
+
+    def _pick(self, modules: Sequence[str]) -> str:
+        """What there is to choose from, and how to choose."""
+        if self.path is not None:
+            return f"of which module chooses one: {_told(modules)}"
+        first = next(filter(None, modules)) + "."
+        return (
+            f"{_told(modules)}; one is allowed, such as "
+            f"{{k: v for k, v in params.items() if k.startswith({first!r})}}"
+        )
+
+    def _check_layer(self, parts: Sequence[_Part]) -> None:
+        """Refuse more than one layer, the direction back in time, and a projection."""
+        layers = list(dict.fromkeys(part.layer for part in parts))
+        odd = [p.name for p in parts if p.own == _PROJECTION or p.layer.endswith("_reverse")]
+        odd = odd or [part.name for part in parts if part.layer != layers[0]]
+        if not odd:
+            return
+        allowed = "one layer and one direction, without proj_size"
+        if forward := [each for each in layers if re.fullmatch(r"_l\d+", each)][: len(layers) - 1]:
+            held = "params" if self.path is None else "state_dict"
+            allowed += (
+                f", such as {{k: v for k, v in {held}.items() if k.endswith({forward[0]!r})}}"
+            )
+        raise InputError(f"{self._at(odd[0])} is not allowed; {allowed}, is needed")
+
+    def _stranger(self, name: str, home: str) -> InputError:
+        """A name that is not of the cell."""
+        own = own_names(self.cell)
+        if home:
+            known = f"; it holds a module, {self._pick([home])}"
+        else:
+            known = did_you_mean(name, own) or f"; its parameters are {', '.join(own)}"
+        if self.path is not None:
+            return InputError(f"{self._at(name)} is not of {self.cell.name}{known}")
+        return InputError(
+            f"{self._at(name)} is not allowed; {self.cell.name} has {', '.join(own)}{known}"
+        )
+
+
+def _told(modules: Sequence[str]) -> str:
+    """Modules as a message lists them, not all of many."""
+    names = [short_repr(name) if name else "(top)" for name in modules[:_MOST_TOLD]]
+    return ", ".join([*names, "..."] if len(modules) > _MOST_TOLD else names) or "none"

@@ -1,0 +1,198 @@
+"""A study: many runs from one TOML file, validated whole before any of them starts.
+
+`[study]` has the name; `[fixed]` the fields that all runs share; `[grid]` lists that are crossed,
+the last one fastest; `[zip]` lists of one length that advance together, faster than the grid.
+Fields are those of a RunSpec. An entry of `clip` is a rule, or a list of rules of one run; paths
+are relative to the file.
+"""
+
+import itertools
+import math
+import os
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from seqlab.errors import InputError
+from seqlab.spec.run import FIELDS, RunSpec, idle
+from seqlab.wording import describe_settings, did_you_mean, one_of, refuse
+
+MOST_RUNS = 1_000_000
+TABLES = ("study", "fixed", "grid", "zip")
+FILES = ("params", "input")
+
+Fields = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class StudySpec:
+    """A study's runs in their order, each once.
+
+    `varied` names the fields of `[grid]` and `[zip]`. `notes` has a sentence for whatever the file
+    says that means nothing for some of its runs.
+    """
+
+    name: str
+    varied: tuple[str, ...]
+    runs: tuple[RunSpec, ...]
+    notes: tuple[str, ...]
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> "StudySpec":
+        """The study in a TOML file, with a byte order mark or without.
+
+        Files of arrays are read for their shapes.
+
+        Raises InputError, which names the file and its line or key.
+        """
+        try:
+            tables = tomllib.loads(Path(path).read_bytes().decode("utf-8-sig"))
+        except OSError as error:
+            raise InputError(f"cannot read {path}: {error.strerror}") from None
+        except RecursionError:
+            raise InputError(f"{path}: its lists are nested too deeply") from None
+        except UnicodeDecodeError as error:
+            line = error.object.count(b"\n", 0, error.start) + 1
+            raise InputError(f"{path}: not UTF-8 (at line {line})") from None
+        except ValueError as error:
+            raise InputError(f"{path}: {error}") from None
+        try:
+            return cls.create(tables, Path(path).parent)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+
+    @classmethod
+    def create(cls, tables: Mapping[str, Any], folder: str | os.PathLike[str] = ".") -> "StudySpec":
+        """The study of a file's tables; paths in it are relative to `folder`. Raises InputError."""
+        _check_tables(tables)
+        axes = list(_axes(tables, Path(folder)))
+        count = math.prod(map(len, axes))
+        if count > MOST_RUNS:
+            raise InputError(f"grid: {count} runs are not allowed; at most {MOST_RUNS}")
+        varied = (*tables.get("grid", ()), *tables.get("zip", ()))
+        dropped = _Dropped()
+        combined = [_combine(parts, varied, dropped) for parts in itertools.product(*axes)]
+        runs = tuple(dict.fromkeys(combined))
+        notes = list(dropped.sentences(len(combined)))
+        if len(runs) < count:
+            notes.append(
+                f"{count - len(runs)} of {count} runs equal another, measured once for both"
+            )
+        return cls(tables["study"]["name"], varied, runs, tuple(notes))
+
+    def label(self, spec: RunSpec) -> str:
+        """What tells a run from the study's others."""
+        values = {name: getattr(spec, name) for name in self.varied or ("arch", "steps")}
+        return describe_settings(values)
+
+
+class _Dropped:
+    """The fields that mean nothing for some runs: why, and for how many."""
+
+    def __init__(self) -> None:
+        self._why: dict[str, dict[str, str]] = {}
+        self._count: dict[str, int] = {}
+
+    def add(self, name: str, why: str) -> None:
+        where, _, instead = why.partition("; ")
+        self._why.setdefault(name, {})[where] = instead
+        self._count[name] = self._count.get(name, 0) + 1
+
+    def sentences(self, runs: int) -> Iterator[str]:
+        """One for each field. Raises InputError for a field that is dropped from all runs."""
+        for name, why in self._why.items():
+            reasons = ", ".join(why)
+            if self._count[name] == runs:
+                instead = "".join(f"; {text}" for text in dict.fromkeys(why.values()) if text)
+                raise InputError(f"{name}: means nothing {reasons}: it serves no run{instead}")
+            yield f"{name} means nothing {reasons}, and is left out there"
+
+
+def _check_tables(tables: Mapping[str, Any]) -> None:
+    for table, content in tables.items():
+        if table not in TABLES:
+            raise InputError(
+                f"{table}: no such table{did_you_mean(table, TABLES)}; {one_of(TABLES)}"
+            )
+        if not isinstance(content, Mapping):
+            raise refuse(table, content, f"a table, [{table}]")
+    study = tables.get("study", {})
+    for key in study:
+        if key != "name":
+            raise InputError(f"study.{key}: no such key; name is the only one")
+    if "name" not in study:
+        raise InputError("study.name: is needed; a text of one line, such as 'gain-and-clipping'")
+    name = study["name"]
+    if not (isinstance(name, str) and name.isprintable() and name.strip()):
+        raise refuse("study.name", name, "a text of one line")
+    homes: dict[str, str] = {}
+    for table in TABLES[1:]:
+        for field in tables.get(table, ()):
+            if field in homes:
+                raise InputError(f"{table}.{field}: is in [{homes[field]}] too; each field once")
+            homes[field] = table
+    if "arch" not in homes:
+        raise InputError(f"arch: is needed, in {one_of(f'[{table}]' for table in TABLES[1:])}")
+
+
+def _axes(tables: Mapping[str, Any], folder: Path) -> Iterator[list[Fields]]:
+    """What each axis of the product sets at each of its places."""
+    fixed = tables.get("fixed", {})
+    yield [{name: _parse("fixed", name, value, folder) for name, value in fixed.items()}]
+    for name, values in tables.get("grid", {}).items():
+        yield [{name: value} for value in _parse_list("grid", name, values, folder)]
+    columns = {
+        name: _parse_list("zip", name, values, folder)
+        for name, values in tables.get("zip", {}).items()
+    }
+    if columns:
+        yield [dict(zip(columns, row, strict=True)) for row in _rows(columns)]
+
+
+def _rows(columns: Mapping[str, list[Any]]) -> Iterator[tuple[Any, ...]]:
+    (first, values), *others = columns.items()
+    for name, column in others:
+        if len(column) != len(values):
+            raise InputError(
+                f"zip.{name}: {len(column)} values do not go with the {len(values)} of {first}"
+            )
+    return zip(*columns.values(), strict=True)
+
+
+def _parse_list(table: str, name: str, values: Any, folder: Path) -> list[Any]:
+    _check_name(table, name)
+    if not (isinstance(values, Sequence) and not isinstance(values, str) and values):
+        raise refuse(f"{table}.{name}", values, "a list of one value or more, each for a run")
+    return [_parse(table, name, value, folder) for value in values]
+
+
+def _parse(table: str, name: str, value: Any, folder: Path) -> Any:
+    _check_name(table, name)
+    if name not in FILES:
+        return FIELDS[name](f"{table}.{name}", value)
+    if not isinstance(value, str):
+        raise refuse(f"{table}.{name}", value, "the path of a file")
+    return str(folder / value)
+
+
+def _check_name(table: str, name: str) -> None:
+    if name not in FIELDS:
+        raise InputError(f"{table}.{name}: no such field{did_you_mean(name, FIELDS)}")
+
+
+def _combine(parts: Sequence[Fields], varied: Sequence[str], dropped: _Dropped) -> RunSpec:
+    """The run of one place on every axis, without what means nothing for it."""
+    given = {name: value for part in parts for name, value in part.items()}
+    kept = {}
+    for name, value in given.items():
+        if why := idle(name, given):
+            dropped.add(name, why)
+        else:
+            kept[name] = value
+    try:
+        return RunSpec.create(**kept)
+    except InputError as error:
+        where = describe_settings({name: kept.get(name) for name in varied})
+        raise InputError(f"with {where}: {error}" if where else str(error)) from None

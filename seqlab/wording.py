@@ -1,0 +1,60 @@
+"""How messages and tables phrase values."""
+
+import difflib
+import reprlib
+from collections.abc import Iterable, Mapping
+
+from seqlab.errors import InputError
+
+MOST_LISTED = 6  # of a list of lengths or rules
+
+_repr = reprlib.Repr()
+_repr.maxstring = _repr.maxother = _repr.maxlong = 60
+
+
+def short_repr(value: object) -> str:
+    """A value as a message shows it: its repr, cut short, on one line."""
+    try:
+        text = _repr.repr(value)
+    except ValueError:  # an integer with more digits than Python will print
+        text = "a number of too many digits"
+    return " ".join(text.split())
+
+
+def one_of(names: Iterable[str]) -> str:
+    """`a, b or c`."""
+    *most, last = names
+    return f"{', '.join(most)} or {last}" if most else last
+
+
+def describe_settings(settings: Mapping[str, object]) -> str:
+    """`steps 1000, input scale 0.5, clip none+norm:1`; what is None is left out."""
+    return ", ".join(
+        f"{name.replace('_', ' ')} {describe_value(value)}"
+        for name, value in settings.items()
+        if value is not None
+    )
+
+
+def describe_value(value: object) -> str:
+    """A setting as people write it: 1 for 1.0, and not all of many lengths."""
+    if not isinstance(value, tuple):
+        return str(value).removesuffix(".0")
+    items = value if len(value) <= MOST_LISTED else (*value[:2], "...", value[-1])
+    return "+".join(map(str, items))
+
+
+def printable(text: str) -> str:
+    """A text that can be written anywhere: bytes of a file's name that are no letters escaped."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """` (did you mean ...?)`, or nothing where no known name is close."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def refuse(name: str, value: object, allowed: str) -> InputError:
+    """The error for a value that its field does not allow."""
+    return InputError(f"{name}: {short_repr(value)} is not allowed; {allowed}")
