@@ -29,21 +29,33 @@ COEFFICIENTS = ("carry", "hidden_candidate", "input_candidate", "update_gate", "
 NEVER_ZERO = (0, 1, 2)  # those that no finite state makes zero
 
 
-def hidden_state(z, n, h):
-    """h_t from the update gate, the candidate and h_{t-1}."""
-    return z[1] * n[0] + z[0] * h
+def make_step(compiled, sigmoid, tanh):
+    """One unit's step forward, for a backend: `compiled` compiles a function that its kernels call,
+    `sigmoid` and `tanh` give the pairs above."""
 
+    @compiled
+    def hidden_state(z, n, h):
+        return z[1] * n[0] + z[0] * h
 
-def coefficients(r, z, n, m, h):
-    """The five factors of the adjoint step, in the order of COEFFICIENTS; `h` is h_{t-1}."""
-    candidate = z[1] * n[1]
-    return (
-        z[0],
-        candidate * r[0],
-        candidate,
-        (h - n[0]) * z[0] * z[1],
-        candidate * m * r[0] * r[1],
-    )
+    @compiled
+    def coefficients(r, z, n, m, h):
+        candidate = z[1] * n[1]
+        return (
+            z[0],
+            candidate * r[0],
+            candidate,
+            (h - n[0]) * z[0] * z[1],
+            candidate * m * r[0] * r[1],
+        )
+
+    @compiled
+    def step(z_r, z_z, x_n, m, h):
+        """h_t, and the factors of the adjoint step in the order of COEFFICIENTS; `h` is h_{t-1}."""
+        r, z = sigmoid(z_r), sigmoid(z_z)
+        n = tanh(x_n + r[0] * m)
+        return hidden_state(z, n, h), coefficients(r, z, n, m, h)
+
+    return step
 
 
 def adjoint(dh, carry, hidden_candidate, input_candidate, update_gate, reset_gate):

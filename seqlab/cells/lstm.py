@@ -25,22 +25,36 @@ COEFFICIENTS = ("output_slope", "carry", "candidate", "input_gate", "forget_gate
 NEVER_ZERO = (0, 1, 2)  # those that no finite state makes zero
 
 
-def cell_state(i, f, g, c):
-    """c_t from the gates and c_{t-1}."""
-    return f[0] * c + i[0] * g[0]
+def make_step(compiled, sigmoid, tanh):
+    """One unit's step forward, for a backend: `compiled` compiles a function that its kernels call,
+    `sigmoid` and `tanh` give the pairs above."""
 
+    @compiled
+    def cell_state(i, f, g, c):
+        return f[0] * c + i[0] * g[0]
 
-def coefficients(i, f, g, o, c, squashed):
-    """The six factors of the adjoint step, in the order of COEFFICIENTS; `c` is c_{t-1},
-    `squashed` the pair of tanh(c_t)."""
-    return (
-        o[0] * squashed[1],
-        f[0],
-        i[0] * g[1],
-        g[0] * i[0] * i[1],
-        c * f[0] * f[1],
-        squashed[0] * o[0] * o[1],
-    )
+    @compiled
+    def coefficients(i, f, g, o, c, squashed):
+        return (
+            o[0] * squashed[1],
+            f[0],
+            i[0] * g[1],
+            g[0] * i[0] * i[1],
+            c * f[0] * f[1],
+            squashed[0] * o[0] * o[1],
+        )
+
+    @compiled
+    def step(z_i, z_f, z_g, z_o, c):
+        """h_t, c_t, and the factors of the adjoint step in the order of COEFFICIENTS; `c` is
+        c_{t-1}."""
+        i, f = sigmoid(z_i), sigmoid(z_f)
+        g, o = tanh(z_g), sigmoid(z_o)
+        after = cell_state(i, f, g, c)
+        squashed = tanh(after)
+        return o[0] * squashed[0], after, coefficients(i, f, g, o, c, squashed)
+
+    return step
 
 
 def adjoint(dh, dc, output_slope, carry, candidate, input_gate, forget_gate, output_gate):

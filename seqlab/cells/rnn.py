@@ -3,8 +3,7 @@
 Source: Elman 1990; parameters, names and layouts are those of `torch.nn.RNN`, phi one of tanh,
 relu, sigmoid, identity. relu's slope at its kink is 0, as in PyTorch. The slopes of tanh and
 sigmoid come from z with the exponential that is at hand, never from h: 1 - h^2 is zero in a
-saturated unit, whose true slope is small. NaN, which overflow leaves behind, stays NaN. `one` is 1
-in the kernel's own dtype: a literal would promote float32 to float64.
+saturated unit, whose true slope is small. NaN, which overflow leaves behind, stays NaN.
 """
 
 import numpy as np
@@ -15,19 +14,33 @@ from seqlab.cells.draws import draw_gated, gated_shapes, gated_sizes, pack_hidde
 ACTIVATIONS = ("tanh", "relu", "sigmoid", "identity")
 
 
-def relu(z, one):
-    """max(z, 0), NaN kept."""
-    return one - one if z < one - one else z
+def make_activations(compiled, sigmoid, tanh):
+    """phi and its slope for each of ACTIVATIONS, for a backend: `compiled` compiles a function that
+    its kernels call, `sigmoid` and `tanh` give (sigmoid(z), sigmoid(-z)) and (tanh(z), tanh'(z)).
 
+    Zero and one come in z's own dtype: a literal would promote float32 to float64.
+    """
 
-def relu_slope(h, one):
-    """phi'(z) of relu from h = phi(z), which is 0 or NaN where it is not positive."""
-    return one if h > one - one else h
+    @compiled
+    def hyperbolic(z):
+        return tanh(z)
 
+    @compiled
+    def relu(z):
+        zero, one = type(z)(0), type(z)(1)
+        h = zero if z < zero else z
+        return h, one if h > zero else h  # 0, or NaN
 
-def sigmoid_slope(h):
-    """phi'(z) of the logistic function from the pair (phi(z), phi(-z))."""
-    return h[0] * h[1]
+    @compiled
+    def logistic(z):
+        both = sigmoid(z)
+        return both[0], both[0] * both[1]
+
+    @compiled
+    def identity(z):
+        return z, type(z)(1)
+
+    return hyperbolic, relu, logistic, identity
 
 
 def shapes(sizes: Sizes) -> dict[str, tuple[int, ...]]:

@@ -69,8 +69,9 @@ def forward(
     starts = iter(tape.starts)
 
     def keep_output(saved: Any) -> None:
-        part, skip = saved.output
-        tape.arrays.put(output, next(starts), part, skip)
+        first = next(starts)
+        count = min(tape.segment_steps, tape.steps - first)
+        tape.arrays.put(output, first, count, saved.outputs)
 
     tape.run(keep_output)
     return Trajectory(
@@ -114,7 +115,7 @@ def backward(
         part = arrays.room((networks, steps * sequences, inputs), ensemble.x.dtype)
         tape.kernels.input_gradient(tape.weights, emitted, part)
         arrays.scale(part, emitted.exponent.reshape(networks, -1))
-        arrays.put(dx, first, part.reshape((networks, steps, sequences, inputs)))
+        arrays.put(dx, first, steps, part.reshape((networks, steps, sequences, inputs)))
 
     sweep.run(loss, on_gradient=keep_input)
     sums, _ = ensemble.of_given(sweep.sums).clipped(rule)

@@ -149,6 +149,9 @@ def inlined(function: Callable) -> Any:
     caller's, optimised apart and with other last bits, and which one runs depends on whether the
     kernel was compiled or read from the cache. Besides, an array is passed as a dozen words, which
     made a step back of a small network twice as slow.
+
+    Numba optimises each function by itself before it goes into another, and `reassoc` reorders
+    products there: to move an expression from one function to another may change its last bits.
     """
     return _within_kernels(function, _Inlined)
 

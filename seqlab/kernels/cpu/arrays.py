@@ -30,9 +30,9 @@ def cut(array: NDArray, first: int, last: int) -> NDArray:
     return np.ascontiguousarray(array[:, first:last])
 
 
-def put(target: NDArray, first: int, part: NDArray, skip: int = 0) -> None:
-    """The steps of `part` but the first `skip`, from `first` on in `target`."""
-    target[:, first : first + part.shape[1] - skip] = part[:, skip:]
+def put(target: NDArray, first: int, count: int, part: NDArray) -> None:
+    """The last `count` steps of `part`, from `first` on in `target`."""
+    target[:, first : first + count] = part[:, part.shape[1] - count :]
 
 
 def scale(rows: NDArray, exponent: NDArray) -> None:

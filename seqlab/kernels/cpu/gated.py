@@ -38,9 +38,9 @@ class Saved(NamedTuple):
     coefficients: NDArray
 
     @property
-    def output(self) -> tuple[NDArray, int]:
-        """The outputs of the segment (M, n, B, H), and how many of the n steps come before it."""
-        return self.hidden, 1
+    def outputs(self) -> NDArray:
+        """The outputs of the segment (M, S+1, B, H), after one that comes before it."""
+        return self.hidden
 
 
 def save(lead: tuple[int, int, int], sizes: Sizes, dtype: np.dtype, coefficients: int) -> Saved:

@@ -111,14 +111,14 @@ def cut(array: Any, first: int, last: int) -> Array:
     return out
 
 
-def put(target: Any, first: int, part: Array, skip: int = 0) -> None:
-    """The steps of `part` (M, S, B, W) but the first `skip`, from `first` on in `target`."""
-    networks, count, sequences, width = part.shape
+def put(target: Any, first: int, count: int, part: Array) -> None:
+    """The last `count` steps of `part` (M, S, B, W), from `first` on in `target`."""
+    networks, steps, sequences, width = part.shape
     if on_gpu(target):
-        shape = (networks, count - skip, sequences, width)
-        move(part, along(part, skip), target, along(target, first), shape)
+        shape = (networks, count, sequences, width)
+        move(part, along(part, steps - count), target, along(target, first), shape)
     else:
-        target[:, first : first + count - skip] = to_host(part)[:, skip:]
+        target[:, first : first + count] = to_host(part)[:, steps - count :]
 
 
 def scale(rows: Array, exponent: NDArray) -> None:

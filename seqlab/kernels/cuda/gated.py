@@ -72,9 +72,9 @@ class Saved:
     factors: Array
 
     @property
-    def output(self) -> tuple[Array, int]:
-        """The outputs of the segment (M, n, B, H), and how many of the n steps come before it."""
-        return self.hidden, 1
+    def outputs(self) -> Array:
+        """The outputs of the segment (M, S+1, B, H), after one that comes before it."""
+        return self.hidden
 
     @property
     def coefficients(self) -> NDArray:

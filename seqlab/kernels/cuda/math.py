@@ -1,6 +1,6 @@
 """tanh with its slope, sigmoid and softplus on the device; exp is CUDA's own, through `math`.
 
-`one` is 1 in the argument's precision: a literal would promote float32 to float64.
+Ones come in the argument's own precision: a literal would promote float32 to float64.
 """
 
 import math
@@ -9,33 +9,34 @@ from seqlab.kernels.cuda.target import device
 
 
 @device
-def tanh(x, one):
+def tanh(x):
     """tanh(x) and its slope 4 E/(1 + E)^2, E = exp(-2|x|): 1 - tanh(x)^2 would be zero where tanh
     rounds to one."""
-    two = one + one
+    one, two = type(x)(1), type(x)(2)
     e = math.exp(-two * abs(x))
     inverse = one / (one + e)
     return math.tanh(x), two * two * e * inverse * inverse
 
 
 @device
-def sigmoid_pair(x, one):
+def sigmoid_pair(x):
     """sigmoid(x) and sigmoid(-x) = 1 - sigmoid(x), by exp(-|x|) so that whichever is small keeps
     its digits."""
+    zero, one = type(x)(0), type(x)(1)
     e = math.exp(-abs(x))
     large = one / (one + e)
     small = e * large
-    return (small, large) if x < one - one else (large, small)
+    return (small, large) if x < zero else (large, small)
 
 
 @device
-def sigmoid(x, one):
+def sigmoid(x):
     """1 / (1 + exp(-x)) alone."""
-    return sigmoid_pair(x, one)[0]
+    return sigmoid_pair(x)[0]
 
 
 @device
-def softplus(x, one):
+def softplus(x):
     """ln(1 + exp(x)) = max(x, 0) + ln(1 + exp(-|x|))."""
-    zero = one - one
+    zero = type(x)(0)
     return (zero if x < zero else x) + math.log1p(math.exp(-abs(x)))

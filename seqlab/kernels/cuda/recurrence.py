@@ -50,7 +50,7 @@ def _next(inside, m, s, b, d, n, h):
 
 @cache
 def _ends(real: type, chunk: int) -> Any:
-    zero, one = real(0), real(1)
+    zero = real(0)
 
     @kernel
     def ends(inside, kept, passed):
@@ -62,9 +62,9 @@ def _ends(real: type, chunk: int) -> Any:
                 kept[m, k, b, n, d] = zero
             for s in range(first, last):
                 raw = inside.delta[m, s, b, d]
-                delta = softplus(raw, one)
+                delta = softplus(raw)
                 inside.delta[m, s, b, d] = delta
-                inside.slope[m, s, b, d] = sigmoid(raw, one)
+                inside.slope[m, s, b, d] = sigmoid(raw)
                 total += delta
                 for n in range(kept.shape[3]):
                     kept[m, k, b, n, d] = _next(inside, m, s, b, d, n, kept[m, k, b, n, d])

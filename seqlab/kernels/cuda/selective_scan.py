@@ -79,8 +79,8 @@ def _discretise(real: type) -> Any:
         row = cuda.blockIdx.x
         for d in range(cuda.threadIdx.x, delta.shape[1], cuda.blockDim.x):
             raw = delta[row, d] + bias[d]
-            delta[row, d] = softplus(raw, one) if soft else raw
-            slope[row, d] = sigmoid(raw, one) if soft else one
+            delta[row, d] = softplus(raw) if soft else raw
+            slope[row, d] = sigmoid(raw) if soft else one
 
     return discretise
 
@@ -182,7 +182,7 @@ def _join() -> Any:
 
 @cache
 def _outputs(real: type, states: int, chunk: int) -> Any:
-    place, step, one = _place(chunk), _step(states), real(1)
+    place, step = _place(chunk), _step(states)
 
     @kernel
     def outputs(given, start, y):
@@ -197,7 +197,7 @@ def _outputs(real: type, states: int, chunk: int) -> Any:
                 total = step(given, batch, t, d, h)
                 if given.gated:
                     z = given.z[batch, t, d]
-                    total *= z * sigmoid(z, one)
+                    total *= z * sigmoid(z)
                 y[batch, t, d] = total
 
     return outputs
@@ -229,7 +229,7 @@ def _again(real: type, states: int, chunk: int) -> Any:
                     y += given.c[batch, t, n] * h[n]
                 if given.gated:
                     z = given.z[batch, t, d]
-                    s = sigmoid(z, one)
+                    s = sigmoid(z)
                     dz[batch, t, d] = grad_y[batch, t, d] * y * s * (one + z * (one - s))
 
     return again
@@ -304,14 +304,13 @@ def _over_channels(real: type, chunk: int) -> Any:
 
 @cache
 def _ungate(real: type) -> Any:
-    one = real(1)
 
     @kernel
     def ungate(grad_y, z, out):
         """The gradient of the output before the gate silu(z)."""
         row = cuda.blockIdx.x
         for d in range(cuda.threadIdx.x, out.shape[1], cuda.blockDim.x):
-            out[row, d] = grad_y[row, d] * z[row, d] * sigmoid(z[row, d], one)
+            out[row, d] = grad_y[row, d] * z[row, d] * sigmoid(z[row, d])
 
     return ungate
 

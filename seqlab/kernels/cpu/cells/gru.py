@@ -25,8 +25,7 @@ from seqlab.kernels.cpu.math import sigmoid_pair, tanh
 from seqlab.kernels.cpu.team import add_recurrent
 from seqlab.kernels.layout import Bundle, Clip, Emitted, Span, Trace
 
-_hidden_state = inlined(algebra.hidden_state)
-_coefficients = inlined(algebra.coefficients)
+_step = algebra.make_step(inlined, sigmoid_pair, tanh)
 _adjoint = inlined(algebra.adjoint)
 
 
@@ -78,10 +77,7 @@ def _gates(z, xn, before, h, coefficients):
     """One sequence's step: z (3H) with m last, xn (H), h_{t-1} -> h (H), coefficients (5, H)."""
     n = h.shape[0]
     for j in range(n):
-        reset, update, m = sigmoid_pair(z[j]), sigmoid_pair(z[n + j]), z[2 * n + j]
-        candidate = tanh(xn[j] + reset[0] * m)
-        h[j] = _hidden_state(update, candidate, before[j])
-        factors = _coefficients(reset, update, candidate, m, before[j])
+        h[j], factors = _step(z[j], z[n + j], xn[j], z[2 * n + j], before[j])
         coefficients[0, j], coefficients[1, j], coefficients[2, j] = factors[:3]
         coefficients[3, j], coefficients[4, j] = factors[3:]
 

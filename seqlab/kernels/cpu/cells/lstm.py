@@ -29,8 +29,7 @@ from seqlab.kernels.layout import Bundle, Clip, Emitted, Span, Trace
 
 __all__ = ["add_gradients", "input_gradient"]
 
-_cell_state = inlined(algebra.cell_state)
-_coefficients = inlined(algebra.coefficients)
+_step = algebra.make_step(inlined, sigmoid_pair, tanh)
 _adjoint = inlined(algebra.adjoint)
 
 
@@ -76,13 +75,7 @@ def _gates(z, c, h, coefficients):
     """One sequence's step: c (H) in place, h (H) and the coefficients (6, H) written."""
     n = h.shape[0]
     for j in range(n):
-        i, f = sigmoid_pair(z[j]), sigmoid_pair(z[n + j])
-        g, o = tanh(z[2 * n + j]), sigmoid_pair(z[3 * n + j])
-        before = c[j]
-        c[j] = _cell_state(i, f, g, before)
-        squashed = tanh(c[j])
-        h[j] = o[0] * squashed[0]
-        factors = _coefficients(i, f, g, o, before, squashed)
+        h[j], c[j], factors = _step(z[j], z[n + j], z[2 * n + j], z[3 * n + j], c[j])
         coefficients[0, j], coefficients[1, j], coefficients[2, j] = factors[:3]
         coefficients[3, j], coefficients[4, j], coefficients[5, j] = factors[3:]
 

@@ -30,10 +30,7 @@ from seqlab.kernels.layout import Bundle, Clip, Emitted, Span, Trace
 __all__ = ["add_gradients", "input_gradient"]
 
 TANH, RELU, SIGMOID, IDENTITY = range(len(ACTIVATIONS))
-
-_relu = inlined(algebra.relu)
-_relu_slope = inlined(algebra.relu_slope)
-_sigmoid_slope = inlined(algebra.sigmoid_slope)
+_tanh, _relu, _sigmoid, _identity = algebra.make_activations(inlined, sigmoid_pair, tanh)
 
 
 class Weights(NamedTuple):
@@ -77,22 +74,18 @@ def emitted_width(sizes: Sizes) -> int:
 @inlined_apart
 def _activate(activation, z, h, slope):
     """h = phi(z) and phi'(z), unit by unit."""
-    one = z.dtype.type(1)
     if activation == TANH:
         for j in range(h.shape[0]):
-            h[j], slope[j] = tanh(z[j])
+            h[j], slope[j] = _tanh(z[j])
     elif activation == RELU:
         for j in range(h.shape[0]):
-            h[j] = _relu(z[j], one)
-            slope[j] = _relu_slope(h[j], one)
+            h[j], slope[j] = _relu(z[j])
     elif activation == SIGMOID:
         for j in range(h.shape[0]):
-            both = sigmoid_pair(z[j])
-            h[j], slope[j] = both[0], _sigmoid_slope(both)
+            h[j], slope[j] = _sigmoid(z[j])
     else:
         for j in range(h.shape[0]):
-            h[j] = z[j]
-            slope[j] = one
+            h[j], slope[j] = _identity(z[j])
 
 
 @inlined_apart

@@ -57,9 +57,9 @@ class Saved(NamedTuple):
     kept: NDArray
 
     @property
-    def output(self) -> tuple[NDArray, int]:
-        """The outputs of the segment (M, n, B, H), and how many of the n steps come before it."""
-        return self.y, 0
+    def outputs(self) -> NDArray:
+        """The outputs of the segment (M, S, B, H)."""
+        return self.y
 
 
 class ForwardScratch(NamedTuple):

@@ -17,8 +17,7 @@ from seqlab.kernels.layout import Bundle, Clip, Emitted, Span, Trace
 
 __all__ = ["input_gradient"]
 
-_hidden_state = device(algebra.hidden_state)
-_coefficients = device(algebra.coefficients)
+_unit_step = algebra.make_step(device, sigmoid_pair, tanh)
 _adjoint = device(algebra.adjoint)
 
 
@@ -55,14 +54,9 @@ def emitted_width(sizes: Sizes) -> int:
 
 @device
 def _step(z, k, state, j, code):
-    one, n = z.dtype.type(1), k.shape[1]
-    reset = sigmoid_pair(z[j] + k[0, j], one)
-    update = sigmoid_pair(z[n + j] + k[1, j], one)
-    m = z[2 * n + j] + k[2, j]
-    candidate = tanh(k[3, j] + reset[0] * m, one)
-    before = state[0, j]
-    state[0, j] = _hidden_state(update, candidate, before)
-    factors = _coefficients(reset, update, candidate, m, before)
+    n = k.shape[1]
+    z_r, z_z, m = z[j] + k[0, j], z[n + j] + k[1, j], z[2 * n + j] + k[2, j]
+    state[0, j], factors = _unit_step(z_r, z_z, k[3, j], m, state[0, j])
     k[0, j], k[1, j], k[2, j] = factors[0], factors[1], factors[2]
     k[3, j], k[4, j] = factors[3], factors[4]
 

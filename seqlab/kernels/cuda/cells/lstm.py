@@ -13,8 +13,7 @@ from seqlab.kernels.layout import Bundle, Clip, Emitted, Span, Trace
 
 __all__ = ["add_gradients", "input_gradient"]
 
-_cell_state = device(algebra.cell_state)
-_coefficients = device(algebra.coefficients)
+_unit_step = algebra.make_step(device, sigmoid_pair, tanh)
 _adjoint = device(algebra.adjoint)
 
 
@@ -42,16 +41,10 @@ def emitted_width(sizes: Sizes) -> int:
 
 @device
 def _step(z, k, state, j, code):
-    one, n = z.dtype.type(1), k.shape[1]
-    i = sigmoid_pair(z[j] + k[0, j], one)
-    f = sigmoid_pair(z[n + j] + k[1, j], one)
-    g = tanh(z[2 * n + j] + k[2, j], one)
-    o = sigmoid_pair(z[3 * n + j] + k[3, j], one)
-    before = state[1, j]
-    after = _cell_state(i, f, g, before)
-    squashed = tanh(after, one)
-    state[0, j], state[1, j] = o[0] * squashed[0], after
-    factors = _coefficients(i, f, g, o, before, squashed)
+    n = k.shape[1]
+    z_i, z_f = z[j] + k[0, j], z[n + j] + k[1, j]
+    z_g, z_o = z[2 * n + j] + k[2, j], z[3 * n + j] + k[3, j]
+    state[0, j], state[1, j], factors = _unit_step(z_i, z_f, z_g, z_o, state[1, j])
     k[0, j], k[1, j], k[2, j] = factors[0], factors[1], factors[2]
     k[3, j], k[4, j], k[5, j] = factors[3], factors[4], factors[5]
 

@@ -14,10 +14,7 @@ from seqlab.kernels.layout import Bundle, Clip, Emitted, Span, Trace
 __all__ = ["add_gradients", "input_gradient"]
 
 TANH, RELU, SIGMOID, _ = range(len(ACTIVATIONS))
-
-_relu = device(algebra.relu)
-_relu_slope = device(algebra.relu_slope)
-_sigmoid_slope = device(algebra.sigmoid_slope)
+_tanh, _relu, _sigmoid, _identity = algebra.make_activations(device, sigmoid_pair, tanh)
 
 
 def prepare(params: dict[str, NDArray], activation: str | None) -> Weights:
@@ -44,18 +41,15 @@ def emitted_width(sizes: Sizes) -> int:
 
 @device
 def _step(z, k, state, j, activation):
-    one = z.dtype.type(1)
     total = z[j] + k[0, j]
     if activation == TANH:
-        h, slope = tanh(total, one)
+        h, slope = _tanh(total)
     elif activation == RELU:
-        h = _relu(total, one)
-        slope = _relu_slope(h, one)
+        h, slope = _relu(total)
     elif activation == SIGMOID:
-        both = sigmoid_pair(total, one)
-        h, slope = both[0], _sigmoid_slope(both)
+        h, slope = _sigmoid(total)
     else:
-        h, slope = total, one
+        h, slope = _identity(total)
     state[0, j], k[0, j] = h, slope
 
 

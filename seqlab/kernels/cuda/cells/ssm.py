@@ -67,9 +67,9 @@ class Saved(NamedTuple):
     kept: Array
 
     @property
-    def output(self) -> tuple[Array, int]:
-        """The outputs of the segment (M, n, B, H), and how many of the n steps come before it."""
-        return self.y, 0
+    def outputs(self) -> Array:
+        """The outputs of the segment (M, S, B, H)."""
+        return self.y
 
     def inside(self, weights: Weights) -> Inside:
         """With the weights that act at every step."""
