@@ -17,10 +17,10 @@ MICRO, NANO = 1e-6, 1e-9
 
 def _sides(context: Context, contest: str, problem: Any) -> list[Side]:
     """Ours first; on a GPU our own CPU is one of the peers."""
-    here = [problem.side(context.backend)]
+    own = [problem.side(context.backend)]
     if context.backend != "cpu":
-        here.append(problem.side("cpu", "cpu"))
-    return here + sides(context.peers, contest, problem)
+        own.append(problem.side("cpu", "cpu"))
+    return own + sides(context.peers, contest, problem)
 
 
 def _rows(contests: Sequence[Contest], context: Context, unit: float) -> list[Row]:

@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 from seqlab.figures.names import ZERO_BELOW, Measure
-from seqlab.figures.scales import plain
+from seqlab.figures.scales import tick_text
 
 # Beyond these decades float32 has nothing left to tell: they are where colours end.
 LOWEST, HIGHEST = ZERO_BELOW["float32"], 38.53
@@ -43,7 +43,7 @@ class Colors:
         )
         bar.outline.set_visible(False)
         if isinstance(self.norm, LogNorm):
-            bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: plain(value)))
+            bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: tick_text(value)))
             bar.ax.minorticks_off()
         elif isinstance(self.norm, TwoSlopeNorm):
             bar.set_ticks(_two_sided(*bar.ax.get_ylim()))

@@ -83,12 +83,12 @@ def _networks(selection: Selection, run: Run) -> pd.DataFrame:
     choice = selection.choice
     shown = choice.coordinates
     networks, points = run.values.shape
-    here = np.arange(points) if shown else np.array([points - 1])
+    kept = np.arange(points) if shown else np.array([points - 1])
     columns: dict[str, Any] = _fields({n: run.fields[n] for n in choice.fields if n not in shown})
-    columns |= {name: np.tile(run.coordinate(name)[here], networks) for name in shown}
-    columns |= {"network": np.repeat(np.arange(networks), here.size)}
-    columns |= {choice.measure.name: run.values[:, here].ravel()}
-    return pd.DataFrame(columns, index=range(networks * here.size))
+    columns |= {name: np.tile(run.coordinate(name)[kept], networks) for name in shown}
+    columns |= {"network": np.repeat(np.arange(networks), kept.size)}
+    columns |= {choice.measure.name: run.values[:, kept].ravel()}
+    return pd.DataFrame(columns, index=range(networks * kept.size))
 
 
 def _fields(key: Mapping[str, Any]) -> dict[str, Any]:

@@ -142,8 +142,8 @@ def _dots(ax: Axes, place: float, values: NDArray, room: float, color: Color) ->
     wide = max((int(count) for count in np.unique(row, return_counts=True)[1]), default=1)
     step = room / max(wide, 8)
     for one in np.unique(row):
-        here = np.flatnonzero(row == one)
-        offsets[here] = step * (np.arange(here.size) - (here.size - 1) / 2)
+        placed = np.flatnonzero(row == one)
+        offsets[placed] = step * (np.arange(placed.size) - (placed.size - 1) / 2)
     ax.plot(
         place + offsets,
         finite,

@@ -42,9 +42,9 @@ def arrange(series: Sequence[Series], choice: Choice, columns: Scale, rows: Scal
     values = np.full((len(rows.values), len(columns.values)), np.nan)
     measured = np.zeros(values.shape, bool)
     for one in series:
-        here = one.points["lag"] > 0 if "lag" in one.points else np.ones(one.value.size, bool)
-        at = tuple(_index(scale, one.get(scale.field), here) for scale in (rows, columns))
-        values[at] = one.value[here]
+        kept = one.points["lag"] > 0 if "lag" in one.points else np.ones(one.value.size, bool)
+        at = tuple(_index(scale, one.get(scale.field), kept) for scale in (rows, columns))
+        values[at] = one.value[kept]
         measured[at] = True
         if len(one.points) == 1:
             along = columns if columns.field in one.points else rows
@@ -74,8 +74,8 @@ def _values(series: Sequence[Series], name: str) -> list[Any]:
     return [value for value in points_of(series, name) if value > 0]
 
 
-def _index(scale: Scale, value: Any, here: NDArray) -> NDArray:
-    return np.atleast_1d(scale.index(value[here] if isinstance(value, np.ndarray) else value))
+def _index(scale: Scale, value: Any, kept: NDArray) -> NDArray:
+    return np.atleast_1d(scale.index(value[kept] if isinstance(value, np.ndarray) else value))
 
 
 def _stretched(

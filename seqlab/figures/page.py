@@ -94,9 +94,9 @@ class Page:
 
     def __init__(self, heads: Sequence[str], looks: Looks, note: str) -> None:
         self.place: Width = width(looks.width)
-        self.loud = looks.title is not None
+        self.titled = looks.title is not None
         text = note if looks.title is None else writing.written(looks.title)
-        self.title = _lines("title", text, self.place.paper, LARGE if self.loud else SMALL)
+        self.title = _lines("title", text, self.place.paper, LARGE if self.titled else SMALL)
         self.across = math.ceil(len(heads) / math.ceil(len(heads) / ACROSS[looks.width.lower()]))
         self.down = math.ceil(len(heads) / self.across)
         self.figure = Figure(figsize=(self.place.inches,) * 2, layout="constrained")
@@ -190,14 +190,14 @@ class Page:
 
     def _title(self, paper: float, whole: float) -> None:
         quiet: dict[str, Any] = {"size": points(SMALL), "color": GREY}
-        loud: dict[str, Any] = {"size": points(LARGE)}
+        large: dict[str, Any] = {"size": points(LARGE)}
         self.figure.text(
             0.04 / paper,
             1 - 0.03 / whole,
             "\n".join(self.title),
             va="top",
             in_layout=False,
-            **(loud if self.loud else quiet),
+            **(large if self.titled else quiet),
         )
 
     def _share(self, labels: tuple[str, str], foot: float) -> None:

@@ -17,7 +17,7 @@ from seqlab.figures.writing import length, literal
 
 MOST_NAMES = 12  # numbers, up to which each has a row or column of its own size
 MARGIN = 0.03  # of the length of an axis, beyond the first and last point
-TURNED = 40  # degrees: names that would touch side by side
+TILT = 40  # degrees: names that would touch side by side
 MOST_STEPS = 4  # the same for lengths and lags, which are at home on a log axis
 
 Name = Literal["x", "y"]
@@ -119,11 +119,11 @@ def mark_log(ax: Axes, name: Name) -> None:
     low, high = sorted(axis.get_view_interval())
     wide = math.floor(math.log10(high) + 1e-9) - math.ceil(math.log10(low) - 1e-9) >= 2
     axis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: plain(value)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: tick_text(value)))
     axis.set_minor_formatter(NullFormatter())
 
 
-def plain(number: float) -> str:
+def tick_text(number: float) -> str:
     """A number as a tick writes it, without powers up to a million."""
     if 1 <= abs(number) < 1e6:
         return f"{number:.10g}"
@@ -131,32 +131,32 @@ def plain(number: float) -> str:
 
 
 def _list(ax: Axes, name: Name, scale: Scale, room: float) -> None:
-    """A tick for each value, or for every n-th; long names under a horizontal axis are turned."""
+    """A tick for each value, or for every n-th; long names under a horizontal axis are tilted."""
     labels = [literal(text(value)) for value in scale.values]
     step, each = 1, room / max(len(labels), 1)
     line = 1.3 * points(SMALL)
     longest = LETTER * points(SMALL) * max(map(len, labels))
-    turned = name == "x" and longest + 0.5 * line > each
-    if turned and are_numbers(scale.values):
-        turned, step = False, math.ceil((longest + 0.5 * line) / each)
-    elif turned or name == "y":
+    tilted = name == "x" and longest + 0.5 * line > each
+    if tilted and are_numbers(scale.values):
+        tilted, step = False, math.ceil((longest + 0.5 * line) / each)
+    elif tilted or name == "y":
         step = math.ceil(line / each)
     axis = ax.xaxis if name == "x" else ax.yaxis
     axis.set_ticks(list(scale.centres[::step]), labels[::step])
     ax.tick_params(axis=name, length=0)
-    if turned:
-        ax.tick_params(axis="x", rotation=TURNED)
+    if tilted:
+        ax.tick_params(axis="x", rotation=TILT)
         for label in ax.get_xticklabels():
             label.set(ha="right", rotation_mode="anchor")
 
 
 def hanging(scale: Scale, wide: float) -> float:
-    """Inches on paper below a horizontal axis of about a width that names take, if turned."""
+    """Inches on paper below a horizontal axis of about a width that names take, if tilted."""
     if scale.kind != "names" or scale.numeric:
         return 0.0
     longest = max(length(literal(text(value)), SMALL) for value in scale.values) / 72
     each = wide / len(scale.values)
-    return longest * math.sin(math.radians(TURNED)) if longest > each else 0.0
+    return longest * math.sin(math.radians(TILT)) if longest > each else 0.0
 
 
 def listing(field: str, values: Sequence[Any]) -> Scale:

@@ -63,11 +63,11 @@ def gradients(problem: Gradients) -> list[Side]:
     step = STEPS[problem.cell]
 
     def all_gradients(params: dict[str, Array], x: Array, initial: State, g: Array) -> Any:
-        turned = params["weight_hh"].T
+        transposed = params["weight_hh"].T
 
         def loss(u: Array, m: Array, initial: State) -> tuple[Array, Array]:
             def one(state: State, z: tuple[Array, Array]) -> tuple[State, Array]:
-                state = step(state, z[0], state[0] @ turned + z[1])
+                state = step(state, z[0], state[0] @ transposed + z[1])
                 return state, state[0]
 
             output = lax.scan(one, initial, (u, m), unroll=UNROLL)[1]
@@ -107,10 +107,10 @@ def study(problem: Study) -> list[Side]:
     step = STEPS[problem.cell]
 
     def loss(initial: State, params: dict[str, Array], x: Array, readout: Array) -> Array:
-        turned = params["weight_hh"].T
+        transposed = params["weight_hh"].T
 
         def one(state: State, u: Array) -> tuple[State, None]:
-            return step(state, u, state[0] @ turned + params["bias_hh"]), None
+            return step(state, u, state[0] @ transposed + params["bias_hh"]), None
 
         u = x @ params["weight_ih"].T + params["bias_ih"]
         return lax.scan(one, initial, u, unroll=UNROLL)[0][0] @ readout
