@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from seqlab.engine.sums import Sums
 from seqlab.engine.tape import Tape, Tick, ignore
-from seqlab.kernels.layout import EMPTY, IN_CHAIN_CODES, NONE, Bundle, Clip, Emitted, Span, Trace
+from seqlab.kernels.layout import EMPTY, TRUNCATE, Bundle, Clip, Emitted, Span, Trace
 from seqlab.rules import Rule
 
 
@@ -35,8 +35,8 @@ class Sweep:
         dtype = tape.x.dtype
         self.adjoint = np.zeros((networks, sequences, rows, *parts), dtype)
         self.exponent = np.full((networks, sequences, rows), EMPTY)
-        self.clip = Clip(IN_CHAIN_CODES.get(rule.kind, NONE), float(rule.threshold))
-        self._cut = int(rule.threshold) if rule.kind == "truncate" else 0
+        self.clip = Clip.of(rule)
+        self._cut = self.clip.steps if self.clip.code == TRUNCATE else 0
         self._dead = np.zeros((networks, sequences, rows), bool)
         self.lost = np.zeros_like(self._dead)
         points = self.lengths + 1 if record else np.zeros_like(self.lengths)

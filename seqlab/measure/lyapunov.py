@@ -15,7 +15,7 @@ from seqlab.engine.backward import Sweep
 from seqlab.engine.tape import Tape, Tick, ignore
 from seqlab.kernels.layout import Span
 from seqlab.measure.randomness import Purpose, stream
-from seqlab.rules import Rule
+from seqlab.rules import UNCLIPPED
 
 # Nats by which the exponents may spread between two orthogonalisations: the last vector then
 # keeps all but three of its digits.
@@ -43,7 +43,7 @@ def spectrum(tape: Tape, first: NDArray, tick: Tick = ignore) -> NDArray:
     nothing can be told, and the exponent is nan.
     """
     count = first.shape[2]
-    sweep = Sweep(tape, [tape.steps] * count, Rule("none"), record=False, gradients=False)
+    sweep = Sweep(tape, [tape.steps] * count, UNCLIPPED, record=False, gradients=False)
     _set(sweep, np.arange(tape.networks), np.repeat(first[:, None], tape.sequences, axis=1))
     total = np.zeros((*sweep.exponent.shape[:2], count))
     units = sweep.adjoint.shape[-1]

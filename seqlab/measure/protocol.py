@@ -23,11 +23,10 @@ from seqlab.measure.curves import Curves, sweep_curves
 from seqlab.measure.draw import Source
 from seqlab.measure.prediction import Observer
 from seqlab.numbers.variables import Measurement
-from seqlab.rules import Rule
+from seqlab.rules import UNCLIPPED
 from seqlab.spec.run import RunSpec
 
 Progress = Callable[[float, str], None]
-UNCLIPPED = Rule("none")
 
 
 def measure(spec: RunSpec, backend: str = "auto", progress: Progress | None = None) -> Measurement:
