@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from drawn import ARCHS, KINDS, Run, answers, draw, relative_errors, same_bits
+from drawn import ARCHS, KINDS, Run, answers, draw, parts, relative_errors, same_bits
 
 import seqlab
 from seqlab.cells import Sizes
@@ -134,7 +134,7 @@ def test_chains_that_leave_the_range(dtype: type, clip: str, power: int) -> None
     """A step's factor of 2^power, losses at every step: as in float64 on the CPU, rounded."""
     run = draw("rnn", hidden=2, inputs=1, steps=5, batch=1)
     run.params["weight_hh"] = np.ldexp(np.linalg.qr(run.params["weight_hh"])[0], power)
-    run = run._replace(x=0 * run.x, initial=0 * run.initial)
+    run = run._replace(x=0 * run.x, state=(0 * run.initial,))
     run.params["bias_ih"][:] = run.params["bias_hh"][:] = 0
     have = answers(run.cast(dtype), "identity", clip, "cuda")
     want = answers(run.cast(dtype).cast(np.float64), "identity", clip, "cpu")
@@ -221,7 +221,7 @@ def test_the_decays_sum_loses_nothing() -> None:
     }
     x, grad = np.full((steps, 1, 1), 2.0**-18), np.zeros((steps, 1, 1))
     x[-2], grad[-1] = 1, 1
-    run = Run("ssm", params, x, np.full((1, 1, 1), 2.0**-26), grad).cast(np.float32)
+    run = Run("ssm", params, x, (np.full((1, 1, 1), 2.0**-26),), grad).cast(np.float32)
     have = answers(run, backend="cuda")["A_log"]
     want = answers(run.cast(np.float64), backend="cpu")["A_log"]
     assert np.abs(have / want - 1).max() <= 1.2e-7
@@ -235,9 +235,8 @@ def test_last_states_and_their_gradients(arch: str, clip: str) -> None:
     for backend in ("cuda", "cpu"):
         forward = seqlab.forward(arch, run.params, run.x, run.initial, backend=backend)
         g = seqlab.backward(forward, run.grad, clip, grad_final=run.initial)
-        final = forward.final if isinstance(forward.final, tuple) else (forward.final,)
-        start = g.initial if isinstance(g.initial, tuple) else (g.initial,)
-        found.append({"x": g.x, **{f"{i}": part for i, part in enumerate((*final, *start))}})
+        states = (*parts(forward.final), *parts(g.initial))
+        found.append({"x": g.x, **{f"{i}": part for i, part in enumerate(states)}})
     errors = relative_errors(*found)
     assert max(errors.values()) < TOLERANCE[np.float64], errors
 

@@ -28,7 +28,7 @@ def latch(weight: float, steps: int, dtype: npt.DTypeLike, bias: float = 0.0) ->
     x = np.zeros((steps, 1, 1))
     x[0] = 1
     named = {name: np.array(value) for name, value in params.items()}
-    return Run("rnn", named, x, np.zeros((1, 1)), np.zeros((steps, 1, 1))).cast(dtype)
+    return Run("rnn", named, x, (np.zeros((1, 1)),), np.zeros((steps, 1, 1))).cast(dtype)
 
 
 # Saturated units.

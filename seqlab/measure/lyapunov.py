@@ -6,13 +6,13 @@ have the same singular values, so the same exponents, and the adjoint kernels se
 
 import math
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from seqlab.engine.backward import Sweep
-from seqlab.engine.tape import Tape, Tick, ignore
+from seqlab.engine.tape import Tape, Tick, no_tick
+from seqlab.kernels.contract import Saved
 from seqlab.kernels.layout import Span
 from seqlab.measure.randomness import Purpose, stream
 from seqlab.rules import UNCLIPPED
@@ -32,7 +32,7 @@ def frames(seed: int, networks: range, size: int, count: int) -> NDArray:
     return np.linalg.qr(np.stack(drawn))[0]
 
 
-def spectrum(tape: Tape, first: NDArray, tick: Tick = ignore) -> NDArray:
+def spectrum(tape: Tape, first: NDArray, tick: Tick = no_tick) -> NDArray:
     """The top K exponents (M, K), falling, nat/step, averaged over sequences.
 
     `tape` has been run; `first` (M, state size, K) are the vectors at its end. Every step counts,
@@ -98,7 +98,7 @@ def _orthogonalise(sweep: Sweep, networks: NDArray) -> tuple[NDArray, NDArray]:
     return growth + exponent * np.log(2.0), noise
 
 
-def _unresolved(tape: Tape, saved: Any, m: int, steps: Iterable[int], b: int) -> float:
+def _unresolved(tape: Tape, saved: Saved, m: int, steps: Iterable[int], b: int) -> float:
     """The growth of a direction that is lost in rounding after some steps of one sequence: -inf
     where it is dead, nan where the steps' own factors are as small as that."""
     faintest = [tape.kernels.faintest(tape.weights, saved, m, step, b) for step in steps]
