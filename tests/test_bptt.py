@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+import clips
 import naive
 import numpy as np
 import numpy.typing as npt
@@ -24,20 +25,19 @@ from drawn import (
 from reference import cases
 
 import seqlab
+from seqlab import rules
 from seqlab.cells import Sizes
 from seqlab.engine import ensemble, tape
 from seqlab.engine.backward import Sweep
 from seqlab.errors import InputError
 from seqlab.kernels import backends, memory
-from seqlab.rules import Rule
 
 Array = npt.NDArray[Any]
 
 PARITY = 1e-9  # what is promised against PyTorch and the naive loops; seen: 7e-13 and 6e-14
 DIFFERENCE = 1e-6  # of central differences; seen: 3e-10
 
-# Fires in most steps of every run drawn here, in some and not all of `truncate`'s.
-RULES = ("norm:0.5", "value:0.05", "step-norm:0.3", "step-value:0.05", "truncate:3", "truncate:1")
+RULES = (*clips.biting(), "truncate:1")
 
 LONG_DOUBLE = pytest.mark.skipif(
     np.finfo(np.longdouble).maxexp <= 1024, reason="needs a long double with a longer exponent"
@@ -253,7 +253,7 @@ def test_rules_over_a_long_chain(arch: str, clip: str) -> None:
 def test_rules_that_do_not_fire_change_nothing(arch: str) -> None:
     run = draw(arch)
     free = answers(run)
-    for clip in ("norm:1e9", "value:1e9", "step-norm:1e9", "step-value:1e9", "truncate:6"):
+    for clip in clips.alike(1e9, 6):
         assert same_bits(answers(run, clip=clip), free), clip
 
 
@@ -311,7 +311,7 @@ def test_each_step_is_told_once_each_way(monkeypatch: pytest.MonkeyPatch) -> Non
     whole.run(lambda saved: None, ticks.append)
     assert ticks == [16, 16, 5]
     ticks.clear()
-    sweep = Sweep(whole, [35, 20], Rule("none"), record=False, gradients=False)
+    sweep = Sweep(whole, [35, 20], rules.UNCLIPPED, record=False, gradients=False)
     sweep.run(lambda first, last: np.zeros((1, 0, 2, 2, 3)), ticks.append)
     assert ticks == [3, 12, 4, 16]
 
@@ -470,14 +470,15 @@ def test_gradients_are_linear_in_the_loss(arch: str, clip: str) -> None:
 
 @pytest.mark.tiny
 @pytest.mark.parametrize("arch", ARCHS)
-@pytest.mark.parametrize("clip", ["step-norm:0.3", "step-value:0.05", "norm:0.5", "value:0.05"])
+@pytest.mark.parametrize("clip", [c for c in RULES if not rules.parse(c).whole_steps])
 def test_a_rule_never_raises_what_it_is_applied_to(arch: str, clip: str) -> None:
     """After one step the state's adjoint, or all parameter gradients together."""
     run = draw(arch, steps=1, batch=4)
     free, clipped = answers(run), answers(run, clip=clip)
     starts = [name for name in free if name.startswith("initial")]
-    names = starts if clip.startswith("step") else list(run.params)
-    axes = 4 if clip.startswith("step") else 1  # sequence by sequence, or all together
+    in_chain = rules.parse(clip).in_chain
+    names = starts if in_chain else list(run.params)
+    axes = 4 if in_chain else 1  # sequence by sequence, or all together
 
     def norms(of: dict[str, Array]) -> Array:
         rows = np.concatenate([of[name].reshape(axes, -1) for name in names], axis=1)

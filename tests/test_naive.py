@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import clips
 import naive
 import numpy as np
 import pytest
@@ -27,7 +28,8 @@ CELLS = [("rnn", name) for name in naive.ACTIVATIONS] + [
     ("ssm", "tanh"),
 ]
 TINY = 1e-30  # a complex step has no cancellation, so it may be as small as it likes
-CHAIN_RULES = ["step-norm:0.1", "step-value:0.02", "truncate:1", "truncate:3"]
+THRESHOLDS = {"step-norm": 0.1, "step-value": 0.02, "truncate": 3}
+CHAIN_RULES = [*clips.spelled(THRESHOLDS, naive.IN_CHAIN), "truncate:1"]
 
 
 def draw(

@@ -16,13 +16,15 @@ from seqlab.engine.sums import Sums
 Array = npt.NDArray[Any]
 
 ROUNDING = 1e-11
+THRESHOLDS = {"c": st.floats(1e-3, 10), "k": st.integers(1, 8)}
 CHAIN_RULES = st.one_of(
-    st.builds("step-norm:{}".format, st.floats(1e-3, 10)),
-    st.builds("step-value:{}".format, st.floats(1e-3, 10)),
-    st.builds("truncate:{}".format, st.integers(1, 8)),
+    *(
+        st.builds(f"{name}:{{}}".format, THRESHOLDS[rules.KINDS[name].threshold])
+        for name in rules.IN_CHAIN
+    )
 )
 LINEAR_RULES = st.one_of(st.just("none"), st.builds("truncate:{}".format, st.integers(1, 8)))
-PARAMETER_RULES = st.builds("{}:{}".format, st.sampled_from(["norm", "value"]), st.floats(1e-3, 10))
+PARAMETER_RULES = st.builds("{}:{}".format, st.sampled_from(rules.AFTER), st.floats(1e-3, 10))
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import itertools
 import math
 from typing import Any
 
+import clips
 import naive
 import numpy as np
 import numpy.typing as npt
@@ -204,9 +205,7 @@ def test_relu_of_infinities() -> None:
 
 @pytest.mark.tiny
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(
-    "clip", ["none", "norm:1", "value:1", "step-norm:1", "step-value:1", "truncate:9"]
-)
+@pytest.mark.parametrize("clip", ["none", *clips.alike(1, 9)])
 def test_nan_stays_nan(clip: str, dtype: type) -> None:
     """One unit's state overflows to NaN; what it reaches is NaN after every rule, never zero."""
     run = draw("rnn", hidden=3, steps=6, batch=1)
