@@ -70,7 +70,7 @@ def forward(
     Raises InputError for an unknown name and for arrays of the wrong shape, dtype, or with NaN.
     """
     chosen = backends.resolve(backend, x, *arrays_of(params), arch=find_cell(arch).name)
-    ensemble = gather(arch, params, x, initial, activation).kept(chosen)
+    ensemble = gather(arch, params, x, initial, activation).with_own_drive(chosen)
     tape = ensemble.tape(chosen)
     shape = (*ensemble.x.shape[:3], ensemble.sizes.hidden)
     output = tape.arrays.answer(shape, ensemble.x.dtype, ensemble.x)

@@ -71,7 +71,7 @@ class Ensemble:
         """The gradients of the parameters that were given."""
         return Sums({name: sums.values[name] for name in self.names}, sums.exponent)
 
-    def kept(self, backend: str) -> "Ensemble":
+    def with_own_drive(self, backend: str) -> "Ensemble":
         """The same with a drive of its own: the user may change theirs before the way back. Kernels
         lay parameters out in memory of their own anyway."""
         return replace(self, x=backends.arrays(backend).copied(self.x))

@@ -36,9 +36,9 @@ class Sums:
 
     def scaled(self, log_factor: NDArray) -> "Sums":
         """Every gradient of a network times e^log_factor (M,), however large or small that is."""
-        turns = np.rint(np.nan_to_num(log_factor / np.log(2.0), posinf=0, neginf=0))
-        factor = np.exp(log_factor - turns * np.log(2.0))
-        return Sums(self._times(factor), self.exponent + turns.astype(np.int64))
+        powers = np.rint(np.nan_to_num(log_factor / np.log(2.0), posinf=0, neginf=0))
+        factor = np.exp(log_factor - powers * np.log(2.0))
+        return Sums(self._times(factor), self.exponent + powers.astype(np.int64))
 
     def _times(self, factor: NDArray) -> dict[str, NDArray]:
         """Every gradient of a network times its factor (M,); overflow is a result."""

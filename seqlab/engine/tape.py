@@ -56,8 +56,8 @@ class Tape:
         self.keeps_all = whole <= TRAJECTORY_BYTES // sharers
         self._starts: list[NDArray] = []  # the state before each segment
         self._saved: list[Saved] = []  # of each segment, where all are kept
-        self._again: tuple[int, Saved] | None = None  # the segment that was computed again last
-        self._coming: tuple[int, Future[Saved]] | None = None  # the one before it
+        self._recomputed: tuple[int, Saved] | None = None  # the last segment computed again
+        self._underway: tuple[int, Future[Saved]] | None = None  # the one before it
 
     @property
     def state(self) -> NDArray:
@@ -87,20 +87,20 @@ class Tape:
         """
         if self.keeps_all:
             return self._saved[index]
-        if self._again is None or self._again[0] != index:
-            self._again = None  # its memory serves the next one
-            self._again = index, self._come(index)
-        if index > 0 and self._coming is None:
+        if self._recomputed is None or self._recomputed[0] != index:
+            self._recomputed = None  # its memory serves the next one
+            self._recomputed = index, self._await(index)
+        if index > 0 and self._underway is None:
             tasks = self.networks * self.sequences
             future = self._ahead(tasks, self._recompute, index - 1)
-            self._coming = None if future is None else (index - 1, future)
-        return self._again[1]
+            self._underway = None if future is None else (index - 1, future)
+        return self._recomputed[1]
 
-    def _come(self, index: int) -> Saved:
-        coming, self._coming = self._coming, None
-        if coming is None or coming[0] != index:
+    def _await(self, index: int) -> Saved:
+        underway, self._underway = self._underway, None
+        if underway is None or underway[0] != index:
             return self._recompute(index)
-        return coming[1].result()
+        return underway[1].result()
 
     def _recompute(self, index: int) -> Saved:
         return self._forward(self.starts[index], self._starts[index].copy())
