@@ -6,12 +6,15 @@ the CUDA package is imported; with a GPU it runs as it is: `pytest tests/cuda_pa
 
 from typing import Any
 
+import clips
 import numpy as np
 import numpy.typing as npt
 import pytest
-from drawn import ARCHS, KINDS, Run, answers, draw, relative_errors, same_bits
+from drawn import ARCHS, KINDS, Run, answers, draw, parts, relative_errors, same_bits
+from faces import faults
 
 import seqlab
+from seqlab import rules
 from seqlab.cells import Sizes
 from seqlab.engine import tape
 from seqlab.errors import DeviceError, InputError
@@ -25,9 +28,9 @@ Array = npt.NDArray[Any]
 TOLERANCE = {np.float64: 1e-10, np.float32: 1e-5}
 DTYPES = list(TOLERANCE)
 # Rules on finished gradients never reach a kernel.
-IN_CHAIN = ("step-norm:0.3", "step-value:0.05", "truncate:3", "truncate:1")
+IN_CHAIN = (*clips.biting(rules.IN_CHAIN), "truncate:1")
 RULES = [(clip, dtype) for clip in IN_CHAIN for dtype in DTYPES]
-RULES += [("norm:0.5", np.float64), ("value:0.05", np.float64)]
+RULES += [(clip, np.float64) for clip in clips.biting(rules.AFTER)]
 # One unit; more than the simulator's 8 lanes; more than its 32 threads.
 SIZES = (
     {"hidden": 1, "inputs": 1, "state": 1, "steps": 1, "batch": 1},
@@ -44,6 +47,10 @@ def agree(run: Run, dtype: type, **options: str) -> None:
     assert max(errors.values()) < TOLERANCE[dtype], errors
 
 
+def test_every_module_offers_what_the_contract_says() -> None:
+    assert faults("cuda") == []
+
+
 @pytest.mark.parametrize(("arch", "activation"), KINDS)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("sizes", SIZES, ids=lambda sizes: f"H={sizes['hidden']}")
@@ -58,7 +65,7 @@ def test_clip_rules(arch: str, clip: str, dtype: type) -> None:
 
 
 @pytest.mark.parametrize("arch", ARCHS)
-@pytest.mark.parametrize("clip", ["none", "step-norm:0.3", "step-value:0.1", "truncate:2"])
+@pytest.mark.parametrize("clip", ["none", *clips.biting(rules.IN_CHAIN)])
 def test_bundles_of_lengths(arch: str, clip: str) -> None:
     """Every part at every lag of every length, and how often the rule acted."""
     run = draw(arch, hidden=5, steps=5, batch=2, networks=2)
@@ -134,7 +141,7 @@ def test_chains_that_leave_the_range(dtype: type, clip: str, power: int) -> None
     """A step's factor of 2^power, losses at every step: as in float64 on the CPU, rounded."""
     run = draw("rnn", hidden=2, inputs=1, steps=5, batch=1)
     run.params["weight_hh"] = np.ldexp(np.linalg.qr(run.params["weight_hh"])[0], power)
-    run = run._replace(x=0 * run.x, initial=0 * run.initial)
+    run = run._replace(x=0 * run.x, state=(0 * run.initial,))
     run.params["bias_ih"][:] = run.params["bias_hh"][:] = 0
     have = answers(run.cast(dtype), "identity", clip, "cuda")
     want = answers(run.cast(dtype).cast(np.float64), "identity", clip, "cpu")
@@ -221,7 +228,7 @@ def test_the_decays_sum_loses_nothing() -> None:
     }
     x, grad = np.full((steps, 1, 1), 2.0**-18), np.zeros((steps, 1, 1))
     x[-2], grad[-1] = 1, 1
-    run = Run("ssm", params, x, np.full((1, 1, 1), 2.0**-26), grad).cast(np.float32)
+    run = Run("ssm", params, x, (np.full((1, 1, 1), 2.0**-26),), grad).cast(np.float32)
     have = answers(run, backend="cuda")["A_log"]
     want = answers(run.cast(np.float64), backend="cpu")["A_log"]
     assert np.abs(have / want - 1).max() <= 1.2e-7
@@ -235,9 +242,8 @@ def test_last_states_and_their_gradients(arch: str, clip: str) -> None:
     for backend in ("cuda", "cpu"):
         forward = seqlab.forward(arch, run.params, run.x, run.initial, backend=backend)
         g = seqlab.backward(forward, run.grad, clip, grad_final=run.initial)
-        final = forward.final if isinstance(forward.final, tuple) else (forward.final,)
-        start = g.initial if isinstance(g.initial, tuple) else (g.initial,)
-        found.append({"x": g.x, **{f"{i}": part for i, part in enumerate((*final, *start))}})
+        states = (*parts(forward.final), *parts(g.initial))
+        found.append({"x": g.x, **{f"{i}": part for i, part in enumerate(states)}})
     errors = relative_errors(*found)
     assert max(errors.values()) < TOLERANCE[np.float64], errors
 

@@ -1,6 +1,7 @@
 """Random networks with their runs, drawn alike for every test of kernels and measures."""
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import naive
@@ -12,6 +13,7 @@ import seqlab
 from seqlab.cells import CELLS, Sizes
 
 Array = npt.NDArray[Any]
+State = tuple[Array, ...]
 
 # Every kernel's every branch: a cell with an activation.
 KINDS = [("rnn", name) for name in naive.ACTIVATIONS] + [
@@ -23,26 +25,43 @@ ARCHS = list(CELLS)
 
 
 class Run(NamedTuple):
-    """Arrays of one network, or with a leading M of an ensemble, in the public layouts."""
+    """Arrays of one network, or with a leading M of an ensemble, in the public layouts; the first
+    state as the tuple of its parts."""
 
     arch: str
     params: dict[str, Array]
     x: Array
-    initial: Any
+    state: State
     grad: Array
+
+    @property
+    def initial(self) -> Any:
+        """The first state as seqlab takes it."""
+        return public(self.state)
 
     def network(self, m: int) -> "Run":
         """One network of an ensemble."""
-        start = tuple(s[m] for s in self.initial) if self.arch == "lstm" else self.initial[m]
-        params = {name: value[m] for name, value in self.params.items()}
-        return Run(self.arch, params, self.x[m], start, self.grad[m])
+        return self.each(lambda array: array[m])
 
     def cast(self, dtype: npt.DTypeLike) -> "Run":
         """The same numbers in another dtype."""
-        lstm = self.arch == "lstm"
-        start = tuple(s.astype(dtype) for s in self.initial) if lstm else self.initial.astype(dtype)
-        params = {name: value.astype(dtype) for name, value in self.params.items()}
-        return Run(self.arch, params, self.x.astype(dtype), start, self.grad.astype(dtype))
+        return self.each(lambda array: array.astype(dtype))
+
+    def each(self, change: Callable[[Array], Any]) -> "Run":
+        """The same with every array changed alike."""
+        params = {name: change(value) for name, value in self.params.items()}
+        state = tuple(map(change, self.state))
+        return Run(self.arch, params, change(self.x), state, change(self.grad))
+
+
+def public(parts: State) -> Any:
+    """A state as seqlab takes and gives it: a tuple of one is unwrapped."""
+    return parts if len(parts) > 1 else parts[0]
+
+
+def parts(state: Any) -> State:
+    """The parts of a state that seqlab gave."""
+    return state if isinstance(state, tuple) else (state,)
 
 
 def draw(
@@ -62,14 +81,14 @@ def draw(
     rng = np.random.default_rng([seed, ARCHS.index(arch), hidden, inputs, state, steps, batch])
     lead = (networks,) if networks else ()
     params = {}
-    for name, shape in CELLS[arch].shapes(Sizes(hidden, inputs, state)).items():
+    cell, sizes = CELLS[arch], Sizes(hidden, inputs, state)
+    for name, shape in cell.shapes(sizes).items():
         fan = math.sqrt(shape[-1]) if len(shape) > 1 and name != "A_log" else 1.0
         params[name] = rng.normal(size=(*lead, *shape)) * (0.9 / fan)
     x = rng.normal(size=(*lead, steps, batch, inputs))
-    shape = (*lead, batch, hidden, state) if arch == "ssm" else (*lead, batch, hidden)
-    start = [rng.normal(size=shape) for _ in range(2 if arch == "lstm" else 1)]
-    initial = tuple(start) if arch == "lstm" else start[0]
-    return Run(arch, params, x, initial, rng.normal(size=(*lead, steps, batch, hidden)))
+    zeros = np.zeros((*lead, batch, *cell.state_shape(sizes)))
+    start = tuple(rng.normal(size=part.shape) for part in cell.unpack(zeros))
+    return Run(arch, params, x, start, rng.normal(size=(*lead, steps, batch, hidden)))
 
 
 def answers(
@@ -78,14 +97,14 @@ def answers(
     """seqlab's output and every gradient by name; a gradient is called as what it belongs to."""
     trajectory = seqlab.forward(run.arch, run.params, run.x, run.initial, activation, backend)
     g = seqlab.backward(trajectory, run.grad, clip)
-    return named(trajectory.output, g.params, g.x, g.initial)
+    return named(trajectory.output, g.params, g.x, parts(g.initial))
 
 
 def truth(run: Run, activation: str = "tanh", clip: str = "none") -> dict[str, Array]:
     """The same from the naive reference, one network."""
-    output = naive.forward(run.arch, run.params, run.x, run.initial, activation)["output"]
+    output = naive.forward(run.arch, run.params, run.x, run.state, activation)["output"]
     g = naive.backward(
-        run.arch, run.params, run.x, run.grad, run.initial, activation=activation, clip=clip
+        run.arch, run.params, run.x, run.grad, run.state, activation=activation, clip=clip
     )
     return named(output, g["params"], g["x"], g["initial"])
 

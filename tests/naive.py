@@ -20,8 +20,6 @@ Params = dict[str, Array]
 State = tuple[Array, ...]
 Saved = dict[str, Array]
 
-RULES = ("none", "norm", "value", "step-norm", "step-value", "truncate")
-
 
 # Elementwise functions and their slopes.
 
@@ -228,29 +226,43 @@ def local_adjoint(arch: str, saved: Saved, gy: Array) -> State:
     return (gy, np.zeros_like(gy)) if arch == "lstm" else (gy,)
 
 
+# The parts of a state and the shape of one sequence's, from the parameters.
+
+
+def hidden_parts(p: Params) -> dict[str, tuple[int, ...]]:
+    return {"hidden": p["weight_hh"].shape[1:]}
+
+
+def lstm_parts(p: Params) -> dict[str, tuple[int, ...]]:
+    return {"hidden": p["weight_hh"].shape[1:], "cell": p["weight_hh"].shape[1:]}
+
+
+def ssm_parts(p: Params) -> dict[str, tuple[int, ...]]:
+    return {"state": p["A_log"].shape}
+
+
+PARTS = {"rnn": hidden_parts, "lstm": lstm_parts, "gru": hidden_parts, "ssm": ssm_parts}
+
+
 # Through time.
 
 
-def zero_state(arch: str, params: Params, batch: int, dtype: npt.DTypeLike) -> State:
-    if arch == "ssm":
-        return (np.zeros((batch, *params["A_log"].shape), dtype),)
-    hidden = params["weight_hh"].shape[1]
-    return tuple(np.zeros((batch, hidden), dtype) for _ in range(2 if arch == "lstm" else 1))
+def zero_state(arch: str, params: Params, batch: int, dtype: npt.DTypeLike = float) -> State:
+    return tuple(np.zeros((batch, *shape), dtype) for shape in PARTS[arch](params).values())
 
 
 def forward(
-    arch: str, params: Params, x: Array, initial: Any = None, activation: str = "tanh"
+    arch: str, params: Params, x: Array, initial: State | None = None, activation: str = "tanh"
 ) -> dict[str, Any]:
     """Run x (T, B, I).
 
     Gives "output" (T, B, H); "states", a tuple of (T+1, B, ...) arrays in the order of the state,
-    entry 0 the initial one; "saved", what each step needs on the way back. `initial` is (B, H) for
-    rnn and gru, (h, c) for lstm, (B, H, N) for ssm, zero when left out.
+    entry 0 the initial one; "saved", what each step needs on the way back. `initial` is zero when
+    left out.
     """
-    if initial is None:
+    state = initial
+    if state is None:
         state = zero_state(arch, params, x.shape[1], np.result_type(x, *params.values()))
-    else:
-        state = tuple(initial) if arch == "lstm" else (initial,)
     states, outputs, saved = [state], [], []
     for x_t in x:
         state, y, kept = STEP[arch](params, x_t, state, activation)
@@ -266,20 +278,20 @@ def backward(
     params: Params,
     x: Array,
     grad_output: Array,
-    initial: Any = None,
+    initial: State | None = None,
     activation: str = "tanh",
     clip: str = "none",
-    grad_final: Any = None,
+    grad_final: State | None = None,
 ) -> dict[str, Any]:
     """Full backpropagation through time of sum(output * grad_output), both (T, B, H).
 
-    `grad_final`, shaped as the initial state, is the gradient of the last state besides. Gives
-    "params" by name, "x" and "initial", each shaped as what went in.
+    `grad_final` is the gradient of the last state besides. Gives "params" by name, "x" and
+    "initial", each shaped as what went in.
     """
     run = forward(arch, params, x, initial, activation)
-    handed = tuple(np.zeros_like(part[0]) for part in run["states"])
-    if grad_final is not None:
-        handed = tuple(grad_final) if arch == "lstm" else (grad_final,)
+    handed = grad_final
+    if handed is None:
+        handed = tuple(np.zeros_like(part[0]) for part in run["states"])
     total = {name: np.zeros_like(value) for name, value in params.items()}
     g_x = np.zeros_like(x)
     for t in reversed(range(len(x))):
@@ -287,8 +299,7 @@ def backward(
         for name, value in grads.items():
             total[name] = total[name] + value
         handed = clip_handed(clip, handed, len(x) - t, [0] * x.shape[1])
-    g_initial = handed if arch == "lstm" else handed[0]
-    return {"params": clip_after(clip, total), "x": g_x, "initial": g_initial}
+    return {"params": clip_after(clip, total), "x": g_x, "initial": handed}
 
 
 # Clip rules.
@@ -296,7 +307,7 @@ def backward(
 
 def read_rule(clip: str) -> tuple[str, float]:
     kind, _, threshold = clip.partition(":")
-    if kind not in RULES:
+    if kind not in ("none", *AFTER, *IN_CHAIN):
         raise ValueError(f"{clip!r} is no rule")
     return kind, float(threshold or 0)
 
@@ -307,35 +318,58 @@ def sequence_norms(state: State) -> list[float]:
     return [math.hypot(*row) for row in rows]  # hypot neither overflows nor underflows
 
 
+def thresholds(c: float, exponents: list[int]) -> list[float]:
+    """c for each sequence, in units of 2^exponents[b]."""
+    with np.errstate(over="ignore"):  # an infinite threshold clips nothing, rightly
+        return [float(np.ldexp(c, -e)) for e in exponents]
+
+
+def clip_step_norm(c: float, handed: State, lag: int, exponents: list[int]) -> State:
+    limits = zip(sequence_norms(handed), thresholds(c, exponents), strict=True)
+    factors = [limit / norm if norm > limit else 1.0 for norm, limit in limits]
+    return tuple(
+        np.stack([row * factor for row, factor in zip(part, factors, strict=True)])
+        for part in handed
+    )
+
+
+def clip_step_value(c: float, handed: State, lag: int, exponents: list[int]) -> State:
+    limits = thresholds(c, exponents)
+    return tuple(
+        np.stack([np.clip(row, -limit, limit) for row, limit in zip(part, limits, strict=True)])
+        for part in handed
+    )
+
+
+def cut_off(k: float, handed: State, lag: int, exponents: list[int]) -> State:
+    if lag > 1 and (lag - 1) % k == 0:
+        return tuple(np.zeros_like(part) for part in handed)
+    return handed
+
+
+def clip_norm(c: float, grads: Params) -> Params:
+    size = math.hypot(*np.concatenate([g.ravel() for g in grads.values()]))
+    return {name: g * (c / size) for name, g in grads.items()} if size > c else grads
+
+
+def clip_value(c: float, grads: Params) -> Params:
+    return {name: np.clip(g, -c, c) for name, g in grads.items()}
+
+
+IN_CHAIN = {"step-norm": clip_step_norm, "step-value": clip_step_value, "truncate": cut_off}
+AFTER = {"norm": clip_norm, "value": clip_value}
+
+
 def clip_handed(clip: str, handed: State, lag: int, exponents: list[int]) -> State:
     """An in-chain rule on what is handed to `lag`; sequence b counts in 2^exponents[b]."""
     kind, threshold = read_rule(clip)
-    if kind == "truncate" and lag > 1 and (lag - 1) % threshold == 0:
-        return tuple(np.zeros_like(part) for part in handed)
-    if kind not in ("step-norm", "step-value"):
-        return handed
-    clipped = tuple(part.copy() for part in handed)
-    for b, norm in enumerate(sequence_norms(handed)):
-        with np.errstate(over="ignore"):  # an infinite threshold clips nothing, rightly
-            c = float(np.ldexp(threshold, -exponents[b]))
-        for part in clipped:
-            if kind == "step-value":
-                part[b] = np.clip(part[b], -c, c)
-            elif norm > c:
-                part[b] *= c / norm
-    return clipped
+    return IN_CHAIN[kind](threshold, handed, lag, exponents) if kind in IN_CHAIN else handed
 
 
 def clip_after(clip: str, grads: Params) -> Params:
     """A rule on the finished parameter gradients of the network."""
-    kind, c = read_rule(clip)
-    if kind == "value":
-        return {name: np.clip(g, -c, c) for name, g in grads.items()}
-    if kind == "norm":
-        norm = math.hypot(*np.concatenate([g.ravel() for g in grads.values()]))
-        if norm > c:
-            return {name: g * (c / norm) for name, g in grads.items()}
-    return grads
+    kind, threshold = read_rule(clip)
+    return AFTER[kind](threshold, grads) if kind in AFTER else grads
 
 
 # The adjoint at every lag, far beyond the range of float64.
@@ -370,22 +404,22 @@ def adjoint_curve(
 ) -> dict[str, Array]:
     """Natural-log norms of the adjoint of readout . y_T at lags 0..T; readout (H,) or (B, H).
 
-    "log_norm" is the state's, "log_norm_input" the input's (nan at lag T), and for the lstm
-    "log_norm_hidden" and "log_norm_cell" are the parts. Sums of squares over batch and state,
+    "log_norm" is the state's, "log_norm_input" the input's (nan at lag T), and of a state with
+    several parts "log_norm_hidden" and so on are those. Sums of squares over batch and state,
     absolute, after the in-chain rule. Entries under 1e-300 of their sequence's norm may be lost.
     """
     run = forward(arch, params, x, None, activation)
     steps, batch = x.shape[:2]
     gy = np.broadcast_to(readout, run["output"][0].shape)
-    names = ["log_norm", "log_norm_input"]
-    names += ["log_norm_hidden", "log_norm_cell"] if arch == "lstm" else []
+    parts = [f"log_norm_{part}" for part in PARTS[arch](params)]
+    names = ["log_norm", "log_norm_input", *(parts if len(parts) > 1 else [])]
     curve = {name: np.full(steps + 1, np.nan) for name in names}
 
     def record(lag: int, adjoint: State, exponents: list[int]) -> None:
         curve["log_norm"][lag] = log_norm(adjoint, exponents)
-        if arch == "lstm":
-            curve["log_norm_hidden"][lag] = log_norm(adjoint[:1], exponents)
-            curve["log_norm_cell"][lag] = log_norm(adjoint[1:], exponents)
+        for name, part in zip(parts, adjoint, strict=True):
+            if name in curve:
+                curve[name][lag] = log_norm((part,), exponents)
 
     exponents = [0] * batch
     record(0, local_adjoint(arch, run["saved"][-1], gy), exponents)
@@ -405,7 +439,7 @@ def adjoint_curve(
 
 
 def jacobians(
-    arch: str, params: Params, x: Array, initial: Any = None, activation: str = "tanh"
+    arch: str, params: Params, x: Array, initial: State | None = None, activation: str = "tanh"
 ) -> Array:
     """ds_{t+1}/ds_t (T, S, S) of one sequence, x (T, 1, I); the state's parts one after another."""
     run = forward(arch, params, x, initial, activation)

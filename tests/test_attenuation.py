@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import clips
 import naive
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,7 @@ import pytest
 from drawn import ARCHS, KINDS, Run, draw
 
 import seqlab
+from seqlab import rules
 from seqlab.engine import tape
 from seqlab.errors import InputError
 from seqlab.kernels.cpu.threads import thread_count
@@ -24,7 +26,7 @@ Array = npt.NDArray[Any]
 
 LOG = 1e-10  # of a natural log against the naive reference; seen: 5e-13
 CURVES = ("log_norm", "log_norm_hidden", "log_norm_cell", "log_norm_input")
-CHAIN_RULES = ("step-norm:0.3", "step-value:0.05", "truncate:3")
+CHAIN_RULES = clips.biting(rules.IN_CHAIN)
 
 
 def curves(att: Attenuation) -> dict[str, Array]:
@@ -61,9 +63,9 @@ def assert_naive(run: Run, att: Attenuation, readout: Array, activation: str, cl
 
 def kinds_and_rules() -> list[tuple[str, str, str]]:
     """Every rule on the cells as they come, the plain chain for the other activations."""
-    rules = {"tanh": ("none", *CHAIN_RULES, "norm:0.1", "value:0.1")}
+    given = {"tanh": ("none", *clips.biting())}
     return [
-        (a, phi, clip) for a, phi in KINDS for clip in rules.get(phi, ("none", "step-norm:0.3"))
+        (a, phi, clip) for a, phi in KINDS for clip in given.get(phi, ("none", "step-norm:0.3"))
     ]
 
 
@@ -86,7 +88,7 @@ def test_curves_of_a_bundle(arch: str, activation: str, clip: str, batch: int) -
 
 @pytest.mark.tiny
 @pytest.mark.parametrize("arch", ARCHS)
-@pytest.mark.parametrize("clip", ["none", "step-norm:0.3", "step-value:0.05", "truncate:2"])
+@pytest.mark.parametrize("clip", ["none", *CHAIN_RULES])
 @pytest.mark.parametrize("batch", [1, 4])
 def test_small_curves(arch: str, clip: str, batch: int) -> None:
     run = draw(arch, hidden=4, state=3, steps=5, batch=batch)
@@ -222,7 +224,7 @@ def test_what_overflows_in_the_forward_pass_is_not_a_number() -> None:
 
 
 @pytest.mark.tiny
-@pytest.mark.parametrize("clip", ["step-norm:1", "step-value:1", "norm:1", "value:1"])
+@pytest.mark.parametrize("clip", clips.alike(1, None))
 def test_rules_far_below_their_threshold(clip: str) -> None:
     """Where the threshold, in units of the direction, is beyond the range of plain numbers."""
     weight = np.diag([0.5, 0.25, 0.125])
@@ -281,7 +283,7 @@ def test_thresholds_far_from_one(clip: str, dtype: type) -> None:
 def test_parameter_rules_leave_the_curve_alone(arch: str) -> None:
     run, readout = draw(arch), np.ones(3)
     free = curves(attenuate(run, [2, 6], readout))
-    for clip in ("norm:0.001", "value:0.001", "step-norm:1e9", "step-value:1e9", "truncate:6"):
+    for clip in (*clips.alike(0.001, 1, rules.AFTER), *clips.alike(1e9, 6, rules.IN_CHAIN)):
         assert_equal_curves(curves(attenuate(run, [2, 6], readout, clip=clip)), free)
 
 
@@ -298,8 +300,9 @@ def assert_equal_measurements(have: Measurement, want: Measurement) -> None:
 
 def small_spec(arch: str, **changed: Any) -> RunSpec:
     """A run with a rule of every kind and a spectrum."""
-    rules = ["none", "step-norm:0.5", "step-value:0.1", "truncate:7", "norm:1", "value:0.1"]
-    given = {"arch": arch, "steps": 100, "lengths": [1, 10, 64, 100], "clip": rules}
+    acting = {"step-norm": 0.5, "step-value": 0.1, "truncate": 7, "norm": 1, "value": 0.1}
+    given = {"arch": arch, "steps": 100, "lengths": [1, 10, 64, 100]}
+    given |= {"clip": ["none", *clips.spelled(acting)]}
     given |= {"hidden": 9, "inputs": 3, "networks": 8, "spectrum": 3}
     return RunSpec.create(**given | changed)
 

@@ -5,28 +5,39 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+import clips
 import naive
 import numpy as np
 import numpy.typing as npt
 import pytest
-from drawn import ARCHS, KINDS, Run, answers, draw, relative_errors, same_bits, truth
+from drawn import (
+    ARCHS,
+    KINDS,
+    Run,
+    answers,
+    draw,
+    parts,
+    public,
+    relative_errors,
+    same_bits,
+    truth,
+)
 from reference import cases
 
 import seqlab
+from seqlab import rules
 from seqlab.cells import Sizes
 from seqlab.engine import ensemble, tape
 from seqlab.engine.backward import Sweep
 from seqlab.errors import InputError
 from seqlab.kernels import backends, memory
-from seqlab.rules import Rule
 
 Array = npt.NDArray[Any]
 
 PARITY = 1e-9  # what is promised against PyTorch and the naive loops; seen: 7e-13 and 6e-14
 DIFFERENCE = 1e-6  # of central differences; seen: 3e-10
 
-# Fires in most steps of every run drawn here, in some and not all of `truncate`'s.
-RULES = ("norm:0.5", "value:0.05", "step-norm:0.3", "step-value:0.05", "truncate:3", "truncate:1")
+RULES = (*clips.biting(), "truncate:1")
 
 LONG_DOUBLE = pytest.mark.skipif(
     np.finfo(np.longdouble).maxexp <= 1024, reason="needs a long double with a longer exponent"
@@ -90,9 +101,8 @@ def test_small_runs_against_the_naive_loops(arch: str, activation: str, batch: i
 @pytest.mark.parametrize("arch", ARCHS)
 def test_a_state_left_out_is_zero(arch: str) -> None:
     run = draw(arch)
-    zero = tuple(map(np.zeros_like, run.initial)) if arch == "lstm" else np.zeros_like(run.initial)
     free = seqlab.forward(arch, run.params, run.x)
-    given = seqlab.forward(arch, run.params, run.x, zero)
+    given = seqlab.forward(arch, run.params, run.x, run.each(np.zeros_like).initial)
     assert np.array_equal(free.output, given.output)
     assert same_bits(
         cases.named(free.output, *gradient_parts(seqlab.backward(free, run.grad))),
@@ -101,7 +111,7 @@ def test_a_state_left_out_is_zero(arch: str) -> None:
 
 
 def gradient_parts(g: Any) -> tuple[dict[str, Array], Array, Any]:
-    return g.params, g.x, g.initial
+    return g.params, g.x, parts(g.initial)
 
 
 # Against differences of the compiled kernels themselves.
@@ -115,9 +125,8 @@ def perturbed(value: Array, step: float) -> Array:
 
 def differences(run: Run, activation: str, step: float) -> dict[str, Array]:
     """Central differences of sum(output * grad), all entries of one array as one ensemble."""
-    starts = run.initial if run.arch == "lstm" else (run.initial,)
     given = {**run.params, "x": run.x}
-    given |= {f"initial_{k}": start for k, start in enumerate(starts)}
+    given |= {f"initial_{k}": start for k, start in enumerate(run.state)}
     result = {}
     for name, value in given.items():
         bumped = {
@@ -125,8 +134,7 @@ def differences(run: Run, activation: str, step: float) -> dict[str, Array]:
             for key, array in given.items()
         }
         params = {key: bumped[key] for key in run.params}
-        parts = tuple(bumped[f"initial_{k}"] for k in range(len(starts)))
-        initial = parts if run.arch == "lstm" else parts[0]
+        initial = public(tuple(bumped[f"initial_{k}"] for k in range(len(run.state))))
         output = seqlab.forward(run.arch, params, bumped["x"], initial, activation).output
         loss = (output * run.grad).sum(axis=(1, 2, 3))
         slopes = (loss[: value.size] - loss[value.size :]) / (2 * step)
@@ -139,7 +147,7 @@ def test_gradients_are_central_differences(arch: str, activation: str) -> None:
     """Every entry of every parameter, of x and of the first state."""
     run, step = draw(arch, hidden=4, inputs=2, state=3, steps=5, batch=2), 1e-5
     if activation == "relu":
-        saved = naive.forward(arch, run.params, run.x, run.initial, activation)
+        saved = naive.forward(arch, run.params, run.x, run.state, activation)
         before = np.concatenate([run.initial[None], saved["output"][:-1]])
         a = run.x @ run.params["weight_ih"].T + before @ run.params["weight_hh"].T
         a += run.params["bias_ih"] + run.params["bias_hh"]
@@ -245,7 +253,7 @@ def test_rules_over_a_long_chain(arch: str, clip: str) -> None:
 def test_rules_that_do_not_fire_change_nothing(arch: str) -> None:
     run = draw(arch)
     free = answers(run)
-    for clip in ("norm:1e9", "value:1e9", "step-norm:1e9", "step-value:1e9", "truncate:6"):
+    for clip in clips.alike(1e9, 6):
         assert same_bits(answers(run, clip=clip), free), clip
 
 
@@ -303,7 +311,7 @@ def test_each_step_is_told_once_each_way(monkeypatch: pytest.MonkeyPatch) -> Non
     whole.run(lambda saved: None, ticks.append)
     assert ticks == [16, 16, 5]
     ticks.clear()
-    sweep = Sweep(whole, [35, 20], Rule("none"), record=False, gradients=False)
+    sweep = Sweep(whole, [35, 20], rules.UNCLIPPED, record=False, gradients=False)
     sweep.run(lambda first, last: np.zeros((1, 0, 2, 2, 3)), ticks.append)
     assert ticks == [3, 12, 4, 16]
 
@@ -353,7 +361,7 @@ def test_gradients_beyond_the_range_are_zero_or_infinite() -> None:
     steps = 90
     grad = np.zeros((steps, 1, 2))
     grad[-1] = [[2.0**-1000, -(2.0**-1000)]]
-    run = Run("rnn", scaled_identity(0.5), np.zeros((steps, 1, 2)), np.zeros((1, 2)), grad)
+    run = Run("rnn", scaled_identity(0.5), np.zeros((steps, 1, 2)), (np.zeros((1, 2)),), grad)
     g = answers(run, "identity")
     powers = np.ldexp(1.0, -1000 - np.arange(steps)[::-1])
     assert np.array_equal(g["x"][:, 0], np.stack([powers, -powers], axis=1))
@@ -401,7 +409,7 @@ def test_losses_all_along_a_chain_that_leaves_the_range(gain: float) -> None:
     run = draw("rnn", hidden=3, inputs=2, steps=steps, batch=1)
     q = np.linalg.qr(rng.normal(size=(3, 3)))[0]
     run.params["weight_hh"] = gain * q
-    run = run._replace(x=np.zeros_like(run.x), initial=np.zeros_like(run.initial))
+    run = run._replace(x=np.zeros_like(run.x), state=(np.zeros((1, 3)),))
     run.params["bias_ih"][:] = 0
     run.params["bias_hh"][:] = 0
     sizes = np.ldexp(1.0, np.linspace(-900, 900, steps).astype(int))
@@ -462,14 +470,15 @@ def test_gradients_are_linear_in_the_loss(arch: str, clip: str) -> None:
 
 @pytest.mark.tiny
 @pytest.mark.parametrize("arch", ARCHS)
-@pytest.mark.parametrize("clip", ["step-norm:0.3", "step-value:0.05", "norm:0.5", "value:0.05"])
+@pytest.mark.parametrize("clip", [c for c in RULES if not rules.parse(c).whole_steps])
 def test_a_rule_never_raises_what_it_is_applied_to(arch: str, clip: str) -> None:
     """After one step the state's adjoint, or all parameter gradients together."""
     run = draw(arch, steps=1, batch=4)
     free, clipped = answers(run), answers(run, clip=clip)
     starts = [name for name in free if name.startswith("initial")]
-    names = starts if clip.startswith("step") else list(run.params)
-    axes = 4 if clip.startswith("step") else 1  # sequence by sequence, or all together
+    in_chain = rules.parse(clip).in_chain
+    names = starts if in_chain else list(run.params)
+    axes = 4 if in_chain else 1  # sequence by sequence, or all together
 
     def norms(of: dict[str, Array]) -> Array:
         rows = np.concatenate([of[name].reshape(axes, -1) for name in names], axis=1)
@@ -541,12 +550,10 @@ def test_bad_arrays_are_refused(arch: str, networks: int, spoil: Callable[[Array
     for name, value in run.params.items():
         names = (name, *run.params) if name in sources else (name,)
         refuses(names, partial(forward, params=run.params | {name: spoil(value)}))
-    if arch == "lstm":
-        h, c = run.initial
-        refuses(("initial[0]",), partial(forward, initial=(spoil(h), c)))
-        refuses(("initial[1]",), partial(forward, initial=(h, spoil(c))))
-    else:
-        refuses(("initial",), partial(forward, initial=spoil(run.initial)))
+    for k, part in enumerate(run.state):
+        spoilt = (*run.state[:k], spoil(part), *run.state[k + 1 :])
+        name = f"initial[{k}]" if len(spoilt) > 1 else "initial"
+        refuses((name,), partial(forward, initial=public(spoilt)))
     refuses(("grad_output",), partial(seqlab.backward, forward(), spoil(run.grad)))
 
 

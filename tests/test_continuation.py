@@ -9,7 +9,7 @@ import naive
 import numpy as np
 import numpy.typing as npt
 import pytest
-from drawn import ARCHS, KINDS, Run, draw, relative_errors
+from drawn import ARCHS, KINDS, Run, draw, parts, public, relative_errors
 from reference.cases import named
 
 import seqlab
@@ -23,15 +23,10 @@ PARITY = 1e-9
 BLOCK = 16
 
 
-def parts(state: Any) -> tuple[Array, ...]:
-    return state if isinstance(state, tuple) else (state,)
-
-
-def final_gradient(run: Run) -> Any:
-    """A gradient of the last state, shaped as the state."""
+def final_gradient(run: Run) -> tuple[Array, ...]:
+    """A gradient of the last state, by parts."""
     rng = np.random.default_rng(7)
-    found = tuple(rng.normal(size=part.shape) for part in parts(run.initial))
-    return found if isinstance(run.initial, tuple) else found[0]
+    return tuple(rng.normal(size=part.shape) for part in run.state)
 
 
 @pytest.mark.tiny
@@ -41,15 +36,15 @@ def test_the_last_state_and_its_gradient(arch: str, activation: str, clip: str) 
     run = draw(arch, hidden=4, steps=5)
     final = final_gradient(run)
     forward = seqlab.forward(arch, run.params, run.x, run.initial, activation)
-    states = naive.forward(arch, run.params, run.x, run.initial, activation)["states"]
+    states = naive.forward(arch, run.params, run.x, run.state, activation)["states"]
     for have, want in zip(parts(forward.final), states, strict=True):
         assert have == pytest.approx(want[-1], rel=PARITY, abs=PARITY)
-    g = seqlab.backward(forward, run.grad, clip, final)
+    g = seqlab.backward(forward, run.grad, clip, public(final))
     truth = naive.backward(
-        arch, run.params, run.x, run.grad, run.initial, activation, clip, grad_final=final
+        arch, run.params, run.x, run.grad, run.state, activation, clip, grad_final=final
     )
     none = np.zeros(0)
-    have = named(none, g.params, g.x, g.initial)
+    have = named(none, g.params, g.x, parts(g.initial))
     want = named(none, truth["params"], truth["x"], truth["initial"])
     errors = relative_errors(
         {k: have[k] for k in have if k != "output"}, {k: want[k] for k in want if k != "output"}
@@ -117,7 +112,7 @@ def test_what_was_given_may_change_before_the_way_back(arch: str, networks: int)
     want = seqlab.backward(seqlab.forward(arch, run.params, run.x, run.initial), run.grad)
     forward = seqlab.forward(arch, run.params, run.x, run.initial)
     run.x[:] = 0
-    for array in (*run.params.values(), *parts(run.initial)):
+    for array in (*run.params.values(), *run.state):
         array[:] = np.nan
     forward.output[:] = 5
     for part in parts(forward.final):

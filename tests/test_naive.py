@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import clips
 import naive
 import numpy as np
 import pytest
@@ -27,7 +28,8 @@ CELLS = [("rnn", name) for name in naive.ACTIVATIONS] + [
     ("ssm", "tanh"),
 ]
 TINY = 1e-30  # a complex step has no cancellation, so it may be as small as it likes
-CHAIN_RULES = ["step-norm:0.1", "step-value:0.02", "truncate:1", "truncate:3"]
+THRESHOLDS = {"step-norm": 0.1, "step-value": 0.02, "truncate": 3}
+CHAIN_RULES = [*clips.spelled(THRESHOLDS, naive.IN_CHAIN), "truncate:1"]
 
 
 def draw(
@@ -62,11 +64,6 @@ def draw_run(arch: str, steps: int, batch: int, **sizes: int) -> tuple[Params, A
     zero = naive.zero_state(arch, params, batch, float)
     initial = tuple(rng.normal(size=part.shape) for part in zero)
     return params, x, initial, rng.normal(size=(steps, batch, sizes.get("hidden", 3)))
-
-
-def as_given(arch: str, parts: State) -> Any:
-    """A state as `forward` takes it."""
-    return parts if arch == "lstm" else parts[0]
 
 
 def complex_step(f: Callable[[Params], Any], at: Params) -> Params:
@@ -110,9 +107,9 @@ def test_parity_with_pytorch(case: cases.Case) -> None:
     assert cases.checksum(drawn) == pytest.approx(
         cases.stored(case.kind)[f"{case.name}/inputs"], rel=1e-10, abs=1e-10
     ), "the generator's stream has changed: make the reference files again"
-    run = naive.forward(case.arch, drawn.params, drawn.x, drawn.initial, case.activation)
+    run = naive.forward(case.arch, drawn.params, drawn.x, drawn.state, case.activation)
     back = naive.backward(
-        case.arch, drawn.params, drawn.x, drawn.grad_output, drawn.initial, case.activation
+        case.arch, drawn.params, drawn.x, drawn.grad_output, drawn.state, case.activation
     )
     answers = cases.named(run["output"], back["params"], back["x"], back["initial"])
     errors = cases.relative_errors(case, answers)
@@ -122,8 +119,8 @@ def test_parity_with_pytorch(case: cases.Case) -> None:
 def test_parity_sees_one_wrong_entry() -> None:
     case = cases.Case("lstm", 17, 3, 5, 33)
     drawn = cases.draw(case)
-    run = naive.forward(case.arch, drawn.params, drawn.x, drawn.initial)
-    back = naive.backward(case.arch, drawn.params, drawn.x, drawn.grad_output, drawn.initial)
+    run = naive.forward(case.arch, drawn.params, drawn.x, drawn.state)
+    back = naive.backward(case.arch, drawn.params, drawn.x, drawn.grad_output, drawn.state)
     gradient = back["params"]["weight_hh"]
     gradient[50, 17] += 1e-8 * np.linalg.norm(gradient)
     answers = cases.named(run["output"], back["params"], back["x"], back["initial"])
@@ -158,9 +155,9 @@ def test_elementwise_functions_hold_in_their_tails() -> None:
 @pytest.mark.parametrize(("arch", "activation"), CELLS)
 def test_forward_keeps_the_initial_state_and_every_state(arch: str, activation: str) -> None:
     params, x, initial, _ = draw_run(arch, steps=5, batch=2)
-    whole = naive.forward(arch, params, x, as_given(arch, initial), activation)
+    whole = naive.forward(arch, params, x, initial, activation)
     middle = tuple(part[3] for part in whole["states"])
-    rest = naive.forward(arch, params, x[3:], as_given(arch, middle), activation)
+    rest = naive.forward(arch, params, x[3:], middle, activation)
     assert np.array_equal(rest["output"], whole["output"][3:])
     for part, start, again in zip(whole["states"], initial, rest["states"], strict=True):
         assert np.array_equal(part[0], start)
@@ -182,12 +179,11 @@ def test_backward_is_the_complex_step(arch: str, activation: str, sizes: dict[st
         return (forward(a)["output"] * gy).sum()
 
     def forward(a: Params) -> dict[str, Any]:
-        return naive.forward(arch, a, a["x"], as_given(arch, parts_of(a)), activation)
+        return naive.forward(arch, a, a["x"], parts_of(a), activation)
 
-    have = naive.backward(arch, params, x, gy, as_given(arch, initial), activation)
-    parts = have["initial"] if arch == "lstm" else (have["initial"],)
+    have = naive.backward(arch, params, x, gy, initial, activation)
     assert have["params"].keys() == params.keys()
-    answers = have["params"] | {"x": have["x"]} | named_parts(parts)
+    answers = have["params"] | {"x": have["x"]} | named_parts(have["initial"])
     want = complex_step(loss, params | {"x": x} | named_parts(initial))
     for name, gradient in want.items():
         assert_close(answers[name], gradient)
@@ -235,7 +231,7 @@ def step_gradients(
 def test_in_chain_rules_act_on_what_is_handed_over(arch: str, activation: str, clip: str) -> None:
     """Each step alone by complex step, the clipped adjoint handed on by hand."""
     params, x, initial, gy = draw_run(arch, steps=5, batch=2)
-    states = naive.forward(arch, params, x, as_given(arch, initial), activation)["states"]
+    states = naive.forward(arch, params, x, initial, activation)["states"]
 
     def step(params: Params, x_t: Array, before: State) -> tuple[State, Array]:
         return naive.STEP[arch](params, x_t, before, activation)[:2]
@@ -252,12 +248,11 @@ def test_in_chain_rules_act_on_what_is_handed_over(arch: str, activation: str, c
         handed = clipped_by_hand(clip, raw, 5 - t)
         fired |= not all(np.array_equal(a, b) for a, b in zip(raw, handed, strict=True))
     assert fired
-    have = naive.backward(arch, params, x, gy, as_given(arch, initial), activation, clip)
+    have = naive.backward(arch, params, x, gy, initial, activation, clip)
     for name in params:
         assert_close(have["params"][name], want[name])
     assert_close(have["x"], want_x)
-    parts = have["initial"] if arch == "lstm" else (have["initial"],)
-    for part, start in zip(parts, handed, strict=True):
+    for part, start in zip(have["initial"], handed, strict=True):
         if start.any():
             assert_close(part, start)
         else:
@@ -267,9 +262,8 @@ def test_in_chain_rules_act_on_what_is_handed_over(arch: str, activation: str, c
 @pytest.mark.parametrize("arch", ["rnn", "lstm", "gru", "ssm"])
 def test_rules_after_the_chain_change_parameter_gradients_only(arch: str) -> None:
     params, x, initial, gy = draw_run(arch, steps=4, batch=2)
-    start = as_given(arch, initial)
     plain, by_norm, by_value, loose = (
-        naive.backward(arch, params, x, gy, start, clip=clip)
+        naive.backward(arch, params, x, gy, initial, clip=clip)
         for clip in ("none", "norm:0.5", "value:0.01", "norm:1e9")
     )
 
@@ -379,15 +373,14 @@ def test_a_gradient_of_the_last_state(arch: str) -> None:
     rng = np.random.default_rng(9)
     last = tuple(rng.normal(size=part.shape) for part in start)
     silence = np.zeros_like(silence)
-    given = (as_given(arch, state) for state in (start, last))
-    have = naive.backward(arch, params, x, silence, next(given), grad_final=next(given))
+    have = naive.backward(arch, params, x, silence, start, grad_final=last)
 
     def loss(a: Params) -> Any:
-        states = naive.forward(arch, params, x, as_given(arch, parts_of(a)))["states"]
+        states = naive.forward(arch, params, x, parts_of(a))["states"]
         return sum((g * part[-1]).sum() for g, part in zip(last, states, strict=True))
 
-    found = have["initial"] if arch == "lstm" else (have["initial"],)
-    for part, want in zip(found, complex_step(loss, named_parts(start)).values(), strict=True):
+    wanted = complex_step(loss, named_parts(start)).values()
+    for part, want in zip(have["initial"], wanted, strict=True):
         assert_close(part, want)
 
 
@@ -415,8 +408,8 @@ def test_the_ssm_cell_is_a_selective_scan() -> None:
 @pytest.mark.parametrize(("arch", "activation"), CELLS)
 def test_jacobians_are_the_complex_step(arch: str, activation: str) -> None:
     params, x, initial, _ = draw_run(arch, steps=3, batch=1)
-    have = naive.jacobians(arch, params, x, as_given(arch, initial), activation)
-    states = naive.forward(arch, params, x, as_given(arch, initial), activation)["states"]
+    have = naive.jacobians(arch, params, x, initial, activation)
+    states = naive.forward(arch, params, x, initial, activation)["states"]
     for t, jacobian in enumerate(have):
         for k, part in enumerate(states):
             before = [p[t] for p in states]
@@ -447,11 +440,11 @@ def test_curve_is_the_product_of_jacobians(arch: str, activation: str) -> None:
             assert curve["log_norm"][lag] == pytest.approx(
                 np.log(np.linalg.norm(adjoint)), rel=ROUNDING, abs=ROUNDING
             )
-            if arch == "lstm":
-                for name, part in (("hidden", adjoint[:3]), ("cell", adjoint[3:])):
-                    assert curve[f"log_norm_{name}"][lag] == pytest.approx(
-                        np.log(np.linalg.norm(part)), rel=ROUNDING, abs=ROUNDING
-                    )
+            names = list(naive.PARTS[arch](params))
+            for name, part in zip(names, np.split(adjoint, len(names)), strict=True):
+                assert len(names) == 1 or curve[f"log_norm_{name}"][lag] == pytest.approx(
+                    np.log(np.linalg.norm(part)), rel=ROUNDING, abs=ROUNDING
+                )
 
 
 @pytest.mark.parametrize(("arch", "activation"), CELLS)

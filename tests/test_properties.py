@@ -16,13 +16,15 @@ from seqlab.engine.sums import Sums
 Array = npt.NDArray[Any]
 
 ROUNDING = 1e-11
+THRESHOLDS = {"c": st.floats(1e-3, 10), "k": st.integers(1, 8)}
 CHAIN_RULES = st.one_of(
-    st.builds("step-norm:{}".format, st.floats(1e-3, 10)),
-    st.builds("step-value:{}".format, st.floats(1e-3, 10)),
-    st.builds("truncate:{}".format, st.integers(1, 8)),
+    *(
+        st.builds(f"{name}:{{}}".format, THRESHOLDS[rules.KINDS[name].threshold])
+        for name in rules.IN_CHAIN
+    )
 )
 LINEAR_RULES = st.one_of(st.just("none"), st.builds("truncate:{}".format, st.integers(1, 8)))
-PARAMETER_RULES = st.builds("{}:{}".format, st.sampled_from(["norm", "value"]), st.floats(1e-3, 10))
+PARAMETER_RULES = st.builds("{}:{}".format, st.sampled_from(rules.AFTER), st.floats(1e-3, 10))
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ def test_a_longer_input_begins_alike(pick: Pick, data: st.DataObject) -> None:
 def test_networks_may_come_in_any_order(pick: Pick, clip: str, data: st.DataObject) -> None:
     """Permuting an ensemble permutes every answer, bit for bit."""
     run, order = pick.run(), data.draw(st.permutations(range(pick.networks)))
-    mixed = ordered(run, lambda a: a[order])
+    mixed = run.each(lambda a: a[order])
     want = {name: value[order] for name, value in pick.answers(run, clip).items()}
     assert same_bits(pick.answers(mixed, clip), want)
 
@@ -130,8 +132,8 @@ def test_networks_may_come_in_any_order(pick: Pick, clip: str, data: st.DataObje
 def test_sequences_may_come_in_any_order(pick: Pick, clip: str, data: st.DataObject) -> None:
     """Permuting a batch permutes outputs and their gradients; parameters gain them all together."""
     run, order = pick.run(), data.draw(st.permutations(range(pick.batch)))
-    start = tuple(s[order] for s in run.initial) if run.arch == "lstm" else run.initial[order]
-    mixed = run._replace(x=run.x[:, order], initial=start, grad=run.grad[:, order])
+    state = tuple(part[order] for part in run.state)
+    mixed = run._replace(x=run.x[:, order], state=state, grad=run.grad[:, order])
     want = pick.answers(run, clip)
     for name in want:
         if name in ("output", "x"):
@@ -220,10 +222,3 @@ def test_no_parameter_rule_raises_what_it_is_applied_to(
     limit = np.log(rule.threshold) + 1e-12
     assert entries.max() <= limit
     assert after <= limit or rule.kind == "value"
-
-
-def ordered(run: Run, how: Any) -> Run:
-    """An ensemble with its leading axis rearranged."""
-    start = tuple(map(how, run.initial)) if run.arch == "lstm" else how(run.initial)
-    params = {name: how(value) for name, value in run.params.items()}
-    return Run(run.arch, params, how(run.x), start, how(run.grad))

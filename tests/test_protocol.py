@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import clips
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -23,7 +24,8 @@ Array = npt.NDArray[Any]
 
 pytestmark = pytest.mark.tiny
 
-RULES = ("none", "step-norm:0.5", "truncate:3", "norm:0.01", "value:0.01")
+THRESHOLDS = {"step-norm": 0.5, "truncate": 3, "norm": 0.01, "value": 0.01, "step-value": 0.5}
+RULES = ("none", *clips.spelled(THRESHOLDS))
 
 
 def small(arch: str, **changed: Any) -> RunSpec:

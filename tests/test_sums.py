@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import clips
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -69,7 +70,7 @@ def test_value_clips_each_entry() -> None:
 
 def test_other_rules_leave_sums_alone() -> None:
     before = sums(0, FAR)
-    for text in ("none", "step-norm:1", "step-value:1", "truncate:1"):
+    for text in ("none", *clips.alike(1, 1, rules.IN_CHAIN)):
         clipped, changed = before.clipped(rules.parse(text))
         assert clipped is before
         assert not changed.any()

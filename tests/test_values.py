@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from drawn import ARCHS, Run, answers, draw, same_bits
+from drawn import ARCHS, answers, draw, same_bits
 from naive import Array
 from tensors import GpuTensor, Tensor, Unplaced, half
 
@@ -264,9 +264,7 @@ def test_tensors_with_a_history_give_what_their_values_give(arch: str) -> None:
     def tensor(array: Array) -> Any:
         return Tensor(array, requires_grad=True)
 
-    initial: Any = tuple(map(tensor, run.initial)) if arch == "lstm" else tensor(run.initial)
-    params: Any = {name: tensor(value) for name, value in run.params.items()}
-    tensors = Run(arch, params, tensor(run.x), initial, tensor(run.grad))
+    tensors = run.each(tensor)
     assert same_bits(answers(tensors), answers(run))
     readout = np.linspace(-1, 1, 3)
     curves = [
@@ -378,13 +376,11 @@ def scans(kind: Callable[[Array], Any]) -> None:
 
 
 def cells(arch: str, networks: int, kind: Callable[[Array], Any]) -> None:
-    run = draw(arch, networks=networks)
-    params = {name: kind(value) for name, value in run.params.items()}
-    initial = tuple(map(kind, run.initial)) if arch == "lstm" else kind(run.initial)
-    trajectory = seqlab.forward(arch, params, kind(run.x), initial)
-    seqlab.backward(trajectory, kind(run.grad), clip="step-norm:1")
+    run = draw(arch, networks=networks).each(kind)
+    trajectory = seqlab.forward(arch, run.params, run.x, run.initial)
+    seqlab.backward(trajectory, run.grad, clip="step-norm:1")
     readout = kind(np.ones(3))
-    seqlab.attenuation(arch, params, kind(run.x), [2, 5], readout=readout)
+    seqlab.attenuation(arch, run.params, run.x, [2, 5], readout=readout)
 
 
 CALLS: dict[str, Callable[..., None]] = {"scan": scans}

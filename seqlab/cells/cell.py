@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 Parameters = dict[str, NDArray]
+State = tuple[NDArray, ...]  # one array for each named part
 
 
 class Sizes(NamedTuple):
@@ -32,13 +33,24 @@ class Draw:
     steps: int = 1
 
 
+def stack_parts(parts: State) -> NDArray:
+    """Parts (..., B, H) each -> (..., B, P, H)."""
+    return np.stack(parts, axis=-2)
+
+
+def split_parts(state: NDArray) -> State:
+    """(..., B, P, H) -> parts (..., B, H) each, views."""
+    return tuple(np.moveaxis(state, -2, 0))
+
+
 @dataclass(frozen=True)
 class Cell:
     """One architecture.
 
     `shapes` gives the parameters' shapes from the sizes, `sizes` reads the sizes back from
     parameters (with or without the leading M axis).
-    `pack` and `unpack` turn PyTorch's state (B leading) into one array (..., P, H) and back.
+    `pack` and `unpack` turn the state, a tuple of its parts (..., B, H) or what its reference
+    implementation has, into the kernels' one array (..., B, P, H) and back.
     `options` are the fields that mean something for this cell and not for every other;
     `chrono` says whether its forget bias may be drawn by Tallec & Ollivier's rule;
     `silent_drive` whether it has anything to say without input;
@@ -51,8 +63,8 @@ class Cell:
     shapes: Callable[[Sizes], dict[str, tuple[int, ...]]]
     sizes: Callable[[Parameters], Sizes]
     state_shape: Callable[[Sizes], tuple[int, int]]
-    pack: Callable[[Any], NDArray]
-    unpack: Callable[[NDArray], Any]
     draw: Callable[[np.random.Generator, Sizes, Draw], Parameters]
     chrono: bool = False
     silent_drive: bool = True
+    pack: Callable[[State], NDArray] = stack_parts
+    unpack: Callable[[NDArray], State] = split_parts

@@ -85,13 +85,3 @@ def set_gate_bias(params: Parameters, gate: int, hidden: int, value: float | NDA
     rows = slice(gate * hidden, (gate + 1) * hidden)
     params["bias_ih"][rows] = value
     params["bias_hh"][rows] = 0.0
-
-
-def pack_hidden(initial: NDArray) -> NDArray:
-    """The state of a cell that has h alone: (..., H) -> (..., 1, H)."""
-    return initial[..., None, :]
-
-
-def unpack_hidden(state: NDArray) -> NDArray:
-    """(..., 1, H) -> (..., H)."""
-    return state[..., 0, :]

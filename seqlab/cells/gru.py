@@ -17,9 +17,7 @@ from seqlab.cells.draws import (
     draw_gated,
     gated_shapes,
     gated_sizes,
-    pack_hidden,
     set_gate_bias,
-    unpack_hidden,
 )
 
 GATES = 3
@@ -97,7 +95,5 @@ CELL = Cell(
     shapes=shapes,
     sizes=gated_sizes,
     state_shape=state_shape,
-    pack=pack_hidden,
-    unpack=unpack_hidden,
     draw=draw,
 )

@@ -12,7 +12,6 @@ A gate comes as the pair (sigmoid(z), sigmoid(-z)) and a squashed value as (tanh
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
 from seqlab.cells.cell import Cell, Draw, Parameters, Sizes
 from seqlab.cells.draws import draw_gated, gated_shapes, gated_sizes, set_gate_bias
@@ -82,16 +81,6 @@ def state_shape(sizes: Sizes) -> tuple[int, int]:
     return (2, sizes.hidden)
 
 
-def pack(initial: tuple[NDArray, NDArray]) -> NDArray:
-    """PyTorch's (h, c), (..., H) each -> (..., 2, H)."""
-    return np.stack(initial, axis=-2)
-
-
-def unpack(state: NDArray) -> tuple[NDArray, NDArray]:
-    """(..., 2, H) -> (h, c)."""
-    return state[..., 0, :], state[..., 1, :]
-
-
 def draw(rng: np.random.Generator, sizes: Sizes, how: Draw) -> Parameters:
     """Draw one network.
 
@@ -117,8 +106,6 @@ CELL = Cell(
     shapes=shapes,
     sizes=gated_sizes,
     state_shape=state_shape,
-    pack=pack,
-    unpack=unpack,
     draw=draw,
     chrono=True,
 )

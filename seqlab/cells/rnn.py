@@ -9,7 +9,7 @@ saturated unit, whose true slope is small. NaN, which overflow leaves behind, st
 import numpy as np
 
 from seqlab.cells.cell import Cell, Draw, Parameters, Sizes
-from seqlab.cells.draws import draw_gated, gated_shapes, gated_sizes, pack_hidden, unpack_hidden
+from seqlab.cells.draws import draw_gated, gated_shapes, gated_sizes
 
 ACTIVATIONS = ("tanh", "relu", "sigmoid", "identity")
 
@@ -65,7 +65,5 @@ CELL = Cell(
     shapes=shapes,
     sizes=gated_sizes,
     state_shape=state_shape,
-    pack=pack_hidden,
-    unpack=unpack_hidden,
     draw=draw,
 )

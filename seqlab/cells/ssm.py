@@ -13,7 +13,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from seqlab.cells.cell import Cell, Draw, Parameters, Sizes
+from seqlab.cells.cell import Cell, Draw, Parameters, Sizes, State
 from seqlab.cells.draws import scaled_input
 
 # Range of Mamba's log-uniform step draw and its floor (mamba_ssm, modules/mamba_simple.py;
@@ -70,9 +70,14 @@ def state_shape(of: Sizes) -> tuple[int, int]:
     return (of.state, of.hidden)
 
 
-def pack(initial: NDArray) -> NDArray:
-    """The public state (..., H, N) -> (..., N, H)."""
-    return initial.swapaxes(-1, -2)
+def pack(parts: State) -> NDArray:
+    """The state (..., H, N) -> (..., N, H)."""
+    return parts[0].swapaxes(-1, -2)
+
+
+def unpack(state: NDArray) -> State:
+    """(..., N, H) -> the state (..., H, N)."""
+    return (state.swapaxes(-1, -2),)
 
 
 def draw(rng: np.random.Generator, of: Sizes, how: Draw) -> Parameters:
@@ -113,7 +118,7 @@ CELL = Cell(
     sizes=sizes,
     state_shape=state_shape,
     pack=pack,
-    unpack=pack,
+    unpack=unpack,
     draw=draw,
     silent_drive=False,
 )

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from seqlab import measure as measuring
 from seqlab.cells import ACTIVATIONS, CELLS, Draw, Sizes
 from seqlab.engine import bptt
+from seqlab.engine.ensemble import unwrapped
 from seqlab.kernels.cpu.threads import thread_count
 from seqlab.measure.attenuation import attenuation
 from seqlab.measure.lyapunov import frames, spectrum
@@ -98,7 +99,7 @@ def _tuple(state: Any) -> tuple[NDArray, ...]:
 def _gradients(arch: str, activation: str, backend: str) -> float:
     """Largest relative error of directional derivatives against central differences."""
     params, x, state, loss = _draw(arch, SIZES, steps=12, sequences=2)
-    inputs = [*params.values(), x, *_tuple(state)]
+    inputs = [*params.values(), x, *state]
 
     def run(arrays: list[NDArray]) -> bptt.Trajectory:
         named = dict(zip(params, arrays, strict=False))
@@ -107,7 +108,7 @@ def _gradients(arch: str, activation: str, backend: str) -> float:
             arch,
             named,
             arrays[len(params)],
-            first if isinstance(state, tuple) else first[0],
+            unwrapped(first),
             activation,
             backend,
         )
@@ -133,12 +134,12 @@ def _single(arch: str, backend: str) -> float:
     params, x, state, loss = _draw(arch, SIZES, steps=50, sequences=2)
     results = []
     for dtype in (np.float64, np.float32):
-        first = tuple(part.astype(dtype) for part in _tuple(state))
+        first = tuple(part.astype(dtype) for part in state)
         trajectory = bptt.forward(
             arch,
             {name: array.astype(dtype) for name, array in params.items()},
             x.astype(dtype),
-            first if isinstance(state, tuple) else first[0],
+            unwrapped(first),
             backend=backend,
         )
         results.append(_arrays(bptt.backward(trajectory, loss.astype(dtype))))
@@ -189,7 +190,7 @@ def _constant_carry(backend: str) -> float:
 
 def _diagonal_scan(backend: str) -> float:
     steps = 400
-    params, x, state, loss = _draw("ssm", SIZES, steps, sequences=1)
+    params, x, (state,), loss = _draw("ssm", SIZES, steps, sequences=1)
     loss[:-1] = 0
     got = bptt.backward(bptt.forward("ssm", params, x, state, backend=backend), loss).initial[0]
     mixed = x[:, 0] @ params["in_proj_weight"].T @ params["x_proj_weight"].T
@@ -227,13 +228,12 @@ def _saturation(dtype: str, backend: str) -> float:
 def _long_sum(arch: str, backend: str) -> float:
     """Largest error of float32's parameter gradients, each relative to its largest entry."""
     params, x, state, loss = _draw(arch, Sizes(4, 2, 2), 100_000, sequences=1)
-    single = [array.astype(np.float32) for array in (x, loss, *params.values(), *_tuple(state))]
+    single = [array.astype(np.float32) for array in (x, loss, *params.values(), *state)]
     found = []
     for dtype in (np.float64, np.float32):
         drive, gradient, *rest = (array.astype(dtype) for array in single)
         named = dict(zip(params, rest, strict=False))
-        first = tuple(rest[len(params) :])
-        first = first if isinstance(state, tuple) else first[0]
+        first = unwrapped(tuple(rest[len(params) :]))
         trajectory = bptt.forward(arch, named, drive, first, backend=backend)
         found.append(bptt.backward(trajectory, gradient).params)
     exact, rounded = found

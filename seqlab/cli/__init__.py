@@ -216,7 +216,7 @@ def run(
     if plot is not None:
         _check_figure("plot", plot)
     for spec in specs:
-        check(spec, store)
+        check(spec, store, backend)
     results = []
     with ProgressLine() as line:
         for spec in specs:

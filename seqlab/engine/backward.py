@@ -2,14 +2,13 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from seqlab.engine.sums import Sums
-from seqlab.engine.tape import Tape, Tick, ignore
-from seqlab.kernels.layout import EMPTY, IN_CHAIN_CODES, NONE, Bundle, Clip, Emitted, Span, Trace
+from seqlab.engine.tape import Tape, Tick, no_tick
+from seqlab.kernels.contract import Array, Saved
+from seqlab.kernels.layout import EMPTY, TRUNCATE, Bundle, Clip, Emitted, Span, Trace
 from seqlab.rules import Rule
 
 
@@ -35,8 +34,8 @@ class Sweep:
         dtype = tape.x.dtype
         self.adjoint = np.zeros((networks, sequences, rows, *parts), dtype)
         self.exponent = np.full((networks, sequences, rows), EMPTY)
-        self.clip = Clip(IN_CHAIN_CODES.get(rule.kind, NONE), float(rule.threshold))
-        self._cut = int(rule.threshold) if rule.kind == "truncate" else 0
+        self.clip = Clip.of(rule)
+        self._cut = self.clip.steps if self.clip.code == TRUNCATE else 0
         self._dead = np.zeros((networks, sequences, rows), bool)
         self.lost = np.zeros_like(self._dead)
         points = self.lengths + 1 if record else np.zeros_like(self.lengths)
@@ -54,8 +53,8 @@ class Sweep:
 
     def run(
         self,
-        loss: Callable[[int, int], NDArray],
-        tick: Tick = ignore,
+        loss: Callable[[int, int], Array],
+        tick: Tick = no_tick,
         on_gradient: Callable[[int, Emitted], None] | None = None,
     ) -> None:
         """Go back to the initial state.
@@ -70,12 +69,12 @@ class Sweep:
                 on_gradient(first, emitted)
             tick(span.hi - span.lo)
 
-    def back(self, saved: Any, span: Span, gradient: NDArray) -> Emitted:
+    def back(self, saved: Saved, span: Span, gradient: Array) -> Emitted:
         """One kernel call: the live rows from step span.hi back to span.lo."""
         tape, end = self.tape, span.start + span.hi
         bundle = Bundle(self.adjoint, self.exponent, self.lengths - end)
         live = int(np.count_nonzero(self.lengths >= end))
-        emitted = self._room(span)
+        emitted = self._room_for_emitted(span)
         tape.kernels.backward(
             tape.weights, saved, bundle, gradient, span, self.clip, live, self.trace, emitted
         )
@@ -85,7 +84,7 @@ class Sweep:
             self._find_lost(saved, span, live)
         return emitted
 
-    def _find_lost(self, saved: Any, span: Span, live: int) -> None:
+    def _find_lost(self, saved: Saved, span: Span, live: int) -> None:
         """Look at the step at which each row became zero, if it did so in this call."""
         zero = self.exponent[:, :, :live] == EMPTY
         if not zero.any():
@@ -111,7 +110,7 @@ class Sweep:
             start = tape.starts[index]
             yield index, Span(start, first - start, last - start)
 
-    def _room(self, span: Span) -> Emitted:
+    def _room_for_emitted(self, span: Span) -> Emitted:
         """Where a call leaves gradients: the same memory for calls of the same length."""
         networks, sequences = self.exponent.shape[:2]
         lead = (networks, span.hi - span.lo, sequences)
@@ -126,7 +125,7 @@ class Sweep:
             np.full((networks, sequences), EMPTY),
         )
 
-    def _add(self, saved: Any, span: Span, emitted: Emitted) -> None:
+    def _add(self, saved: Saved, span: Span, emitted: Emitted) -> None:
         """Add one call's share to the sums over time."""
         networks = len(emitted.exponent)
         exponent = np.concatenate(

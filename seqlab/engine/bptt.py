@@ -13,9 +13,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from seqlab import rules
 from seqlab.engine.backward import Sweep
-from seqlab.engine.ensemble import Ensemble, arrays_of, check_array, check_gpu_array, gather
+from seqlab.engine.ensemble import (
+    Ensemble,
+    arrays_of,
+    check_array,
+    check_gpu_array,
+    find_cell,
+    gather,
+)
 from seqlab.engine.tape import Tape
 from seqlab.kernels import backends
+from seqlab.kernels.contract import Array, Saved
 from seqlab.kernels.layout import Emitted, plain
 
 
@@ -61,14 +69,14 @@ def forward(
     changes no gradient.
     Raises InputError for an unknown name and for arrays of the wrong shape, dtype, or with NaN.
     """
-    chosen = backends.resolve(backend, x, *arrays_of(params))
-    ensemble = gather(arch, params, x, initial, activation).kept(chosen)
+    chosen = backends.resolve(backend, x, *arrays_of(params), arch=find_cell(arch).name)
+    ensemble = gather(arch, params, x, initial, activation).with_own_drive(chosen)
     tape = ensemble.tape(chosen)
     shape = (*ensemble.x.shape[:3], ensemble.sizes.hidden)
     output = tape.arrays.answer(shape, ensemble.x.dtype, ensemble.x)
     starts = iter(tape.starts)
 
-    def keep_output(saved: Any) -> None:
+    def keep_output(saved: Saved) -> None:
         first = next(starts)
         count = min(tape.segment_steps, tape.steps - first)
         tape.arrays.put(output, first, count, saved.outputs)
@@ -106,9 +114,9 @@ def backward(
         sweep.exponent[:] = 0
     dx = arrays.answer(ensemble.x.shape, ensemble.x.dtype, ensemble.x)
 
-    def loss(first: int, last: int) -> Any:
-        here = (networks, last - first, sequences, 1, tape.sizes.hidden)
-        return arrays.cut(losses, first, last).reshape(here)
+    def loss(first: int, last: int) -> Array:
+        of_bundle = (networks, last - first, sequences, 1, tape.sizes.hidden)
+        return arrays.cut(losses, first, last).reshape(of_bundle)
 
     def keep_input(first: int, emitted: Emitted) -> None:
         steps = emitted.exponent.shape[1]

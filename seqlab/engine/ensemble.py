@@ -12,6 +12,7 @@ from seqlab.engine.sums import Sums
 from seqlab.engine.tape import Tape
 from seqlab.errors import InputError
 from seqlab.kernels import backends
+from seqlab.kernels.contract import Array
 from seqlab.kernels.layout import on_gpu
 from seqlab.spec import naming
 from seqlab.values import as_array, check_dtype, check_form, for_kernels
@@ -31,7 +32,7 @@ class Ensemble:
     cell: Cell
     sizes: Sizes
     params: Parameters
-    x: Any
+    x: Array
     state: NDArray
     activation: str | None
     single: bool
@@ -70,23 +71,23 @@ class Ensemble:
         """The gradients of the parameters that were given."""
         return Sums({name: sums.values[name] for name in self.names}, sums.exponent)
 
-    def kept(self, backend: str) -> "Ensemble":
+    def with_own_drive(self, backend: str) -> "Ensemble":
         """The same with a drive of its own: the user may change theirs before the way back. Kernels
         lay parameters out in memory of their own anyway."""
         return replace(self, x=backends.arrays(backend).copied(self.x))
 
-    def answer(self, array: Any) -> Any:
+    def answer(self, array: Array) -> Any:
         """An (M, ...) answer as the user wants it."""
-        array = array[0] if self.single else array
-        return backends.to_gpu(array) if on_gpu(self.x) and not on_gpu(array) else array
+        own: Any = array[0] if self.single else array
+        return backends.to_gpu(own) if on_gpu(self.x) and not on_gpu(own) else own
 
     def answer_state(self, state: NDArray) -> Any:
         """A state (M, B, P, H) as the user wants it."""
-        parts = self.cell.unpack(state)
-        return tuple(map(self.answer, parts)) if isinstance(parts, tuple) else self.answer(parts)
+        return unwrapped(tuple(map(self.answer, self.cell.unpack(state))))
 
     def packed_state(self, name: str, given: Any) -> NDArray:
-        """A user's state, or its gradient, as the kernels keep it, (M, B, P, H).
+        """A user's state, or its gradient, in the form of `answer_state`, as the kernels keep it,
+        (M, B, P, H).
 
         Raises InputError for another form, dtype, or NaN.
         """
@@ -95,14 +96,19 @@ class Ensemble:
         return state.reshape(self.state.shape)
 
 
-def received(name: str, value: Any) -> Any:
+def unwrapped(parts: tuple[Any, ...]) -> Any:
+    """A state as the public face has it: a tuple of parts, but of one part that part alone."""
+    return parts if len(parts) > 1 else parts[0]
+
+
+def received(name: str, value: Any) -> Array:
     """What was given as float64 or float32 numbers, where they live; their form is not checked.
 
     Raises InputError for what is no such array.
     """
     if not on_gpu(value):
         return as_array(name, value)
-    array = backends.gpu_view(value)
+    array: Array = backends.gpu_view(value)
     check_dtype(name, array.dtype)
     return array
 
@@ -122,13 +128,14 @@ def check_array(name: str, value: Any, shape: tuple[int, ...], dtype: np.dtype) 
     return for_kernels(name, array)
 
 
-def check_gpu_array(name: str, value: Any, shape: tuple[int, ...], dtype: np.dtype) -> Any:
+def check_gpu_array(name: str, value: Any, shape: tuple[int, ...], dtype: np.dtype) -> Array:
     """`check_array` for one that may live on a GPU, and then stays there."""
     if not on_gpu(value):
         return check_array(name, value, shape, dtype)
     array = received(name, value)
     check_form(name, array, shape, dtype)
-    return backends.gpu_array(name, array)
+    found: Array = backends.gpu_array(name, array)
+    return found
 
 
 def arrays_of(params: Any) -> list[Any]:
@@ -185,7 +192,7 @@ def _check_params(
     params: Mapping[str, Any],
     names: Mapping[str, str],
     lead: tuple[int, ...],
-    x: NDArray,
+    x: Array,
 ) -> tuple[Sizes, Parameters]:
     """The sizes, and all parameters; biases that were not given are zero."""
     arrays = {own: on_host(name, params[name]) for own, name in names.items()}
@@ -206,25 +213,31 @@ def _check_params(
 
 
 def _check_state(
-    name: str, cell: Cell, sizes: Sizes, given: Any, lead: tuple[int, ...], x: NDArray
+    name: str, cell: Cell, sizes: Sizes, given: Any, lead: tuple[int, ...], x: Array
 ) -> NDArray:
     """A state as the kernels keep it, (..., B, P, H); zeros when none is given."""
     zeros = np.zeros((*lead, x.shape[-2], *cell.state_shape(sizes)), x.dtype)
     if given is None:
         return zeros
     pattern = cell.unpack(zeros)
-    if not isinstance(pattern, tuple):
-        return np.ascontiguousarray(cell.pack(check_array(name, given, pattern.shape, x.dtype)))
-    if not isinstance(given, tuple | list) or len(given) != len(pattern):
-        raise InputError(
-            f"{name}: {type(given).__name__} is not allowed; "
-            f"{cell.name} takes a tuple of {len(pattern)} arrays ({', '.join(cell.parts)})"
-        )
     parts = tuple(
-        check_array(f"{name}[{i}]", part, like.shape, x.dtype)
-        for i, (part, like) in enumerate(zip(given, pattern, strict=True))
+        check_array(own_name, part, like.shape, x.dtype)
+        for (own_name, part), like in zip(_parts(name, cell, given), pattern, strict=True)
     )
     return np.ascontiguousarray(cell.pack(parts))
+
+
+def _parts(name: str, cell: Cell, given: Any) -> list[tuple[str, Any]]:
+    """The parts of a state that a user gave, see `unwrapped`, each with its name in messages."""
+    count = len(cell.parts)
+    if count == 1:
+        return [(name, given)]
+    if not isinstance(given, tuple | list) or len(given) != count:
+        raise InputError(
+            f"{name}: {type(given).__name__} is not allowed; "
+            f"{cell.name} takes a tuple of {count} arrays ({', '.join(cell.parts)})"
+        )
+    return [(f"{name}[{i}]", part) for i, part in enumerate(given)]
 
 
 def _check_activation(cell: Cell, activation: str) -> str | None:

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from seqlab.kernels.layout import EMPTY, plain, power_of_two
 from seqlab.kernels.memory import cleared
-from seqlab.rules import Rule
+from seqlab.rules import Acts, Rule
 
 
 class Sums:
@@ -36,9 +36,9 @@ class Sums:
 
     def scaled(self, log_factor: NDArray) -> "Sums":
         """Every gradient of a network times e^log_factor (M,), however large or small that is."""
-        turns = np.rint(np.nan_to_num(log_factor / np.log(2.0), posinf=0, neginf=0))
-        factor = np.exp(log_factor - turns * np.log(2.0))
-        return Sums(self._times(factor), self.exponent + turns.astype(np.int64))
+        powers = np.rint(np.nan_to_num(log_factor / np.log(2.0), posinf=0, neginf=0))
+        factor = np.exp(log_factor - powers * np.log(2.0))
+        return Sums(self._times(factor), self.exponent + powers.astype(np.int64))
 
     def _times(self, factor: NDArray) -> dict[str, NDArray]:
         """Every gradient of a network times its factor (M,); overflow is a result."""
@@ -54,13 +54,14 @@ class Sums:
         """The sums after `norm:c` or `value:c`, and which networks it changed (M,) bool.
 
         `norm` scales all of a network's gradients together, g min(1, c/||g||) (Pascanu, Mikolov &
-        Bengio 2013, Algorithm 1); `value` clamps each entry. Any other rule changes nothing.
+        Bengio 2013, Algorithm 1); `value` clamps each entry. A rule that acts elsewhere changes
+        nothing. Raises NotImplementedError for one that acts here and has no action.
         """
-        if rule.kind == "norm":
-            return self._clip_norm(rule.threshold)
-        if rule.kind == "value":
-            return self._clip_value(rule.threshold)
-        return self, np.zeros(len(self.exponent), bool)
+        if rule.acts is not Acts.AFTER:
+            return self, np.zeros(len(self.exponent), bool)
+        if rule.kind not in _ACTIONS:
+            raise NotImplementedError(f"clip: {rule.kind} has no action on finished gradients")
+        return _ACTIONS[rule.kind](self, rule.threshold)
 
     def _direction_norm(self) -> NDArray:
         """Norm of all of a network's values (M,); states that explode make them large."""
@@ -87,6 +88,9 @@ class Sums:
             changed |= (np.abs(value) > bound).reshape(len(value), -1).any(axis=1)
             values[name] = np.clip(value, -bound, bound)
         return Sums(values, exponent), changed
+
+
+_ACTIONS = {"norm": Sums._clip_norm, "value": Sums._clip_value}
 
 
 def _by_network(factor: NDArray, value: NDArray) -> NDArray:

@@ -9,12 +9,12 @@ where a thread has nothing to do.
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
-from typing import Any
 
 from numpy.typing import NDArray
 
 from seqlab.cells import Cell, Sizes
 from seqlab.kernels import backends
+from seqlab.kernels.contract import Array, Saved, Weights
 
 SEGMENT_BYTES = 16 << 20  # of one network's saved arrays in one segment
 TRAJECTORY_BYTES = 256 << 20  # of saved arrays kept at once; beyond, segments are recomputed
@@ -23,7 +23,7 @@ MIN_SEGMENT = 16  # even: products go back and forth, whatever the segments
 Tick = Callable[[int], None]
 
 
-def ignore(steps: int) -> None:
+def no_tick(steps: int) -> None:
     """A tick for those who do not watch."""
 
 
@@ -37,9 +37,9 @@ class Tape:
         self,
         cell: Cell,
         backend: str,
-        weights: Any,
+        weights: Weights,
         sizes: Sizes,
-        x: Any,
+        x: Array,
         state: NDArray,
         sharers: int = 1,
     ) -> None:
@@ -55,9 +55,9 @@ class Tape:
         whole = self.networks * per_step * self.steps
         self.keeps_all = whole <= TRAJECTORY_BYTES // sharers
         self._starts: list[NDArray] = []  # the state before each segment
-        self._saved: list[Any] = []  # of each segment, where all are kept
-        self._again: tuple[int, Any] | None = None  # the segment that was computed again last
-        self._coming: tuple[int, Future[Any]] | None = None  # the one before it
+        self._saved: list[Saved] = []  # of each segment, where all are kept
+        self._recomputed: tuple[int, Saved] | None = None  # the last segment computed again
+        self._underway: tuple[int, Future[Saved]] | None = None  # the one before it
 
     @property
     def state(self) -> NDArray:
@@ -69,7 +69,7 @@ class Tape:
         """The first step of each segment."""
         return range(0, self.steps, self.segment_steps)
 
-    def run(self, observe: Callable[[Any], None], tick: Tick = ignore) -> None:
+    def run(self, observe: Callable[[Saved], None], tick: Tick = no_tick) -> None:
         """Go forward once; `observe` sees what each segment saved."""
         for start in self.starts:
             self._starts.append(self._state.copy())
@@ -80,32 +80,32 @@ class Tape:
             del saved  # its memory serves the next segment
             tick(min(self.segment_steps, self.steps - start))
 
-    def segment(self, index: int) -> Any:
+    def segment(self, index: int) -> Saved:
         """What segment `index` saved, computed again if it was not kept.
 
         The way back wants the one before next: a thread that has nothing to do computes it.
         """
         if self.keeps_all:
             return self._saved[index]
-        if self._again is None or self._again[0] != index:
-            self._again = None  # its memory serves the next one
-            self._again = index, self._come(index)
-        if index > 0 and self._coming is None:
+        if self._recomputed is None or self._recomputed[0] != index:
+            self._recomputed = None  # its memory serves the next one
+            self._recomputed = index, self._await(index)
+        if index > 0 and self._underway is None:
             tasks = self.networks * self.sequences
             future = self._ahead(tasks, self._recompute, index - 1)
-            self._coming = None if future is None else (index - 1, future)
-        return self._again[1]
+            self._underway = None if future is None else (index - 1, future)
+        return self._recomputed[1]
 
-    def _come(self, index: int) -> Any:
-        coming, self._coming = self._coming, None
-        if coming is None or coming[0] != index:
+    def _await(self, index: int) -> Saved:
+        underway, self._underway = self._underway, None
+        if underway is None or underway[0] != index:
             return self._recompute(index)
-        return coming[1].result()
+        return underway[1].result()
 
-    def _recompute(self, index: int) -> Any:
+    def _recompute(self, index: int) -> Saved:
         return self._forward(self.starts[index], self._starts[index].copy())
 
-    def _forward(self, start: int, state: NDArray) -> Any:
+    def _forward(self, start: int, state: NDArray) -> Saved:
         x = self.arrays.cut(self.x, start, min(start + self.segment_steps, self.steps))
         lead = (self.networks, x.shape[1], self.sequences)
         saved = self.kernels.save(lead, self.sizes, x.dtype)

@@ -2,12 +2,17 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 from itertools import pairwise
-from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
+from numpy.typing import NDArray
+
+from seqlab.cells import CELLS
 from seqlab.errors import InputError
+from seqlab.kernels.contract import Array, Backend, CellKernels, ScanKernels, TimeArrays
 from seqlab.kernels.layout import on_gpu
 from seqlab.values import as_float
 
@@ -31,24 +36,60 @@ def describe() -> dict[str, str]:
     return {"cpu": AVAILABLE, "cuda": _cuda()}
 
 
-def resolve(backend: str, *arrays: Any) -> str:
-    """The backend that a choice means here, for these arrays.
+def cells_of(backend: str) -> tuple[str, ...]:
+    """The cells that a backend has kernels for, in the registry's order; touches no CUDA."""
+    return tuple(arch for arch in CELLS if has_cell(backend, arch))
 
-    `auto` is the CPU, but CUDA for arrays that live on a GPU: the CUDA kernels have been compiled
-    and simulated, and are not chosen for anybody else before they have run on one.
-    Raises InputError for an unknown name, for a backend that this machine does not have, and for
-    the CPU when an array is on a GPU.
+
+@cache
+def has_cell(backend: str, arch: str) -> bool:
+    """Whether a backend has kernels for a cell; touches no CUDA."""
+    return find_spec(f"seqlab.kernels.{backend}.cells.{arch}") is not None
+
+
+def having(arch: str) -> tuple[str, ...]:
+    """The backends that have kernels for a cell, the one that `auto` would rather take first.
+
+    Raises InputError where none has.
+    """
+    found = tuple(backend for backend in BACKENDS if has_cell(backend, arch))
+    if not found:
+        raise InputError(f"backend: none has {arch}")
+    return found
+
+
+def require_cell(backend: str, arch: str) -> None:
+    """Refuse a choice of backend that has no kernels for a cell, on whatever machine.
+
+    Raises InputError, which names the backends that have them.
+    """
+    found = having(arch)
+    if backend not in ("auto", *found):
+        raise InputError(f"backend: {backend} has no {arch}; it is on {', '.join(found)}")
+
+
+def resolve(backend: str, *arrays: Any, arch: str | None = None) -> str:
+    """The backend that a choice means here, for these arrays, and for this cell if one is named.
+
+    `auto` is the CPU, but CUDA for arrays that live on a GPU and for a cell that the CPU lacks: the
+    CUDA kernels have been compiled and simulated, and are not chosen for anybody else before they
+    have run on one.
+    Raises InputError for an unknown name, for a backend that lacks the cell or that this machine
+    does not have, and for the CPU when an array is on a GPU.
     """
     if backend not in CHOICES:
         raise InputError(f"backend: {backend!r} is unknown; allowed: {', '.join(CHOICES)}")
     remote = any(map(on_gpu, arrays))
     if backend == "cpu" and remote:
         raise InputError("backend: cpu takes no arrays of a GPU; allowed for them: cuda, auto")
-    if backend != "cuda" and not remote:
-        return "cpu"
-    if (reason := _cuda()) != AVAILABLE:
+    chosen = "cuda" if remote else backend
+    if chosen == "auto":
+        chosen = BACKENDS[0] if arch is None else having(arch)[0]
+    if arch is not None:
+        require_cell(chosen, arch)
+    if chosen == "cuda" and (reason := _cuda()) != AVAILABLE:
         raise InputError(f"backend: cuda is not available: {reason}; allowed here: cpu, auto")
-    return "cuda"
+    return chosen
 
 
 def gpu_name() -> str:
@@ -62,12 +103,12 @@ def gpu_view(value: Any) -> Any:
     return import_module("seqlab.kernels.cuda.target").borrow(as_float(value))
 
 
-def from_gpu(value: Any) -> Any:
+def from_gpu(value: Any) -> NDArray:
     """A GPU's array as a NumPy array."""
     return import_module("seqlab.kernels.cuda.target").to_host(gpu_view(value))
 
 
-def to_gpu(array: Any) -> Any:
+def to_gpu(array: NDArray) -> Any:
     """A NumPy array as one of the CUDA package, on the GPU."""
     return import_module("seqlab.kernels.cuda.target").to_device(array)
 
@@ -82,18 +123,25 @@ def gpu_array(name: str, value: Any) -> Any:
     return array
 
 
-def arrays(backend: str) -> ModuleType:
+def arrays(backend: str) -> TimeArrays:
     """What the drivers do with arrays along time on a resolved backend."""
-    return import_module(f"seqlab.kernels.{backend}.arrays")
+    return cast(TimeArrays, import_module(f"seqlab.kernels.{backend}.arrays"))
 
 
-def until(array: Any, steps: int) -> Any:
+def until(array: Array, steps: int) -> Array:
     """The first steps of (M, T, B, W), where it lives."""
     whole = steps == array.shape[1]
+    part: Array
     if on_gpu(array) and not whole:
-        gpu = arrays("cuda")
-        return gpu.resident(gpu.cut(array, 0, steps))
-    return array if whole else array[:, :steps]
+        gpu = import_module("seqlab.kernels.cuda.arrays")
+        part = gpu.resident(gpu.cut(array, 0, steps))
+    else:
+        part = array if whole else array[:, :steps]
+    return part
+
+
+def _package(backend: str) -> Backend:
+    return cast(Backend, import_module(f"seqlab.kernels.{backend}"))
 
 
 def blocks(backend: str, networks: int, bytes_each: int) -> list[range]:
@@ -102,7 +150,7 @@ def blocks(backend: str, networks: int, bytes_each: int) -> list[range]:
     It changes no number: memory that is used again is warm, and every thread wants as many
     networks as the others.
     """
-    package = import_module(f"seqlab.kernels.{backend}")
+    package = _package(backend)
     count = -(-networks // max(1, package.BLOCK_BYTES // bytes_each))
     if networks >= package.workers():
         count = min(networks, -(-count // package.workers()) * package.workers())
@@ -112,7 +160,7 @@ def blocks(backend: str, networks: int, bytes_each: int) -> list[range]:
 
 def at_once(backend: str, blocks: Sequence[range]) -> int:
     """How many of the blocks `over_blocks` works on at the same time."""
-    workers = import_module(f"seqlab.kernels.{backend}").workers()
+    workers = _package(backend).workers()
     return workers if len(blocks) >= workers else 1
 
 
@@ -120,7 +168,7 @@ def over_blocks(
     backend: str, blocks: Sequence[range], work: Callable[[range], Result]
 ) -> list[Result]:
     """[work(block) for block in blocks], `at_once` of them at the same time."""
-    return import_module(f"seqlab.kernels.{backend}").side_by_side(work, blocks)
+    return _package(backend).side_by_side(work, blocks)
 
 
 def ahead(
@@ -128,16 +176,14 @@ def ahead(
 ) -> "Future[Result] | None":
     """work(*arguments), of kernels with so many tasks, on a thread that has nothing to do; None
     where there is none."""
-    future: Future[Result] | None
-    future = import_module(f"seqlab.kernels.{backend}").ahead(tasks, work, *arguments)
-    return future
+    return _package(backend).ahead(tasks, work, *arguments)
 
 
-def kernels(backend: str, arch: str) -> ModuleType:
+def kernels(backend: str, arch: str) -> CellKernels:
     """The kernels of one cell on a resolved backend."""
-    return import_module(f"seqlab.kernels.{backend}.cells.{arch}")
+    return cast(CellKernels, import_module(f"seqlab.kernels.{backend}.cells.{arch}"))
 
 
-def scan_kernels(backend: str) -> ModuleType:
+def scan_kernels(backend: str) -> ScanKernels:
     """The kernels of the selective scan alone, on a resolved backend."""
-    return import_module(f"seqlab.kernels.{backend}.selective_scan")
+    return cast(ScanKernels, import_module(f"seqlab.kernels.{backend}.selective_scan"))

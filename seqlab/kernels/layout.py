@@ -5,11 +5,13 @@ P parts of the state, H units. Rows are sorted by falling length; the first `liv
 part in a call.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from seqlab.rules import Rule
 from seqlab.values import without_history
 
 # A vector is kept as `direction * 2^exponent`. Powers of two make rescaling exact, so that a
@@ -37,8 +39,9 @@ def plain(direction: NDArray, exponent: NDArray) -> NDArray:
         return np.ldexp(direction, shift)
 
 
+# What kernels know the rules inside the chain by: a number is all that they can compare.
 NONE, STEP_NORM, STEP_VALUE, TRUNCATE = range(4)
-IN_CHAIN_CODES = {"step-norm": STEP_NORM, "step-value": STEP_VALUE, "truncate": TRUNCATE}
+_CODES = {"step-norm": STEP_NORM, "step-value": STEP_VALUE, "truncate": TRUNCATE}
 
 
 class Bundle(NamedTuple):
@@ -51,10 +54,26 @@ class Bundle(NamedTuple):
 
 
 class Clip(NamedTuple):
-    """An in-chain rule: its code, its threshold (steps for TRUNCATE)."""
+    """What acts inside the chain, for a kernel: rules.Rule in numbers, since compiled code takes no
+    words. The threshold is `mantissa` * 2^`exponent`; `steps` are whole, from 1 up, and 1 for a
+    rule without."""
 
     code: int
-    threshold: float
+    mantissa: float
+    exponent: int
+    steps: int
+
+    @classmethod
+    def of(cls, rule: Rule) -> "Clip":
+        """The numbers of a rule; code NONE for one that does not act inside the chain.
+
+        Raises NotImplementedError for one that does and that kernels do not know.
+        """
+        if rule.in_chain and rule.kind not in _CODES:
+            raise NotImplementedError(f"clip: no kernel knows {rule.kind}")
+        mantissa, exponent = math.frexp(rule.threshold)
+        steps = int(rule.threshold) if rule.whole_steps else 1
+        return cls(_CODES.get(rule.kind, NONE), mantissa, exponent, steps)
 
 
 class Trace(NamedTuple):

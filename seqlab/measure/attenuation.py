@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from seqlab import rules
-from seqlab.engine.ensemble import Ensemble, arrays_of, check_array, gather, on_host
+from seqlab.engine.ensemble import Ensemble, arrays_of, check_array, find_cell, gather, on_host
 from seqlab.engine.tape import Tape
 from seqlab.errors import InputError
 from seqlab.kernels import backends
@@ -58,7 +58,7 @@ def attenuation(
     `norm` and `value` leave curves alone. Raises InputError for bad names, lengths and arrays.
     """
     rule = rules.parse(clip)
-    chosen = backends.resolve(backend, x, *arrays_of(params))
+    chosen = backends.resolve(backend, x, *arrays_of(params), arch=find_cell(arch).name)
     ensemble = gather(arch, params, x, activation=activation)
     longest = _check_lengths(lengths, ensemble.x.shape[1])
     vectors = _readouts(ensemble, readout)
@@ -71,14 +71,14 @@ def attenuation(
 
     def measure(networks: range, tape: Tape) -> None:
         tape.run(lambda saved: None)
-        here = slice(networks.start, networks.stop)
-        vector = np.repeat(vectors[here, :, None], len(rising), axis=2)
+        block = slice(networks.start, networks.stop)
+        vector = np.repeat(vectors[block, :, None], len(rising), axis=2)
         curves = sweep_curves(tape, rising, vector, rule)
-        underflow[here] = curves.lost[:, [rising.index(length) for length in lengths]]
+        underflow[block] = curves.lost[:, [rising.index(length) for length in lengths]]
         for name, norms in curves.named.items():
             for k, length in enumerate(lengths):
-                tables[name][here, k, : length + 1] = norms[rising.index(length)]
-                tables[name][here, k, length + 1 :] = np.nan
+                tables[name][block, k, : length + 1] = norms[rising.index(length)]
+                tables[name][block, k, length + 1 :] = np.nan
 
     ensemble.until(longest).over_tapes(chosen, measure)
     return Attenuation(

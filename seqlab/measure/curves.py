@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from seqlab.engine.backward import Sweep
 from seqlab.engine.sums import Sums
-from seqlab.engine.tape import Tape, Tick, ignore
+from seqlab.engine.tape import Tape, Tick, no_tick
 from seqlab.rules import Rule
 
 
@@ -43,7 +43,7 @@ def sweep_curves(
     readout: NDArray,
     rule: Rule,
     gradients: bool = False,
-    tick: Tick = ignore,
+    tick: Tick = no_tick,
 ) -> Curves:
     """Curves of the losses readout . y_T, T in `lengths` (rising), from one sweep over a tape.
 

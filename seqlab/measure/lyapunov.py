@@ -6,16 +6,16 @@ have the same singular values, so the same exponents, and the adjoint kernels se
 
 import math
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from seqlab.engine.backward import Sweep
-from seqlab.engine.tape import Tape, Tick, ignore
+from seqlab.engine.tape import Tape, Tick, no_tick
+from seqlab.kernels.contract import Saved
 from seqlab.kernels.layout import Span
 from seqlab.measure.randomness import Purpose, stream
-from seqlab.rules import Rule
+from seqlab.rules import UNCLIPPED
 
 # Nats by which the exponents may spread between two orthogonalisations: the last vector then
 # keeps all but three of its digits.
@@ -32,7 +32,7 @@ def frames(seed: int, networks: range, size: int, count: int) -> NDArray:
     return np.linalg.qr(np.stack(drawn))[0]
 
 
-def spectrum(tape: Tape, first: NDArray, tick: Tick = ignore) -> NDArray:
+def spectrum(tape: Tape, first: NDArray, tick: Tick = no_tick) -> NDArray:
     """The top K exponents (M, K), falling, nat/step, averaged over sequences.
 
     `tape` has been run; `first` (M, state size, K) are the vectors at its end. Every step counts,
@@ -43,7 +43,7 @@ def spectrum(tape: Tape, first: NDArray, tick: Tick = ignore) -> NDArray:
     nothing can be told, and the exponent is nan.
     """
     count = first.shape[2]
-    sweep = Sweep(tape, [tape.steps] * count, Rule("none"), record=False, gradients=False)
+    sweep = Sweep(tape, [tape.steps] * count, UNCLIPPED, record=False, gradients=False)
     _set(sweep, np.arange(tape.networks), np.repeat(first[:, None], tape.sequences, axis=1))
     total = np.zeros((*sweep.exponent.shape[:2], count))
     units = sweep.adjoint.shape[-1]
@@ -98,7 +98,7 @@ def _orthogonalise(sweep: Sweep, networks: NDArray) -> tuple[NDArray, NDArray]:
     return growth + exponent * np.log(2.0), noise
 
 
-def _unresolved(tape: Tape, saved: Any, m: int, steps: Iterable[int], b: int) -> float:
+def _unresolved(tape: Tape, saved: Saved, m: int, steps: Iterable[int], b: int) -> float:
     """The growth of a direction that is lost in rounding after some steps of one sequence: -inf
     where it is dead, nan where the steps' own factors are as small as that."""
     faintest = [tape.kernels.faintest(tape.weights, saved, m, step, b) for step in steps]

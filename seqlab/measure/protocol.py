@@ -23,11 +23,10 @@ from seqlab.measure.curves import Curves, sweep_curves
 from seqlab.measure.draw import Source
 from seqlab.measure.prediction import Observer
 from seqlab.numbers.variables import Measurement
-from seqlab.rules import Rule
+from seqlab.rules import UNCLIPPED
 from seqlab.spec.run import RunSpec
 
 Progress = Callable[[float, str], None]
-UNCLIPPED = Rule("none")
 
 
 def measure(spec: RunSpec, backend: str = "auto", progress: Progress | None = None) -> Measurement:
@@ -35,7 +34,7 @@ def measure(spec: RunSpec, backend: str = "auto", progress: Progress | None = No
 
     Raises InputError for a backend that is not there and for files of arrays that have changed.
     """
-    chosen = backends.resolve(backend)
+    chosen = backends.resolve(backend, arch=spec.arch)
     source = Source(spec)
     blocks = _blocks(spec, chosen)
     report = _Report(progress, _work(spec) * len(blocks))
@@ -55,7 +54,8 @@ def measure(spec: RunSpec, backend: str = "auto", progress: Progress | None = No
 def memory_bytes(spec: RunSpec) -> int:
     """Bytes that `measure` needs at its peak: the arrays of the blocks that are worked on at the
     same time, and what is kept of all."""
-    cell, item, backend = CELLS[spec.arch], np.dtype(spec.dtype).itemsize, "cpu"
+    cell, item = CELLS[spec.arch], np.dtype(spec.dtype).itemsize
+    backend = backends.having(spec.arch)[0]
     blocks = _blocks(spec, backend)
     at_once = backends.at_once(backend, blocks)
     networks, lengths = at_once * max(map(len, blocks)), len(spec.lengths)

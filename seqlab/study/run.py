@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from seqlab import measure
+from seqlab.kernels import backends
 from seqlab.measure import Progress
 from seqlab.spec.run import RunSpec
 from seqlab.study import limits
@@ -29,15 +30,17 @@ def run(
     Raises InputError before any work, and WriteError where the result cannot be kept.
     """
     spec = RunSpec.create(limits.require_memory, **fields)
-    check(spec, store)
+    check(spec, store, backend)
     return measure_spec(spec, backend, store, progress)
 
 
-def check(spec: RunSpec, store: Folder | None) -> None:
-    """Refuse what would not fit in memory, and a store that cannot be written to.
+def check(spec: RunSpec, store: Folder | None, backend: str) -> None:
+    """Refuse a backend that cannot measure the spec here, what would not fit in memory, and a store
+    that cannot be written to.
 
     Raises InputError; leaves nothing behind.
     """
+    backends.resolve(backend, arch=spec.arch)
     limits.require_memory(spec)
     if store is not None:
         limits.require_store(spec, Path(store))

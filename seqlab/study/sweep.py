@@ -89,10 +89,15 @@ def sweep(
 def check(study: StudySpec, folder: Path, backend: str, elsewhere: bool) -> None:
     """Refuse what cannot be measured or kept; leaves nothing behind. Raises InputError.
 
-    What runs `elsewhere` is checked there for its backend and its memory.
+    What runs `elsewhere` is checked there for its backend, but for the cells that it lacks, and for
+    its memory.
     """
-    if not elsewhere or backend not in backends.CHOICES:
-        backends.resolve(backend)
+    for arch in dict.fromkeys(spec.arch for spec in study.runs):
+        if elsewhere and backend in backends.CHOICES:
+            backends.require_cell(backend, arch)
+        else:
+            backends.resolve(backend, arch=arch)
+    if not elsewhere:
         thread_count()
     present, needed = Store(folder).hashes(), 0
     for spec in study.runs:

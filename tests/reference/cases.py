@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -51,12 +51,12 @@ class Case:
 
 
 class Draw(NamedTuple):
-    """What goes in: parameters by PyTorch's names without `_l0`, x (T, B, I), the initial state
-    ((B, H), for the lstm a tuple of two), grad_output (T, B, H)."""
+    """What goes in: parameters by PyTorch's names without `_l0`, x (T, B, I), the parts of the
+    initial state (B, H) each, grad_output (T, B, H)."""
 
     params: dict[str, Array]
     x: Array
-    initial: Any
+    state: tuple[Array, ...]
     grad_output: Array
 
 
@@ -97,9 +97,8 @@ def draw(case: Case) -> Draw:
     elif case.arch != "rnn":
         params["bias_hh"][hidden : 2 * hidden] += 3.0  # forget gate, or update gate
     x = 1.7 * uniform(case.steps, case.batch, case.inputs)
-    start = [uniform(case.batch, hidden) for _ in range(2 if case.arch == "lstm" else 1)]
-    initial = tuple(start) if case.arch == "lstm" else start[0]
-    return Draw(params, x, initial, uniform(case.steps, case.batch, hidden))
+    state = tuple(uniform(case.batch, hidden) for _ in range(2 if case.arch == "lstm" else 1))
+    return Draw(params, x, state, uniform(case.steps, case.batch, hidden))
 
 
 def orthogonal(matrix: Array) -> Array:
@@ -108,10 +107,11 @@ def orthogonal(matrix: Array) -> Array:
     return q * np.sign(np.diag(r))
 
 
-def named(output: Array, params: Mapping[str, Array], x: Array, initial: Any) -> dict[str, Array]:
+def named(
+    output: Array, params: Mapping[str, Array], x: Array, state: tuple[Array, ...]
+) -> dict[str, Array]:
     """The output and the gradients under the names that the files use."""
-    parts = initial if isinstance(initial, tuple) else (initial,)
-    starts = {f"initial_{k}": part for k, part in enumerate(parts)}
+    starts = {f"initial_{k}": part for k, part in enumerate(state)}
     return {"output": output, **params, "x": x, **starts}
 
 
@@ -138,8 +138,7 @@ def sketch(size: int) -> tuple[npt.NDArray[np.int64], Array]:
 
 def checksum(drawn: Draw) -> Array:
     """One number for each input array: tells a changed generator from a wrong answer."""
-    parts = drawn.initial if isinstance(drawn.initial, tuple) else (drawn.initial,)
-    arrays = [*drawn.params.values(), drawn.x, *parts, drawn.grad_output]
+    arrays = [*drawn.params.values(), drawn.x, *drawn.state, drawn.grad_output]
     return np.array([np.arange(1, a.size + 1) @ a.ravel() / a.size for a in arrays])
 
 

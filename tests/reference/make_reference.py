@@ -21,9 +21,8 @@ def answers(case: cases.Case, drawn: cases.Draw) -> dict[str, cases.Array]:
         for name, value in drawn.params.items():
             getattr(module, f"{name}_l0").copy_(torch.from_numpy(value))
     x = torch.from_numpy(drawn.x).requires_grad_()
-    parts = drawn.initial if isinstance(drawn.initial, tuple) else (drawn.initial,)
-    starts = tuple(torch.from_numpy(part)[None].requires_grad_() for part in parts)
-    output, _ = module(x, starts if case.arch == "lstm" else starts[0])
+    starts = tuple(torch.from_numpy(part)[None].requires_grad_() for part in drawn.state)
+    output, _ = module(x, starts if len(starts) > 1 else starts[0])
     (output * torch.from_numpy(drawn.grad_output)).sum().backward()
     params = {name: getattr(module, f"{name}_l0").grad.numpy() for name in drawn.params}
     initial = tuple(start.grad.numpy()[0] for start in starts)

@@ -3,7 +3,6 @@
 import math
 from typing import NamedTuple
 
-import numpy as np
 from numpy.typing import NDArray
 
 from seqlab.kernels._jit import inlined
@@ -149,15 +148,14 @@ def _clip(state, exponent, clip, lag, squares):
     The row then has the threshold's own exponent: in another one it might underflow.
     """
     if clip.code == TRUNCATE:
-        if lag < 2 or (lag - 1) % np.int64(clip.threshold) != 0:
+        if lag < 2 or (lag - 1) % clip.steps != 0:
             return exponent, False
         fill(state, 0)
         fill(squares, 0.0)
         return EMPTY, True
-    mantissa, limit = math.frexp(clip.threshold)
     if clip.code == STEP_NORM:
-        return _clip_norm(state, exponent, mantissa, np.int64(limit), squares)
-    return _clip_value(state, exponent, mantissa, np.int64(limit), squares)
+        return _clip_norm(state, exponent, clip.mantissa, clip.exponent, squares)
+    return _clip_value(state, exponent, clip.mantissa, clip.exponent, squares)
 
 
 @inlined

@@ -26,20 +26,9 @@ class Team(NamedTuple):
     largest: Callable[..., Any]
 
 
-class Rule(NamedTuple):
-    """An in-chain rule for a kernel: the threshold is `mantissa` * 2^`exponent`, or `steps`."""
-
-    code: int
-    mantissa: Any
-    exponent: int
-    steps: int
-
-
-def rule(clip: Clip, real: type) -> Rule:
+def rule(clip: Clip, real: type) -> Clip:
     """The rule in the kernel's precision."""
-    mantissa, exponent = math.frexp(clip.threshold)
-    steps = int(clip.threshold) if clip.code == TRUNCATE else 1
-    return Rule(clip.code, real(mantissa), exponent, steps)
+    return clip._replace(mantissa=real(clip.mantissa))
 
 
 @device

@@ -351,7 +351,7 @@ def faintest(saved: Saved, never_zero: Sequence[int], m: int, step: int, b: int)
 
 
 def add_gradients(
-    w: Weights,
+    weights: Weights,
     saved: Saved,
     x: Array,
     span: Span,
@@ -372,7 +372,7 @@ def add_gradients(
     hidden = saved.hidden.reshape(networks, -1, saved.hidden.shape[3])
     inputs = cut(x, span.start + span.lo, span.start + span.hi)
     inputs = inputs.reshape(networks, steps * sequences, x.shape[3])
-    recurrent, first = w.recurrent.shape[2], span.lo * sequences
+    recurrent, first = weights.recurrent.shape[2], span.lo * sequences
     everything = slice(0, width)
     bias = to_host(accumulate(dz, everything, scale, ones, 0))[:, :, 0]
     out["bias_hh"] += bias[:, :recurrent]
@@ -382,7 +382,7 @@ def add_gradients(
     out["weight_ih"] += to_host(accumulate(dz, everything, scale, inputs, 0))[:, rows]
 
 
-def input_gradient(w: Weights, emitted: Emitted, out: Array) -> None:
+def input_gradient(weights: Weights, emitted: Emitted, out: Array) -> None:
     """dL/dx of one call's steps, out (M, n*B, I) on the device, each at its emitted exponent."""
-    dz = emitted.values.reshape(*out.shape[:2], w.input_back.shape[1])
-    project(dz, w.input_back, None, out)
+    dz = emitted.values.reshape(*out.shape[:2], weights.input_back.shape[1])
+    project(dz, weights.input_back, None, out)
