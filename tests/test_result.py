@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from synthetic import measurement
 
 from seqlab.errors import InputError
-from seqlab.report import table as summary
+from seqlab.report import run_table
 from seqlab.spec.run import RunSpec
 from seqlab.study import files, netcdf
 from seqlab.study.files import WriteError
@@ -401,7 +401,7 @@ def test_the_table_says_what_the_document_says(tmp_path):
 
 def test_cells_are_compared_in_one_table():
     results = [made("rnn", init="he"), made("lstm", rate=-0.005), made("ssm", rate=0.1)]
-    lines = lines_of(summary.table(results))
+    lines = lines_of(run_table.table(results))
     assert lines[0].startswith("rnn, lstm, ssm: steps 1000, hidden 64")
     assert "rnn: activation tanh, init he, gain 1" in lines
     assert "ssm: state 16" in lines
@@ -439,7 +439,7 @@ def test_the_table_has_80_columns_at_most_whatever_the_numbers(ends, grads, rule
     result = made("lstm", steps, replaced, networks=5, clip=rule, spectrum=5)
     with np.errstate(all="ignore"):
         lines_of(result.summary())
-        lines_of(summary.table([result, made("rnn", steps, networks=5, clip="norm:1")]))
+        lines_of(run_table.table([result, made("rnn", steps, networks=5, clip="norm:1")]))
         strict(result.to_json())
 
 

@@ -14,7 +14,7 @@ from studies import ENVIRONMENT, data, made, refusal, seqlab_
 
 import seqlab
 from seqlab.errors import InputError
-from seqlab.report import overview, tidy
+from seqlab.report import store_table, tidy
 from seqlab.spec.run import FIELDS, RunSpec
 from seqlab.study import load
 from seqlab.study.files import WriteError
@@ -332,7 +332,7 @@ def test_runs_of_an_architecture_are_told_apart_by_what_is_not_the_same_in_all(t
         for steps in (10, 12):
             made(arch="rnn", init="he", gain=gain, steps=steps).write(tmp_path)
     made(arch="gru", steps=12).write(tmp_path)
-    lines = lines_of(overview.table(seqlab.load(tmp_path)))
+    lines = lines_of(store_table.table(seqlab.load(tmp_path)))
     assert "rnn" in lines
     assert "gru" in lines
     row = next(
