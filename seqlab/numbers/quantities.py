@@ -72,17 +72,17 @@ class Quantity:
     points: AtPoints | None = None
     to_start: bool = True
 
-    @property
+    @cached_property
     def of_curve(self) -> bool:
         """Whether figures have it at every lag of every length, not once a run."""
         return "lag" in self.dims or self.points is not None
 
-    @property
+    @cached_property
     def source(self) -> str:
         """The variable that figures read: the state's curve for what is derived from it."""
         return "log_norm" if self.points else self.name
 
-    @property
+    @cached_property
     def by_length(self) -> bool:
         """Whether tables have it for each length, at that length's last lag."""
         return "length" in self.dims

@@ -52,13 +52,16 @@ class Reading:
             first = {quantity.key: first}
         return dict(zip(quantity.fields, (first, *more), strict=True))
 
-    def columns(self, rule: int) -> dict[str, Any]:
-        """One rule's columns in the tidy table, of what is not there by length."""
+    def columns(self, rules: int) -> dict[str, list[Any]]:
+        """Columns of the tidy table, an entry a rule, of what is not there by length."""
+        names = self.quantity.columns
         if self.middle is None:
-            return dict.fromkeys(self.quantity.columns)
-        ends = (self._spread(rule) or (None, None)) if self.quantity.spread else ()
-        numbers = self._numbers(rule)[: len(self.quantity.names)]
-        return dict(zip(self.quantity.columns, (*numbers, *ends), strict=True))
+            return {name: [None] * rules for name in names}
+        plain = _plain(self.quantity)
+        numbers = self.middle.reshape(rules, -1).T[: len(self.quantity.names)].tolist()
+        found = [[plain(value) for value in column] for column in numbers]
+        found += [end.tolist() for end in (self.low, self.high) if end is not None]
+        return dict(zip(names, found, strict=True))
 
     def by_length(self) -> dict[str, NDArray]:
         """Columns (rules, lengths) in the tidy table, of what is there by length."""
@@ -67,7 +70,7 @@ class Reading:
 
     def _numbers(self, rule: int) -> list[Any]:
         assert self.middle is not None
-        return [_plain(self.quantity, value) for value in np.atleast_1d(self.middle[rule]).tolist()]
+        return list(map(_plain(self.quantity), np.atleast_1d(self.middle[rule]).tolist()))
 
     def _spread(self, rule: int) -> tuple[float, float] | None:
         assert self.low is not None
@@ -140,9 +143,11 @@ def _interval(rates: tuple[float, ...]) -> tuple[float, float] | None:
 
 def _mean(values: NDArray) -> NDArray:
     """Means over the first axis; between -inf and inf there is none (nan)."""
-    columns = values.reshape(len(values), -1).T
-    with np.errstate(invalid="ignore"):  # each alone: NumPy sums columns in another order
-        return np.array([np.mean(column) for column in columns]).reshape(values.shape[1:])
+    means = np.empty(values.shape[1:])
+    with np.errstate(invalid="ignore"):
+        for place in np.ndindex(means.shape):  # each alone: NumPy sums columns in another order
+            means[place] = values[:, *place].mean()
+    return means
 
 
 def _count(values: NDArray) -> NDArray:
@@ -156,14 +161,14 @@ _MIDDLES: dict[str, Callable[[NDArray], NDArray]] = {
 }
 
 
-def _plain(quantity: Quantity, value: Any) -> Any:
-    """A number in Python's own type; None for a lag that is not reached, and for a number of the
-    ensemble that is nan: it does not exist."""
+def _plain(quantity: Quantity) -> Callable[[Any], Any]:
+    """What makes None of a lag that is not reached, and of a number of the ensemble that is nan
+    because it does not exist."""
     if quantity.kind == "lag":
-        return None if value < 0 else value
+        return lambda value: None if value < 0 else value
     if quantity.kind == "word" or "network" in quantity.dims:
-        return value
-    return None if math.isnan(value) else value
+        return lambda value: value
+    return lambda value: None if math.isnan(value) else value
 
 
 def _json(value: Any) -> Any:

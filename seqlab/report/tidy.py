@@ -52,8 +52,14 @@ class _Part(NamedTuple):
     """One run's share of the table."""
 
     key: tuple
-    records: list[dict[str, Any]]  # one a rule
+    rules: dict[str, list[Any]]  # columns, one entry a rule
     lengths: dict[str, NDArray]  # columns, one entry a rule and length
+
+    @property
+    def counts(self) -> list[int]:
+        """Lengths of each rule."""
+        rules = len(self.rules["clip"])
+        return [len(self.lengths["length"]) // rules] * rules
 
 
 def frame(results: Iterable[Measured]) -> "pd.DataFrame | None":
@@ -63,26 +69,27 @@ def frame(results: Iterable[Measured]) -> "pd.DataFrame | None":
     parts = sorted(map(_part, results), key=lambda part: part.key)
     if not parts:
         return None
-    records = pd.DataFrame([record for part in parts for record in part.records])
-    names = parts[0].lengths
-    lengths = pd.DataFrame({n: np.concatenate([p.lengths[n] for p in parts]) for n in names})
-    counts = [len(p.lengths["length"]) // len(p.records) for p in parts for _ in p.records]
-    repeated = records.loc[records.index.repeat(counts)].reset_index(drop=True)
+    first, *_ = parts
+    rules = pd.DataFrame({n: [x for p in parts for x in p.rules[n]] for n in first.rules})
+    joined = {n: np.concatenate([p.lengths[n] for p in parts]) for n in first.lengths}
+    lengths = pd.DataFrame(joined)
+    counts = [n for p in parts for n in p.counts]
+    repeated = rules.loc[rules.index.repeat(counts)].reset_index(drop=True)
     return pd.concat([repeated, lengths], axis="columns")[list(COLUMNS)].astype(_TYPES)
 
 
 def _part(result: Measured) -> _Part:
     data = arrays_of(result)
-    rules, found = data["rule"].tolist(), readings(data)
-    records = [{"hash": result.spec.hash} | fields_of(result, SPEC) | {"clip": r} for r in rules]
-    lengths = {"length": np.tile(data["length"], len(rules))}
-    for reading in found:
+    clips: list[str] = data["rule"].tolist()
+    fields = {"hash": result.spec.hash} | fields_of(result, SPEC)
+    rules = {name: [value] * len(clips) for name, value in fields.items()} | {"clip": clips}
+    lengths = {"length": np.tile(data["length"], len(clips))}
+    for reading in readings(data):
         if reading.quantity.by_length:
             lengths |= {name: column.ravel() for name, column in reading.by_length().items()}
         else:
-            for rule, record in enumerate(records):
-                record |= reading.columns(rule)
-    return _Part(_key(result.spec), records, lengths)
+            rules |= reading.columns(len(clips))
+    return _Part(_key(result.spec), rules, lengths)
 
 
 def _key(spec: RunSpec) -> tuple:
