@@ -7,13 +7,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray
+from synthetic import result
 from toys import copied_package, insert, run_python
 
+from seqlab.figures import curves
 from seqlab.figures.names import MEASURES
 from seqlab.measure import measure
 from seqlab.measure.assemble import assemble
 from seqlab.numbers import quantities
 from seqlab.report import tidy
+from seqlab.report.points import curve_points
 from seqlab.spec.run import RunSpec
 
 RULED, CURVE = ("network", "rule"), ("network", "rule", "length", "lag")
@@ -89,6 +92,38 @@ def test_figures_have_these_values_in_this_order():
         *("decay_rate", "zero_share", "underflow_share", "overflow_share"),
         *("clipped_fraction", "theory", "lyapunov_1"),
     }
+
+
+def test_a_lag_has_no_middle_over_networks():
+    with pytest.raises(ValueError, match="toy: a lag that may be never"):
+        quantities.Quantity("toy", ("network", "rule"), "step", "a lag", kind="lag")
+
+
+@pytest.mark.parametrize(
+    ("asked", "points"),
+    [
+        ({}, [(2, 0), (2, 1), (2, 2), (4, 0), (4, 1), (4, 2), (4, 4)]),
+        ({"every_lag": False}, [(2, 2), (4, 4)]),
+        ({"every_length": False}, [(4, 0), (4, 1), (4, 2), (4, 4)]),
+        ({"to_start": False}, [(2, 0), (2, 1), (4, 0), (4, 1), (4, 2)]),
+        ({"to_start": False, "every_lag": False, "every_length": False}, [(4, 2)]),
+    ],
+)
+def test_points_are_lags_up_to_each_length(asked, points):
+    """The input has none at the last of all, the initial state's."""
+    data = {"length": np.array([2, 4]), "lag": np.array([0, 1, 2, 4])}
+    at = curve_points(data, **asked)
+    assert list(zip(at.length.tolist(), at.lag.tolist(), strict=True)) == points
+    values = 10 * data["length"][:, np.newaxis] + data["lag"]
+    assert at.of(values).tolist() == [10 * length + lag for length, lag in points]
+
+
+def test_curves_of_the_input_end_before_the_initial_state():
+    one = result(steps=1000)
+    for value, last in (("log10_attenuation", -1), ("log10_attenuation_input", -2)):
+        ax = curves([one], value=value, xscale="linear")
+        [end] = {x.get_xdata()[-1] for x in ax.lines if x.get_transform() == ax.transData}
+        assert end == one.variables["lag"].data[last]
 
 
 @pytest.mark.tiny

@@ -72,6 +72,10 @@ class Quantity:
     points: AtPoints | None = None
     to_start: bool = True
 
+    def __post_init__(self) -> None:
+        if self.kind == "lag" and {"network", "length"} & set(self.dims):
+            raise ValueError(f"{self.name}: a lag that may be never has no middle over networks")
+
     @cached_property
     def of_curve(self) -> bool:
         """Whether figures have it at every lag of every length, not once a run."""
