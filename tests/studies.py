@@ -16,6 +16,7 @@ from synthetic import measurement
 import seqlab
 from seqlab.cli import main
 from seqlab.spec.run import RunSpec
+from seqlab.study import netcdf
 from seqlab.study.result import Result
 
 PYTHON = (sys.executable, "-m", "seqlab")
@@ -60,6 +61,13 @@ def made(**fields):
     """A result of a made-up measurement."""
     spec = RunSpec.create(**({"arch": "rnn"} | TINY | fields))
     return Result.from_measurement(spec, measurement(spec), datetime(2026, 1, 2, tzinfo=UTC), 0.25)
+
+
+def make_older(path):
+    """Make a result's file one of format 1, sound but for that."""
+    variables, attributes = netcdf.decode(path.read_bytes())
+    del attributes["checksum"]
+    path.write_bytes(netcdf.encode(variables, attributes | {"format": 1.0}))
 
 
 def data(store):

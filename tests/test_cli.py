@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from studies import PATIENCE, hear_ctrl_c
+from studies import PATIENCE, hear_ctrl_c, make_older
 from synthetic import measurement
 
 import seqlab
@@ -251,6 +251,14 @@ def test_ones_own_arrays(made_up, here):
     spec = made_up[0][0]
     assert (spec.steps, spec.hidden, spec.inputs, spec.networks) == (9, 4, 3, 1)
     assert (spec.params.path, spec.input.path) == (str(here / "w.npz"), str(here / "x.npy"))
+
+
+def test_a_result_of_another_format_is_repeated_and_replaced(made_up, here):
+    seqlab_(*RNN, "--clip", "truncate:3")
+    (path,) = Path("seqlab-results").iterdir()
+    make_older(path)
+    assert seqlab_("run", "--from", path).exit_code == 0
+    assert made_up[0][0] == made_up[1][0] == Result.read(path).spec
 
 
 def test_a_result_is_repeated_and_replaced(made_up, here):

@@ -14,6 +14,7 @@ from seqlab.errors import InputError
 from seqlab.figures import check_path, curves, plot_results
 from seqlab.figures.style import pale
 from seqlab.numbers.variables import Variable
+from seqlab.spec.run import RunSpec
 
 LN10 = np.log(10)
 
@@ -41,7 +42,9 @@ def result(arch="lstm", rates=(-0.45, -0.45), theory=-0.44, networks=5, steps=10
         "threshold": Variable(("threshold",), np.array([1e-3]), "1", "threshold"),
         "horizon": Variable(("rule", "threshold"), np.full((len(rates), 1), -1), "step", "lag"),
     }
-    return SimpleNamespace(spec=SimpleNamespace(arch=arch), variables=variables)
+    spec = RunSpec.create(arch="lstm", steps=steps, networks=networks)
+    named = SimpleNamespace(**vars(spec) | {"arch": arch})  # there may be more cells than there are
+    return SimpleNamespace(spec=named, variables=variables)
 
 
 def texts(ax):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from synthetic import measurement
 
 from seqlab.errors import InputError
-from seqlab.report import table as summary
+from seqlab.report import run_table
 from seqlab.spec.run import RunSpec
 from seqlab.study import files, netcdf
 from seqlab.study.files import WriteError
@@ -52,7 +52,7 @@ def test_a_result_is_read_as_it_was_written(tmp_path):
     for name, variable in result.variables.items():
         found = again.variables[name]
         assert (found.dims, found.units) == (variable.dims, variable.units)
-        assert found.long_name == variable.long_name
+        assert (found.long_name, found.never) == (variable.long_name, variable.never)
         assert found.data.dtype == variable.data.dtype
         np.testing.assert_array_equal(found.data, variable.data, strict=True)
     assert [path.name for path in stored.path.parent.iterdir()] == [stored.path.name]
@@ -88,6 +88,7 @@ def test_xarray_reads_it_without_seqlab(tmp_path):
         assert all(variable.attrs["long_name"] for variable in found.variables.values())
         assert found["horizon"].attrs["flag_values"] == -1
         assert found["horizon"].attrs["flag_meanings"] == "never"
+        assert "flag_values" not in found["lag"].attrs
         assert found["horizon"].sel(rule="none", threshold=1e-3) == 16
         assert found["float64_zero_lag"].sel(rule="none") == -1
         assert float(found["theory"]) == float(result.variables["theory"].data)
@@ -401,7 +402,7 @@ def test_the_table_says_what_the_document_says(tmp_path):
 
 def test_cells_are_compared_in_one_table():
     results = [made("rnn", init="he"), made("lstm", rate=-0.005), made("ssm", rate=0.1)]
-    lines = lines_of(summary.table(results))
+    lines = lines_of(run_table.table(results))
     assert lines[0].startswith("rnn, lstm, ssm: steps 1000, hidden 64")
     assert "rnn: activation tanh, init he, gain 1" in lines
     assert "ssm: state 16" in lines
@@ -439,7 +440,7 @@ def test_the_table_has_80_columns_at_most_whatever_the_numbers(ends, grads, rule
     result = made("lstm", steps, replaced, networks=5, clip=rule, spectrum=5)
     with np.errstate(all="ignore"):
         lines_of(result.summary())
-        lines_of(summary.table([result, made("rnn", steps, networks=5, clip="norm:1")]))
+        lines_of(run_table.table([result, made("rnn", steps, networks=5, clip="norm:1")]))
         strict(result.to_json())
 
 

@@ -3,18 +3,17 @@
 import cProfile
 import json
 import pstats
-import re
 import subprocess
 import sys
 
 import numpy as np
 import pandas as pd
 import pytest
-from studies import ENVIRONMENT, data, made, refusal, seqlab_
+from studies import ENVIRONMENT, data, made, make_older, refusal, seqlab_
 
 import seqlab
 from seqlab.errors import InputError
-from seqlab.report import overview, tidy
+from seqlab.report import store_table, tidy
 from seqlab.spec.run import FIELDS, RunSpec
 from seqlab.study import load
 from seqlab.study.files import WriteError
@@ -88,21 +87,44 @@ def test_what_is_set_aside_does_not_replace_what_was(store, said):
     assert found == {".damaged-1": b"one", ".damaged-2": b"two"}
 
 
-@pytest.mark.parametrize("command", [("table",), ("export", "-o", "tidy.csv")])
-def test_reading_leaves_out_what_is_damaged_and_says_so(command, store, tmp_path, monkeypatch):
+LEFT_OUT = {
+    "damaged": "damaged: its checksum does not fit its content; left out",
+    "older": "has format 1 and this seqlab reads 2; measure it again (seqlab run --from FILE, or "
+    "seqlab sweep); left out",
+}
+
+
+@pytest.mark.parametrize("why", LEFT_OUT)
+@pytest.mark.parametrize(
+    "command",
+    [("table",), ("export", "-o", "out.csv"), ("plot", "-o", "out.svg", "--kind", "curves")],
+)
+def test_reading_leaves_out_what_it_cannot_read_and_says_so(
+    command, why, store, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     whole = seqlab_(command[0], store.folder, *command[1:])
     assert (whole.exit_code, whole.stderr) == (0, "")
-    damage(path_of(store, made(seed=1).spec), "flipped 7", tmp_path)
-    before = sorted(path.name for path in store.folder.iterdir())
+    path = path_of(store, made(seed=1).spec)
+    if why == "older":
+        make_older(path)
+    else:
+        damage(path, "flipped 7", tmp_path)
+    before = {found.name: found.read_bytes() for found in store.folder.iterdir()}
     result = seqlab_(command[0], store.folder, *command[1:])
-    assert result.exit_code == 1
-    assert re.fullmatch(
-        r"seqlab: error: .*damaged: its checksum does not fit[^\n]*; left out\n", result.stderr
-    )
-    table = result.stdout if command[0] == "table" else (tmp_path / "tidy.csv").read_text()
-    assert "seed 2" in table if command[0] == "table" else table.count("\n") > 2
-    assert sorted(path.name for path in store.folder.iterdir()) == before
+    assert (result.exit_code, result.stderr) == (1, f"seqlab: error: {path}: {LEFT_OUT[why]}\n")
+    if command[0] == "table":
+        assert [line.split(",")[0] for line in result.stdout.splitlines() if "seed" in line] == [
+            "  seed 0",
+            "  seed 0",
+            "  seed 2",
+            "  seed 2",
+        ]
+    elif command[0] == "export":
+        assert pd.read_csv("out.csv")["seed"].unique().tolist() == [0, 2]
+    else:
+        assert (pd.read_csv("out.csv")["networks"] == 2 * 4).all()
+    assert {found.name: found.read_bytes() for found in store.folder.iterdir()} == before
 
 
 def test_failures_are_kept_with_their_error_until_there_is_a_result(store):
@@ -332,7 +354,7 @@ def test_runs_of_an_architecture_are_told_apart_by_what_is_not_the_same_in_all(t
         for steps in (10, 12):
             made(arch="rnn", init="he", gain=gain, steps=steps).write(tmp_path)
     made(arch="gru", steps=12).write(tmp_path)
-    lines = lines_of(overview.table(seqlab.load(tmp_path)))
+    lines = lines_of(store_table.table(seqlab.load(tmp_path)))
     assert "rnn" in lines
     assert "gru" in lines
     row = next(

@@ -28,6 +28,7 @@ from studies import (
     data,
     hear_ctrl_c,
     made,
+    make_older,
     refusal,
     seqlab_,
     start,
@@ -172,6 +173,23 @@ def test_a_damaged_file_is_set_aside_and_measured_again(made_up, here):
     assert re.fullmatch(r"store/[^\n]*damaged[^\n]*set aside as [^\n]*\n", result.stderr)
     assert data("store") == before
     assert path.with_name(f"{path.name}.damaged-1").exists()
+
+
+def test_a_file_of_another_format_is_measured_again_in_its_place(made_up, here):
+    write(here / "study.toml", grid=SEEDS)
+    seqlab_("sweep", "study.toml", "--store", "store")
+    before = data("store")
+    name = sorted(before)[1]
+    make_older(Path("store", name))
+    result = seqlab_("sweep", "study.toml", "--store", "store")
+    assert result.exit_code == 0
+    assert result.stdout == "a study: 1 runs measured, 2 found, 0 failed in store\n"
+    assert result.stderr == (
+        f"store/{name}: has format 1 and this seqlab reads 2; measure it again (seqlab run --from "
+        "FILE, or seqlab sweep); measured again now\n"
+    )
+    assert data("store") == before
+    assert {path.name for path in Path("store").glob("*.nc*")} == set(before)
 
 
 def test_what_means_nothing_is_said_once(made_up, here):

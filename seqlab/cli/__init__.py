@@ -208,7 +208,7 @@ def run(
     Example: seqlab run --arch lstm --steps 1000
     """
     from seqlab.cli.progress import ProgressLine
-    from seqlab.report import table as summary
+    from seqlab.report import run_table
     from seqlab.study.run import check, measure_spec
 
     given = {name: value for name, value in options.items() if value not in (None, ())}
@@ -226,7 +226,7 @@ def run(
         whole = documents if len(documents) > 1 else documents[0]
         text = json.dumps(whole, indent=2, allow_nan=False)
     else:
-        text = summary.table(results)
+        text = run_table.table(results)
     try:
         streams.say(text)
     finally:  # also where stdout is full
@@ -425,11 +425,11 @@ def table(store: str) -> None:
 
     Exit 1 if a file is damaged; the table has all others.
     """
-    from seqlab.report import overview
+    from seqlab.report import store_table
     from seqlab.study import load
 
     with _complaints() as complain:
-        streams.say(overview.table(load.load(store, complain)))
+        streams.say(store_table.table(load.load(store, complain)))
 
 
 @main.command(short_help="Write a store as one tidy table.")

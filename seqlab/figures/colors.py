@@ -12,11 +12,12 @@ from matplotlib.colors import Colormap, LogNorm, Normalize, TwoSlopeNorm
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
-from seqlab.figures.names import ZERO_BELOW, Measure
+from seqlab.figures.names import Measure
 from seqlab.figures.scales import tick_text
+from seqlab.numbers.quantities import LOG10_SMALLEST
 
 # Beyond these decades float32 has nothing left to tell: they are where colours end.
-LOWEST, HIGHEST = ZERO_BELOW["float32"], 38.53
+LOWEST, HIGHEST = LOG10_SMALLEST["float32"], 38.53
 NEGLIGIBLE = 0.01  # of the larger side of zero: the other side is not shown for less
 ROUNDING = 1e-6  # decades or nats per step, that are no change at all
 THICK = 9.0  # points on paper: a colour bar

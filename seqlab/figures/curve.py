@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqlab.figures.choose import Choice, Selection
-from seqlab.figures.gather import LN10, Run, Series
+from seqlab.figures.gather import Run, Series
 from seqlab.figures.names import COORDINATES, are_numbers, named
 from seqlab.figures.style import Color, palette, ramp
 from seqlab.figures.telling import values_of
+from seqlab.numbers.quantities import LN10
 
 FIRST_FREE = 3  # of the palette: the colours before are too near to the ramp's
 

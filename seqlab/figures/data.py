@@ -14,6 +14,7 @@ from seqlab.figures.choose import Selection
 from seqlab.figures.gather import Run, Series
 from seqlab.figures.names import text
 from seqlab.figures.style import FORMATS, write_figure
+from seqlab.numbers.quantities import HORIZON
 
 FIRST = "figure"  # the first column of each such file: whose data it is
 
@@ -75,7 +76,7 @@ def _points(selection: Selection, one: Series) -> pd.DataFrame:
     columns |= {f"{measure.name}_q25": one.low, f"{measure.name}_q75": one.high}
     columns |= {"networks": one.networks}
     if measure.of_curve:
-        columns |= {"theory": one.theory, "horizon_1e-3": one.horizon}
+        columns |= {"theory": one.theory, f"horizon_{HORIZON}": one.horizon}
     return pd.DataFrame(columns, index=range(one.value.size))
 
 

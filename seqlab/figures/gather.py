@@ -11,16 +11,12 @@ from numpy.typing import NDArray
 
 from seqlab.errors import InputError
 from seqlab.figures.names import COORDINATES, FIELDS, Measure, check_axis, in_order, text
+from seqlab.numbers.quantities import HORIZON, THRESHOLDS
 from seqlab.numbers.statistics import quantile
 from seqlab.report.measured import Measured
-from seqlab.wording import printable
-
-LN10 = math.log(10)
-HORIZON = 1e-3  # the threshold of the horizon that figures draw
-NEVER = math.inf
+from seqlab.report.points import Data, arrays_of, at_points, curve_points, fields_of
 
 Where = Mapping[str, Collection[str]]
-Data = dict[str, NDArray]
 
 
 @dataclass(frozen=True)
@@ -82,8 +78,7 @@ def read(
     total = 0
     for result in results:
         total += 1
-        fields = {name: _plain(getattr(result.spec, name, None)) for name in FIELDS}
-        data = {name: np.asarray(v.data) for name, v in result.variables.items()}
+        fields, data = fields_of(result, FIELDS), arrays_of(result)
         for name in set(seen) - {"clip"}:
             seen[name].add(fields[name])
         if all(_one_of(fields[name], where[name]) for name in where if name != "clip"):
@@ -103,10 +98,10 @@ def _runs(
     coordinates: Collection[str],
     wanted: Collection[str] | None,
 ) -> Iterable[Run]:
-    if measure.variable not in data:
+    if measure.quantity.source not in data:
         return
     length, lag, values = _values(data, measure, coordinates)
-    horizon = _lags(data["horizon"])[:, np.isclose(data["threshold"], HORIZON)]
+    horizon = _lags(_one_along(data["horizon"], data, HORIZON))
     for k, rule in enumerate(map(str, data["rule"])):
         if wanted is None or _one_of(rule, wanted):
             yield Run(
@@ -116,7 +111,7 @@ def _runs(
                 values=values[:, k],
                 lengths=data["length"],
                 theory=float(data["theory"]),
-                horizon=float(horizon[k, 0]),
+                horizon=float(horizon[k]),
             )
 
 
@@ -124,56 +119,45 @@ def _values(
     data: Data, measure: Measure, coordinates: Collection[str]
 ) -> tuple[NDArray, NDArray, NDArray]:
     """Lengths and lags (points,), and a measure (networks, rules, points) there."""
-    length, lag, stored = data["length"], data["lag"], data[measure.variable]
+    length, quantity = data["length"], measure.quantity
     if not measure.of_curve:
         if coordinates:
             raise InputError(
                 f"value: {measure.name} is one number a run; neither length nor lag can be an axis"
             )
         return length[-1:], length[-1:], _of_run(data, measure)[..., np.newaxis]
-    # The last lag of all is the initial state's, to which no input belongs.
-    last = np.searchsorted(lag, length) - measure.variable.endswith("_input")
-    exists = np.arange(lag.size) <= last[:, np.newaxis]
-    if "lag" not in coordinates:
-        exists &= np.arange(lag.size) == last[:, np.newaxis]
-    if "length" not in coordinates:
-        exists[:-1] = False
-    row, column = np.nonzero(exists)
-    lost = data["underflow"][:, :, row] > 0
-    found = _converted(measure, stored[:, :, row, column], lost, lag[column])
-    return length[row], lag[column], found
-
-
-def _converted(measure: Measure, log_norm: NDArray, lost: NDArray, lag: NDArray) -> NDArray:
-    """`lost` says where a zero is none: one step's factor left the number format's range."""
-    if measure.name == "zero_share":
-        return (np.isneginf(log_norm) & ~lost).astype(float)
-    if measure.name == "underflow_share":
-        return (np.isneginf(log_norm) & lost).astype(float)
-    if measure.name == "overflow_share":
-        return (np.isnan(log_norm) | np.isposinf(log_norm)).astype(float)
-    if measure.name == "decay_rate":
-        return np.divide(log_norm, lag, out=np.full_like(log_norm, np.nan), where=lag > 0)
-    return log_norm / LN10
+    at = curve_points(
+        data,
+        every_length="length" in coordinates,
+        every_lag="lag" in coordinates,
+        to_start=quantity.to_start,
+    )
+    return at.length, at.lag, at_points(quantity, data, at)
 
 
 def _of_run(data: Data, measure: Measure) -> NDArray:
     """(networks, rules), or one network where a number is the ensemble's."""
-    stored, rules = data[measure.variable], data["rule"].size
-    if measure.variable == "horizon":
-        threshold = float(measure.name.removeprefix("horizon_"))
-        stored = stored[:, np.isclose(data["threshold"], threshold)][:, 0]
-    if measure.kind == "lag":
-        stored = _lags(stored)
-    if measure.kind == "decades":
-        stored = stored / LN10
-    if measure.variable == "lyapunov":
-        return np.repeat(stored[:, :1], rules, axis=1)  # they fall
-    return np.broadcast_to(stored, (1, rules)) if stored.ndim < 2 else stored
+    quantity = measure.quantity
+    stored = data[quantity.name]
+    if "threshold" in quantity.dims:
+        stored = _one_along(stored, data, measure.name.removeprefix(f"{quantity.read}_"))
+    if "exponent" in quantity.dims:
+        stored = stored[..., 0]  # they fall
+    if "length" in quantity.dims:
+        stored = stored[..., -1]
+    stored = _lags(stored) if quantity.kind == "lag" else quantity.shown(stored)
+    stored = stored if "network" in quantity.dims else stored[np.newaxis]
+    stored = stored if "rule" in quantity.dims else stored[:, np.newaxis]
+    return np.broadcast_to(stored, (len(stored), data["rule"].size))
+
+
+def _one_along(stored: NDArray, data: Data, threshold: str) -> NDArray:
+    """What is stored (..., thresholds) for one of them."""
+    return stored[..., np.isclose(data["threshold"], THRESHOLDS[threshold])][..., 0]
 
 
 def _lags(stored: NDArray) -> NDArray:
-    return np.where(stored < 0, NEVER, stored)
+    return np.where(stored < 0, math.inf, stored)
 
 
 def pool(runs: Sequence[Run], measure: Measure, by: Collection[str]) -> list[Series]:
@@ -256,11 +240,6 @@ def _statistics(values: NDArray, measure: Measure) -> NDArray:
 def _span(run: Run, names: Sequence[str]) -> tuple[float, float]:
     covered = run.coordinate(names[0])
     return float(covered[0]), float(covered[-1])
-
-
-def _plain(value: Any) -> Any:
-    """A field's value; of a file of arrays its path."""
-    return printable(value.path) if hasattr(value, "path") else value
 
 
 def _one_of(value: Any, wanted: Collection[str]) -> bool:

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqlab.figures.choose import Choice
-from seqlab.figures.gather import HORIZON, Series, points_of
+from seqlab.figures.gather import Series, points_of
 from seqlab.figures.names import COORDINATES
 from seqlab.figures.scales import Scale, cells
+from seqlab.numbers.quantities import HORIZON, THRESHOLDS
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def _horizon(
         if choice.measure.kind != "decades":
             return None
         lines = values if steps is columns else values.T
-        below = lines < np.log10(HORIZON)
+        below = lines < np.log10(THRESHOLDS[HORIZON])
         lag = np.where(below.any(axis=1), steps.centres[below.argmax(axis=1)], np.nan)
     else:
         lag = np.full(len(across.values), np.nan)

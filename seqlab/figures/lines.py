@@ -15,10 +15,11 @@ from seqlab.figures.choose import Asked, Choice, Selection, select
 from seqlab.figures.curve import Curve, read_curves
 from seqlab.figures.gather import Where, points_of
 from seqlab.figures.labels import Label, fit, merged, write, write_at
-from seqlab.figures.names import COORDINATES, ZERO_BELOW, named
+from seqlab.figures.names import COORDINATES, named
 from seqlab.figures.scales import Scale, mark, mark_log, measuring
 from seqlab.figures.style import GREY, INK, WIDTHS, Color, pale, points, style
 from seqlab.figures.telling import values_of
+from seqlab.numbers.quantities import LOG10_SMALLEST
 from seqlab.report.measured import Measured
 
 HEIGHT = 2.8  # inches
@@ -145,7 +146,7 @@ def _zero_levels(ax: Axes, choice: Choice) -> dict[str, float]:
     if not choice.measure.name.startswith("log10_attenuation"):
         return {}
     bottom, top = ax.get_ylim()
-    return {dtype: level for dtype, level in ZERO_BELOW.items() if bottom < level < top}
+    return {dtype: level for dtype, level in LOG10_SMALLEST.items() if bottom < level < top}
 
 
 def name_zeros(ax: Axes, choice: Choice) -> list[Artist]:

@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from seqlab.errors import InputError
 from seqlab.figures.choose import Asked, Selection, select
 from seqlab.figures.colors import Colors, colors
-from seqlab.figures.gather import HORIZON, Where
+from seqlab.figures.gather import Where
 from seqlab.figures.grid import Grid, arrange, axes_of
-from seqlab.figures.names import ZERO_BELOW, Measure
+from seqlab.figures.names import Measure
 from seqlab.figures.scales import Scale, mark
 from seqlab.figures.style import WIDTHS, points, style
+from seqlab.numbers.quantities import HORIZON, LOG10_SMALLEST
 from seqlab.report.measured import Measured
 
 HEIGHT = 2.6  # inches
@@ -127,7 +128,7 @@ def draw(
     elif grid.horizon is not None and np.isfinite(grid.horizon).all(axis=0).any():
         width = points(1.1)
         ax.plot(*grid.horizon, linewidth=width, path_effects=_halo(width), **HORIZON_LINE)
-        label = f"horizon: median under {HORIZON:g}".replace("0.001", "1e-3")
+        label = f"horizon: median under {HORIZON}"
         key[label] = Line2D([], [], linewidth=width, label=label, **HORIZON_LINE)
     ax.spines[["top", "right"]].set_visible(True)
     return key
@@ -162,7 +163,10 @@ def _marks(grid: Grid, measure: Measure) -> Iterator[tuple[Mark, NDArray]]:
     yield NEVER if measure.kind == "lag" else OVERFLOW, np.isposinf(grid.values)
     with np.errstate(invalid="ignore"):
         attenuation = measure.name.startswith("log10_attenuation")
-        yield ZERO, grid.values < (ZERO_BELOW["float32"] if attenuation else -np.finfo(float).max)
+        yield (
+            ZERO,
+            grid.values < (LOG10_SMALLEST["float32"] if attenuation else -np.finfo(float).max),
+        )
 
 
 def _hatched(shape: Path, style: Mark, face: Any) -> PathPatch:

@@ -1,6 +1,5 @@
 """What may be put on an axis, how it is spelled, ordered and labelled."""
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from numbers import Real
@@ -11,6 +10,7 @@ from seqlab import rules
 from seqlab.cells import ACTIVATIONS, CELLS, INITS
 from seqlab.errors import InputError
 from seqlab.figures.writing import literal
+from seqlab.numbers.quantities import Quantity, in_figures
 from seqlab.wording import did_you_mean
 
 # Fields of a grid, with the labels of their axes; those that tell more come first.
@@ -48,74 +48,34 @@ _ORDER = {
 
 @dataclass(frozen=True)
 class Measure:
-    """A number that a figure shows.
-
-    `kind` says what it is a scale of: decades, rates and exponents have a sign, lags are counted
-    in steps and may be "never" (inf), shares lie between 0 and 1. `mean`: averaged over networks
-    where others have their median taken. `variable` is its name in a result.
-    """
+    """A number that a figure shows: a quantity, or one of those along its last axis."""
 
     name: str
     label: str
-    kind: str
-    variable: str
-    mean: bool = False
+    quantity: Quantity
+
+    @property
+    def kind(self) -> str:
+        """What it is a scale of: decades, rate, lag (inf for never) or share."""
+        return self.quantity.kind
+
+    @property
+    def mean(self) -> bool:
+        """Whether it is averaged over networks, where others have their median taken."""
+        return self.quantity.over != "median"
 
     @property
     def of_curve(self) -> bool:
         """Whether it is there at every lag of every length, not once a run."""
-        return self.variable.startswith("log_norm")
+        return self.quantity.of_curve
 
 
 MINUS = "\N{MINUS SIGN}"
-_PARTS = {"": "state", "_hidden": "hidden part", "_cell": "cell part", "_input": "input"}
+_PARTS = dict.fromkeys(p for cell in CELLS.values() if len(cell.parts) > 1 for p in cell.parts)
 MEASURES = {
-    measure.name: measure
-    for measure in (
-        *(
-            Measure(
-                f"log10_attenuation{part}",
-                f"log10 gradient of the {name} (decades)"
-                if part
-                else "log10 attenuation (decades)",
-                "decades",
-                f"log_norm{part}",
-            )
-            for part, name in _PARTS.items()
-        ),
-        Measure("decay_rate", "decay rate (nat/step)", "rate", "log_norm", mean=True),
-        Measure("zero_share", "share of networks exactly zero", "share", "log_norm", mean=True),
-        Measure(
-            "underflow_share", "share of networks under the range", "share", "log_norm", mean=True
-        ),
-        Measure("overflow_share", "share of networks not finite", "share", "log_norm", mean=True),
-        *(
-            Measure(f"horizon_{t}", f"horizon at {t} (steps)", "lag", "horizon")
-            for t in ("1e-1", "1e-3", "1e-6")
-        ),
-        *(
-            Measure(
-                f"{dtype}_zero_lag", f"{dtype} zero from lag (steps)", "lag", f"{dtype}_zero_lag"
-            )
-            for dtype in ("float32", "float64")
-        ),
-        Measure("fit_rate", "rate of the exponential fit (nat/step)", "rate", "fit_rate"),
-        Measure("fit_exponent", "exponent of the power-law fit", "rate", "fit_exponent"),
-        Measure("clipped_fraction", "share clipped", "share", "clipped_fraction", mean=True),
-        *(
-            Measure(
-                f"log10_param_grad_norm_{when}",
-                f"log10 gradient norm {when} clipping (decades)",
-                "decades",
-                f"log_param_grad_norm_{when}",
-            )
-            for when in ("before", "after")
-        ),
-        Measure("theory", "predicted rate (nat/step)", "rate", "theory", mean=True),
-        Measure(
-            "lyapunov_1", "largest Lyapunov exponent (nat/step)", "rate", "lyapunov", mean=True
-        ),
-    )
+    name: Measure(name, label, quantity)
+    for quantity in in_figures(_PARTS)
+    for name, label in quantity.names.items()
 }
 
 
@@ -157,10 +117,6 @@ def in_order(values: Sequence[Any]) -> list[Any]:
         return 2, _ORDER.get(name, len(_ORDER)), limit, str(value)
 
     return sorted(set(values), key=place)
-
-
-# Decades below which a gradient that was 1 at lag 0 is exactly zero in plain floats.
-ZERO_BELOW = {"float32": -149 * math.log10(2), "float64": -1074 * math.log10(2)}
 
 
 def are_numbers(values: Iterable[Any]) -> bool:

@@ -7,10 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqlab.figures.gather import Run
-from seqlab.figures.names import FIELDS, ZERO_BELOW, Measure, in_order
+from seqlab.figures.names import FIELDS, Measure, in_order
+from seqlab.numbers.quantities import LOG10_SMALLEST
 from seqlab.numbers.statistics import quantile
 
-LEVELS = ZERO_BELOW["float32"], -ZERO_BELOW["float32"]  # decades; beyond, more tells no more
+LEVELS = (
+    LOG10_SMALLEST["float32"],
+    -LOG10_SMALLEST["float32"],
+)  # decades; beyond, more tells no more
 
 
 def values_of(runs: Sequence[Run], name: str) -> list[Any]:

@@ -14,13 +14,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from seqlab.errors import InputError
+from seqlab.numbers.quantities import LN10
 from seqlab.numbers.statistics import bootstrap_t, median
+from seqlab.report.points import arrays_of, curve_points
 
 if TYPE_CHECKING:
     from seqlab.study.result import Result
 
 MOST_LAGS = 40  # of a curve in a file
-LN10 = np.log(10)
 HEADER = ["curve", "quantity", "lag", "value"]
 RATES = ("rate", "rate_low", "rate_high")
 
@@ -86,15 +87,13 @@ def _array(name: str, values: Any) -> NDArray:
 
 
 def _of_result(result: "Result") -> Iterator[Curve]:
-    data = {name: variable.data for name, variable in result.variables.items()}
-    lag, length = data["lag"], data["length"]
-    ends = np.searchsorted(lag, length)
-    curves = median(data["log_norm"])  # (rule, length, lag)
+    data = arrays_of(result)
+    curves, rates = data["log_norm"], data["decay_rate"]
+    longest, ends = curve_points(data, every_length=False), curve_points(data, every_lag=False)
+    by_lag, by_length = median(longest.of(curves)), median(ends.of(curves))  # (rules, points)
     for k, rule in enumerate(map(str, data["rule"])):
-        within = lag <= length[-1]
-        yield _curve(rule, lag[within], curves[k, -1, within], data["decay_rate"][:, k])
-        by_length = curves[k, np.arange(length.size), ends]
-        yield _curve(f"{rule} by length", length, by_length, np.array([np.nan]))
+        yield _curve(rule, longest.lag, by_lag[k], rates[:, k])
+        yield _curve(f"{rule} by length", ends.length, by_length[k], np.array([np.nan]))
 
 
 def _curve(name: str, lag: NDArray, log_norm: ArrayLike, rates: NDArray) -> Curve:

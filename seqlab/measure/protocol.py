@@ -6,7 +6,6 @@ Networks are taken in blocks so that memory stays bounded; a block's size change
 import math
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,35 +121,20 @@ def _measure_block(
     start = np.stack([curve[:, 0] for curve in free.state], axis=1)
     free.sums = ensemble.of_given(free.sums).scaled(-start[:, -1])
     scaled = readout * np.exp(-start)[:, None, :, None]
-    measured = [_under_rule(ensemble, tape, spec, text, free, scaled, report) for text in spec.clip]
-    exponents = None
+    before = free.sums.log_norm()
+    ruled = [
+        {"log_param_grad_norm_before": before}
+        | _under_rule(ensemble, tape, spec, text, free, scaled, report)
+        for text in spec.clip
+    ]
+    measured = {name: np.stack([one[name] for one in ruled], axis=1) for name in ruled[0]}
+    measured["predicted"] = observer.rates()
     if spec.spectrum is not None:
         report.begin("spectrum")
         size = int(np.prod(ensemble.cell.state_shape(ensemble.sizes)))
         first = lyapunov.frames(spec.seed, networks, size, spec.spectrum)
-        exponents = lyapunov.spectrum(tape, first, report.tick)
-    kept = {name: np.stack([m.kept[name] for m in measured], axis=1) for name in measured[0].kept}
-    return Block(
-        np.stack([m.longest for m in measured], axis=1),
-        kept,
-        np.stack([m.fired for m in measured], axis=1),
-        np.stack([m.lost for m in measured], axis=1),
-        np.repeat(free.sums.log_norm()[:, None], len(measured), axis=1),
-        np.stack([m.after for m in measured], axis=1),
-        observer.rates(),
-        exponents,
-    )
-
-
-@dataclass
-class _Ruled:
-    """One rule's share of a block."""
-
-    longest: NDArray
-    kept: dict[str, NDArray]
-    fired: NDArray
-    lost: NDArray
-    after: NDArray
+        measured["lyapunov"] = lyapunov.spectrum(tape, first, report.tick)
+    return measured
 
 
 def _under_rule(
@@ -161,8 +145,9 @@ def _under_rule(
     free: Curves,
     readout: NDArray,
     report: _Report,
-) -> _Ruled:
-    """One rule: a sweep of its own if it acts inside the chain, else the unclipped one's curves."""
+) -> dict[str, NDArray]:
+    """One rule's numbers, by name, (M, ...) each: a sweep of its own if it acts inside the chain,
+    else the unclipped one's curves."""
     rule = rules.parse(text)
     if rule.in_chain:
         curves = sweep_curves(tape, spec.lengths, readout, rule, True, report.tick)
@@ -173,8 +158,12 @@ def _under_rule(
         after, changed = free.sums.clipped(rule)
         fired = changed.astype(float)
     lags, start = kept_lags(spec), [curve[:, :1] for curve in curves.state]
-    kept = {name: _thinned(curve, start, lags) for name, curve in curves.named.items()}
-    return _Ruled(curves.state[-1] - start[-1], kept, fired, curves.lost, after.log_norm())
+    found = {name: _thinned(curve, start, lags) for name, curve in curves.named.items()}
+    found["longest"] = curves.state[-1] - start[-1]
+    found["clipped_fraction"] = fired
+    found["underflow"] = curves.lost.astype(np.float64)
+    found["log_param_grad_norm_after"] = after.log_norm()
+    return found
 
 
 def _thinned(curves: list[NDArray], start: list[NDArray], lags: NDArray) -> NDArray:

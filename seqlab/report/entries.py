@@ -1,47 +1,82 @@
 """The numbers that people read of a result: one entry a rule, as `--json` prints them."""
 
 import math
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from seqlab.numbers.quantities import IN_TABLES, THRESHOLDS, Quantity
 from seqlab.numbers.statistics import bootstrap_t, median, quantile
 from seqlab.report.measured import Measured
+from seqlab.report.points import Data, Points, arrays_of, at_points, curve_points
 
-LN10 = math.log(10)
-HORIZONS = ("1e-1", "1e-3", "1e-6")
+# One rule's numbers, by the fields of an entry of `curves` in `--json`. Rates in nats per step,
+# attenuations and gradient norms in decades, lags in steps; None where a number does not exist.
+Entry = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One rule's numbers; the fields are those of one entry of `curves` in `--json`.
+class Reading:
+    """One quantity over networks, in the unit that people read.
 
-    Rates in nats per step, attenuations and gradient norms in decades, lags in steps; None where
-    a number does not exist. Means and medians are over networks.
+    `middle` (rules,), or (rules, n) where there is one for each length, threshold or exponent;
+    `low` and `high` beside it where the quantity has a spread. None for what was not asked for.
     """
 
-    clip: str
-    decay_rate: float
-    decay_rate_ci95: tuple[float, float] | None
-    log10_attenuation: float
-    log10_attenuation_iqr: tuple[float, float]
-    lengths: tuple[int, ...]
-    log10_attenuation_by_length: tuple[float, ...]
-    fit: str | None
-    horizon: dict[str, int | None]
-    float32_zero_lag: int | None
-    float64_zero_lag: int | None
-    zeros: int
-    underflows: int
-    overflows: int
-    clipped_fraction: float
-    log10_param_grad_norm: dict[str, float]
-    lyapunov: tuple[float, ...] | None
-    lyapunov_dead: int | None
-    theory: float | None
+    quantity: Quantity
+    middle: NDArray | None
+    low: NDArray | None = None
+    high: NDArray | None = None
+
+    def fields(self, rule: int, lengths: tuple[int, ...]) -> Entry:
+        """One rule's fields in the JSON document."""
+        quantity = self.quantity
+        if self.middle is None:
+            return dict.fromkeys(quantity.fields)
+        numbers = self._numbers(rule)
+        first: Any = numbers[-1]
+        more: list[Any] = []
+        if quantity.spread:
+            more.append(self._spread(rule))
+        if quantity.by_length and quantity.over != "count":
+            more += [lengths, tuple(numbers)]
+        if "exponent" in quantity.dims:
+            first, more = tuple(numbers), [numbers.count(-math.inf)]
+        elif "threshold" in quantity.dims:
+            first = dict(zip(THRESHOLDS, numbers, strict=True))
+        elif quantity.key:
+            first = {quantity.key: first}
+        return dict(zip(quantity.fields, (first, *more), strict=True))
+
+    def columns(self, rules: int) -> dict[str, list[Any]]:
+        """Columns of the tidy table, an entry a rule, of what is not there by length."""
+        names = self.quantity.columns
+        if self.middle is None:
+            return {name: [None] * rules for name in names}
+        plain = _plain(self.quantity)
+        numbers = self.middle.reshape(rules, -1).T[: len(self.quantity.names)].tolist()
+        found = [[plain(value) for value in column] for column in numbers]
+        found += [end.tolist() for end in (self.low, self.high) if end is not None]
+        return dict(zip(names, found, strict=True))
+
+    def by_length(self) -> dict[str, NDArray]:
+        """Columns (rules, lengths) in the tidy table, of what is there by length."""
+        found = [column for column in (self.middle, self.low, self.high) if column is not None]
+        return dict(zip(self.quantity.columns, found, strict=True))
+
+    def _numbers(self, rule: int) -> list[Any]:
+        assert self.middle is not None
+        return list(map(_plain(self.quantity), np.atleast_1d(self.middle[rule]).tolist()))
+
+    def _spread(self, rule: int) -> tuple[float, float] | None:
+        assert self.low is not None
+        assert self.high is not None
+        low, high = (float(np.atleast_1d(end[rule])[-1]) for end in (self.low, self.high))
+        return None if self.quantity.over == "mean" and math.isnan(low) else (low, high)
 
 
 def document(result: Measured) -> dict[str, Any]:
@@ -50,81 +85,55 @@ def document(result: Measured) -> dict[str, Any]:
         "spec": result.spec.to_dict(),
         "backend": result.backend,
         "result": None if result.path is None else str(result.path),
-        "curves": [
-            {field.name: _json(getattr(entry, field.name)) for field in fields(entry)}
-            for entry in entries(result)
-        ],
+        "curves": [_json(entry) for entry in entries(result)],
     }
 
 
-@dataclass(frozen=True)
-class Ends:
-    """What is left of each length's own loss at its last lag: over networks, (rule, length).
-
-    Median and quartiles in decades; the networks in which it is exactly zero, under the number
-    format's range (one step's factor was, so that no value is known), or not finite.
-    """
-
-    log10_attenuation: NDArray
-    log10_attenuation_q25: NDArray
-    log10_attenuation_q75: NDArray
-    zeros: NDArray
-    underflows: NDArray
-    overflows: NDArray
+def entries(result: Measured) -> list[Entry]:
+    """One entry for each rule of a result, in its order."""
+    data = arrays_of(result)
+    lengths = tuple(data["length"].tolist())
+    found: list[Entry] = [{"clip": clip} for clip in data["rule"].tolist()]
+    for reading in readings(data):
+        for rule, entry in enumerate(found):
+            for name, value in reading.fields(rule, lengths).items():
+                together = reading.quantity.key and name in entry
+                entry[name] = entry[name] | value if together else value
+    return found
 
 
-def ends(result: Measured) -> Ends:
-    """The ends of a result's curves."""
-    lag, length, norm = (result.variables[n].data for n in ("lag", "length", "log_norm"))
-    left = norm[:, :, np.arange(length.size), np.searchsorted(lag, length)] / LN10
-    lost = result.variables["underflow"].data > 0
-    return Ends(
-        median(left),
-        quantile(left, 0.25),
-        quantile(left, 0.75),
-        (np.isneginf(left) & ~lost).sum(axis=0),
-        (np.isneginf(left) & lost).sum(axis=0),
-        (np.isnan(left) | np.isposinf(left)).sum(axis=0),
-    )
+def readings(data: Data) -> list[Reading]:
+    """All that tables have of a result, in the JSON document's order."""
+    ends = curve_points(data, every_lag=False)
+    return [_read(quantity, data, ends) for quantity in IN_TABLES]
 
 
-def entries(result: Measured, at: Ends | None = None) -> list[Entry]:
-    """One entry for each rule of a result, in its order; `at` are its ends where they are known."""
-    data = {name: variable.data for name, variable in result.variables.items()}
-    at = at or ends(result)
-    sides = ("before", "after")
-    norms = [median(data[f"log_param_grad_norm_{side}"]) / LN10 for side in sides]
-    lyapunov = tuple(map(_mean, data["lyapunov"].T)) if "lyapunov" in data else None
-    theory = None if np.isnan(data["theory"]) else float(data["theory"])
-    return [
-        Entry(
-            clip=clip,
-            decay_rate=_mean(data["decay_rate"][:, rule]),
-            decay_rate_ci95=_interval(tuple(data["decay_rate"][:, rule].tolist())),
-            log10_attenuation=float(at.log10_attenuation[rule, -1]),
-            log10_attenuation_iqr=(
-                float(at.log10_attenuation_q25[rule, -1]),
-                float(at.log10_attenuation_q75[rule, -1]),
-            ),
-            lengths=tuple(data["length"].tolist()),
-            log10_attenuation_by_length=tuple(at.log10_attenuation[rule].tolist()),
-            fit=_fit(data["fit_exponential_rms"][rule], data["fit_power_rms"][rule]),
-            horizon=dict(zip(HORIZONS, map(_lag, data["horizon"][rule]), strict=True)),
-            float32_zero_lag=_lag(data["float32_zero_lag"][rule]),
-            float64_zero_lag=_lag(data["float64_zero_lag"][rule]),
-            zeros=int(at.zeros[rule, -1]),
-            underflows=int(at.underflows[rule, -1]),
-            overflows=int(at.overflows[rule, -1]),
-            clipped_fraction=_mean(data["clipped_fraction"][:, rule]),
-            log10_param_grad_norm={
-                side: float(norm[rule]) for side, norm in zip(sides, norms, strict=True)
-            },
-            lyapunov=lyapunov,
-            lyapunov_dead=None if lyapunov is None else lyapunov.count(-math.inf),
-            theory=theory,
-        )
-        for rule, clip in enumerate(data["rule"].tolist())
-    ]
+def _read(quantity: Quantity, data: Data, ends: Points) -> Reading:
+    if quantity.optional and quantity.name not in data:
+        return Reading(quantity, None)
+    along = quantity.by_length and quantity.of_curve
+    if along:
+        values = at_points(quantity, data, ends)
+    else:
+        values = quantity.derived(data) if quantity.derived else data[quantity.name]
+    found = [values]
+    if "network" in quantity.dims:
+        found = [_MIDDLES[quantity.over](values)]
+        found += _spread(quantity, values) if quantity.spread else []
+    if not along:
+        found = [quantity.shown(numbers) for numbers in found]
+    if "rule" not in quantity.dims:
+        rules = data["rule"].size
+        found = [np.broadcast_to(numbers, (rules, *numbers.shape)) for numbers in found]
+    return Reading(quantity, *found)
+
+
+def _spread(quantity: Quantity, values: NDArray) -> list[NDArray]:
+    if quantity.over == "median":
+        return [quantile(values, 0.25), quantile(values, 0.75)]
+    columns = values.reshape(len(values), -1).T
+    pairs = [_interval(tuple(column.tolist())) or (math.nan, math.nan) for column in columns]
+    return [np.array(end).reshape(values.shape[1:]) for end in zip(*pairs, strict=True)]
 
 
 @lru_cache(maxsize=4)  # rules that change nothing have equal rates
@@ -132,20 +141,34 @@ def _interval(rates: tuple[float, ...]) -> tuple[float, float] | None:
     return bootstrap_t(rates)
 
 
-def _mean(values: NDArray) -> float:
-    """The mean; between -inf and inf there is none (nan)."""
+def _mean(values: NDArray) -> NDArray:
+    """Means over the first axis; between -inf and inf there is none (nan)."""
+    means = np.empty(values.shape[1:])
     with np.errstate(invalid="ignore"):
-        return float(np.mean(values))
+        for place in np.ndindex(means.shape):  # each alone: NumPy sums columns in another order
+            means[place] = values[:, *place].mean()
+    return means
 
 
-def _fit(exponential_rms: float, power_rms: float) -> str | None:
-    if math.isnan(exponential_rms) or math.isnan(power_rms):
-        return None
-    return "exponential" if exponential_rms <= power_rms else "power"
+def _count(values: NDArray) -> NDArray:
+    return values.sum(axis=0).astype(np.int64)
 
 
-def _lag(value: int) -> int | None:
-    return None if value < 0 else int(value)
+_MIDDLES: dict[str, Callable[[NDArray], NDArray]] = {
+    "mean": _mean,
+    "median": median,
+    "count": _count,
+}
+
+
+def _plain(quantity: Quantity) -> Callable[[Any], Any]:
+    """What makes None of a lag that is not reached, and of a number of the ensemble that is nan
+    because it does not exist."""
+    if quantity.kind == "lag":
+        return lambda value: None if value < 0 else value
+    if quantity.kind == "word" or "network" in quantity.dims:
+        return lambda value: value
+    return lambda value: None if math.isnan(value) else value
 
 
 def _json(value: Any) -> Any:

@@ -1,6 +1,6 @@
-"""Measureds as one tidy table: a row for each run, clip rule and length.
+"""Results as tidy tables.
 
-Columns, in this order:
+`frame` has a row for each run, clip rule and length. Columns, in this order:
 
 - `hash`, which names the result's file, and the spec's fields (`params` and `input` by path);
 - `clip`, the rule, and `length`, the steps of the loss's own sequence;
@@ -13,43 +13,53 @@ Columns, in this order:
 
 What does not exist is missing (NaN, NA); a horizon or zero lag that is never reached too. Rows
 are sorted by the spec, so that equal results give an equal table whatever the order they came in.
-Every network and lag of one result is in `Result.to_dataframe`.
+Every network and lag of one result is in `curve_frame`.
 """
 
-from collections.abc import Iterable
-from dataclasses import fields
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from seqlab.cells import CELLS
-from seqlab.report.entries import HORIZONS, Ends, Entry, ends, entries
+from seqlab.numbers.quantities import IN_TABLES, LN10
+from seqlab.report.entries import readings
 from seqlab.report.measured import Measured
+from seqlab.report.points import arrays_of, curve_points, fields_of
 from seqlab.spec.arrays import ArrayFile
 from seqlab.spec.run import FIELDS, RunSpec
-from seqlab.wording import printable
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SPEC = tuple(name for name in FIELDS if name not in ("clip", "lengths", "spectrum"))
-AT_LENGTH = tuple(field.name for field in fields(Ends))
-NUMBERS = ("gain", "input_scale", "decay_rate_low", "decay_rate_high", "lyapunov_1", "theory")
-LAGS = (*(f"horizon_{limit}" for limit in HORIZONS), "float32_zero_lag", "float64_zero_lag")
+_AT_LENGTH = tuple(row for row in IN_TABLES if row.by_length)
+_OF_RUN = tuple(row for row in IN_TABLES if not row.by_length)
 COLUMNS = (
-    *("hash", *SPEC, "clip", "length", *AT_LENGTH),
-    *("decay_rate", "decay_rate_low", "decay_rate_high", "fit", *LAGS, "clipped_fraction"),
-    *("log10_param_grad_norm_before", "log10_param_grad_norm_after", "lyapunov_1", "theory"),
+    *("hash", *SPEC, "clip", "length"),
+    *(name for row in (*_AT_LENGTH, *_OF_RUN) for name in row.columns),
 )
+_TYPES = {"state": "Int64", "gain": "float64", "input_scale": "float64"} | {
+    name: "Int64" if row.kind == "lag" else "float64"
+    for row in _OF_RUN
+    for name in row.columns
+    if row.kind != "word"
+}
 
 
 class _Part(NamedTuple):
     """One run's share of the table."""
 
     key: tuple
-    records: list[dict[str, Any]]  # one a rule
+    rules: dict[str, list[Any]]  # columns, one entry a rule
     lengths: dict[str, NDArray]  # columns, one entry a rule and length
+
+    @property
+    def counts(self) -> list[int]:
+        """Lengths of each rule."""
+        rules = len(self.rules["clip"])
+        return [len(self.lengths["length"]) // rules] * rules
 
 
 def frame(results: Iterable[Measured]) -> "pd.DataFrame | None":
@@ -59,38 +69,27 @@ def frame(results: Iterable[Measured]) -> "pd.DataFrame | None":
     parts = sorted(map(_part, results), key=lambda part: part.key)
     if not parts:
         return None
-    records = pd.DataFrame([record for part in parts for record in part.records])
-    names = parts[0].lengths
-    lengths = pd.DataFrame({n: np.concatenate([p.lengths[n] for p in parts]) for n in names})
-    counts = [len(p.lengths["length"]) // len(p.records) for p in parts for _ in p.records]
-    repeated = records.loc[records.index.repeat(counts)].reset_index(drop=True)
-    types = dict.fromkeys(("state", *LAGS), "Int64") | dict.fromkeys(NUMBERS, "float64")
-    return pd.concat([repeated, lengths], axis="columns")[list(COLUMNS)].astype(types)
+    first, *_ = parts
+    rules = pd.DataFrame({n: [x for p in parts for x in p.rules[n]] for n in first.rules})
+    joined = {n: np.concatenate([p.lengths[n] for p in parts]) for n in first.lengths}
+    lengths = pd.DataFrame(joined)
+    counts = [n for p in parts for n in p.counts]
+    repeated = rules.loc[rules.index.repeat(counts)].reset_index(drop=True)
+    return pd.concat([repeated, lengths], axis="columns")[list(COLUMNS)].astype(_TYPES)
 
 
 def _part(result: Measured) -> _Part:
-    spec, at = result.spec, ends(result)
-    values = {name: getattr(spec, name) for name in SPEC}
-    values |= {n: printable(v.path) for n, v in values.items() if isinstance(v, ArrayFile)}
-    lengths = vars(at) | {"length": np.broadcast_to(spec.lengths, at.zeros.shape)}
-    return _Part(
-        _key(spec),
-        [{"hash": spec.hash} | values | _record(entry) for entry in entries(result, at)],
-        {name: column.ravel() for name, column in lengths.items()},
-    )
-
-
-def _record(entry: Entry) -> dict[str, Any]:
-    """What a rule has one of."""
-    same = ("clip", "decay_rate", "fit", "clipped_fraction", "theory")
-    record: dict[str, Any] = {name: getattr(entry, name) for name in same}
-    low, high = entry.decay_rate_ci95 or (None, None)
-    record |= {"decay_rate_low": low, "decay_rate_high": high}
-    record |= {f"horizon_{limit}": lag for limit, lag in entry.horizon.items()}
-    record |= {name: getattr(entry, name) for name in ("float32_zero_lag", "float64_zero_lag")}
-    for when, norm in entry.log10_param_grad_norm.items():
-        record[f"log10_param_grad_norm_{when}"] = norm
-    return record | {"lyapunov_1": entry.lyapunov[0] if entry.lyapunov else None}
+    data = arrays_of(result)
+    clips: list[str] = data["rule"].tolist()
+    fields = {"hash": result.spec.hash} | fields_of(result, SPEC)
+    rules = {name: [value] * len(clips) for name, value in fields.items()} | {"clip": clips}
+    lengths = {"length": np.tile(data["length"], len(clips))}
+    for reading in readings(data):
+        if reading.quantity.by_length:
+            lengths |= {name: column.ravel() for name, column in reading.by_length().items()}
+        else:
+            rules |= reading.columns(len(clips))
+    return _Part(_key(result.spec), rules, lengths)
 
 
 def _key(spec: RunSpec) -> tuple:
@@ -99,3 +98,25 @@ def _key(spec: RunSpec) -> tuple:
     values = (getattr(spec, name) for name in FIELDS)
     plain = [str(value) if isinstance(value, ArrayFile) else value for value in values]
     return order, *((value is not None, isinstance(value, str), value) for value in plain)
+
+
+def curve_frame(result: Measured, names: Sequence[str]) -> "pd.DataFrame":
+    """A row for each network, rule, length, and lag up to the length.
+
+    Columns: the spec's hash and its fields `names`, `network`, `rule`, `length`, `lag`, and each
+    part's norm relative to the state's at lag 0, `log_norm...` in nats and `log10_norm...`.
+    """
+    import pandas as pd
+
+    data = arrays_of(result)
+    at, (networks, rules) = curve_points(data), data["log_norm"].shape[:2]
+    columns: dict[str, Any] = {"hash": result.spec.hash} | fields_of(result, names)
+    columns |= {"network": np.repeat(np.arange(networks), rules * at.lag.size)}
+    columns |= {"rule": np.tile(np.repeat(data["rule"], at.lag.size), networks)}
+    columns |= {"length": np.tile(at.length, networks * rules)}
+    columns |= {"lag": np.tile(at.lag, networks * rules)}
+    for name, values in data.items():
+        if name.startswith("log_norm"):
+            columns[name] = at.of(values).ravel()
+            columns[name.replace("log", "log10", 1)] = columns[name] / LN10
+    return pd.DataFrame(columns)

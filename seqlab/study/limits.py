@@ -8,13 +8,13 @@ from seqlab import measure
 from seqlab.cells import CELLS
 from seqlab.errors import InputError
 from seqlab.host import GIB, available_memory
+from seqlab.numbers.quantities import MOST_LAGS
 from seqlab.spec.run import RunSpec
 from seqlab.study import files
 from seqlab.study.netcdf import LARGEST_ARRAY
 
 # What makes a run large, each with a value that is not to blame.
 _MODEST = {"networks": 16, "steps": 1000, "hidden": 64, "inputs": 16, "state": 16, "spectrum": 1}
-_MOST_LAGS = 258  # of a result file's lags, besides one for each length
 
 
 def require_memory(spec: RunSpec) -> None:
@@ -57,7 +57,8 @@ def file_bytes(spec: RunSpec) -> int:
 
 
 def _most_lags(spec: RunSpec) -> int:
-    return min(spec.steps + 1, len(spec.lengths) + _MOST_LAGS)
+    """Lags of a result file: 0, 1, every length and some more."""
+    return min(spec.steps + 1, 2 + len(spec.lengths) + MOST_LAGS)
 
 
 def _curve_bytes(spec: RunSpec) -> int:

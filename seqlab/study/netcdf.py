@@ -1,8 +1,8 @@
 """A result's bytes: self-describing netCDF-3 with a checksum over every byte but its own.
 
 netCDF-3 has no 64-bit integers: whole numbers, which are lags of at most 2^31 - 1 steps, are
-stored as int32 and read back as int64; a measured lag of -1 means never (flag_values,
-flag_meanings). Strings are character arrays, as xarray writes and decodes them. The checksum is
+stored as int32 and read back as int64; where a lag of -1 means never, flag_values and flag_meanings
+say so. Strings are character arrays, as xarray writes and decodes them. The checksum is
 the SHA-256 of the file with the 64 characters of the `checksum` attribute set to zero bytes.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 from scipy.io import netcdf_file, netcdf_variable
 
 from seqlab.errors import InputError
-from seqlab.numbers.variables import Variable
+from seqlab.numbers.variables import NEVER, Variable
 
 LARGEST_ARRAY = 2**31 - 4  # bytes of one variable in a netCDF-3 file
 
@@ -79,8 +79,8 @@ def _put_variable(file: netcdf_file, name: str, variable: Variable) -> None:
         attributes = {"long_name": variable.long_name, "_Encoding": "utf-8"}
     elif data.dtype.kind == "i":
         data = data.astype(np.int32)
-        if name not in dims:  # a measured lag, not a coordinate
-            attributes |= {"flag_values": np.int32(-1), "flag_meanings": "never"}
+    if variable.never:
+        attributes |= {"flag_values": np.int32(NEVER), "flag_meanings": "never"}
     for dim, size in zip(dims, data.shape, strict=True):
         if dim not in file.dimensions:
             file.createDimension(dim, size)
@@ -104,7 +104,8 @@ def _get_variable(stored: netcdf_variable) -> Variable:
     else:
         data = data.astype(np.int64 if data.dtype.kind == "i" else np.float64)
     units, long_name = attributes.get("units", "1"), attributes["long_name"]
-    return Variable(tuple(dims), data, str(units), str(long_name))
+    never = attributes.get("flag_meanings") == "never"
+    return Variable(tuple(dims), data, str(units), str(long_name), never)
 
 
 def _attributes(owner: Any) -> Iterable[tuple[str, Any]]:

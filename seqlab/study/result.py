@@ -11,14 +11,10 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 import seqlab
 from seqlab.errors import InputError
 from seqlab.numbers.variables import Measurement, Variable
-from seqlab.report import entries as report
-from seqlab.report import table as summary
-from seqlab.report.entries import LN10
+from seqlab.report import entries, run_table, tidy
 from seqlab.spec.run import RunSpec
 from seqlab.study import files, netcdf
 from seqlab.study.netcdf import DamagedResult
@@ -144,33 +140,18 @@ class Result:
 
     def to_json(self) -> dict[str, Any]:
         """What `seqlab run --json` prints: strict JSON, non-finite numbers as strings."""
-        return report.document(self)
+        return entries.document(self)
 
     def summary(self) -> str:
         """The table that `seqlab run` prints, at most 80 columns wide."""
-        return summary.table([self])
+        return run_table.table([self])
 
     def to_dataframe(self) -> "pd.DataFrame":
         """Tidy curves: a row for each network, rule, length and lag up to the length.
 
-        Columns: the spec's hash and fields, `network`, `rule`, `length`, `lag`, and each part's
-        norm relative to the state's at lag 0, `log_norm...` in nats and `log10_norm...`.
+        Columns as of `seqlab.report.tidy.curve_frame`.
         """
-        import pandas as pd
-
-        length, lag = (self.variables[name].data for name in ("length", "lag"))
-        shape = self.variables["log_norm"].data.shape
-        exists = np.broadcast_to(lag <= length[:, np.newaxis], shape)
-        network, rule, length_index, lag_index = np.nonzero(exists)
-        fields = {name: getattr(self.spec, name) for name in _SPEC_COLUMNS}
-        columns: dict[str, Any] = {"hash": self.spec.hash} | fields
-        columns |= {"network": network, "rule": self.variables["rule"].data[rule]}
-        columns |= {"length": length[length_index], "lag": lag[lag_index]}
-        for name, variable in self.variables.items():
-            if name.startswith("log_norm"):
-                columns[name] = variable.data[exists]
-                columns[name.replace("log", "log10", 1)] = variable.data[exists] / LN10
-        return pd.DataFrame(columns)
+        return tidy.curve_frame(self, _SPEC_COLUMNS)
 
     def plot(self, path: str | PathLike[str]) -> None:
         """Draw the curves to a PDF, SVG or PNG, their data beside it as CSV.

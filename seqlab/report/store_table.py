@@ -3,7 +3,7 @@
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from seqlab.report.table import MOST_LENGTHS
+from seqlab.report.run_table import MOST_LENGTHS
 from seqlab.report.text import Row, decimals, fill, grid, spread
 from seqlab.report.tidy import SPEC
 from seqlab.wording import describe_settings

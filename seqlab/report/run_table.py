@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from seqlab.numbers.quantities import HORIZON, SMALLEST
 from seqlab.report.entries import Entry, entries
 from seqlab.report.measured import Measured
 from seqlab.report.text import Row, decimals, fill, grid, joined, spread
@@ -21,14 +22,15 @@ _DECAY = (
 )
 _LAGS = (
     ("horizon", "float32", "float64", "", "", "gradient norm"),
-    ("1e-3", "zero", "zero", "fit", "clipped", "before -> after"),
+    (HORIZON, "zero", "zero", "fit", "clipped", "before -> after"),
 )
 _FITS = {"exponential": "exp", "power": "power", None: "-"}
-_LEGEND = """\
+_SINGLE, _DOUBLE = (SMALLEST[dtype] for dtype in ("float32", "float64"))
+_LEGEND = f"""\
 decay rate     slope of ln |dL/d state| against the lag; mean over networks
 attenuation    log10 of |dL/d state| T steps before the loss over that at lag 0
-horizon        first lag at which the median over networks is under 1e-3
-float32 zero   the same for the smallest float32, 2^-149; float64 zero: 2^-1074
+horizon        first lag at which the median over networks is under {HORIZON}
+float32 zero   the same for the smallest float32, 2^{_SINGLE}; float64 zero: 2^{_DOUBLE}
 > T            not within the T steps
 fit            exp (exponential) or power (power law), whichever misses by less
 clipped        share of steps where the rule acted; norm, value: of networks
@@ -96,21 +98,23 @@ def _decay_rows(groups: Sequence[Group]) -> Iterator[Row]:
     for group in groups:
         yield from group.head(group.settings)
         for entry in group.entries:
-            yield group.label(entry.clip), next(cells)
+            yield group.label(entry["clip"]), next(cells)
         yield group.label("theory"), next(cells)
 
 
 def _rates(group: Group) -> Iterator[tuple[str, str]]:
-    pairs = [(entry.decay_rate, entry.decay_rate_ci95) for entry in group.entries]
+    pairs = [(entry["decay_rate"], entry["decay_rate_ci95"]) for entry in group.entries]
     write = decimals(4, [x for rate, interval in pairs for x in (rate, *(interval or ()))])
     for rate, interval in pairs:
         yield write(rate), _interval(write, interval)
-    theory = group.entries[0].theory
+    theory = group.entries[0]["theory"]
     yield "-" if theory is None else write(theory), ""
 
 
 def _decades(group: Group) -> Iterator[tuple[str, str]]:
-    pairs = [(entry.log10_attenuation, entry.log10_attenuation_iqr) for entry in group.entries]
+    pairs = [
+        (entry["log10_attenuation"], entry["log10_attenuation_iqr"]) for entry in group.entries
+    ]
     write = decimals(2, [x for median, quartiles in pairs for x in (median, *quartiles)])
     for median, quartiles in pairs:
         yield write(median), _interval(write, quartiles)
@@ -125,14 +129,14 @@ def _lag_rows(groups: Sequence[Group]) -> Iterator[Row]:
     for group in groups:
         yield from group.head()
         for entry in group.entries:
-            lags = (entry.horizon["1e-3"], entry.float32_zero_lag, entry.float64_zero_lag)
-            norms = [entry.log10_param_grad_norm[when] for when in ("before", "after")]
+            lags = (entry["horizon"][HORIZON], entry["float32_zero_lag"], entry["float64_zero_lag"])
+            norms = [entry["log10_param_grad_norm"][when] for when in ("before", "after")]
             yield (
-                group.label(entry.clip),
+                group.label(entry["clip"]),
                 [
                     *(f"> {group.result.spec.steps}" if lag is None else str(lag) for lag in lags),
-                    _FITS[entry.fit],
-                    f"{entry.clipped_fraction:.1%}",
+                    _FITS[entry["fit"]],
+                    f"{entry['clipped_fraction']:.1%}",
                     " -> ".join(map(decimals(2, norms), norms)),
                 ],
             )
@@ -148,8 +152,8 @@ def _by_length(groups: Sequence[Group]) -> str:
     for group in groups:
         rows += group.head()
         for entry in group.entries:
-            values = [entry.log10_attenuation_by_length[index] for index in shown]
-            rows.append((group.label(entry.clip), [decimals(2, [x])(x) for x in values]))
+            values = [entry["log10_attenuation_by_length"][index] for index in shown]
+            rows.append((group.label(entry["clip"]), [decimals(2, [x])(x) for x in values]))
     headers = [str(lengths[index]) for index in shown]
     return "attenuation by length, decades\n" + grid([headers], rows)
 
@@ -160,22 +164,22 @@ def _remarks(groups: Sequence[Group]) -> Iterator[str]:
         spec = group.result.spec
         for entry in group.entries:
             for count, what in (
-                (entry.zeros, "exactly zero"),
-                (entry.underflows, f"under the range of {spec.dtype}"),
-                (entry.overflows, "not finite"),
+                (entry["zeros"], "exactly zero"),
+                (entry["underflows"], f"under the range of {spec.dtype}"),
+                (entry["overflows"], "not finite"),
             ):
                 if count:
                     yield (
-                        f"{spec.arch}, {entry.clip}: the gradient at lag {spec.steps} is {what} "
+                        f"{spec.arch}, {entry['clip']}: the gradient at lag {spec.steps} is {what} "
                         f"in {count} of {spec.networks} networks"
                     )
-        if exponents := group.entries[0].lyapunov:
+        if exponents := group.entries[0]["lyapunov"]:
             shown = exponents[:MOST_EXPONENTS]
             yield (
                 f"{spec.arch}, Lyapunov exponents in nat/step, first {len(shown)} of "
                 f"{len(exponents)}: {', '.join(map(decimals(4, shown), shown))}"
             )
-            if dead := group.entries[0].lyapunov_dead:
+            if dead := group.entries[0]["lyapunov_dead"]:
                 yield (
                     f"{spec.arch}: {dead} of {len(exponents)} directions dead (-inf): the product "
                     "of Jacobians has no rank left for them"

@@ -1,0 +1,366 @@
+"""What is measured, one row a quantity: how a result file has it, and how people read it.
+
+The file's variables, the JSON document, the tidy table and what figures show are made from these
+rows, and the constants behind them stand here alone.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from seqlab.numbers.variables import Variable
+
+LN10 = math.log(10)
+# The smallest subnormals are 2 to these powers: below, a plain number is zero.
+SMALLEST = {"float32": -149, "float64": -1074}
+LN_SMALLEST = {dtype: power * math.log(2) for dtype, power in SMALLEST.items()}
+LOG10_SMALLEST = {dtype: power * math.log10(2) for dtype, power in SMALLEST.items()}
+# Attenuations that a horizon is asked for, as they are spelled.
+THRESHOLDS = {"1e-1": 1e-1, "1e-3": 1e-3, "1e-6": 1e-6}
+HORIZON = "1e-3"  # the one that tables and figures show
+MOST_LAGS = 256  # that a file keeps, evenly spaced in log, besides 0, 1 and every length
+
+# log_norm, lost, lag -> what there is at these points of curves; see `Quantity.at_points`.
+AtPoints = Callable[[NDArray, NDArray, NDArray], NDArray]
+# What an axis that people see in columns has a column for, and how each is called.
+_COLUMNS_ALONG = {"threshold": tuple(THRESHOLDS), "exponent": ("1",)}
+_CURVE = ("network", "rule", "length", "lag")
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One measured quantity.
+
+    In a file: `name`, `dims`, `units`, `long_name`; `stored` is False for what follows from other
+    variables, by `derived` (from all data by name) or by `points`; `optional` is True for what only
+    some specs ask for.
+
+    As people read it: `read` is its name in the JSON document and the tidy table, `label` that of
+    its axis in figures, which call it `value` where that is another name; without `read` (without
+    `label`) it is not there. `key` is its place where several quantities are one JSON object,
+    whose name is then what stands before the key in `read`. With `spread` an interval stands
+    beside the mean over networks, the quartiles beside the median.
+
+    `kind` says what it is a scale of: "decades" (a natural log in the file) and "rate" have a
+    sign, a "lag" is counted in steps and stored as -1 where it is never reached, a "share" lies
+    between 0 and 1, a "word" is none. `over` says what becomes of the networks.
+
+    Of curves, `points` turns the log norm at some points into the quantity there (in place of
+    only another unit); `lost` says where a zero is none, because one step's factor left the number
+    format's range. `to_start` is False where the lag of the initial state has no entry.
+    """
+
+    name: str
+    dims: tuple[str, ...]
+    units: str
+    long_name: str
+    stored: bool = True
+    derived: Callable[[Mapping[str, NDArray]], NDArray] | None = None
+    optional: bool = False
+    read: str = ""
+    key: str = ""
+    value: str = ""
+    label: str = ""
+    kind: Literal["decades", "rate", "lag", "share", "word"] = "rate"
+    over: Literal["mean", "median", "count"] = "median"
+    spread: bool = False
+    points: AtPoints | None = None
+    to_start: bool = True
+
+    def __post_init__(self) -> None:
+        if self.kind == "lag" and {"network", "length"} & set(self.dims):
+            raise ValueError(f"{self.name}: a lag that may be never has no middle over networks")
+
+    @cached_property
+    def of_curve(self) -> bool:
+        """Whether figures have it at every lag of every length, not once a run."""
+        return "lag" in self.dims or self.points is not None
+
+    @cached_property
+    def source(self) -> str:
+        """The variable that figures read: the state's curve for what is derived from it."""
+        return "log_norm" if self.points else self.name
+
+    @cached_property
+    def by_length(self) -> bool:
+        """Whether tables have it for each length, at that length's last lag."""
+        return "length" in self.dims
+
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """Names and labels of the single numbers that it is, one a rule."""
+        keys = _COLUMNS_ALONG.get(self.dims[-1] if self.dims else "")
+        if keys is None:
+            return {self.value or self.read: self.label}
+        return {f"{self.read}_{key}": self.label.format(key) for key in keys}
+
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
+        """Its columns in the tidy table."""
+        ends = {"mean": ("low", "high"), "median": ("q25", "q75")}[self.over] if self.spread else ()
+        first = (self.read,) if self.over == "count" else tuple(self.names)
+        return *first, *(f"{self.read}_{end}" for end in ends)
+
+    @cached_property
+    def fields(self) -> tuple[str, ...]:
+        """Its fields in an entry of the JSON document."""
+        found = [self.read.removesuffix(f"_{self.key}") if self.key else self.read]
+        if self.spread:
+            found.append(f"{self.read}_{'ci95' if self.over == 'mean' else 'iqr'}")
+        if self.by_length and self.over != "count":
+            found += ["lengths", f"{self.read}_by_length"]
+        if "exponent" in self.dims:
+            found.append(f"{self.read}_dead")
+        return tuple(found)
+
+    def variable(self, data: ArrayLike) -> Variable:
+        """It as a file has it. Raises ValueError where data has another number of axes."""
+        array = np.asarray(data)
+        return Variable(self.dims, array, self.units, self.long_name, self.kind == "lag")
+
+    def shown(self, stored: NDArray) -> NDArray:
+        """Stored values in the unit that people read."""
+        return stored / LN10 if self.kind == "decades" else stored
+
+    def at_points(self, log_norm: NDArray, lost: NDArray, lag: NDArray) -> NDArray:
+        """It at points of its source's curves: (networks, rules, points) each, `lag` (points,)."""
+        if self.points is None:
+            return self.shown(log_norm)
+        return self.points(log_norm, lost, lag).astype(np.float64)
+
+
+def _rate(log_norm: NDArray, lost: NDArray, lag: NDArray) -> NDArray:
+    return np.divide(log_norm, lag, out=np.full_like(log_norm, np.nan), where=lag > 0)
+
+
+def _zero(log_norm: NDArray, lost: NDArray, lag: NDArray) -> NDArray:
+    return np.isneginf(log_norm) & ~lost
+
+
+def _underflow(log_norm: NDArray, lost: NDArray, lag: NDArray) -> NDArray:
+    return np.isneginf(log_norm) & lost
+
+
+def _overflow(log_norm: NDArray, lost: NDArray, lag: NDArray) -> NDArray:
+    return np.isnan(log_norm) | np.isposinf(log_norm)
+
+
+def _smaller_misfit(data: Mapping[str, NDArray]) -> NDArray:
+    """(rules,) names of laws, None where none was fitted."""
+    exponential, power = data["fit_exponential_rms"], data["fit_power_rms"]
+    law = np.where(exponential <= power, "exponential", "power").astype(object)
+    law[np.isnan(exponential) | np.isnan(power)] = None
+    return law
+
+
+def _norm_of(what: str) -> str:
+    return f"ln norm of the {what}, relative to the state's at lag 0"
+
+
+_COORDINATES = (
+    Quantity("lag", ("lag",), "step", "steps between loss and state"),
+    Quantity("length", ("length",), "step", "steps from start to loss"),
+    Quantity("rule", ("rule",), "1", "clip rule"),
+    Quantity("threshold", ("threshold",), "1", "attenuation that a horizon is asked for"),
+)
+# In the order of an entry of the JSON document.
+_MEASURED = (
+    Quantity(
+        "decay_rate",
+        ("network", "rule"),
+        "nat/step",
+        "(ln norm at lag T - at lag 0)/T for the longest length",
+        read="decay_rate",
+        label="decay rate (nat/step)",
+        over="mean",
+        spread=True,
+        points=_rate,
+    ),
+    Quantity(
+        "log_norm",
+        _CURVE,
+        "nat",
+        _norm_of("adjoint of the state"),
+        read="log10_attenuation",
+        label="log10 attenuation (decades)",
+        kind="decades",
+        spread=True,
+    ),
+    Quantity(
+        "log_norm_input",
+        _CURVE,
+        "nat",
+        _norm_of("gradient of the input"),
+        value="log10_attenuation_input",
+        label="log10 gradient of the input (decades)",
+        kind="decades",
+        to_start=False,
+    ),
+    Quantity(  # of each named part where a state has several
+        "log_norm_{part}",
+        _CURVE,
+        "nat",
+        _norm_of("{part} part of the adjoint"),
+        value="log10_attenuation_{part}",
+        label="log10 gradient of the {part} part (decades)",
+        kind="decades",
+    ),
+    Quantity(
+        "fit",
+        ("rule",),
+        "1",
+        "the law that misses the median curve by less",
+        stored=False,
+        derived=_smaller_misfit,
+        read="fit",
+        kind="word",
+    ),
+    Quantity(
+        "horizon",
+        ("rule", "threshold"),
+        "step",
+        "first lag at which the median is below the threshold, -1 if it never is",
+        read="horizon",
+        label="horizon at {} (steps)",
+        kind="lag",
+    ),
+    *(
+        Quantity(
+            f"{dtype}_zero_lag",
+            ("rule",),
+            "step",
+            f"first lag at which the median is zero in {dtype}, -1 if it never is",
+            read=f"{dtype}_zero_lag",
+            label=f"{dtype} zero from lag (steps)",
+            kind="lag",
+        )
+        for dtype in SMALLEST
+    ),
+    *(
+        Quantity(
+            name,
+            ("network", "rule", "length"),
+            "1",
+            f"1 where the gradient is {what}",
+            stored=False,
+            read=name,
+            value=value,
+            label=f"share of networks {what}",
+            kind="share",
+            over="count",
+            points=points,
+        )
+        for name, value, what, points in (
+            ("zeros", "zero_share", "exactly zero", _zero),
+            ("underflows", "underflow_share", "under the range", _underflow),
+            ("overflows", "overflow_share", "not finite", _overflow),
+        )
+    ),
+    Quantity("fit_exponential_rms", ("rule",), "nat", "rms residual of the exponential"),
+    Quantity("fit_power_rms", ("rule",), "nat", "rms residual of the power law"),
+    Quantity(
+        "fit_rate",
+        ("rule",),
+        "nat/step",
+        "rate of the exponential",
+        value="fit_rate",
+        label="rate of the exponential fit (nat/step)",
+    ),
+    Quantity(
+        "fit_exponent",
+        ("rule",),
+        "1",
+        "exponent of the power law",
+        value="fit_exponent",
+        label="exponent of the power-law fit",
+    ),
+    Quantity(
+        "clipped_fraction",
+        ("network", "rule"),
+        "1",
+        "share of steps at which the rule acted",
+        read="clipped_fraction",
+        label="share clipped",
+        kind="share",
+        over="mean",
+    ),
+    Quantity(
+        "underflow",
+        ("network", "rule", "length"),
+        "1",
+        "1 where the gradient is zero because one step's factor left the number format's range",
+    ),
+    *(
+        Quantity(
+            f"log_param_grad_norm_{side}",
+            ("network", "rule"),
+            "nat",
+            f"ln norm of all parameter gradients {side} the rule, longest length",
+            read=f"log10_param_grad_norm_{side}",
+            key=side,
+            label=f"log10 gradient norm {side} clipping (decades)",
+            kind="decades",
+        )
+        for side in ("before", "after")
+    ),
+    Quantity(
+        "lyapunov",
+        ("network", "exponent"),
+        "nat/step",
+        "Lyapunov exponents, unclipped",
+        optional=True,
+        read="lyapunov",
+        label="largest Lyapunov exponent (nat/step)",
+        over="mean",
+    ),
+    Quantity(
+        "theory",
+        (),
+        "nat/step",
+        "decay rate that theory predicts",
+        read="theory",
+        label="predicted rate (nat/step)",
+        over="mean",
+    ),
+)
+
+
+def quantities(parts: Iterable[str] = ()) -> list[Quantity]:
+    """All that is measured, in the JSON document's order; `parts` are those of a cell's state."""
+    found: list[Quantity] = []
+    for row in _MEASURED:
+        each = parts if "{part}" in row.name else [""]
+        found += (_of_part(row, part) if part else row for part in each)
+    return found
+
+
+def _of_part(row: Quantity, part: str) -> Quantity:
+    texts = {name: getattr(row, name) for name in ("name", "long_name", "value", "label")}
+    return replace(row, **{name: text.format(part=part) for name, text in texts.items()})
+
+
+def in_files(parts: Iterable[str] = ()) -> dict[str, Quantity]:
+    """A file's variables in order: coordinates, curves, and what a run has one of."""
+    stored = [row for row in quantities(parts) if row.stored]
+    ordered = sorted(stored, key=lambda row: "lag" not in row.dims)
+    return {row.name: row for row in (*_COORDINATES, *ordered)}
+
+
+# What the JSON document and the tidy table have, in the document's order.
+IN_TABLES = tuple(row for row in quantities() if row.read)
+
+
+def in_figures(parts: Iterable[str]) -> list[Quantity]:
+    """What figures may show: the state's curve and its parts', the input's, what else there is
+    along curves, what a run has one of, and last what only some runs have."""
+    shown = [row for row in quantities(parts) if row.label]
+    return sorted(shown, key=_place)
+
+
+def _place(row: Quantity) -> tuple[bool, bool, bool, bool]:
+    return row.optional, not row.of_curve, row.points is not None, not row.to_start

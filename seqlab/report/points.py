@@ -1,0 +1,68 @@
+"""A result laid flat: the fields of its spec, its arrays, and its curves point by point."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seqlab.numbers.quantities import Quantity
+from seqlab.report.measured import Measured
+from seqlab.spec.arrays import ArrayFile
+from seqlab.wording import printable
+
+Data = Mapping[str, NDArray]
+
+
+def fields_of(result: Measured, names: Iterable[str]) -> dict[str, Any]:
+    """Fields of its spec; of a file of arrays the path."""
+    values = {name: getattr(result.spec, name) for name in names}
+    return {n: printable(v.path) if isinstance(v, ArrayFile) else v for n, v in values.items()}
+
+
+def arrays_of(result: Measured) -> dict[str, NDArray]:
+    """Its arrays by name."""
+    return {name: np.asarray(variable.data) for name, variable in result.variables.items()}
+
+
+@dataclass(frozen=True)
+class Points:
+    """Points of curves, by length, then by lag: `length` and `lag` (points,) in steps.
+
+    `row` and `column` are their places among all lengths and lags of the result.
+    """
+
+    row: NDArray
+    column: NDArray
+    length: NDArray
+    lag: NDArray
+
+    def of(self, curves: NDArray) -> NDArray:
+        """Curves (..., lengths, lags) at the points: (..., points)."""
+        return curves[..., self.row, self.column]
+
+
+def curve_points(
+    data: Data, *, every_length: bool = True, every_lag: bool = True, to_start: bool = True
+) -> Points:
+    """The lags up to each length, or the last of each alone; of the longest length alone, or of
+    all. Without `to_start` the last lag is the one before the initial state's."""
+    length, lag = data["length"], data["lag"]
+    last = np.searchsorted(lag, length) - (not to_start)
+    exists = np.arange(lag.size) <= last[:, np.newaxis]
+    if not every_lag:
+        exists &= np.arange(lag.size) == last[:, np.newaxis]
+    if not every_length:
+        exists[:-1] = False
+    row, column = np.nonzero(exists)
+    return Points(row, column, length[row], lag[column])
+
+
+def at_points(quantity: Quantity, data: Data, at: Points) -> NDArray:
+    """A quantity of curves at some points, in the unit that people read.
+
+    (networks, rules, points).
+    """
+    lost = data["underflow"][:, :, at.row] > 0
+    return quantity.at_points(at.of(data[quantity.source]), lost, at.lag)
