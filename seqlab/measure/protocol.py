@@ -110,7 +110,8 @@ class _Report:
 def _measure_block(
     source: Source, networks: range, ensemble: Ensemble, tape: Tape, report: _Report
 ) -> Block:
-    spec, observer = source.spec, Observer(ensemble)
+    spec = source.spec
+    observer = Observer(ensemble, drawn=spec.params is None)
     report.begin("forward")
     tape.run(observer.see, report.tick)
     sequences, lengths = tape.sequences, len(spec.lengths)
@@ -137,7 +138,7 @@ def _measure_block(
         np.stack([m.lost for m in measured], axis=1),
         np.repeat(free.sums.log_norm()[:, None], len(measured), axis=1),
         np.stack([m.after for m in measured], axis=1),
-        observer.rates(),
+        observer.rates(unit[:, 0, 0]),
         exponents,
     )
 
