@@ -4,18 +4,30 @@
 the CUDA package is imported; with a GPU it runs as it is: `pytest tests/cuda_parity.py`.
 """
 
+import math
 from typing import Any
 
 import clips
 import numpy as np
 import numpy.typing as npt
 import pytest
-from drawn import ARCHS, KINDS, Run, answers, draw, parts, relative_errors, same_bits
+from drawn import (
+    ARCHS,
+    GATED,
+    KINDS,
+    Run,
+    answers,
+    bias_of,
+    draw,
+    parts,
+    relative_errors,
+    same_bits,
+)
 from faces import faults
 
 import seqlab
 from seqlab import rules
-from seqlab.cells import Sizes
+from seqlab.cells import CELLS, Sizes
 from seqlab.engine import tape
 from seqlab.errors import DeviceError, InputError
 from seqlab.kernels.cuda import arrays, call, gated, linalg, recurrence, selective_scan, target
@@ -95,7 +107,7 @@ def test_a_whole_measurement(arch: str) -> None:
 def test_every_direction_of_the_state(arch: str) -> None:
     """As many rows as the state has entries, without a loss on the way."""
     run = draw(arch, hidden=3, state=2, steps=4, batch=1)
-    size = {"lstm": 6, "ssm": 6}.get(arch, 3)
+    size = math.prod(CELLS[arch].state_shape(Sizes(3, 2, 2)))
     exponents = []
     for backend in ("cuda", "cpu"):
         trajectory = seqlab.forward(arch, run.params, run.x, backend=backend)
@@ -159,7 +171,7 @@ def test_saturated_units(arch: str, activation: str, dtype: type, far: float) ->
     """One unit, each gate far out on one side or the other: each entry of every gradient, however
     small, by its ratio. The rounding of z shows whole in what is small."""
     run = draw(arch, hidden=1, inputs=1, state=1, steps=1, batch=1)
-    bias = run.params["dt_proj_bias" if arch == "ssm" else "bias_ih"]
+    bias = bias_of(run)
     for sign in (1, -1):
         bias[:] = sign * np.resize([far, -far, far / 2, -far / 2], bias.shape)
         single = run.cast(dtype)
@@ -173,11 +185,11 @@ def test_saturated_units(arch: str, activation: str, dtype: type, far: float) ->
 @pytest.mark.parametrize("arch", ARCHS)
 def test_a_slope_beyond_range_is_no_plain_zero(arch: str) -> None:
     run = draw(arch, hidden=3, steps=4, batch=1)
-    if arch == "ssm":
-        run.params["dt_proj_bias"][:], run.params["A_log"][:] = 1e4, 0.0
-    else:
-        run.params["bias_ih"][:] = 1e4
+    bias_of(run)[:] = 1e4
+    if arch in GATED:
         run.params["bias_ih"][3:6] = -1e4
+    else:
+        run.params["A_log"][:] = 0
     have = seqlab.attenuation(arch, run.params, run.x, [4], backend="cuda")
     assert have.log_norm[0, 0, -1] == -np.inf
     assert have.underflow.all()
@@ -261,7 +273,7 @@ def test_the_input_may_change_before_the_way_back(arch: str) -> None:
     assert all(np.array_equal(have.params[name], want[name]) for name in run.params)
 
 
-@pytest.mark.parametrize("arch", ["rnn", "lstm", "gru"])
+@pytest.mark.parametrize("arch", GATED)
 def test_weights_near_and_far(arch: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """In registers, in shared memory and streamed: the same bits."""
     run = draw(arch, hidden=5, steps=3, batch=2)
@@ -274,10 +286,10 @@ def test_weights_near_and_far(arch: str, monkeypatch: pytest.MonkeyPatch) -> Non
     assert same_bits(results[0], results[2])
 
 
-@pytest.mark.parametrize("arch", ["rnn", "lstm", "gru"])
+@pytest.mark.parametrize("arch", GATED)
 def test_the_nearest_tier_that_fits(arch: str) -> None:
     """Of a block's weights: a column in a thread's registers, all in shared memory, none."""
-    blocks = {"rnn": 1, "lstm": 4, "gru": 3}[arch]
+    blocks = len(draw(arch, hidden=1).params["weight_hh"])
 
     def tier(units: int, threads: int, taken: int = 0) -> int:
         weights = gated.weights(

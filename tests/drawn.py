@@ -10,18 +10,20 @@ import numpy.typing as npt
 from reference.cases import named
 
 import seqlab
-from seqlab.cells import CELLS, Sizes
+from seqlab.cells import ACTIVATIONS, CELLS, Sizes
 
 Array = npt.NDArray[Any]
 State = tuple[Array, ...]
 
 # Every kernel's every branch: a cell with an activation.
-KINDS = [("rnn", name) for name in naive.ACTIVATIONS] + [
-    ("lstm", "tanh"),
-    ("gru", "tanh"),
-    ("ssm", "tanh"),
+KINDS = [
+    (arch, name)
+    for arch, cell in CELLS.items()
+    for name in (ACTIVATIONS if "activation" in cell.options else ("tanh",))
 ]
 ARCHS = list(CELLS)
+# Those with PyTorch's four parameters.
+GATED = [arch for arch, cell in CELLS.items() if "weight_hh" in cell.shapes(Sizes(1, 1, 1))]
 
 
 class Run(NamedTuple):
@@ -89,6 +91,11 @@ def draw(
     zeros = np.zeros((*lead, batch, *cell.state_shape(sizes)))
     start = tuple(rng.normal(size=part.shape) for part in cell.unpack(zeros))
     return Run(arch, params, x, start, rng.normal(size=(*lead, steps, batch, hidden)))
+
+
+def bias_of(run: Run) -> Array:
+    """The bias that moves every gate, or the step of a scan."""
+    return run.params["bias_ih" if run.arch in GATED else "dt_proj_bias"]
 
 
 def answers(

@@ -10,7 +10,7 @@ A state is a tuple of arrays with the batch first: rnn and gru (h,), lstm (h, c)
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -214,9 +214,52 @@ def ssm_push(p: Params, s: Saved, v: State) -> State:
     return (s["decay"] * v[0],)
 
 
-STEP = {"rnn": rnn_step, "lstm": lstm_step, "gru": gru_step, "ssm": ssm_step}
-PULL = {"rnn": rnn_pull, "lstm": lstm_pull, "gru": gru_pull, "ssm": ssm_pull}
-PUSH = {"rnn": rnn_push, "lstm": lstm_push, "gru": gru_push, "ssm": ssm_push}
+Shapes = dict[str, tuple[int, ...]]
+
+
+def gated_shapes(blocks: int) -> Callable[[int, int, int], Shapes]:
+    """PyTorch's four parameters with so many blocks of H rows, from H, I and (unused) N."""
+
+    def shapes(hidden: int, inputs: int, state: int) -> Shapes:
+        rows = blocks * hidden
+        return {
+            "weight_ih": (rows, inputs),
+            "weight_hh": (rows, hidden),
+            "bias_ih": (rows,),
+            "bias_hh": (rows,),
+        }
+
+    return shapes
+
+
+def ssm_shapes(hidden: int, inputs: int, state: int) -> Shapes:
+    rank = math.ceil(hidden / 16)
+    return {
+        "in_proj_weight": (hidden, inputs),
+        "x_proj_weight": (rank + 2 * state, hidden),
+        "dt_proj_weight": (hidden, rank),
+        "dt_proj_bias": (hidden,),
+        "A_log": (hidden, state),
+        "D": (hidden,),
+    }
+
+
+class Cell(NamedTuple):
+    """One cell: see above; the shapes of its parameters from H, I and N."""
+
+    step: Callable[[Params, Array, State, str], tuple[State, Array, Saved]]
+    pull: Callable[[Params, Saved, State, Array], tuple[State, Array, Params]]
+    push: Callable[[Params, Saved, State], State]
+    shapes: Callable[[int, int, int], Shapes]
+    activations: tuple[str, ...] = ("tanh",)
+
+
+CELLS = {
+    "rnn": Cell(rnn_step, rnn_pull, rnn_push, gated_shapes(1), tuple(ACTIVATIONS)),
+    "lstm": Cell(lstm_step, lstm_pull, lstm_push, gated_shapes(4)),
+    "gru": Cell(gru_step, gru_pull, gru_push, gated_shapes(3)),
+    "ssm": Cell(ssm_step, ssm_pull, ssm_push, ssm_shapes),
+}
 
 
 def local_adjoint(arch: str, saved: Saved, gy: Array) -> State:
@@ -265,7 +308,7 @@ def forward(
         state = zero_state(arch, params, x.shape[1], np.result_type(x, *params.values()))
     states, outputs, saved = [state], [], []
     for x_t in x:
-        state, y, kept = STEP[arch](params, x_t, state, activation)
+        state, y, kept = CELLS[arch].step(params, x_t, state, activation)
         states.append(state)
         outputs.append(y)
         saved.append(kept)
@@ -295,7 +338,7 @@ def backward(
     total = {name: np.zeros_like(value) for name, value in params.items()}
     g_x = np.zeros_like(x)
     for t in reversed(range(len(x))):
-        handed, g_x[t], grads = PULL[arch](params, run["saved"][t], handed, grad_output[t])
+        handed, g_x[t], grads = CELLS[arch].pull(params, run["saved"][t], handed, grad_output[t])
         for name, value in grads.items():
             total[name] = total[name] + value
         handed = clip_handed(clip, handed, len(x) - t, [0] * x.shape[1])
@@ -426,7 +469,7 @@ def adjoint_curve(
     handed = tuple(np.zeros_like(part[0]) for part in run["states"])
     for lag in range(steps):
         saved = run["saved"][steps - 1 - lag]
-        handed, g_x, _ = PULL[arch](params, saved, handed, gy)
+        handed, g_x, _ = CELLS[arch].pull(params, saved, handed, gy)
         curve["log_norm_input"][lag] = log_norm((g_x,), exponents)
         handed, exponents = renormalise(handed, exponents)
         handed = clip_handed(clip, handed, lag + 1, exponents)
@@ -453,7 +496,7 @@ def jacobians(
             unit[column] = 1
             parts = np.split(unit, ends[:-1])
             tangent = tuple(v.reshape(1, *s) for v, s in zip(parts, shapes, strict=True))
-            pushed = PUSH[arch](params, saved, tangent)
+            pushed = CELLS[arch].push(params, saved, tangent)
             result[t, :, column] = np.concatenate([part.ravel() for part in pushed])
     return result
 

@@ -10,10 +10,11 @@ import naive
 import numpy as np
 import numpy.typing as npt
 import pytest
-from drawn import ARCHS, KINDS, Run, draw
+from drawn import ARCHS, GATED, KINDS, Run, draw
 
 import seqlab
 from seqlab import rules
+from seqlab.cells import CELLS
 from seqlab.engine import tape
 from seqlab.errors import InputError
 from seqlab.kernels.cpu.threads import thread_count
@@ -53,7 +54,7 @@ def assert_naive(run: Run, att: Attenuation, readout: Array, activation: str, cl
         want = naive.adjoint_curve(
             run.arch, run.params, run.x[:length], readout, activation=activation, clip=clip
         )
-        names = {"log_norm_hidden"} | want.keys() if run.arch in ("rnn", "gru") else want.keys()
+        names = {"log_norm_hidden"} | want.keys() if run.arch in GATED else want.keys()
         assert have.keys() == names
         for name in want:
             curve = have[name][0, row]
@@ -124,7 +125,7 @@ def test_an_ensemble_and_its_readouts(arch: str) -> None:
     same = attenuate(run, [2, 6], np.broadcast_to(full[0, 0], (3, 2, 3)))
     assert_equal_curves(curves(attenuate(run, [2, 6], full[0, 0])), curves(same))
     drawn = seqlab.attenuation(arch, run.params, run.x, [2, 6])
-    if arch != "ssm":  # its readout goes through C
+    if arch in GATED:  # a scan's readout goes through C
         assert drawn.log_norm[:, :, 0] == pytest.approx(math.log(2) / 2, abs=1e-14)
         assert len({tuple(row) for row in drawn.log_norm[:, 0]}) == 3
 
@@ -144,8 +145,8 @@ def test_curves_end_in_the_gradients_of_backward(arch: str) -> None:
     assert att.log_norm_input[0, 0, :-1] == pytest.approx(inputs, abs=1e-13)
     assert np.isnan(att.log_norm_input[0, 0, -1])
     parts = [p for p in (att.log_norm_hidden, att.log_norm_cell) if p is not None]
-    assert len(parts) == {"rnn": 1, "lstm": 2, "gru": 1, "ssm": 0}[arch]
-    if arch == "lstm":
+    assert len(parts) == len({"hidden", "cell"} & set(CELLS[arch].parts))
+    if len(parts) > 1:
         joined = np.logaddexp(2 * parts[0], 2 * parts[1]) / 2
         assert att.log_norm == pytest.approx(joined, abs=1e-14)
         assert (parts[1][:, :, 0] == -np.inf).all()
@@ -157,22 +158,23 @@ def test_curves_end_in_the_gradients_of_backward(arch: str) -> None:
 
 
 @pytest.mark.parametrize("gain", [0.3, 4.0])
-@pytest.mark.parametrize("arch", ["rnn", "lstm", "gru"])
+@pytest.mark.parametrize("arch", GATED)
 def test_curves_far_out_of_range(arch: str, gain: float) -> None:
     """Lag 3000 of chains that leave float64's range several times over, both ways."""
     run = draw(arch, hidden=5, steps=3000, batch=2)
     run.params["weight_hh"] *= gain
-    activation = "identity" if arch == "rnn" else "tanh"
-    if arch != "rnn":  # open gates; the candidate then is nearly linear
-        run.params["weight_ih"][:] *= 0.01
-        run.params["bias_ih"][:] *= 0.01
-    else:
+    linear = (arch, "identity") in KINDS
+    activation = "identity" if linear else "tanh"
+    if linear:
         run = run._replace(x=np.zeros_like(run.x))
         run.params["bias_ih"][:] = run.params["bias_hh"][:] = 0
+    else:  # open gates; the candidate then is nearly linear
+        run.params["weight_ih"][:] *= 0.01
+        run.params["bias_ih"][:] *= 0.01
     readout = np.array([0.3, -1.2, 0.5, 2.0, -1.0])
     att = attenuate(run, [700, 3000], readout, activation=activation)
     assert_naive(run, att, readout, activation, "none")
-    if arch == "rnn":
+    if linear:
         assert abs(att.log_norm[0, 1, -1]) > 1000
 
 
@@ -200,7 +202,7 @@ def test_a_silent_readout_is_minus_infinity(arch: str) -> None:
 @pytest.mark.parametrize("scale", [-1072, -600, 900])
 def test_a_readout_of_any_size(arch: str, scale: int) -> None:
     """A power of two moves the curve by its logarithm, from the smallest numbers that there are."""
-    if arch == "ssm":
+    if arch not in GATED:
         scale = max(scale, -1000)  # dL/du, in units of the state's adjoint, must be a number
     run, readout = draw(arch, steps=4, batch=1), np.array([4.0, -8.0, 12.0])
     plain = curves(attenuate(run, [2, 4], readout))
@@ -244,7 +246,7 @@ def test_rules_far_below_their_threshold(clip: str) -> None:
 @pytest.mark.parametrize("gain", [0.5, 3.0])
 def test_step_norm_never_raises_the_curve(arch: str, gain: float) -> None:
     run = draw(arch, hidden=8, state=4, steps=200, batch=1)
-    if arch != "ssm":
+    if arch in GATED:
         run.params["weight_hh"] *= gain
     readout = np.ones(8)
     free = attenuate(run, [50, 200], readout)

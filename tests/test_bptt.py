@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pytest
 from drawn import (
     ARCHS,
+    GATED,
     KINDS,
     Run,
     answers,
@@ -26,7 +27,7 @@ from reference import cases
 
 import seqlab
 from seqlab import rules
-from seqlab.cells import Sizes
+from seqlab.cells import CELLS, Sizes
 from seqlab.engine import ensemble, tape
 from seqlab.engine.backward import Sweep
 from seqlab.errors import InputError
@@ -58,7 +59,7 @@ def test_parity_with_pytorch(case: cases.Case) -> None:
 
 def sizes_of(arch: str) -> Iterator[dict[str, int]]:
     """Around every block of the kernels: 4 rows, 8 depths, 16 steps of a chunk or projection."""
-    states = (1, 4, 16, 17) if arch == "ssm" else (1,)
+    states = (1, 4, 16, 17) if "state" in CELLS[arch].options else (1,)
     for hidden in (1, 7, 16, 17, 33):
         for state in states:
             for batch, steps, inputs in ((1, 1, 1), (3, 2, 5), (2, 16, 1), (1, 33, 3)):
@@ -242,7 +243,7 @@ def test_rules_over_a_long_chain(arch: str, clip: str) -> None:
     """Groups of sequences, and chains that go far below the threshold or would go far above."""
     for gain in (0.5, 3.0):
         run = draw(arch, hidden=6, state=4, steps=60, batch=5)
-        if arch != "ssm":
+        if arch in GATED:
             run.params["weight_hh"] *= gain
         errors = relative_errors(answers(run, clip=clip), truth(run, clip=clip))
         assert max(errors.values()) < PARITY, (gain, errors)
@@ -432,10 +433,10 @@ def test_one_loss_at_the_end_of_a_chain_that_dies(arch: str) -> None:
     """Far below the smallest number there are still losses, all zero: they must stay zeros."""
     run = draw(arch, steps=1500, batch=2)
     run.grad[:-1] = 0
-    if arch == "ssm":
-        run.params["dt_proj_bias"] += 4
-    else:
+    if arch in GATED:
         run.params["weight_hh"] *= 0.2
+    else:
+        run.params["dt_proj_bias"] += 4
     errors = relative_errors(answers(run), extended_truth(run))
     assert max(errors.values()) < PARITY, errors
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from studies import ENVIRONMENT
 
+from seqlab.cells import CELLS
 from seqlab.kernels import _cache
 from seqlab.kernels._jit import DISABLED, compiled
 
@@ -55,7 +56,7 @@ def bits(arch: str, dtype: str, cache: Path) -> str:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("arch", ["rnn", "lstm", "gru", "ssm", "scan"])
+@pytest.mark.parametrize("arch", [*CELLS, "scan"])
 def test_a_kernel_from_the_cache_has_the_bits_of_a_fresh_one(
     arch: str, dtype: str, tmp_path: Path
 ) -> None:

@@ -4,11 +4,12 @@ import itertools
 import math
 from typing import Any
 
+import naive
 import numpy as np
 import numpy.typing as npt
 import pytest
 
-from seqlab.cells import CELLS, INITS, Draw, Sizes
+from seqlab.cells import ACTIVATIONS, CELLS, INITS, Draw, Sizes
 from seqlab.errors import InputError
 
 Array = npt.NDArray[Any]
@@ -16,12 +17,39 @@ Array = npt.NDArray[Any]
 pytestmark = pytest.mark.tiny
 
 
+# The recurrent blocks of cells that take an init, and the gate that forget_bias moves.
+BLOCKS = [
+    (arch, cell.shapes(Sizes(1, 1))["weight_hh"][0])
+    for arch, cell in CELLS.items()
+    if "init" in cell.options
+]
+FORGET = {"lstm": 1, "gru": 1}
+
+
+def test_every_cell_has_a_naive_reference_of_its_shapes() -> None:
+    assert list(naive.CELLS) == list(CELLS)
+    for arch, cell in CELLS.items():
+        for sizes in (Sizes(1, 1, 1), Sizes(17, 3, 2)):
+            assert naive.CELLS[arch].shapes(*sizes) == cell.shapes(sizes)
+        chosen = ACTIVATIONS if "activation" in cell.options else ("tanh",)
+        assert naive.CELLS[arch].activations == chosen
+
+
+def test_what_a_row_says_of_its_steps() -> None:
+    """The coefficients that theory takes means of, and the blocks that the floor counts."""
+    assert FORGET.keys() == {name for name, cell in CELLS.items() if "forget_bias" in cell.options}
+    for cell in CELLS.values():
+        assert set(cell.theory.means if cell.theory else ()) <= set(cell.coefficients)
+    costs = {arch: cell.cost.blocks for arch, cell in CELLS.items() if cell.cost is not None}
+    assert costs == dict(BLOCKS)
+
+
 def moments(block: Array) -> tuple[float, float]:
     return float(block.mean()), float(block.var())
 
 
 @pytest.mark.parametrize("init", INITS)
-@pytest.mark.parametrize(("arch", "gates"), [("rnn", 1), ("lstm", 4), ("gru", 3)])
+@pytest.mark.parametrize(("arch", "gates"), BLOCKS)
 def test_recurrent_blocks(arch: str, gates: int, init: str) -> None:
     """Each H x H block of its law; what an option does not name is drawn as it always was."""
     sizes, gain = Sizes(60, 5), 0.7
@@ -55,7 +83,7 @@ def test_orthogonal_blocks_are_from_the_haar_measure() -> None:
     assert abs(np.mean([np.sign(np.linalg.det(corner)) for corner in corners])) < 0.2
 
 
-@pytest.mark.parametrize("arch", ["rnn", "lstm", "gru"])
+@pytest.mark.parametrize("arch", dict(BLOCKS))
 def test_input_scale_replaces_input_weights_and_biases(arch: str) -> None:
     sizes = Sizes(60, 50)
     params = CELLS[arch].draw(np.random.default_rng(1), sizes, Draw(input_scale=0.3))
@@ -72,7 +100,7 @@ def test_what_a_spec_may_ask_of_each_cell() -> None:
     assert [name for name, cell in CELLS.items() if not cell.silent_drive] == ["ssm"]
 
 
-@pytest.mark.parametrize(("arch", "gate"), [("lstm", 1), ("gru", 1)])
+@pytest.mark.parametrize(("arch", "gate"), FORGET.items())
 def test_forget_bias_is_the_sum_of_the_two(arch: str, gate: int) -> None:
     plain = CELLS[arch].draw(np.random.default_rng(1), Sizes(4, 2), Draw())
     params = CELLS[arch].draw(np.random.default_rng(1), Sizes(4, 2), Draw(forget_bias=2.5))

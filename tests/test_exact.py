@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from drawn import Run, draw
+from drawn import ARCHS, Run, draw
 
 import seqlab
 from seqlab.engine.backward import Sweep
@@ -227,7 +227,7 @@ def test_lyapunov_exponents_add_up_to_the_determinant(tmp_path: Path) -> None:
 # Clip rules.
 
 
-@pytest.mark.parametrize("arch", ["rnn", "lstm", "gru", "ssm"])
+@pytest.mark.parametrize("arch", ARCHS)
 def test_parameter_rules_leave_the_rate_alone(arch: str) -> None:
     """At most one common factor on the curve, 1e-14 on the rate; here not one bit."""
     spec = RunSpec.create(
@@ -286,7 +286,7 @@ def test_clips_leave_a_contracting_chain_its_rate() -> None:
     assert valued[20] < free[20] - 1
 
 
-@pytest.mark.parametrize("arch", ["rnn", "lstm", "gru", "ssm"])
+@pytest.mark.parametrize("arch", ARCHS)
 def test_truncation_is_exact(arch: str) -> None:
     """Unchanged up to lag k, and exact zeros beyond, in every part."""
     run = draw(arch, hidden=5, steps=300, batch=2)

@@ -1,5 +1,6 @@
 """Lyapunov exponents at tiny sizes: exactly what QR of the product of Jacobians gives."""
 
+import math
 from typing import Any
 
 import naive
@@ -8,6 +9,7 @@ import numpy.typing as npt
 import pytest
 from drawn import KINDS, Run, draw
 
+from seqlab.cells import CELLS, Sizes
 from seqlab.engine import tape
 from seqlab.engine.ensemble import gather
 from seqlab.measure.lyapunov import LONGEST, frames, spectrum
@@ -58,7 +60,7 @@ def test_exponents_of_the_product(
     """Over several orthogonalisations and segments, for an ensemble and a batch."""
     monkeypatch.setattr(tape, "SEGMENT_BYTES", 1)
     run = draw(arch, hidden=4, state=2, steps=20, batch=2, networks=2)
-    size = {"rnn": 4, "lstm": 8, "gru": 4, "ssm": 8}[arch]
+    size = math.prod(CELLS[arch].state_shape(Sizes(4, 2, 2)))
     first = frames(0, range(2), size, count)
     have, ticks = exponents(run, activation, first)
     assert have.shape == (2, count)

@@ -22,11 +22,7 @@ from reference import cases
 ROUNDING = 1e-12
 PARITY = 1e-9
 
-CELLS = [("rnn", name) for name in naive.ACTIVATIONS] + [
-    ("lstm", "tanh"),
-    ("gru", "tanh"),
-    ("ssm", "tanh"),
-]
+CELLS = [(arch, name) for arch, cell in naive.CELLS.items() for name in cell.activations]
 TINY = 1e-30  # a complex step has no cancellation, so it may be as small as it likes
 THRESHOLDS = {"step-norm": 0.1, "step-value": 0.02, "truncate": 3}
 CHAIN_RULES = [*clips.spelled(THRESHOLDS, naive.IN_CHAIN), "truncate:1"]
@@ -37,23 +33,7 @@ def draw(
 ) -> tuple[Params, np.random.Generator]:
     """Parameters of order 1, far from any special value."""
     rng = np.random.default_rng(seed)
-    rank = math.ceil(hidden / 16)
-    gates = {"rnn": 1, "lstm": 4, "gru": 3, "ssm": 0}[arch]
-    shapes: dict[str, tuple[int, ...]] = {
-        "weight_ih": (gates * hidden, inputs),
-        "weight_hh": (gates * hidden, hidden),
-        "bias_ih": (gates * hidden,),
-        "bias_hh": (gates * hidden,),
-    }
-    if arch == "ssm":
-        shapes = {
-            "in_proj_weight": (hidden, inputs),
-            "x_proj_weight": (rank + 2 * state, hidden),
-            "dt_proj_weight": (hidden, rank),
-            "dt_proj_bias": (hidden,),
-            "A_log": (hidden, state),
-            "D": (hidden,),
-        }
+    shapes = naive.CELLS[arch].shapes(hidden, inputs, state)
     return {name: rng.normal(size=shape) for name, shape in shapes.items()}, rng
 
 
@@ -234,7 +214,7 @@ def test_in_chain_rules_act_on_what_is_handed_over(arch: str, activation: str, c
     states = naive.forward(arch, params, x, initial, activation)["states"]
 
     def step(params: Params, x_t: Array, before: State) -> tuple[State, Array]:
-        return naive.STEP[arch](params, x_t, before, activation)[:2]
+        return naive.CELLS[arch].step(params, x_t, before, activation)[:2]
 
     want = {name: np.zeros_like(value) for name, value in params.items()}
     want_x = np.zeros_like(x)
@@ -259,7 +239,7 @@ def test_in_chain_rules_act_on_what_is_handed_over(arch: str, activation: str, c
             assert not part.any()
 
 
-@pytest.mark.parametrize("arch", ["rnn", "lstm", "gru", "ssm"])
+@pytest.mark.parametrize("arch", naive.CELLS)
 def test_rules_after_the_chain_change_parameter_gradients_only(arch: str) -> None:
     params, x, initial, gy = draw_run(arch, steps=4, batch=2)
     plain, by_norm, by_value, loose = (
@@ -366,7 +346,7 @@ def test_a_gradient_of_the_last_scan_state() -> None:
     assert not np.any(have["C"])  # which the last state does not know
 
 
-@pytest.mark.parametrize("arch", ["rnn", "lstm", "gru", "ssm"])
+@pytest.mark.parametrize("arch", naive.CELLS)
 def test_a_gradient_of_the_last_state(arch: str) -> None:
     """By the complex step, in the first state."""
     params, x, start, silence = draw_run(arch, steps=3, batch=2, hidden=3)
@@ -416,7 +396,7 @@ def test_jacobians_are_the_complex_step(arch: str, activation: str) -> None:
             for column, index in enumerate(np.ndindex(part[t].shape)):
                 moved = part[t].astype(complex)
                 moved[index] += 1j * TINY
-                after = naive.STEP[arch](
+                after = naive.CELLS[arch].step(
                     params, x[t], (*before[:k], moved, *before[k + 1 :]), activation
                 )[0]
                 want = np.concatenate([np.asarray(p).imag.ravel() for p in after]) / TINY
@@ -539,7 +519,7 @@ def test_step_value_is_a_constant_offset_on_a_contracting_chain() -> None:
     assert curve["log_norm"][1:] == pytest.approx(want, rel=1e-14)
 
 
-@pytest.mark.parametrize("arch", ["rnn", "lstm", "gru", "ssm"])
+@pytest.mark.parametrize("arch", naive.CELLS)
 def test_truncation_is_exact(arch: str) -> None:
     params, x, _, _ = draw_run(arch, steps=9, batch=2)
     full = naive.adjoint_curve(arch, params, x, np.ones(3))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from drawn import ARCHS, Run, answers, draw, same_bits
+from drawn import GATED, Run, answers, draw, same_bits
 from naive import Array
 
 import seqlab
@@ -15,7 +15,6 @@ from seqlab.cells import CELLS
 from seqlab.errors import InputError
 from seqlab.spec import naming
 
-GATED = [arch for arch in ARCHS if arch != "ssm"]
 BIASES = ("bias_ih", "bias_hh")
 # The name under which somebody's dictionary has a parameter.
 SPELLINGS: dict[str, Callable[[str], str]] = {

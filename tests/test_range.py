@@ -13,7 +13,7 @@ import naive
 import numpy as np
 import numpy.typing as npt
 import pytest
-from drawn import ARCHS, KINDS, Run, answers, draw, relative_errors, truth
+from drawn import ARCHS, GATED, KINDS, Run, answers, bias_of, draw, relative_errors, truth
 
 import seqlab
 
@@ -64,7 +64,7 @@ def test_a_sigmoid_unit_held_far_out(z: float, dtype: type) -> None:
 def saturated(arch: str, far: float) -> Run:
     """Gates and units that are pushed to both sides, each by another distance up to `far`."""
     run = draw(arch, hidden=6, inputs=2, state=3, steps=12, batch=2)
-    bias = run.params["dt_proj_bias" if arch == "ssm" else "bias_ih"]
+    bias = bias_of(run)
     bias += np.resize([far, -far, far / 2, -far / 2, 0], bias.shape)
     return run
 
@@ -137,12 +137,12 @@ def test_a_slope_beyond_range_is_no_plain_zero(dtype: type, weight: float) -> No
 def test_a_whole_step_beyond_range(arch: str) -> None:
     """Gates closed so far that nothing of any unit passes."""
     run = draw(arch, hidden=3, steps=6)
-    if arch == "ssm":
-        run.params["dt_proj_bias"][:], run.params["A_log"][:] = 1e4, 0.0
-    else:
+    bias_of(run)[:] = 1e4
+    if arch in GATED:
         forget = slice(3, 6)
-        run.params["bias_ih"][:] = 1e4
         run.params["bias_ih"][forget] = -1e4
+    else:
+        run.params["A_log"][:] = 0
     have = seqlab.attenuation(arch, run.params, run.x, [6])
     assert have.log_norm[0, 0, -1] == -np.inf
     assert have.underflow.all()

@@ -2,6 +2,7 @@
 
 import math
 
+import closed
 import numpy as np
 import pytest
 from scipy.integrate import quad
@@ -102,16 +103,25 @@ def test_mean_field_describes_a_wide_network(activation, sw2, s02):
     assert log_norm / steps == pytest.approx(field.rate, abs=0.02)
 
 
-def test_linear_rate():
+def test_spectral_rate():
     rng = np.random.default_rng(0)
-    orthogonal = np.linalg.qr(rng.normal(size=(2, 8, 8)))[0]
-    assert theory.linear_rate(0.5 * orthogonal) == pytest.approx(math.log(0.5), abs=1e-14)
-    scaled = orthogonal * np.array([0.5, 2.0])[:, None, None]
-    assert theory.linear_rate(scaled) == pytest.approx(0.0, abs=1e-14)  # logs are averaged
-    weight = rng.normal(size=(1, 6, 6))
-    radius = abs(np.roots(np.poly(weight[0]))).max()
-    assert theory.linear_rate(weight) == pytest.approx(math.log(radius), abs=1e-10)
-    assert theory.linear_rate(np.zeros((1, 3, 3))) == -math.inf
+    orthogonal = np.linalg.qr(rng.normal(size=(8, 8)))[0]
+    assert theory.spectral_rate(0.5 * orthogonal) == pytest.approx(math.log(0.5), abs=1e-14)
+    weight = rng.normal(size=(6, 6))
+    radius = abs(np.roots(np.poly(weight))).max()
+    assert theory.spectral_rate(weight) == pytest.approx(math.log(radius), abs=1e-10)
+    assert theory.spectral_rate(np.zeros((3, 3))) == -math.inf
+    assert math.isnan(theory.spectral_rate(np.array([[np.inf, 1.0], [0.0, 1.0]])))
+
+
+def test_diagonal_rate():
+    start, exponent = np.array([[3.0, -4.0], [0.0, 12.0]]), np.log([[0.5, 0.25], [1.0, 0.125]])
+    after = np.linalg.norm([1.5, 1.0, 0.0, 1.5])
+    want = math.log(after / 13) / 7
+    assert theory.diagonal_rate(start, exponent, 7) == pytest.approx(want, abs=1e-15)
+    far = theory.diagonal_rate(start, exponent - 5000, 7)  # beyond the range of plain numbers
+    assert far == pytest.approx(want - 5000 / 7, rel=1e-14)
+    assert math.isnan(theory.diagonal_rate(0 * start, exponent, 7))
 
 
 def test_gated_rates():
@@ -129,21 +139,21 @@ def test_chrono_carry(steps, share):
     def mean(carry):
         return quad(carry, 1, longest, epsabs=1e-13, limit=500)[0] / (longest - 1)
 
-    carry = theory.chrono_carry(lag, steps)
+    carry = closed.chrono_carry(lag, steps)
     assert carry == pytest.approx(mean(lambda m: math.exp(-lag / m)), rel=1e-9)
     assert carry == pytest.approx(mean(lambda m: (m / (m + 1)) ** lag), abs=0.005)
 
 
 def test_chrono_carry_over_the_whole_sequence():
-    assert theory.chrono_carry(10_000, 10_000) == pytest.approx(0.1485, abs=5e-5)
-    assert math.sqrt(theory.chrono_carry(20_000, 10_000)) == pytest.approx(0.1937, abs=5e-5)
-    np.testing.assert_allclose(theory.chrono_carry([0, 0], 10), 1.0)
+    assert closed.chrono_carry(10_000, 10_000) == pytest.approx(0.1485, abs=5e-5)
+    assert math.sqrt(closed.chrono_carry(20_000, 10_000)) == pytest.approx(0.1937, abs=5e-5)
+    np.testing.assert_allclose(closed.chrono_carry([0, 0], 10), 1.0)
 
 
 @pytest.mark.parametrize("lag", [0, 1, 10, 1000, 10_000])
 def test_ssm_carry(lag):
     mean, _ = quad(lambda u: math.exp(-lag * math.exp(u)), math.log(0.001), math.log(0.1))
-    assert theory.ssm_carry(lag) == pytest.approx(mean / math.log(100), rel=1e-9)
+    assert closed.ssm_carry(lag) == pytest.approx(mean / math.log(100), rel=1e-9)
 
 
 def test_untied_gaussian_product():
@@ -154,6 +164,6 @@ def test_untied_gaussian_product():
         carried = matrix @ vector
         growth[t] = math.log(np.linalg.norm(carried) / np.linalg.norm(vector))
         vector = carried / np.linalg.norm(carried)
-    mean, variance = theory.untied_gaussian_rate(size, gain)
+    mean, variance = closed.untied_gaussian_rate(size, gain)
     assert growth.mean() == pytest.approx(mean, abs=4 * math.sqrt(variance / steps))
     assert growth.var() == pytest.approx(variance, rel=0.05)

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from seqlab.bench.alone import ONE_THREAD, ask
 from seqlab.bench.race import turn
-from seqlab.cells import Sizes
+from seqlab.cells import CELLS, Cost, Sizes
+from seqlab.errors import InputError
 from seqlab.kernels._jit import compiled
 from seqlab.kernels.cpu.math import exp
 from seqlab.kernels.memory import aligned
@@ -23,9 +24,6 @@ SECONDS = 0.2  # of one measurement
 LANES = 8  # arrays read side by side, each into a sum of its own
 PASSES = 64  # over the array in one call
 EXPONENTS = 2048  # in an array that fits in L1
-
-GATES = {"rnn": 1, "lstm": 4, "gru": 3}
-EXPONENTIALS = {"rnn": 1, "lstm": 5, "gru": 3}  # of a unit's step; sigmoid and tanh have one each
 
 
 @compiled
@@ -86,11 +84,21 @@ class Work:
     exponentials: float = 0.0
 
 
+def _cost(cell: str) -> Cost:
+    """What a cell's row says of a step; InputError for a cell whose row says nothing."""
+    cost = CELLS[cell].cost if cell in CELLS else None
+    if cost is None:
+        known = ", ".join(name for name, row in CELLS.items() if row.cost is not None)
+        raise InputError(f"cell: {cell!r} has no floor; allowed: {known}")
+    return cost
+
+
 def forward(cell: str, sizes: Sizes, batch: int) -> Work:
     """One step forward: W_ih x and W_hh h, 2 G H (I + H) operations for a sequence."""
-    gates = batch * GATES[cell] * sizes.hidden
-    exponentials = batch * EXPONENTIALS[cell] * sizes.hidden
-    return Work(1, 2 * gates * (sizes.inputs + sizes.hidden), exponentials)
+    cost = _cost(cell)
+    rows = batch * cost.blocks * sizes.hidden
+    exponentials = batch * cost.exponentials * sizes.hidden
+    return Work(1, 2 * rows * (sizes.inputs + sizes.hidden), exponentials)
 
 
 def backward(cell: str, sizes: Sizes, rows: int, gradients: bool) -> Work:
@@ -117,7 +125,7 @@ class Bounds:
 
 def bounds(cell: str, hidden: int, dtype: str, steps: Sequence[tuple[int, Work]]) -> Bounds:
     """The bounds of some numbers of steps, on one core."""
-    size = GATES[cell] * hidden * hidden * np.dtype(dtype).itemsize
+    size = _cost(cell).blocks * hidden * hidden * np.dtype(dtype).itemsize
     each = [
         (count * work.passes * size / stream(size), count * work.operations / product(dtype))
         for count, work in steps

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +43,72 @@ def split_parts(state: NDArray) -> State:
     return tuple(np.moveaxis(state, -2, 0))
 
 
+class Observed(NamedTuple):
+    """What the theory of a cell may look at: one network of a run, which starts from a zero state.
+
+    params; the drive x (T, B, I); the readout (H,) of the loss r . y_T; the activation, of a cell
+    that has one; `means` over time of the coefficients that the theory names, see Theory; `drawn`
+    says that the weights were drawn by the lab, as the theory of random matrices wants them.
+    """
+
+    params: Parameters
+    x: NDArray
+    readout: NDArray
+    activation: str | None
+    means: NDArray
+    drawn: bool
+
+
+class Theory(NamedTuple):
+    """What is known of a cell's decay rate, (ln norm at lag T - at lag 0)/T in nats per step.
+
+    `rate` is one network's, nan where nothing valid is known. `means` names the coefficients whose
+    means over time it needs: over sequences and units too, (K,), or with `each` of every one,
+    (K, B, H).
+    """
+
+    rate: Callable[[Observed], float]
+    means: tuple[str, ...] = ()
+    each: bool = False
+
+
+class Cost(NamedTuple):
+    """What one step of a sequence takes at least: recurrent blocks H x H, exponentials a unit."""
+
+    blocks: int
+    exponentials: int
+
+
+class Lab(Protocol):
+    """What a closed form is compared with: the lab's answers, float64, on one backend."""
+
+    def attenuation(
+        self,
+        arch: str,
+        params: Parameters,
+        x: NDArray,
+        lengths: list[int],
+        activation: str = "tanh",
+    ) -> Any:
+        """`seqlab.attenuation`, unclipped."""
+
+    def backward(
+        self, arch: str, params: Parameters, x: NDArray, initial: Any, grad_output: NDArray
+    ) -> Any:
+        """`seqlab.backward` of `seqlab.forward`."""
+
+
+class ClosedForm(NamedTuple):
+    """A gradient of the cell that is known in closed form: a row of `seqlab verify`.
+
+    `error` measures it and gives the largest difference, in nats.
+    """
+
+    name: str
+    tolerance: float
+    error: Callable[[Lab], float]
+
+
 @dataclass(frozen=True)
 class Cell:
     """One architecture.
@@ -54,7 +120,10 @@ class Cell:
     `options` are the fields that mean something for this cell and not for every other;
     `chrono` says whether its forget bias may be drawn by Tallec & Ollivier's rule;
     `silent_drive` whether it has anything to say without input;
-    `parts` names the parts of its state, in the order of `state_shape`'s first axis.
+    `parts` names the parts of its state, in the order of `state_shape`'s first axis;
+    `coefficients` what a step leaves for the way back and for `theory`, one number a unit each, in
+    the order of the kernels' `Saved.coefficients` (M, S, B, C, H).
+    `cost` is what the benchmark's floor counts, `closed_forms` what `verify` compares with.
     """
 
     name: str
@@ -68,3 +137,7 @@ class Cell:
     silent_drive: bool = True
     pack: Callable[[State], NDArray] = stack_parts
     unpack: Callable[[NDArray], State] = split_parts
+    coefficients: tuple[str, ...] = ()
+    theory: Theory | None = None
+    cost: Cost | None = None
+    closed_forms: tuple[ClosedForm, ...] = ()

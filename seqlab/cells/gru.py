@@ -10,19 +10,23 @@ A gate comes as the pair (sigmoid(z), sigmoid(-z)) and the candidate as (tanh(z)
 1 - s and 1 - t^2 are zero in a saturated unit, where the true numbers are small.
 """
 
+import math
+
 import numpy as np
 
-from seqlab.cells.cell import Cell, Draw, Parameters, Sizes
+from seqlab.cells.cell import Cell, Cost, Draw, Observed, Parameters, Sizes, Theory
 from seqlab.cells.draws import (
     draw_gated,
     gated_shapes,
     gated_sizes,
     set_gate_bias,
 )
+from seqlab.cells.recurrent import bias_of, block, sigmoid, spread, undriven
+from seqlab.numbers.theory import gru_rate, spectral_rate
 
 GATES = 3
 RESET_GATE, UPDATE_GATE, CANDIDATE = range(GATES)
-# The coefficients' order; the first two are also the means that the decay theory asks for.
+# The coefficients' order.
 COEFFICIENTS = ("carry", "hidden_candidate", "input_candidate", "update_gate", "reset_gate")
 NEVER_ZERO = (0, 1, 2)  # those that no finite state makes zero
 
@@ -88,6 +92,24 @@ def draw(rng: np.random.Generator, sizes: Sizes, how: Draw) -> Parameters:
     return params
 
 
+def rate(seen: Observed) -> float:
+    """ln of the spectral radius at the origin, else the formula of random weights; see gru_rate.
+
+    Without input and with neither bias on the candidate, n = tanh(0) keeps h at zero whatever the
+    gates' biases: h' = (z + (1 - z) r W_n) h to first order. Without biases that is 1/2 + W_n/4,
+    critical at a radius of 2. Of one's own weights elsewhere nothing is known: nan.
+    """
+    r, z, _ = np.split(bias_of(seen.params), GATES)
+    units = len(z)
+    into, within = (seen.params[name][-units:] for name in ("bias_ih", "bias_hh"))
+    if undriven(seen) and not (into.any() or within.any()):
+        open_gates = (sigmoid(-z) * sigmoid(r))[:, None]
+        return spectral_rate(np.diag(sigmoid(z)) + open_gates * block(seen.params, CANDIDATE))
+    carry, candidate = seen.means
+    spread_n = spread(seen.params, CANDIDATE)
+    return gru_rate(carry, spread_n, candidate) if seen.drawn else math.nan
+
+
 CELL = Cell(
     name="gru",
     options=frozenset({"init", "gain", "forget_bias"}),
@@ -96,4 +118,7 @@ CELL = Cell(
     sizes=gated_sizes,
     state_shape=state_shape,
     draw=draw,
+    coefficients=COEFFICIENTS,
+    theory=Theory(rate, means=("carry", "hidden_candidate")),
+    cost=Cost(blocks=GATES, exponentials=3),
 )

@@ -11,15 +11,29 @@ A gate comes as the pair (sigmoid(z), sigmoid(-z)) and a squashed value as (tanh
 1 - s and 1 - t^2 are zero in a saturated unit, where the true numbers are small.
 """
 
+import math
+
 import numpy as np
 
-from seqlab.cells.cell import Cell, Draw, Parameters, Sizes
+from seqlab.cells.cell import (
+    Cell,
+    ClosedForm,
+    Cost,
+    Draw,
+    Lab,
+    Observed,
+    Parameters,
+    Sizes,
+    Theory,
+)
 from seqlab.cells.draws import draw_gated, gated_shapes, gated_sizes, set_gate_bias
+from seqlab.cells.recurrent import bias_of, block, sigmoid, spread, undriven
 from seqlab.errors import InputError
+from seqlab.numbers.theory import lstm_rate, spectral_rate
 
 GATES = 4
 INPUT_GATE, FORGET_GATE, CANDIDATE, OUTPUT_GATE = range(GATES)
-# The coefficients' order; the first three are also the means that the decay theory asks for.
+# The coefficients' order.
 COEFFICIENTS = ("output_slope", "carry", "candidate", "input_gate", "forget_gate", "output_gate")
 NEVER_ZERO = (0, 1, 2)  # those that no finite state makes zero
 
@@ -99,6 +113,33 @@ def draw(rng: np.random.Generator, sizes: Sizes, how: Draw) -> Parameters:
     return params
 
 
+def rate(seen: Observed) -> float:
+    """ln of the spectral radius at the origin, else the formula of random weights; see lstm_rate.
+
+    Without input and with no bias on the candidate, g = tanh(0) keeps (h, c) at zero whatever the
+    gates' biases: c' = f c + i W_g h and h' = o c' to first order. So c' = (f + i W_g o) c, and
+    the rest of the state follows: without biases 1/2 + W_g/4, critical at a radius of 2. Of one's
+    own weights elsewhere nothing is known: nan.
+    """
+    i, f, g, o = np.split(bias_of(seen.params), GATES)
+    if undriven(seen) and not g.any():
+        recurrent = sigmoid(i)[:, None] * block(seen.params, CANDIDATE) * sigmoid(o)
+        return spectral_rate(np.diag(sigmoid(f)) + recurrent)
+    forget, candidate, output = seen.means
+    spread_g = spread(seen.params, CANDIDATE)
+    return lstm_rate(forget, spread_g, candidate, output) if seen.drawn else math.nan
+
+
+def _constant_carry(lab: Lab) -> float:
+    steps, bias = 10_000, 2.0
+    params = {name: np.zeros(shape) for name, shape in shapes(Sizes(4, 1)).items()}
+    params["bias_ih"][4:8] = bias
+    result = lab.attenuation("lstm", params, np.zeros((steps, 1, 1)), [steps])
+    cell = result.log_norm_cell[0, 0, 1:]
+    expected = -np.arange(steps) * np.log1p(np.exp(-bias))
+    return float(np.abs(cell - cell[0] - expected).max())
+
+
 CELL = Cell(
     name="lstm",
     options=frozenset({"init", "gain", "forget_bias"}),
@@ -108,4 +149,10 @@ CELL = Cell(
     state_shape=state_shape,
     draw=draw,
     chrono=True,
+    coefficients=COEFFICIENTS,
+    theory=Theory(rate, means=("carry", "candidate", "output_slope")),
+    cost=Cost(blocks=GATES, exponentials=5),
+    closed_forms=(
+        ClosedForm("lstm, (tau - 1) ln sigmoid(b)", 1e-12 + 2e-14 * 10_000, _constant_carry),
+    ),
 )

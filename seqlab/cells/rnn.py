@@ -6,12 +6,27 @@ sigmoid come from z with the exponential that is at hand, never from h: 1 - h^2 
 saturated unit, whose true slope is small. NaN, which overflow leaves behind, stays NaN.
 """
 
+import math
+
 import numpy as np
 
-from seqlab.cells.cell import Cell, Draw, Parameters, Sizes
+from seqlab.cells.cell import (
+    Cell,
+    ClosedForm,
+    Cost,
+    Draw,
+    Lab,
+    Observed,
+    Parameters,
+    Sizes,
+    Theory,
+)
 from seqlab.cells.draws import draw_gated, gated_shapes, gated_sizes
+from seqlab.cells.recurrent import bias_of, block, undriven
+from seqlab.numbers.theory import mean_field, spectral_rate
 
 ACTIVATIONS = ("tanh", "relu", "sigmoid", "identity")
+SLOPE_AT_ORIGIN = {"tanh": 1.0, "relu": 0.0, "identity": 1.0}  # where phi(0) = 0
 
 
 def make_activations(compiled, sigmoid, tanh):
@@ -58,6 +73,42 @@ def draw(rng: np.random.Generator, sizes: Sizes, how: Draw) -> Parameters:
     return draw_gated(rng, sizes, how, gates=1)
 
 
+def rate(seen: Observed) -> float:
+    """ln of the spectral radius where the Jacobian is the same at every step, else mean field.
+
+    It is W_hh in a linear network, and phi'(0) W_hh in one that rests at the origin: phi(0) = 0,
+    no input, no bias. tanh is critical there at a radius of 1; relu's slope is 0, and the rate
+    -inf. Mean field takes the variances of the drawn weights and of what they are driven with; of
+    one's own weights it knows nothing, nor of numbers beyond the range of floats: nan.
+    """
+    weight, phi = block(seen.params, 0), seen.activation or "tanh"
+    if phi == "identity":
+        return spectral_rate(weight)
+    bias = bias_of(seen.params)
+    if phi in SLOPE_AT_ORIGIN and undriven(seen) and not bias.any():
+        return spectral_rate(SLOPE_AT_ORIGIN[phi] * weight)
+    driven = seen.x @ seen.params["weight_ih"].astype(float).T + bias
+    sw2 = float(np.mean(np.square(weight)) * len(weight))
+    s02 = float(np.mean(np.square(driven)))
+    if not (seen.drawn and math.isfinite(sw2) and math.isfinite(s02)):
+        return math.nan
+    field = mean_field(phi, sw2, s02)
+    return math.nan if field is None else field.rate
+
+
+def orthogonal_network(size: int, gain: float) -> Parameters:
+    """A network whose recurrent matrix is `gain` times an orthogonal one, with no input."""
+    params = draw(np.random.default_rng(22), Sizes(size, 1), Draw("orthogonal", gain))
+    return params | {n: np.zeros_like(params[n]) for n in ("weight_ih", "bias_ih", "bias_hh")}
+
+
+def _linear_chain(lab: Lab) -> float:
+    steps, gain = 10_000, 0.5
+    params, x = orthogonal_network(16, gain), np.zeros((steps, 1, 1))
+    curve = lab.attenuation("rnn", params, x, [steps], "identity").log_norm[0, 0]
+    return float(np.abs(curve - np.arange(steps + 1) * np.log(gain)).max())
+
+
 CELL = Cell(
     name="rnn",
     options=frozenset({"activation", "init", "gain"}),
@@ -66,4 +117,7 @@ CELL = Cell(
     sizes=gated_sizes,
     state_shape=state_shape,
     draw=draw,
+    theory=Theory(rate),
+    cost=Cost(blocks=1, exponentials=1),
+    closed_forms=(ClosedForm("linear rnn, tau ln g to lag 10,000", 1e-8, _linear_chain),),
 )

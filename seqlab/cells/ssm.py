@@ -13,9 +13,21 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from seqlab.cells.cell import Cell, Draw, Parameters, Sizes, State
+from seqlab.cells.cell import (
+    Cell,
+    ClosedForm,
+    Draw,
+    Lab,
+    Observed,
+    Parameters,
+    Sizes,
+    State,
+    Theory,
+)
 from seqlab.cells.draws import scaled_input
+from seqlab.numbers.theory import diagonal_rate
 
+COEFFICIENTS = ("delta",)  # the decays are exp(Delta A)
 # Range of Mamba's log-uniform step draw and its floor (mamba_ssm, modules/mamba_simple.py;
 # the paper's section 3.6 says uniform).
 DELTA_MIN, DELTA_MAX, DELTA_FLOOR = 0.001, 0.1, 1e-4
@@ -110,6 +122,40 @@ def _delta_bias(rng: np.random.Generator, hidden: int) -> np.ndarray:
     return delta + np.log(-np.expm1(-delta))
 
 
+def rate(seen: Observed) -> float:
+    """The decay rate over just these T steps, exact: Delta's means over time say all.
+
+    Gu & Dao 2023, Algorithm 2: dh_T/dh_0 = exp(A sum Delta) = exp(T A <Delta>), entry by entry,
+    where <Delta> is a channel's mean over the steps of its sequence; the loss r . y_T begins with
+    r_d C_T[n]. As T grows the rate becomes that of the slowest entry, the largest A <Delta>.
+    Before, faster ones fade away too: at Mamba's initialisation a rate over 1000 steps is several
+    times the slowest entry's.
+    """
+    p = {name: array.astype(float) for name, array in seen.params.items()}
+    a, (delta,) = -np.exp(p["A_log"]), seen.means
+    low = p["dt_proj_weight"].shape[1] + a.shape[1]
+    c = seen.x[-1] @ p["in_proj_weight"].T @ p["x_proj_weight"][low:].T
+    start = seen.readout[:, None] * c[:, None, :]
+    return diagonal_rate(start, len(seen.x) * delta[:, :, None] * a, len(seen.x))
+
+
+def _diagonal_scan(lab: Lab) -> float:
+    steps, of = 400, Sizes(hidden=9, inputs=3, state=5)
+    rng = np.random.default_rng(20)
+    params, x = draw(rng, of, Draw()), rng.standard_normal((steps, 1, of.inputs))
+    (first,) = unpack(rng.standard_normal((1, *state_shape(of))) / 2)
+    loss = rng.standard_normal((steps, 1, of.hidden))
+    loss[:-1] = 0
+    got = lab.backward("ssm", params, x, first, loss).initial[0]
+    mixed = x[:, 0] @ params["in_proj_weight"].T @ params["x_proj_weight"].T
+    low = rank(of.hidden)
+    raw = mixed[:, :low] @ params["dt_proj_weight"].T + params["dt_proj_bias"]
+    total = np.logaddexp(0, raw).sum(axis=0)
+    start = loss[-1, 0][:, None] * mixed[-1, low + of.state :]
+    expected = np.log(np.abs(start)) - np.exp(params["A_log"]) * total[:, None]
+    return float(np.abs(np.log(np.abs(got)) - expected).max())
+
+
 CELL = Cell(
     name="ssm",
     options=frozenset({"state"}),
@@ -121,4 +167,7 @@ CELL = Cell(
     unpack=unpack,
     draw=draw,
     silent_drive=False,
+    coefficients=COEFFICIENTS,
+    theory=Theory(rate, means=("delta",), each=True),
+    closed_forms=(ClosedForm("ssm, exp(A sum Delta)", 1e-12 + 2e-14 * 400, _diagonal_scan),),
 )

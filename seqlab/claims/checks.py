@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqlab import measure as measuring
-from seqlab.cells import ACTIVATIONS, CELLS, Draw, Sizes
+from seqlab.cells import ACTIVATIONS, CELLS, Draw, Parameters, Sizes, rnn
+from seqlab.cells.cell import ClosedForm
 from seqlab.engine import bptt
 from seqlab.engine.ensemble import unwrapped
 from seqlab.kernels.cpu.threads import thread_count
@@ -55,14 +56,15 @@ def run_checks(report: Callable[[Check], None], backend: str = "auto") -> bool:
 
 def _checks() -> Iterator[tuple[str, float, Callable[[str], float]]]:
     for arch in CELLS:
-        for activation in ACTIVATIONS if "activation" in CELLS[arch].options else ("tanh",):
-            label = f"{arch} {activation}" if arch == "rnn" else arch
+        chosen = "activation" in CELLS[arch].options
+        for activation in ACTIVATIONS if chosen else ("tanh",):
+            label = f"{arch} {activation}" if chosen else arch
             yield f"gradients, {label}", 1e-6, partial(_gradients, arch, activation)
     for arch in CELLS:
         yield f"float32 against float64, {arch}", 1e-5, partial(_single, arch)
-    yield "linear rnn, tau ln g to lag 10,000", 1e-8, _linear_chain
-    yield "lstm, (tau - 1) ln sigmoid(b)", 1e-12 + 2e-14 * 10_000, _constant_carry
-    yield "ssm, exp(A sum Delta)", 1e-12 + 2e-14 * 400, _diagonal_scan
+    for cell in CELLS.values():
+        for form in cell.closed_forms:
+            yield form.name, form.tolerance, partial(_closed_form, form)
     yield "rnn, sum of Lyapunov exponents", 1e-10, _exponent_sum
     yield "step-norm plateau on g Q", 1e-12, _plateau
     yield "truncate:k, zero beyond k", 0.0, _truncation
@@ -74,6 +76,33 @@ def _checks() -> Iterator[tuple[str, float, Callable[[str], float]]]:
         yield f"float32 sums over 100,000 steps, {arch}", 1e-6, partial(_long_sum, arch)
     if hasattr(os, "fork"):
         yield "a forked child computes the same bits", 0.0, _forked
+
+
+@dataclass(frozen=True)
+class _OnBackend:
+    """The lab that closed forms are compared with."""
+
+    backend: str
+
+    def attenuation(
+        self,
+        arch: str,
+        params: Parameters,
+        x: NDArray,
+        lengths: list[int],
+        activation: str = "tanh",
+    ) -> Any:
+        return attenuation(arch, params, x, lengths, activation=activation, backend=self.backend)
+
+    def backward(
+        self, arch: str, params: Parameters, x: NDArray, initial: Any, grad_output: NDArray
+    ) -> Any:
+        trajectory = bptt.forward(arch, params, x, initial, backend=self.backend)
+        return bptt.backward(trajectory, grad_output)
+
+
+def _closed_form(form: ClosedForm, backend: str) -> float:
+    return form.error(_OnBackend(backend))
 
 
 def _draw(arch: str, sizes: Sizes, steps: int, sequences: int) -> tuple[Any, ...]:
@@ -147,12 +176,6 @@ def _single(arch: str, backend: str) -> float:
     return max(float(np.linalg.norm(a - b) / np.linalg.norm(a)) for a, b in pairs)
 
 
-def _orthogonal_rnn(size: int, gain: float) -> dict[str, NDArray]:
-    """A network whose recurrent matrix is `gain` times an orthogonal one, with no input."""
-    params = CELLS["rnn"].draw(np.random.default_rng(22), Sizes(size, 1), Draw("orthogonal", gain))
-    return params | {n: np.zeros_like(params[n]) for n in ("weight_ih", "bias_ih", "bias_hh")}
-
-
 def _curve(params: dict[str, NDArray], steps: int, backend: str, clip: str = "none") -> NDArray:
     """ln norm of the state's adjoint of a linear network at lags 0..steps, from norm 1."""
     x = np.zeros((steps, 1, 1))
@@ -160,46 +183,15 @@ def _curve(params: dict[str, NDArray], steps: int, backend: str, clip: str = "no
     return result.log_norm[0, 0]
 
 
-def _linear_chain(backend: str) -> float:
-    curve = _curve(_orthogonal_rnn(16, 0.5), 10_000, backend)
-    return float(np.abs(curve - np.arange(10_001) * np.log(0.5)).max())
-
-
 def _plateau(backend: str) -> float:
-    curve = _curve(_orthogonal_rnn(16, 1.5), 50, backend, "step-norm:1")
+    curve = _curve(rnn.orthogonal_network(16, 1.5), 50, backend, "step-norm:1")
     return float(np.abs(np.exp(curve[1:]) - 1).max())
 
 
 def _truncation(backend: str) -> float:
-    params = _orthogonal_rnn(16, 0.9)
+    params = rnn.orthogonal_network(16, 0.9)
     free, cut = _curve(params, 50, backend), _curve(params, 50, backend, "truncate:20")
     return float(np.abs(free[:21] - cut[:21]).max() + np.count_nonzero(cut[21:] != -np.inf))
-
-
-def _constant_carry(backend: str) -> float:
-    steps, bias = 10_000, 2.0
-    shapes = CELLS["lstm"].shapes(Sizes(4, 1))
-    params = {name: np.zeros(shape) for name, shape in shapes.items()}
-    params["bias_ih"][4:8] = bias
-    result = attenuation("lstm", params, np.zeros((steps, 1, 1)), [steps], backend=backend)
-    assert result.log_norm_cell is not None
-    cell = result.log_norm_cell[0, 0, 1:]
-    expected = -np.arange(steps) * np.log1p(np.exp(-bias))
-    return float(np.abs(cell - cell[0] - expected).max())
-
-
-def _diagonal_scan(backend: str) -> float:
-    steps = 400
-    params, x, (state,), loss = _draw("ssm", SIZES, steps, sequences=1)
-    loss[:-1] = 0
-    got = bptt.backward(bptt.forward("ssm", params, x, state, backend=backend), loss).initial[0]
-    mixed = x[:, 0] @ params["in_proj_weight"].T @ params["x_proj_weight"].T
-    rank, states = params["dt_proj_weight"].shape[1], SIZES.state
-    raw = mixed[:, :rank] @ params["dt_proj_weight"].T + params["dt_proj_bias"]
-    total = np.logaddexp(0, raw).sum(axis=0)
-    start = loss[-1, 0][:, None] * mixed[-1, rank + states :]
-    expected = np.log(np.abs(start)) - np.exp(params["A_log"]) * total[:, None]
-    return float(np.abs(np.log(np.abs(got)) - expected).max())
 
 
 def _exponent_sum(backend: str) -> float:

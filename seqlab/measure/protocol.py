@@ -109,7 +109,8 @@ class _Report:
 def _measure_block(
     source: Source, networks: range, ensemble: Ensemble, tape: Tape, report: _Report
 ) -> Block:
-    spec, observer = source.spec, Observer(ensemble)
+    spec = source.spec
+    observer = Observer(ensemble, drawn=spec.params is None)
     report.begin("forward")
     tape.run(observer.see, report.tick)
     sequences, lengths = tape.sequences, len(spec.lengths)
@@ -128,7 +129,7 @@ def _measure_block(
         for text in spec.clip
     ]
     measured = {name: np.stack([one[name] for one in ruled], axis=1) for name in ruled[0]}
-    measured["predicted"] = observer.rates()
+    measured["predicted"] = observer.rates(unit[:, 0, 0])
     if spec.spectrum is not None:
         report.begin("spectrum")
         size = int(np.prod(ensemble.cell.state_shape(ensemble.sizes)))

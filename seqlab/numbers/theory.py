@@ -1,7 +1,6 @@
 """What the gradient's rate should be, in closed form or by mean field.
 
-Rates are slopes of the log norm of the adjoint against lag, in nats per step. `carry` is the share
-of a memory cell's adjoint that is left after a number of steps.
+Rates are slopes of the log norm of the adjoint against lag, in nats per step.
 """
 
 import math
@@ -9,11 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 SPAN = 9.0  # standard deviations kept on each side of a Gaussian: 1e-18 lies beyond
 NODES = 513
-MAMBA_DELTA = (0.001, 0.1)  # Mamba's log-uniform draw of Delta at initialisation
 
 
 @dataclass(frozen=True)
@@ -112,11 +110,29 @@ def _gaussian_mean(f: Callable[[NDArray], NDArray], q: float) -> float:
     return float(f(x) @ weight / (math.sqrt(2 * math.pi) * scale))
 
 
-def linear_rate(weight_hh: NDArray) -> float:
-    """Mean over networks of ln of the spectral radius of weight_hh (M, H, H): a linear RNN."""
-    radius = np.abs(np.linalg.eigvals(weight_hh)).max(axis=-1)
+def spectral_rate(jacobian: NDArray) -> float:
+    """ln of the spectral radius of a step's Jacobian (S, S) that is the same at every step.
+
+    That of a linear network, or of one that rests at a fixed point (Gelfand's formula). A
+    transient adds O(1/T) to what is measured over T steps. nan beyond the range of floats.
+    """
+    if not np.isfinite(jacobian).all():
+        return math.nan
+    radius = np.abs(np.linalg.eigvals(jacobian)).max()
     with np.errstate(divide="ignore"):
-        return float(np.log(radius).mean())
+        return float(np.log(radius))
+
+
+def diagonal_rate(start: NDArray, exponent: NDArray, steps: int) -> float:
+    """(ln ||start e^exponent|| - ln ||start||)/steps of an adjoint whose entries do not mix.
+
+    Exact for a diagonal Jacobian, `exponent` the sum of its logarithms over all steps, entry by
+    entry. nan for a start of zero.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        first = 2 * np.log(np.abs(start))
+        last = np.logaddexp.reduce(first + 2 * exponent, axis=None)
+        return float(last - np.logaddexp.reduce(first, axis=None)) / 2 / steps
 
 
 def lstm_rate(mean_f: float, su: float, mean_ig: float, mean_otanh: float) -> float:
@@ -127,43 +143,3 @@ def lstm_rate(mean_f: float, su: float, mean_ig: float, mean_otanh: float) -> fl
 def gru_rate(mean_z: float, su: float, mean_nr: float) -> float:
     """ln(<z> + su <(1 - z) n' r>): means over units and time, su^2 = H Var(U)."""
     return math.log(mean_z + su * mean_nr)
-
-
-def chrono_carry(lag: ArrayLike, steps: int) -> NDArray[np.float64]:
-    """Mean carry of an LSTM cell under chrono forget biases drawn for `steps` (from 3 up).
-
-    b = ln U(1, M), M = steps - 1, makes the forget gate m/(m + 1), whose power `lag` is close to
-    exp(-lag/m); the mean over m is (M E2(lag/M) - E2(lag))/(M - 1), within 0.005
-    (Tallec & Ollivier 2018, section 2). The RMS carry is the root of the mean at twice the lag.
-    """
-    from scipy.special import expn
-
-    lags = np.asarray(lag, dtype=np.float64)
-    longest = steps - 1
-    return np.asarray((longest * expn(2, lags / longest) - expn(2, lags)) / (longest - 1))
-
-
-def ssm_carry(lag: ArrayLike) -> NDArray[np.float64]:
-    """Mean carry exp(-lag Delta) of the state n = 1 at Mamba's initialisation.
-
-    Delta is log-uniform in [0.001, 0.1], as in the reference code of Gu & Dao 2023:
-    [E1(0.001 lag) - E1(0.1 lag)] / ln 100, and 1 at lag 0.
-    """
-    from scipy.special import exp1
-
-    lags = np.asarray(lag, dtype=np.float64)
-    low, high = MAMBA_DELTA
-    later = np.maximum(lags, 1e-300)  # at lag 0 both integrals are infinite
-    return np.asarray((exp1(low * later) - exp1(high * later)) / math.log(high / low))
-
-
-def untied_gaussian_rate(size: int, gain: float) -> tuple[float, float]:
-    """Mean and variance per step of the log norm of a product of independent Gaussian matrices.
-
-    Entries have variance gain^2/size (Newman 1986; a chi-squared of `size` degrees each step).
-    It does not describe a recurrent network, whose matrix is the same at every step.
-    """
-    from scipy.special import polygamma, psi
-
-    mean = math.log(gain) + (psi(size / 2) + math.log(2 / size)) / 2
-    return float(mean), float(polygamma(1, size / 2) / 4)

@@ -14,6 +14,7 @@ from jax import Array, lax
 
 from seqlab.bench.problems import Gradients, Scan, Study, named
 from seqlab.bench.race import Answer, Side
+from seqlab.cells import CELLS
 
 jax.config.update("jax_enable_x64", True)
 
@@ -117,7 +118,7 @@ def study(problem: Study) -> list[Side]:
 
     gradient = jax.jit(jax.vmap(jax.grad(loss)))
     params, readout = _device(problem.params), jnp.asarray(problem.readout)
-    parts = 2 if problem.cell == "lstm" else 1
+    parts = len(CELLS[problem.cell].parts)
     initial = tuple(jnp.zeros_like(readout) for _ in range(parts))
     drives = [jnp.asarray(problem.x[:, :length, 0]) for length in problem.lengths]
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from seqlab.bench.problems import Gradients, Scan, Study, named
 from seqlab.bench.race import Answer, Side, turn
+from seqlab.cells import CELLS
 from seqlab.kernels.cpu.threads import thread_count
 
 NAME = "torch"
@@ -124,7 +125,8 @@ def _together(problem: Study) -> Callable[[], list[Tensor]]:
     bias_ih, bias_hh = params["bias_ih"][:, None], params["bias_hh"][:, None]
     x, readout = torch.from_numpy(problem.x), torch.from_numpy(problem.readout)
     networks, units = readout.shape
-    parts, step, ends = 2 if problem.cell == "lstm" else 1, STEPS[problem.cell], problem.lengths
+    parts, step = len(CELLS[problem.cell].parts), STEPS[problem.cell]
+    ends = problem.lengths
 
     def call() -> list[Tensor]:
         u = torch.baddbmm(bias_ih, x[:, :, 0], input_weight).unbind(1)

@@ -61,6 +61,11 @@ class Saved(NamedTuple):
         """The outputs of the segment (M, S, B, H)."""
         return self.y
 
+    @property
+    def coefficients(self) -> NDArray:
+        """The steps Delta (M, S, B, 1, H), which the decays follow from."""
+        return self.delta[:, :, :, None]
+
 
 class ForwardScratch(NamedTuple):
     """One chunk's rows (CHUNK, ...) of what `Saved` keeps and of what it is made from; `drive` is

@@ -71,6 +71,11 @@ class Saved(NamedTuple):
         """The outputs of the segment (M, S, B, H)."""
         return self.y
 
+    @property
+    def coefficients(self) -> NDArray:
+        """The steps Delta (M, S, B, 1, H), which the decays follow from, on the host."""
+        return to_host(self.delta)[:, :, :, None]
+
     def inside(self, weights: Weights) -> Inside:
         """With the weights that act at every step."""
         return Inside(self.u, self.delta, self.slope, self.mixed, weights.a, weights.skip)

@@ -1,0 +1,36 @@
+"""What theory asks of the cells with PyTorch's recurrent parameters."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seqlab.cells.cell import Observed, Parameters
+
+
+def undriven(seen: Observed) -> bool:
+    """Whether no input reaches a pre-activation: the drive or its weights are zero."""
+    used = seen.x.any(axis=(0, 1))
+    return not seen.params["weight_ih"][:, used].any()
+
+
+def bias_of(params: Parameters) -> NDArray:
+    """The sum of the two biases (rows,), float64."""
+    total: NDArray = params["bias_ih"].astype(float) + params["bias_hh"]
+    return total
+
+
+def block(params: Parameters, gate: int) -> NDArray:
+    """One gate's recurrent block (H, H), float64."""
+    units = params["weight_hh"].shape[1]
+    return params["weight_hh"][gate * units : (gate + 1) * units].astype(float)
+
+
+def spread(params: Parameters, gate: int) -> float:
+    """su = sqrt(H Var U) of one gate's recurrent block."""
+    square = np.square(block(params, gate))
+    return float(np.sqrt(len(square) * np.mean(square)))
+
+
+def sigmoid(z: NDArray) -> NDArray:
+    """1/(1 + e^-z)."""
+    value: NDArray = np.exp(-np.logaddexp(0.0, -z))
+    return value
