@@ -23,7 +23,8 @@ from seqlab.claims.checks import Check
 from seqlab.cli import main
 from seqlab.cli.progress import ProgressLine
 from seqlab.report.text import fitted
-from seqlab.spec.run import DEFAULTS, FIELDS, RunSpec
+from seqlab.spec.run import RunSpec
+from seqlab.spec.table import TABLE
 from seqlab.study.result import Result
 
 PYTHON = (sys.executable, "-m", "seqlab")
@@ -51,7 +52,7 @@ def made_up(here, monkeypatch):
         return measurement(spec)
 
     monkeypatch.setattr("seqlab.measure.measure", measure, raising=False)
-    monkeypatch.setattr("seqlab.measure.memory_bytes", lambda _: 0, raising=False)
+    monkeypatch.setattr("seqlab.measure.cost.memory_bytes", lambda _: 0, raising=False)
     return measured
 
 
@@ -140,7 +141,7 @@ def test_a_run_that_does_not_fit_in_memory_is_refused(made_up, monkeypatch):
     def need(spec):
         return 8 * spec.networks * spec.steps * spec.hidden
 
-    monkeypatch.setattr("seqlab.measure.memory_bytes", need)
+    monkeypatch.setattr("seqlab.measure.cost.memory_bytes", need)
     monkeypatch.setattr("seqlab.study.limits.available_memory", lambda: 2**30)
     assert seqlab_(*RNN).exit_code == 0
     made_up.clear()
@@ -314,9 +315,9 @@ def test_a_figure_is_asked_for_with_all_results(made_up, here, monkeypatch):
 
 def test_help_names_every_option_and_its_default():
     text = " ".join(seqlab_("run", "--help").stdout.split())
-    for name in FIELDS:
+    for name in TABLE:
         assert f"--{name.replace('_', '-')} " in text
-    for name, value in DEFAULTS.items():
+    for name, value in TABLE.defaults.items():
         said = " and ".join(value) if isinstance(value, tuple) else str(value).removesuffix(".0")
         option = text.split(f"--{name.replace('_', '-')} ", 1)[1]
         assert option.split("[default: ", 1)[1].startswith(f"{said}]")

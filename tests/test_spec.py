@@ -13,7 +13,8 @@ from seqlab.cells import CELLS, Sizes
 from seqlab.errors import InputError
 from seqlab.spec import arrays
 from seqlab.spec.fields import spaced
-from seqlab.spec.run import DEFAULTS, FIELDS, RunSpec
+from seqlab.spec.run import RunSpec
+from seqlab.spec.table import TABLE
 
 DECADES = (10, 15, 22, 32, 46, 68, 100, 147, 215, 316, 464, 681, 1000)
 
@@ -105,7 +106,7 @@ def test_refused_in_one_line_that_names_field_value_and_what_is_allowed(fields, 
 def test_refusals_begin_with_the_field_and_show_the_value():
     for fields, _ in REFUSED:
         message = refusal(**({"arch": "rnn", "steps": 100} | fields))
-        assert message.split(":")[0] in {*FIELDS, "stpes"}
+        assert message.split(":")[0] in {*TABLE, "stpes"}
 
 
 def test_defaults():
@@ -113,7 +114,7 @@ def test_defaults():
     assert spec.lengths == DECADES
     assert spec.clip == ("none", "step-norm:1")
     for name in ("hidden", "inputs", "networks", "seed", "activation", "init", "drive", "dtype"):
-        assert getattr(spec, name) == DEFAULTS[name]
+        assert getattr(spec, name) == TABLE[name].default
     assert (spec.hidden, spec.inputs, spec.networks, spec.seed) == (64, 16, 16, 0)
     assert (spec.activation, spec.init, spec.drive, spec.dtype) == (
         *("tanh", "pytorch", "white", "float64"),
@@ -196,7 +197,7 @@ def test_dictionaries_and_json_give_the_same_spec_back(fields):
     again = RunSpec.from_dict(json.loads(json.dumps(spec.to_dict(), allow_nan=False)))
     assert again == spec
     assert again.hash == spec.hash
-    assert set(spec.to_dict()) == set(FIELDS)
+    assert set(spec.to_dict()) == set(TABLE)
 
 
 @given(SPECS, SPECS)
@@ -413,7 +414,7 @@ SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | 
 VALUES = SCALARS | st.lists(SCALARS, max_size=3) | st.dictionaries(st.text(), SCALARS, max_size=2)
 
 
-@given(st.dictionaries(st.sampled_from([*FIELDS, "other"]), VALUES, max_size=4))
+@given(st.dictionaries(st.sampled_from([*TABLE, "other"]), VALUES, max_size=4))
 @settings(max_examples=300)
 def test_whatever_is_given_makes_a_spec_or_an_input_error(fields):
     with contextlib.suppress(InputError):

@@ -12,8 +12,9 @@ from studies import tables, toml, write
 
 from seqlab.cells import CELLS, Sizes
 from seqlab.errors import InputError
-from seqlab.spec.run import FIELDS, RunSpec
+from seqlab.spec.run import RunSpec
 from seqlab.spec.study import MOST_RUNS, StudySpec
+from seqlab.spec.table import TABLE
 
 
 def study(*args, **kwargs):
@@ -102,7 +103,7 @@ def test_every_field_can_be_fixed_crossed_and_zipped(tmp_path):
         "input": "x.npy",
         "seed": 7,
     } | {"steps": 30, "hidden": 4, "inputs": 5, "networks": 2}
-    assert set(values) == set(FIELDS)
+    assert set(values) == set(TABLE)
     for name, value in values.items():
         needed = {"gain": {"init": "he"}, "forget_bias": {"arch": "lstm"}, "state": {"arch": "ssm"}}
         needed["module"] = {"params": "model.npz"}

@@ -40,14 +40,14 @@ from synthetic import measurement
 import seqlab
 from seqlab.cells import CELLS
 from seqlab.errors import DeviceError, InputError
+from seqlab.measure.cost import seconds
 from seqlab.report.text import lasting, size
-from seqlab.spec.run import FIELDS
 from seqlab.spec.study import StudySpec
+from seqlab.spec.table import TABLE
 from seqlab.study import byte_locks as locks
 from seqlab.study import cluster as dask_cluster
 from seqlab.study import files
 from seqlab.study.cluster import LostWorkers, _outcome
-from seqlab.study.estimate import seconds
 from seqlab.study.locks import Claims
 from seqlab.study.store import Store
 from seqlab.study.sweep import Outcome
@@ -110,7 +110,7 @@ def test_a_sweep_measures_what_a_run_measures(here):
     write(here / "study.toml", grid={"arch": ["lstm", "ssm"]})
     seqlab.sweep("study.toml", "swept")
     for spec in StudySpec.read("study.toml").runs:
-        fields = {name: getattr(spec, name) for name in FIELDS}
+        fields = {name: getattr(spec, name) for name in TABLE}
         seqlab.run(store="run", **fields)
     assert data("swept") == data("run")
 

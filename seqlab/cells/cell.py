@@ -40,6 +40,8 @@ class Cell:
     parameters (with or without the leading M axis).
     `pack` and `unpack` turn PyTorch's state (B leading) into one array (..., P, H) and back.
     `options` are the fields that mean something for this cell and not for every other;
+    `forget_gate` is the gate whose bias `forget_bias` sets;
+    `names_of` is whose names its parameters have;
     `chrono` says whether its forget bias may be drawn by Tallec & Ollivier's rule;
     `silent_drive` whether it has anything to say without input;
     `parts` names the parts of its state, in the order of `state_shape`'s first axis.
@@ -54,5 +56,7 @@ class Cell:
     pack: Callable[[Any], NDArray]
     unpack: Callable[[NDArray], Any]
     draw: Callable[[np.random.Generator, Sizes, Draw], Parameters]
+    forget_gate: str | None = None
+    names_of: str = "PyTorch"
     chrono: bool = False
     silent_drive: bool = True

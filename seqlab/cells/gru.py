@@ -88,4 +88,5 @@ CELL = Cell(
     pack=pack_hidden,
     unpack=unpack_hidden,
     draw=draw,
+    forget_gate="update",
 )

@@ -106,5 +106,6 @@ CELL = Cell(
     pack=pack,
     unpack=unpack,
     draw=draw,
+    forget_gate="forget",
     chrono=True,
 )

@@ -115,5 +115,6 @@ CELL = Cell(
     pack=pack,
     unpack=pack,
     draw=draw,
+    names_of="mamba_ssm",
     silent_drive=False,
 )

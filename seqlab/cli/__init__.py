@@ -19,7 +19,7 @@ from seqlab.wording import printable
 
 if TYPE_CHECKING:
     from seqlab.claims.checks import Check
-    from seqlab.spec.run import RunSpec
+    from seqlab.spec.kinds import Spec
     from seqlab.study.result import Result
 
 FAILED, REFUSED, INTERRUPTED = 1, 2, 130
@@ -236,17 +236,17 @@ def run(
             plot_results(results, plot)
 
 
-def _specs(arch: tuple[str, ...], given: dict[str, Any]) -> "list[RunSpec]":
-    from seqlab.spec.run import RunSpec
+def _specs(arch: tuple[str, ...], given: dict[str, Any]) -> "list[Spec]":
+    from seqlab.spec import kinds
     from seqlab.study.limits import require_memory
 
     for name in arch:
         if arch.count(name) > 1:
             raise InputError(f"arch: {name!r} is given twice; each cell once")
-    return [RunSpec.create(require_memory, arch=name, **given) for name in arch or (None,)]
+    return [kinds.create(require_memory, arch=name, **given) for name in arch or (None,)]
 
 
-def _repeated(source: str, arch: tuple[str, ...], given: dict[str, Any]) -> "RunSpec":
+def _repeated(source: str, arch: tuple[str, ...], given: dict[str, Any]) -> "Spec":
     from seqlab.study.result import read_spec
 
     if beside := [*(["arch"] if arch else []), *given]:
@@ -302,15 +302,15 @@ def sweep(
     """
     from seqlab.cli.progress import ProgressLine
     from seqlab.spec.study import StudySpec
-    from seqlab.study import cluster, estimate
-    from seqlab.study.sweep import check, sweep
+    from seqlab.study import cluster
+    from seqlab.study.sweep import check, preview, sweep
 
     spec = StudySpec.read(study)
     if dry_run:
         check(spec, Path(store), backend, elsewhere=scheduler is not None)
         for note in spec.notes:
             streams.tell(note)
-        streams.say(estimate.preview(spec, Path(store)))
+        streams.say(preview(spec, Path(store)))
         return
     with ExitStack() as stack:
         client = stack.enter_context(cluster.connect(scheduler)) if scheduler else None

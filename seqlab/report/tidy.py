@@ -23,17 +23,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from seqlab.cells import CELLS
 from seqlab.report.entries import HORIZONS, Ends, Entry, ends, entries
 from seqlab.report.measured import Measured
+from seqlab.spec import kinds
 from seqlab.spec.arrays import ArrayFile
-from seqlab.spec.run import FIELDS, RunSpec
+from seqlab.spec.kinds import Spec
 from seqlab.wording import printable
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SPEC = tuple(name for name in FIELDS if name not in ("clip", "lengths", "spectrum"))
+SPEC = tuple(row.name for row in kinds.options().values() if row.in_table)
 AT_LENGTH = tuple(field.name for field in fields(Ends))
 NUMBERS = ("gain", "input_scale", "decay_rate_low", "decay_rate_high", "lyapunov_1", "theory")
 LAGS = (*(f"horizon_{limit}" for limit in HORIZONS), "float32_zero_lag", "float64_zero_lag")
@@ -70,7 +70,7 @@ def frame(results: Iterable[Measured]) -> "pd.DataFrame | None":
 
 def _part(result: Measured) -> _Part:
     spec, at = result.spec, ends(result)
-    values = {name: getattr(spec, name) for name in SPEC}
+    values = {name: getattr(spec, name, None) for name in SPEC}
     values |= {n: printable(v.path) for n, v in values.items() if isinstance(v, ArrayFile)}
     lengths = vars(at) | {"length": np.broadcast_to(spec.lengths, at.zeros.shape)}
     return _Part(
@@ -93,9 +93,9 @@ def _record(entry: Entry) -> dict[str, Any]:
     return record | {"lyapunov_1": entry.lyapunov[0] if entry.lyapunov else None}
 
 
-def _key(spec: RunSpec) -> tuple:
+def _key(spec: Spec) -> tuple:
     """Where a run stands in the table: by its cell, then by every field in turn."""
-    order = list(CELLS).index(spec.arch)
-    values = (getattr(spec, name) for name in FIELDS)
+    order = kinds.archs().index(spec.arch)
+    values = (getattr(spec, name, None) for name in kinds.options())
     plain = [str(value) if isinstance(value, ArrayFile) else value for value in values]
     return order, *((value is not None, isinstance(value, str), value) for value in plain)
