@@ -235,9 +235,10 @@ TABLE = Table(
         Option(
             "lengths",
             lengths,
-            "N lengths from A to B = T, evenly spaced in log.",
+            "A:B:N (N lengths from A to B = T, evenly spaced in log), or a list that ends with T: "
+            "10,100,1000.",
             default_text="{1} from min({0}, T) to T".format(*DEFAULT_LENGTHS),
-            metavar="A:B:N",
+            metavar="LIST",
             in_table=False,
         ),
         Option(
