@@ -1,6 +1,7 @@
 """The fixture under test, pytest's own tools for it, PyTorch where it is, and patience."""
 
 import contextlib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,30 @@ with contextlib.suppress(ImportError):  # the environment of the CUDA tests has 
         ],
     )
     settings.load_profile("any machine")
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to work in."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def made_up(here: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Runs that measure nothing; gives the list of what was measured, and where."""
+    from synthetic import measurement
+
+    measured = []
+
+    def measure(spec: Any, backend: str = "auto", progress: Any = None) -> Any:
+        measured.append((spec, backend))
+        progress(0.5, "halfway")
+        return measurement(spec)
+
+    monkeypatch.setattr("seqlab.measure.measure", measure)
+    monkeypatch.setattr("seqlab.measure.cost.memory_bytes", lambda _: 0)
+    return measured
 
 
 @pytest.fixture

@@ -10,11 +10,13 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 from synthetic import measurement
 
 import seqlab
 from seqlab.cli import main
+from seqlab.errors import InputError
 from seqlab.spec.run import RunSpec
 from seqlab.study.result import Result
 
@@ -23,6 +25,8 @@ PYTHON = (sys.executable, "-m", "seqlab")
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(seqlab.__file__).parents[1])}
 PATIENCE = 600  # seconds until a process is taken to hang, on however slow a machine
 TINY = {"steps": 20, "hidden": 3, "inputs": 2, "networks": 4}
+TINY_WORDS = tuple(word for name, value in TINY.items() for word in (f"--{name}", str(value)))
+RNN, GRU = (("run", "--arch", arch, *TINY_WORDS) for arch in ("rnn", "gru"))
 
 
 def tables(fixed=None, grid=None, zipped=None, name="a study"):
@@ -75,6 +79,14 @@ def seqlab_(*args):
     return CliRunner().invoke(main, [str(arg) for arg in args])
 
 
+def process(*args, stdout=subprocess.PIPE):
+    """Run a command as users do."""
+    words = [*PYTHON, *map(str, args)]
+    return subprocess.run(
+        words, stdout=stdout, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT, check=False
+    )
+
+
 def start(*args, **options):
     """Start a command as users do."""
     words = [*PYTHON, *map(str, args)]
@@ -92,3 +104,13 @@ def refusal(result):
     assert (result.exit_code, result.stdout) == (2, "")
     assert re.fullmatch(r"seqlab: error: [^\n]+\n", result.stderr)
     return result.stderr.removeprefix("seqlab: error: ").strip()
+
+
+def spec_refusal(**fields):
+    """The message that a spec is refused with: one line."""
+    with pytest.raises(InputError) as caught:
+        RunSpec.create(**fields)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert len(message) < 300
+    return message

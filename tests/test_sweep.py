@@ -58,13 +58,6 @@ SEEDS = {"seed": [0, 1, 2]}
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch):
-    """An empty folder to work in."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
 def made_up(monkeypatch):
     """Runs that measure nothing, and fail where their seed is in `made_up.failing`."""
 

@@ -85,7 +85,7 @@ class StudySpec:
 
     def label(self, spec: Spec) -> str:
         """What tells a run from the study's others."""
-        values = {name: getattr(spec, name) for name in self.varied or ("arch", "steps")}
+        values = {name: getattr(spec, name, None) for name in self.varied or ("arch", "steps")}
         return describe_settings(values)
 
 
