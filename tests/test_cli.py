@@ -52,6 +52,8 @@ REFUSED = [
     ((*RNN, "--forget-bias", "1"), f"forget_bias: 1.0 means nothing for rnn; it is for {BIASED}"),
     ((*RNN, "--forget-bias", "one"), "forget_bias: 'one' is not allowed; a finite number"),
     ((*GRU, "--activation", "relu"), "activation: 'relu' means nothing for gru; it is for rnn"),
+    ((*GRU, "--gain", 2, "--activation", "relu"), "gain: 2.0 means nothing"),  # as they are given
+    ((*GRU, "--activation", "relu", "--gain", 2), "activation: 'relu' means nothing for gru"),
     ((*RNN, "--arch", "gru", "--activation", "relu"), "activation: 'relu' means nothing for gru"),
     ((*RNN, "--params", "none.npz"), "params: cannot read none.npz: No such file or directory"),
     ((*RNN, "--input", "none.npy"), "input: cannot read none.npy: No such file or directory"),
