@@ -29,21 +29,39 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+class MadeUp(list[tuple[Any, str]]):
+    """What was measured, spec and backend; a seed in `failing` raises its error instead."""
+
+    def __init__(self) -> None:
+        self.failing: dict[int, BaseException] = {}
+
+    @property
+    def seeds(self) -> list[int]:
+        return [spec.seed for spec, _ in self]
+
+
 @pytest.fixture
-def made_up(here: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Runs that measure nothing; gives the list of what was measured, and where."""
+def made_up(monkeypatch: pytest.MonkeyPatch) -> MadeUp:
+    """Runs that measure nothing."""
     from synthetic import measurement
 
-    measured = []
+    measured = MadeUp()
 
     def measure(spec: Any, backend: str = "auto", progress: Any = None) -> Any:
         measured.append((spec, backend))
         progress(0.5, "halfway")
+        if spec.seed in measured.failing:
+            raise measured.failing[spec.seed]
         return measurement(spec)
 
     monkeypatch.setattr("seqlab.measure.measure", measure)
-    monkeypatch.setattr("seqlab.measure.cost.memory_bytes", lambda _: 0)
     return measured
+
+
+@pytest.fixture
+def said() -> list[str]:
+    """What was reported."""
+    return []
 
 
 @pytest.fixture

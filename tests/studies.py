@@ -18,6 +18,7 @@ import seqlab
 from seqlab.cli import main
 from seqlab.errors import InputError
 from seqlab.spec.run import RunSpec
+from seqlab.spec.study import StudySpec
 from seqlab.study.result import Result
 
 PYTHON = (sys.executable, "-m", "seqlab")
@@ -26,6 +27,8 @@ ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(seqlab.__file__).parents[1])}
 PATIENCE = 600  # seconds until a process is taken to hang, on however slow a machine
 TINY = {"steps": 20, "hidden": 3, "inputs": 2, "networks": 4}
 TINY_WORDS = tuple(word for name, value in TINY.items() for word in (f"--{name}", str(value)))
+ENDLESS = {"arch": "lstm", "hidden": 1024, "steps": 200_000, "networks": 2}  # hours, anywhere
+SEEDS = {"seed": [0, 1, 2]}
 RNN, GRU = (("run", "--arch", arch, *TINY_WORDS) for arch in ("rnn", "gru"))
 
 
@@ -35,6 +38,16 @@ def tables(fixed=None, grid=None, zipped=None, name="a study"):
     fixed = {key: value for key, value in fixed.items() if key not in {**(grid or {})}}
     fixed = {key: value for key, value in fixed.items() if key not in {**(zipped or {})}}
     return {"study": {"name": name}, "fixed": fixed, "grid": grid or {}, "zip": zipped or {}}
+
+
+def study(*args, **kwargs):
+    """The study of some tables."""
+    return StudySpec.create(tables(*args, **kwargs))
+
+
+def tree(folder):
+    """Every file below a folder with its content."""
+    return {path: path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
 
 
 def toml(content):

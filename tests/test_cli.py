@@ -101,7 +101,8 @@ def test_a_run_that_does_not_fit_in_memory_is_refused(made_up, monkeypatch):
     assert made_up == []
 
 
-def test_a_result_too_large_for_its_file_is_refused(made_up):
+def test_a_result_too_large_for_its_file_is_refused(made_up, monkeypatch):
+    monkeypatch.setattr("seqlab.measure.cost.memory_bytes", lambda _: 0)
     said = refusal(seqlab_("run", "--arch", "rnn", "--steps", "10000", "--networks", "200000"))
     assert said.startswith("networks: 200000 is not allowed; with 2 rules, 13 lengths")
     assert made_up == []
