@@ -1,6 +1,7 @@
 """The fixture under test, pytest's own tools for it, PyTorch where it is, and patience."""
 
 import contextlib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,48 @@ with contextlib.suppress(ImportError):  # the environment of the CUDA tests has 
         ],
     )
     settings.load_profile("any machine")
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to work in."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+class MadeUp(list[tuple[Any, str]]):
+    """What was measured, spec and backend; a seed in `failing` raises its error instead."""
+
+    def __init__(self) -> None:
+        self.failing: dict[int, BaseException] = {}
+
+    @property
+    def seeds(self) -> list[int]:
+        return [spec.seed for spec, _ in self]
+
+
+@pytest.fixture
+def made_up(monkeypatch: pytest.MonkeyPatch) -> MadeUp:
+    """Runs that measure nothing."""
+    from synthetic import measurement
+
+    measured = MadeUp()
+
+    def measure(spec: Any, backend: str = "auto", progress: Any = None) -> Any:
+        measured.append((spec, backend))
+        progress(0.5, "halfway")
+        if spec.seed in measured.failing:
+            raise measured.failing[spec.seed]
+        return measurement(spec)
+
+    monkeypatch.setattr("seqlab.measure.measure", measure)
+    return measured
+
+
+@pytest.fixture
+def said() -> list[str]:
+    """What was reported."""
+    return []
 
 
 @pytest.fixture

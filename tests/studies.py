@@ -10,12 +10,15 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 from synthetic import measurement
 
 import seqlab
 from seqlab.cli import main
+from seqlab.errors import InputError
 from seqlab.spec.run import RunSpec
+from seqlab.spec.study import StudySpec
 from seqlab.study import netcdf
 from seqlab.study.result import Result
 
@@ -24,6 +27,10 @@ PYTHON = (sys.executable, "-m", "seqlab")
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(seqlab.__file__).parents[1])}
 PATIENCE = 600  # seconds until a process is taken to hang, on however slow a machine
 TINY = {"steps": 20, "hidden": 3, "inputs": 2, "networks": 4}
+TINY_WORDS = tuple(word for name, value in TINY.items() for word in (f"--{name}", str(value)))
+ENDLESS = {"arch": "lstm", "hidden": 1024, "steps": 200_000, "networks": 2}  # hours, anywhere
+SEEDS = {"seed": [0, 1, 2]}
+RNN, GRU = (("run", "--arch", arch, *TINY_WORDS) for arch in ("rnn", "gru"))
 
 
 def tables(fixed=None, grid=None, zipped=None, name="a study"):
@@ -32,6 +39,16 @@ def tables(fixed=None, grid=None, zipped=None, name="a study"):
     fixed = {key: value for key, value in fixed.items() if key not in {**(grid or {})}}
     fixed = {key: value for key, value in fixed.items() if key not in {**(zipped or {})}}
     return {"study": {"name": name}, "fixed": fixed, "grid": grid or {}, "zip": zipped or {}}
+
+
+def study(*args, **kwargs):
+    """The study of some tables."""
+    return StudySpec.create(tables(*args, **kwargs))
+
+
+def tree(folder):
+    """Every file below a folder with its content."""
+    return {path: path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
 
 
 def toml(content):
@@ -83,6 +100,14 @@ def seqlab_(*args):
     return CliRunner().invoke(main, [str(arg) for arg in args])
 
 
+def process(*args, stdout=subprocess.PIPE):
+    """Run a command as users do."""
+    words = [*PYTHON, *map(str, args)]
+    return subprocess.run(
+        words, stdout=stdout, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT, check=False
+    )
+
+
 def start(*args, **options):
     """Start a command as users do."""
     words = [*PYTHON, *map(str, args)]
@@ -100,3 +125,13 @@ def refusal(result):
     assert (result.exit_code, result.stdout) == (2, "")
     assert re.fullmatch(r"seqlab: error: [^\n]+\n", result.stderr)
     return result.stderr.removeprefix("seqlab: error: ").strip()
+
+
+def spec_refusal(**fields):
+    """The message that a spec is refused with: one line."""
+    with pytest.raises(InputError) as caught:
+        RunSpec.create(**fields)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert len(message) < 300
+    return message

@@ -1,88 +1,31 @@
-"""The command line: what it prints where, its exit codes, and what it leaves behind."""
+"""The command line as a whole: what it refuses, its help, and commands that measure nothing."""
 
-import io
-import json
-import os
 import re
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from studies import PATIENCE, hear_ctrl_c, make_older
-from synthetic import measurement
+from studies import ENVIRONMENT, GRU, RNN, process, refusal, seqlab_
 
 import seqlab
 from seqlab.cells import CELLS
 from seqlab.claims.checks import Check
-from seqlab.cli import main
-from seqlab.cli.progress import ProgressLine
-from seqlab.report.text import fitted
-from seqlab.spec.run import DEFAULTS, FIELDS, RunSpec
-from seqlab.study.result import Result
-
-PYTHON = (sys.executable, "-m", "seqlab")
-# A process elsewhere runs the very package that is tested here.
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(seqlab.__file__).parents[1])}
-TINY = ("--steps", "20", "--hidden", "3", "--inputs", "2", "--networks", "4")
-RNN, GRU = (("run", "--arch", arch, *TINY) for arch in ("rnn", "gru"))
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    """An empty folder to work in."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def made_up(here, monkeypatch):
-    """Runs that measure nothing; gives the list of what was measured."""
-    measured = []
-
-    def measure(spec, backend="auto", progress=None):
-        measured.append((spec, backend))
-        progress(0.5, "halfway")
-        return measurement(spec)
-
-    monkeypatch.setattr("seqlab.measure.measure", measure, raising=False)
-    monkeypatch.setattr("seqlab.measure.memory_bytes", lambda _: 0, raising=False)
-    return measured
-
-
-def seqlab_(*args):
-    """Run a command in this process."""
-    return CliRunner().invoke(main, [str(arg) for arg in args])
-
-
-def process(*args, stdout=subprocess.PIPE):
-    """Run a command as users do."""
-    words = [*PYTHON, *map(str, args)]
-    return subprocess.run(
-        words, stdout=stdout, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT, check=False
-    )
-
-
-def refusal(result):
-    """The one line of a refused command."""
-    assert result.exit_code == 2
-    assert result.stdout == ""
-    assert re.fullmatch(r"seqlab: error: [^\n]+\n", result.stderr)
-    return result.stderr.removeprefix("seqlab: error: ").strip()
-
+from seqlab.cli import commands
+from seqlab.spec.table import TABLE
+from seqlab.wording import one_of
 
 # What is refused.
+
+BIASED = one_of(cell.name for cell in CELLS.values() if "forget_bias" in cell.options)
 
 REFUSED = [
     ((), "Missing command."),
     (("rnu",), "No such command 'rnu'."),
     (("--frob",), "No such option '--frob'."),
-    (("run",), "arch: is needed; rnn, lstm, gru or ssm"),
+    (("run",), f"arch: is needed; {one_of(CELLS)}"),
     (("run", "--arch", "rnn"), "steps: is needed; a whole number from 1 up"),
     (("run", "--arch"), "Option '--arch' requires an argument."),
     (("run", "stray"), "Got unexpected extra argument (stray)"),
@@ -101,12 +44,16 @@ REFUSED = [
     ((*RNN, "--hidden", "0"), "hidden: 0 is not allowed"),
     ((*RNN, "--networks", "-3"), "networks: -3 is not allowed"),
     ((*RNN, "--lengths", "20:10:3"), "lengths: '20:10:3' is not allowed"),
+    ((*RNN, "--lengths", "20,10"), "lengths: '20,10' is not allowed; a:b:n with 1 <= a <= b, or"),
+    ((*RNN, "--lengths", "10"), "lengths: 10 is not allowed as the last; it must equal steps, 20"),
     ((*RNN, "--lengths", "5:30:3"), "lengths: 30 is not allowed as the last; it must equal steps"),
     ((*RNN, "--gain", "2"), "gain: 2.0 means nothing for init pytorch"),
     ((*RNN, "--gain", "nan", "--init", "he"), "gain: nan is not allowed"),
-    ((*RNN, "--forget-bias", "1"), "forget_bias: 1.0 means nothing for rnn; it is for lstm or gru"),
+    ((*RNN, "--forget-bias", "1"), f"forget_bias: 1.0 means nothing for rnn; it is for {BIASED}"),
     ((*RNN, "--forget-bias", "one"), "forget_bias: 'one' is not allowed; a finite number"),
     ((*GRU, "--activation", "relu"), "activation: 'relu' means nothing for gru; it is for rnn"),
+    ((*GRU, "--gain", 2, "--activation", "relu"), "gain: 2.0 means nothing"),  # as they are given
+    ((*GRU, "--activation", "relu", "--gain", 2), "activation: 'relu' means nothing for gru"),
     ((*RNN, "--arch", "gru", "--activation", "relu"), "activation: 'relu' means nothing for gru"),
     ((*RNN, "--params", "none.npz"), "params: cannot read none.npz: No such file or directory"),
     ((*RNN, "--input", "none.npy"), "input: cannot read none.npy: No such file or directory"),
@@ -140,7 +87,7 @@ def test_a_run_that_does_not_fit_in_memory_is_refused(made_up, monkeypatch):
     def need(spec):
         return 8 * spec.networks * spec.steps * spec.hidden
 
-    monkeypatch.setattr("seqlab.measure.memory_bytes", need)
+    monkeypatch.setattr("seqlab.measure.cost.memory_bytes", need)
     monkeypatch.setattr("seqlab.study.limits.available_memory", lambda: 2**30)
     assert seqlab_(*RNN).exit_code == 0
     made_up.clear()
@@ -154,7 +101,8 @@ def test_a_run_that_does_not_fit_in_memory_is_refused(made_up, monkeypatch):
     assert made_up == []
 
 
-def test_a_result_too_large_for_its_file_is_refused(made_up):
+def test_a_result_too_large_for_its_file_is_refused(made_up, monkeypatch):
+    monkeypatch.setattr("seqlab.measure.cost.memory_bytes", lambda _: 0)
     said = refusal(seqlab_("run", "--arch", "rnn", "--steps", "10000", "--networks", "200000"))
     assert said.startswith("networks: 200000 is not allowed; with 2 rules, 13 lengths")
     assert made_up == []
@@ -185,149 +133,44 @@ def test_any_words_are_done_or_refused(made_up, here, words, sound):
         refusal(result)
 
 
-# What is printed and kept.
-
-
-def test_a_run_prints_a_table_and_keeps_a_file(made_up, here):
-    result = seqlab_(*RNN)
-    assert (result.exit_code, result.stderr) == (0, "")
-    (path,) = Path("seqlab-results").iterdir()
-    assert result.stdout == Result.read(path).summary() + "\n"
-    assert f"stored: {path}" in result.stdout
-    assert max(map(len, result.stdout.splitlines())) <= 80
-    assert made_up[0][1] == "auto"
-
-
-def test_json_is_one_document(made_up):
-    result = seqlab_(*RNN, "--json", "--backend", "cpu")
-    assert made_up[0][1] == "cpu"
-    document = json.loads(result.stdout)
-    assert document == Result.read(document["result"]).to_json()
-    assert document["spec"]["arch"] == "rnn"
-
-
-def test_several_cells_make_one_table_or_a_list(made_up):
-    args = ("run", "--arch", "rnn", "--arch", "ssm", *TINY)
-    assert seqlab_(*args).stdout.startswith("rnn, ssm: steps 20, hidden 3")
-    documents = json.loads(seqlab_(*args, "--json").stdout)
-    assert [document["spec"]["arch"] for document in documents] == ["rnn", "ssm"]
-
-
-def test_every_option_reaches_the_spec(made_up, here):
-    options = {
-        "steps": 30,
-        "hidden": 4,
-        "inputs": 3,
-        "networks": 5,
-        "seed": 7,
-        "activation": "relu",
-        "init": "he",
-        "gain": 0.5,
-        "input_scale": 0.25,
-        "drive": "zeros",
-        "lengths": "3:30:4",
-        "spectrum": 2,
-        "dtype": "float32",
-    }
-    words = [
-        word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", value)
-    ]
-    assert (
-        seqlab_("run", "--arch", "rnn", "--clip", "none", "--clip", "norm:1", *words).exit_code == 0
-    )
-    assert made_up[0][0] == RunSpec.create(arch="rnn", clip=["none", "norm:1"], **options)
-    seqlab_("run", "--arch", "lstm", *TINY, "--forget-bias", "chrono")
-    seqlab_("run", "--arch", "gru", *TINY, "--forget-bias", "1.5")
-    seqlab_("run", "--arch", "ssm", *TINY, "--state", "3")
-    assert [spec.forget_bias for spec, _ in made_up[1:3]] == ["chrono", 1.5]
-    assert made_up[3][0].state == 3
-
-
-def test_ones_own_arrays(made_up, here):
-    shapes = CELLS["rnn"].shapes(RunSpec.create(arch="rnn", steps=9, hidden=4, inputs=3).sizes)
-    np.savez("w.npz", **{name: np.ones(shape) for name, shape in shapes.items()})
-    np.save("x.npy", np.ones((9, 2, 3)))
-    assert seqlab_("run", "--arch", "rnn", "--params", "w.npz", "--input", "x.npy").exit_code == 0
-    spec = made_up[0][0]
-    assert (spec.steps, spec.hidden, spec.inputs, spec.networks) == (9, 4, 3, 1)
-    assert (spec.params.path, spec.input.path) == (str(here / "w.npz"), str(here / "x.npy"))
-
-
-def test_a_result_of_another_format_is_repeated_and_replaced(made_up, here):
-    seqlab_(*RNN, "--clip", "truncate:3")
-    (path,) = Path("seqlab-results").iterdir()
-    make_older(path)
-    assert seqlab_("run", "--from", path).exit_code == 0
-    assert made_up[0][0] == made_up[1][0] == Result.read(path).spec
-
-
-def test_a_result_is_repeated_and_replaced(made_up, here):
-    seqlab_(*RNN, "--clip", "truncate:3")
-    (path,) = Path("seqlab-results").iterdir()
-    before = path.read_bytes()
-    assert seqlab_("run", "--from", path, "--store", "seqlab-results", "--json").exit_code == 0
-    assert made_up[0][0] == made_up[1][0]
-    assert [p.name for p in Path("seqlab-results").iterdir()] == [path.name]
-    path.write_bytes(before[:-1])
-    said = refusal(seqlab_("run", "--from", path))
-    assert said == f"{path}: damaged: its checksum does not fit its content"
-
-
-@pytest.mark.parametrize(
-    ("error", "code", "said"),
-    [
-        (KeyboardInterrupt(), 130, "interrupted"),
-        (MemoryError(), 1, "out of memory"),
-        (OSError(28, "No space left on device"), 1, "[Errno 28] No space left on device"),
-        (
-            EOFError("Ran out of input"),
-            1,
-            "something that was read ends too soon: Ran out of input",
-        ),
-    ],
-)
-def test_what_goes_wrong_on_the_way_is_one_line(error, code, said, made_up, here, monkeypatch):
-    def fail(spec, backend="auto", progress=None):
-        raise error
-
-    monkeypatch.setattr("seqlab.measure.measure", fail)
-    result = seqlab_(*RNN)
-    assert (result.exit_code, result.stdout) == (code, "")
-    assert result.stderr == f"seqlab: error: {said}\n"
-    assert list(here.iterdir()) == []
-
-
-def test_control_characters_do_not_reach_the_terminal(made_up):
-    assert "\x1b" not in refusal(seqlab_(*RNN, "--params", "\x1b[31m\0"))
-
-
-def test_a_name_that_is_no_text_is_told():
-    assert refusal(seqlab_("table", os.fsdecode(b"gr\xf6e"))).startswith(r"store: gr\udcf6e is no")
-
-
-def test_a_figure_is_asked_for_with_all_results(made_up, here, monkeypatch):
-    drawn = []
-    monkeypatch.setattr(
-        "seqlab.figures.plot_results", lambda *args: drawn.append(args), raising=False
-    )
-    result = seqlab_("run", "--arch", "rnn", "--arch", "gru", *TINY, "--plot", "figure.svg")
-    assert result.exit_code == 0
-    ((results, path),) = drawn
-    assert [result.spec.arch for result in results] == ["rnn", "gru"]
-    assert str(path) == "figure.svg"
-
-
 # Help, version, info.
 
 
 def test_help_names_every_option_and_its_default():
     text = " ".join(seqlab_("run", "--help").stdout.split())
-    for name in FIELDS:
+    for name in TABLE:
         assert f"--{name.replace('_', '-')} " in text
-    for name, value in DEFAULTS.items():
+    for name, value in TABLE.defaults.items():
         said = " and ".join(value) if isinstance(value, tuple) else str(value).removesuffix(".0")
         option = text.split(f"--{name.replace('_', '-')} ", 1)[1]
         assert option.split("[default: ", 1)[1].startswith(f"{said}]")
+
+
+def test_help_of_run_comes_from_the_registries():
+    """Of the cells that are there, and of one that is not yet."""
+    code = (
+        "from dataclasses import replace\n"
+        "from seqlab.cells import CELLS\n"
+        "options = frozenset({'gain', 'forget_bias'})\n"
+        "CELLS['toy'] = replace(CELLS['gru'], name='toy', options=options, forget_gate='tiny',\n"
+        "    names_of='toys', silent_drive=False, chrono=True)\n"
+        "from seqlab.cli import main\n"
+        "main(['run', '--help'])"
+    )
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, env=ENVIRONMENT)
+    said = " ".join(done.stdout.split())
+    names = [*CELLS, "toy"]
+    silent = ", ".join(cell.name for cell in CELLS.values() if not cell.silent_drive)
+    for text in (
+        f"{one_of(names)}; repeat it to compare cells.",
+        f"{', '.join(name for name in names if name in (*TABLE.takers('gain'), 'toy'))}: scale of",
+        "; toy: the tiny gate's bias, or chrono. [default: PyTorch's]",
+        f"white (noise) or zeros (not for {silent}, toy). [default: white]",
+        f"0 removes the input (not for {silent}, toy). [default",
+        "mamba_ssm's, toy: toys's), with a leading axis",
+    ):
+        assert text in said
 
 
 def test_version():
@@ -350,6 +193,15 @@ def loaded_by(*args):
 
 def test_help_loads_nothing_heavy():
     assert not loaded_by("--help") & {"numpy", "numba", "scipy", "matplotlib", "pandas"}
+
+
+def test_a_command_is_a_file_and_loads_no_other():
+    folder = Path(commands.__file__).parent
+    names = sorted(file.stem for file in folder.glob("*.py") if file.stem != "__init__")
+    listed = seqlab_("--help").stdout.split("Commands:\n")[1]
+    assert [line.split()[0] for line in listed.splitlines()] == names
+    loaded = loaded_by("table", "--help")
+    assert {name for name in names if f"{commands.__name__}.{name}" in loaded} == {"table"}
 
 
 def test_plotting_libraries_are_loaded_for_figures_alone(here):
@@ -396,278 +248,3 @@ def test_verify_prints_a_row_a_check_and_fails_with_one(checks, code, monkeypatc
     assert [row.split("  ")[0] for row in rows] == ["ok", "FAILED"][: len(checks)]
     assert all(check.name in row for check, row in zip(checks, rows, strict=True))
     assert max(map(len, rows)) <= 80
-
-
-# Terminals and pipes.
-
-
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
-
-
-@pytest.fixture
-def timers(monkeypatch):
-    """The timers that were made, which go off when they are told to."""
-
-    class Timer:
-        def __init__(self, delay, function):
-            self.go_off, self.begun, self.cancelled = function, False, False
-            made.append(self)
-
-        def start(self):
-            self.begun = True
-
-        def cancel(self):
-            self.cancelled = True
-
-    made = []
-    monkeypatch.setattr("seqlab.cli.progress.threading.Timer", Timer)
-    return made
-
-
-def test_progress_shows_after_a_while_and_goes_at_the_end(timers):
-    terminal = Terminal()
-    with ProgressLine(terminal) as line:
-        line(0.25, "compiling kernels (first run)")
-        assert terminal.getvalue() == ""
-        assert timers[0].begun
-        timers[0].go_off()
-        assert " 25%  compiling kernels (first run)" in terminal.getvalue()
-        line(0.5, "backward")
-    assert " 50%  backward" in terminal.getvalue()
-    assert "\n" not in terminal.getvalue()
-    assert terminal.getvalue().split("\r")[-2].strip() == ""
-
-
-@pytest.mark.parametrize("stream", [io.StringIO(), Terminal()])
-def test_progress_is_silent_elsewhere_and_for_short_work(stream, timers):
-    with ProgressLine(stream) as line:
-        line(0.5, "backward")
-    assert stream.getvalue() == ""
-    assert timers[0].begun == stream.isatty()
-    assert timers[0].cancelled
-
-
-def test_a_closed_pipe_makes_no_noise():
-    read, write = os.pipe()
-    os.close(read)
-    with os.fdopen(write, "w") as closed:
-        assert process("run", "--help", stdout=closed).stderr == ""
-
-
-def test_a_full_disk_under_the_output_is_one_line():
-    with open("/dev/full", "w") as full:
-        done = process("--help", stdout=full)
-    assert done.returncode == 1
-    assert done.stderr == "seqlab: error: [Errno 28] No space left on device\n"
-
-
-def redirected(how, *args, **environment):
-    """Run a command as a shell does, with `how` after it."""
-    words = ["sh", "-c", f'exec "$@" {how}', "sh", *PYTHON, *map(str, args)]
-    return subprocess.run(words, capture_output=True, env=ENVIRONMENT | environment, check=False)
-
-
-@pytest.mark.parametrize("how", ["2>&-", ">&-", "<&- >&- 2>&-", "2>/dev/full"])
-def test_a_stream_that_leads_nowhere_stops_nothing(how, here):
-    done = redirected(how, *RNN, "--store", "store", "--plot", "figure.png")
-    assert (done.returncode, done.stderr) == (0, b"")
-    (path,) = Path("store").iterdir()
-    told = "" if ">&-" in how.split() else Result.read(path).summary() + "\n"
-    assert done.stdout.decode() == told
-    assert (here / "figure.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_a_refusal_that_nobody_hears_is_one(here):
-    assert redirected("2>&-", "run", "--arch", "lstn").returncode == 2
-
-
-def test_no_file_takes_the_number_of_a_closed_stream(here):
-    """Whatever libraries write to stderr would be written into it."""
-    code = (
-        "import os, sys\n"
-        "from seqlab.cli import streams\n"
-        "streams.prepare()\n"
-        "sys.exit(os.open('result', os.O_CREAT | os.O_WRONLY))"
-    )
-    words = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, "-c", code]
-    assert subprocess.run(words, env=ENVIRONMENT, check=False).returncode > 2
-
-
-@pytest.mark.parametrize(
-    ("encoding", "store", "told"),
-    [
-        ("ascii", "größe", rb"gr\xf6\xdfe"),
-        ("latin-1", "größe", "größe".encode("latin-1")),
-        ("latin-1", "日本", rb"\u65e5\u672c"),
-        ("cp1252", "日本", rb"\u65e5\u672c"),
-        ("utf-8", "größe", "größe".encode()),
-        ("utf-8", os.fsdecode(b"gr\xf6e"), b"gr\xf6e"),
-        ("utf-16", os.fsdecode(b"gr\xf6e"), r"gr\udcf6e".encode("utf-16-le")),
-    ],
-)
-def test_a_name_that_stdout_has_no_letters_for_is_spelled(encoding, store, told, here):
-    done = redirected("", *RNN, "--store", store, PYTHONIOENCODING=encoding)
-    assert (done.returncode, done.stderr) == (0, b"")
-    name = min(Path(store).iterdir()).name
-    start, end = (
-        text.encode("utf-16-le" if encoding == "utf-16" else "ascii")
-        for text in ("stored: ", f"/{name}\n")
-    )
-    assert done.stdout.endswith(start + told + end)
-
-
-@pytest.mark.parametrize("letters", ["C", "C.UTF-8"])
-def test_every_command_takes_names_in_a_locale_without_letters(letters, here):
-    plain = {"LC_ALL": letters, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    study = "[study]\nname = 'größe'\n[fixed]\narch = 'rnn'\nsteps = 20\nhidden = 3\n"
-    Path("weiß.toml").write_text(study, encoding="utf-8")
-    for words in (
-        ("sweep", "weiß.toml", "--store", "größe", "--dry-run"),
-        ("sweep", "weiß.toml", "--store", "größe"),
-        ("table", "größe"),
-        ("export", "größe", "-o", "maß.csv"),
-        ("plot", "größe", "-o", "größe.png"),
-        (*RNN, "--store", "größe", "--json"),
-    ):
-        done = redirected("", *words, **plain)
-        assert (done.returncode, done.stderr) == (0, b""), words
-    assert {path.name for path in here.iterdir()} == {
-        *("weiß.toml", "größe", "maß.csv", "größe.csv", "größe.png"),
-    }
-
-
-def test_a_reader_who_went_away_has_had_enough(here):
-    """The figure is drawn, and nothing failed."""
-    read, write = os.pipe()
-    os.close(read)
-    with os.fdopen(write, "w") as closed:
-        done = process(*RNN, "--plot", "figure.png", stdout=closed)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert (here / "figure.png").exists()
-
-
-def test_a_figure_is_drawn_though_the_table_finds_no_room(here):
-    with open("/dev/full", "w") as full:
-        done = process(*RNN, "--plot", "figure.png", stdout=full)
-    assert done.returncode == 1
-    assert done.stderr == "seqlab: error: [Errno 28] No space left on device\n"
-    assert (here / "figure.png").exists()
-
-
-class Broken(Terminal):
-    def write(self, text):
-        raise BrokenPipeError
-
-
-def test_progress_and_notes_that_cannot_be_written_stop_nothing(timers):
-    with ProgressLine(Broken()) as line:
-        line(0.5, "backward")
-        timers[0].go_off()
-        line.note("a damaged file")
-        line(0.9, "backward")
-
-
-class Poor(io.TextIOWrapper):
-    """A terminal of few letters."""
-
-    def isatty(self):
-        return True
-
-
-def test_progress_stays_on_one_line_whatever_its_letters_take(timers, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "20")
-    shown = io.BytesIO()
-    with ProgressLine(Poor(shown, "ascii", "backslashreplace")) as line:
-        line(0.5, "größe 日本 größe")
-        timers[0].go_off()
-        line(0.6, "größe 日本 größe")
-        lines = shown.getvalue().split(b"\r")
-    assert {len(text) for text in lines} == {0, 19}
-    assert b" 60%  gr\\xf6\\xdfe \\" in lines
-
-
-def test_letters_take_one_column_or_two_or_none():
-    assert fitted("größe", 7) == "größe  "
-    assert fitted("größe", 3) == "grö"
-    assert fitted("日本", 3) == "日 "
-    assert fitted("日本", 4) == "日本"
-    assert fitted("e\u0301a", 2) == "e\u0301a"
-
-
-def test_without_posix_locks_every_command_works(here):
-    """Where Python has no fcntl: Windows."""
-    code = (
-        "import sys\n"
-        "sys.modules['fcntl'] = None\n"
-        "from seqlab.cli import main\n"
-        "for words in {commands}:\n"
-        "    try: main(words)\n"
-        "    except SystemExit as end: assert not end.code, words\n"
-    )
-    study = "[study]\nname = 'x'\n[fixed]\narch = 'rnn'\nsteps = 20\nhidden = 3\n"
-    Path("study.toml").write_text(study)
-    commands = [
-        ["sweep", "study.toml", "--store", "store"],
-        ["table", "store"],
-        ["export", "store", "-o", "table.csv"],
-        ["plot", "store", "-o", "figure.png"],
-    ]
-    words = [sys.executable, "-c", code.format(commands=commands)]
-    done = subprocess.run(words, capture_output=True, text=True, env=ENVIRONMENT, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("x: 1 runs measured, 0 found, 0 failed in store\n")
-
-
-# Real measurements.
-
-
-@pytest.mark.parametrize("arch", CELLS)
-def test_a_real_run_gives_its_numbers_and_gives_them_again(arch, here):
-    first = seqlab_("run", "--arch", arch, *TINY, "--json")
-    assert first.exit_code == 0, first.stderr
-    document = json.loads(first.stdout)
-    assert document["backend"] == "cpu"
-    again = seqlab_("run", "--from", document["result"], "--store", "again", "--json")
-    assert json.loads(again.stdout)["curves"] == document["curves"]
-    one, other = (Result.read(json.loads(run.stdout)["result"]) for run in (first, again))
-    for name, variable in one.variables.items():
-        assert variable.data.tobytes() == other.variables[name].data.tobytes()
-
-
-def test_python_and_the_command_line_agree(here):
-    document = json.loads(seqlab_(*RNN, "--json").stdout)
-    result = seqlab.run(arch="rnn", steps=20, hidden=3, inputs=2, networks=4)
-    assert result.path is None
-    assert result.to_json()["curves"] == document["curves"]
-
-
-def test_a_missing_backend_is_refused(here):
-    assert refusal(seqlab_(*RNN, "--backend", "cuda")).startswith("backend: cuda is not available")
-    assert refusal(seqlab_(*RNN, "--backend", "tpu")).startswith("backend: 'tpu' is unknown")
-    assert list(here.iterdir()) == []
-
-
-def test_ctrl_c_in_a_long_run_leaves_nothing(here):
-    terminal, end = os.openpty()
-    endless = ("--hidden", "1024", "--steps", "200000", "--networks", "2")  # for hours
-    running = subprocess.Popen(
-        [*PYTHON, "run", "--arch", "lstm", *endless],
-        stdout=subprocess.PIPE,
-        stderr=end,
-        env=ENVIRONMENT,
-        preexec_fn=hear_ctrl_c,
-    )
-    os.close(end)
-    shown = b""
-    while b"%" not in shown:  # the line of progress
-        shown += os.read(terminal, 1000)
-    running.send_signal(signal.SIGINT)
-    stdout, _ = running.communicate(timeout=PATIENCE)
-    shown += os.read(terminal, 1000)
-    os.close(terminal)
-    assert (running.returncode, stdout) == (130, b"")
-    assert shown.endswith(b"\rseqlab: error: interrupted\r\n")
-    assert shown.count(b"\n") == 1
-    assert list(here.iterdir()) == []

@@ -10,7 +10,8 @@ import pytest
 
 from seqlab.kernels import memory
 from seqlab.kernels.memory import aligned
-from seqlab.measure import measure, memory_bytes
+from seqlab.measure import measure
+from seqlab.measure.cost import memory_bytes
 from seqlab.spec.run import RunSpec
 
 RUNS: list[dict[str, Any]] = [

@@ -13,7 +13,8 @@ from drawn import ARCHS, draw
 import seqlab
 from seqlab.cells import CELLS, Draw
 from seqlab.errors import InputError
-from seqlab.measure import measure, memory_bytes
+from seqlab.measure import measure
+from seqlab.measure.cost import memory_bytes
 from seqlab.measure.randomness import Purpose, stream, unit_readout
 from seqlab.numbers import theory
 from seqlab.numbers.fit import fit_decay, fit_lags

@@ -12,8 +12,10 @@ from studies import tables, toml, write
 
 from seqlab.cells import CELLS, Sizes
 from seqlab.errors import InputError
-from seqlab.spec.run import FIELDS, RunSpec
+from seqlab.spec.run import RunSpec
 from seqlab.spec.study import MOST_RUNS, StudySpec
+from seqlab.spec.table import TABLE
+from seqlab.wording import one_of
 
 
 def study(*args, **kwargs):
@@ -69,13 +71,21 @@ def test_fields_mean_what_they_mean_in_a_run():
 
 
 def test_an_entry_of_clip_is_a_run_and_an_entry_of_lengths_too():
-    grid = {"clip": ["none", ["none", "norm:1"]], "lengths": ["5:20:3", [20]]}
+    grid = {"clip": ["none", ["none", "norm:1"]], "lengths": ["5:20:3", [20], "5,20"]}
     assert [(r.clip, r.lengths) for r in study(grid=grid).runs] == [
         (("none",), (5, 10, 20)),
         (("none",), (20,)),
+        (("none",), (5, 20)),
         (("none", "norm:1"), (5, 10, 20)),
         (("none", "norm:1"), (20,)),
+        (("none", "norm:1"), (5, 20)),
     ]
+
+
+@pytest.mark.parametrize("lengths", ["20", "5,20", [5, 20], "5:20:2"])
+def test_lengths_are_a_list_or_a_text(lengths, tmp_path):
+    (run,) = StudySpec.read(write(tmp_path / "study.toml", {"lengths": lengths})).runs
+    assert run.lengths == ((20,) if lengths == "20" else (5, 20))
 
 
 def test_every_field_can_be_fixed_crossed_and_zipped(tmp_path):
@@ -102,7 +112,7 @@ def test_every_field_can_be_fixed_crossed_and_zipped(tmp_path):
         "input": "x.npy",
         "seed": 7,
     } | {"steps": 30, "hidden": 4, "inputs": 5, "networks": 2}
-    assert set(values) == set(FIELDS)
+    assert set(values) == set(TABLE)
     for name, value in values.items():
         needed = {"gain": {"init": "he"}, "forget_bias": {"arch": "lstm"}, "state": {"arch": "ssm"}}
         needed["module"] = {"params": "model.npz"}
@@ -191,7 +201,7 @@ WRONG = [
     (None, {"sede": 1}, None, "grid.sede: no such field (did you mean seed?)"),
     (None, None, {"sede": [1]}, "zip.sede: no such field (did you mean seed?)"),
     ({"steps": 0}, None, None, "fixed.steps: 0 is not allowed; a whole number from 1 up"),
-    ({"arch": "lstn"}, None, None, "fixed.arch: 'lstn' is not allowed; rnn, lstm, gru or ssm"),
+    ({"arch": "lstn"}, None, None, f"fixed.arch: 'lstn' is not allowed; {one_of(CELLS)}"),
     ({"params": 3}, None, None, "fixed.params: 3 is not allowed; the path of a file"),
     ({"clip": "nrm:1"}, None, None, "clip: 'nrm:1' is not a rule"),
     (None, {"steps": 20}, None, "grid.steps: 20 is not allowed; a list of one value or more"),
@@ -206,6 +216,7 @@ WRONG = [
     ({"gain": 2.0}, None, None, "gain: means nothing for init pytorch: it serves no run; "),
     ({"activation": "relu"}, {"arch": ["lstm", "ssm"]}, None, "for lstm, for ssm: it serves no"),
     ({"spectrum": 4}, {"arch": ["lstm", "rnn"]}, None, "with arch rnn: spectrum: 4 is not"),
+    ({"lengths": "20,5"}, None, None, "fixed.lengths: '20,5' is not allowed; a:b:n"),
     ({"lengths": [5, 20]}, {"steps": [20, 30]}, None, "with steps 30: lengths: 20 is not"),
     ({"drive": "zeros"}, {"arch": ["rnn", "ssm"]}, None, "with arch ssm: drive: 'zeros' is"),
     ({"params": "no.npz"}, None, None, "no.npz: No such file or directory"),

@@ -118,6 +118,8 @@ class Cell:
     `pack` and `unpack` turn the state, a tuple of its parts (..., B, H) or what its reference
     implementation has, into the kernels' one array (..., B, P, H) and back.
     `options` are the fields that mean something for this cell and not for every other;
+    `forget_gate` is the gate whose bias `forget_bias` sets;
+    `names_of` is whose names its parameters have;
     `chrono` says whether its forget bias may be drawn by Tallec & Ollivier's rule;
     `silent_drive` whether it has anything to say without input;
     `parts` names the parts of its state, in the order of `state_shape`'s first axis;
@@ -133,6 +135,8 @@ class Cell:
     sizes: Callable[[Parameters], Sizes]
     state_shape: Callable[[Sizes], tuple[int, int]]
     draw: Callable[[np.random.Generator, Sizes, Draw], Parameters]
+    forget_gate: str | None = None
+    names_of: str = "PyTorch"
     chrono: bool = False
     silent_drive: bool = True
     pack: Callable[[State], NDArray] = stack_parts

@@ -121,4 +121,5 @@ CELL = Cell(
     coefficients=COEFFICIENTS,
     theory=Theory(rate, means=("carry", "hidden_candidate")),
     cost=Cost(blocks=GATES, exponentials=3),
+    forget_gate="update",
 )

@@ -148,6 +148,7 @@ CELL = Cell(
     sizes=gated_sizes,
     state_shape=state_shape,
     draw=draw,
+    forget_gate="forget",
     chrono=True,
     coefficients=COEFFICIENTS,
     theory=Theory(rate, means=("carry", "candidate", "output_slope")),

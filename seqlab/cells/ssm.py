@@ -166,6 +166,7 @@ CELL = Cell(
     pack=pack,
     unpack=unpack,
     draw=draw,
+    names_of="mamba_ssm",
     silent_drive=False,
     coefficients=COEFFICIENTS,
     theory=Theory(rate, means=("delta",), each=True),

@@ -11,29 +11,12 @@ from seqlab.cells import ACTIVATIONS, CELLS, INITS
 from seqlab.errors import InputError
 from seqlab.figures.writing import literal
 from seqlab.numbers.quantities import Quantity, in_figures
+from seqlab.spec import kinds
+from seqlab.spec.option import labels
 from seqlab.wording import did_you_mean
 
 # Fields of a grid, with the labels of their axes; those that tell more come first.
-FIELDS = {
-    "arch": "cell",
-    "init": "initialisation",
-    "gain": "recurrent gain",
-    "forget_bias": "forget bias",
-    "activation": "activation",
-    "input_scale": "input scale",
-    "drive": "drive",
-    "clip": "clip rule",
-    "steps": "steps",
-    "hidden": "hidden units",
-    "inputs": "input features",
-    "state": "states per channel",
-    "params": "weights",
-    "module": "module",
-    "input": "input",
-    "dtype": "dtype",
-    "networks": "networks",
-    "seed": "seed",
-}
+FIELDS = labels(kinds.options())
 # Coordinates of a curve.
 COORDINATES = {"length": "sequence length (steps)", "lag": "lag (steps back from the loss)"}
 AXES = FIELDS | COORDINATES
@@ -41,7 +24,7 @@ AXES = FIELDS | COORDINATES
 _RULES = ("none", *rules.AFTER, *rules.IN_CHAIN)
 _ORDER = {
     name: position
-    for names in (CELLS, ACTIVATIONS, INITS, _RULES)
+    for names in (kinds.archs(), ACTIVATIONS, INITS, _RULES)
     for position, name in enumerate(names)
 }
 

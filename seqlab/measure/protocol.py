@@ -3,29 +3,26 @@
 Networks are taken in blocks so that memory stays bounded; a block's size changes no number.
 """
 
-import math
 import threading
-from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from seqlab import rules
-from seqlab.cells import CELLS
 from seqlab.engine.ensemble import Ensemble
-from seqlab.engine.tape import SEGMENT_BYTES, TRAJECTORY_BYTES, Tape
+from seqlab.engine.tape import Tape
 from seqlab.kernels import backends
 from seqlab.kernels._cache import compiled_before
 from seqlab.measure import lyapunov
 from seqlab.measure.assemble import Block, assemble, kept_lags
+from seqlab.measure.cost import blocks_of
 from seqlab.measure.curves import Curves, sweep_curves
 from seqlab.measure.draw import Source
 from seqlab.measure.prediction import Observer
 from seqlab.numbers.variables import Measurement
 from seqlab.rules import UNCLIPPED
+from seqlab.spec.kinds import Progress
 from seqlab.spec.run import RunSpec
-
-Progress = Callable[[float, str], None]
 
 
 def measure(spec: RunSpec, backend: str = "auto", progress: Progress | None = None) -> Measurement:
@@ -35,7 +32,7 @@ def measure(spec: RunSpec, backend: str = "auto", progress: Progress | None = No
     """
     chosen = backends.resolve(backend, arch=spec.arch)
     source = Source(spec)
-    blocks = _blocks(spec, chosen)
+    blocks = blocks_of(spec, chosen)
     report = _Report(progress, _work(spec) * len(blocks))
     sharers = backends.at_once(chosen, blocks)
 
@@ -48,36 +45,6 @@ def measure(spec: RunSpec, backend: str = "auto", progress: Progress | None = No
 
     measured = backends.over_blocks(chosen, blocks, one)
     return Measurement(chosen, assemble(spec, measured))
-
-
-def memory_bytes(spec: RunSpec) -> int:
-    """Bytes that `measure` needs at its peak: the arrays of the blocks that are worked on at the
-    same time, and what is kept of all."""
-    cell, item = CELLS[spec.arch], np.dtype(spec.dtype).itemsize
-    backend = backends.having(spec.arch)[0]
-    blocks = _blocks(spec, backend)
-    at_once = backends.at_once(backend, blocks)
-    networks, lengths = at_once * max(map(len, blocks)), len(spec.lengths)
-    weights = sum(math.prod(shape) for shape in cell.shapes(spec.sizes).values()) * item
-    drive = spec.steps * spec.inputs * (item + 8)
-    trace = lengths * (spec.steps + 1) * 8 * (3 * len(cell.parts) + 7)
-    rows = (lengths + (spec.spectrum or 0)) * math.prod(cell.state_shape(spec.sizes))
-    block = networks * (8 * weights + drive + trace + 4 * rows * item)
-    trajectory = networks * _trajectory_bytes(spec, backend)
-    segment = min(networks * SEGMENT_BYTES, trajectory)
-    kept = spec.networks * len(spec.clip) * (spec.steps + 1) * 8 * 3
-    return block + min(trajectory, TRAJECTORY_BYTES) + 2 * segment + kept
-
-
-def _blocks(spec: RunSpec, backend: str) -> list[range]:
-    """The networks in blocks, as the backend likes them."""
-    return backends.blocks(backend, spec.networks, _trajectory_bytes(spec, backend))
-
-
-def _trajectory_bytes(spec: RunSpec, backend: str) -> int:
-    """Bytes that one network's whole forward pass saves."""
-    width = backends.kernels(backend, spec.arch).saved_width(spec.sizes)
-    return spec.steps * width * np.dtype(spec.dtype).itemsize
 
 
 def _work(spec: RunSpec) -> int:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Protocol
 
 from seqlab.numbers.variables import Variable
-from seqlab.spec.run import RunSpec
+from seqlab.spec.kinds import Spec
 
 
 class Measured(Protocol):
@@ -13,7 +13,7 @@ class Measured(Protocol):
     file, None where there is none."""
 
     @property
-    def spec(self) -> RunSpec: ...
+    def spec(self) -> Spec: ...
 
     @property
     def backend(self) -> str: ...

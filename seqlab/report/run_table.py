@@ -8,14 +8,12 @@ from seqlab.numbers.quantities import HORIZON, SMALLEST
 from seqlab.report.entries import Entry, entries
 from seqlab.report.measured import Measured
 from seqlab.report.text import Row, decimals, fill, grid, joined, spread
+from seqlab.spec import kinds
+from seqlab.spec.option import settings
 from seqlab.wording import describe_settings, describe_value
 
 MOST_LENGTHS = 6  # columns of the table by length
 MOST_EXPONENTS = 8
-_SETTINGS = (
-    *("steps", "hidden", "inputs", "state", "networks", "seed", "dtype", "drive", "activation"),
-    *("init", "gain", "input_scale", "forget_bias", "params", "module", "input"),
-)
 _DECAY = (
     ("decay rate, nat/step", "attenuation, decades"),
     ("mean [95% interval]", "median [quartiles]"),
@@ -71,7 +69,8 @@ def table(results: Sequence[Measured]) -> str:
 
 
 def _settings(result: Measured) -> dict[str, str]:
-    values = {name: getattr(result.spec, name) for name in _SETTINGS}
+    names = settings(kinds.of(result.spec.arch).table)
+    values = {name: getattr(result.spec, name) for name in names}
     return {name: describe_value(value) for name, value in values.items() if value is not None}
 
 

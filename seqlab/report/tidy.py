@@ -22,18 +22,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from seqlab.cells import CELLS
 from seqlab.numbers.quantities import IN_TABLES, LN10
 from seqlab.report.entries import readings
 from seqlab.report.measured import Measured
 from seqlab.report.points import arrays_of, curve_points, fields_of
+from seqlab.spec import kinds
 from seqlab.spec.arrays import ArrayFile
-from seqlab.spec.run import FIELDS, RunSpec
+from seqlab.spec.kinds import Spec
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SPEC = tuple(name for name in FIELDS if name not in ("clip", "lengths", "spectrum"))
+SPEC = tuple(row.name for row in kinds.options().values() if row.in_table)
 _AT_LENGTH = tuple(row for row in IN_TABLES if row.by_length)
 _OF_RUN = tuple(row for row in IN_TABLES if not row.by_length)
 COLUMNS = (
@@ -92,10 +92,10 @@ def _part(result: Measured) -> _Part:
     return _Part(_key(result.spec), rules, lengths)
 
 
-def _key(spec: RunSpec) -> tuple:
+def _key(spec: Spec) -> tuple:
     """Where a run stands in the table: by its cell, then by every field in turn."""
-    order = list(CELLS).index(spec.arch)
-    values = (getattr(spec, name) for name in FIELDS)
+    order = kinds.archs().index(spec.arch)
+    values = (getattr(spec, name, None) for name in kinds.options())
     plain = [str(value) if isinstance(value, ArrayFile) else value for value in values]
     return order, *((value is not None, isinstance(value, str), value) for value in plain)
 

@@ -86,19 +86,26 @@ def clip_rules(name: str, value: Any) -> tuple[str, ...]:
 
 
 def lengths(name: str, value: Any) -> tuple[int, ...]:
-    """Sequence lengths: `a:b:n` (see `spaced`) or a list of ascending whole numbers."""
-    allowed = f"a:b:n with 1 <= a <= b, or at most {MOST_LENGTHS} ascending whole numbers"
-    if isinstance(value, str):
-        numbers = [int(part) if _is_digits(part) else 0 for part in value.split(":")]
+    """Sequence lengths: `a:b:n` (see `spaced`), or ascending whole numbers as a list or as text
+    between commas, `10,100,1000`."""
+    allowed = (
+        f"a:b:n with 1 <= a <= b, or at most {MOST_LENGTHS} ascending whole numbers, such as "
+        "10,100,1000"
+    )
+    if isinstance(value, str) and ":" in value:
+        numbers = _whole_numbers(value, ":")
         if len(numbers) != 3 or not 1 <= numbers[0] <= numbers[1] <= LARGEST:
             raise refuse(name, value, allowed)
         if not 1 <= numbers[2] <= MOST_LENGTHS:
             raise refuse(name, value, f"n from 1 to {MOST_LENGTHS}")
         return spaced(*numbers)
-    if not (_is_list(value) and 1 <= len(value) <= MOST_LENGTHS):
+    items = _whole_numbers(value, ",") if isinstance(value, str) else value
+    if not (_is_list(items) and 1 <= len(items) <= MOST_LENGTHS):
+        raise refuse(name, value, allowed)
+    if isinstance(value, str) and not all(1 <= item <= LARGEST for item in items):
         raise refuse(name, value, allowed)
     parse = whole(1)
-    found = tuple(parse(name, item) for item in value)
+    found = tuple(parse(name, item) for item in items)
     if any(a >= b for a, b in itertools.pairwise(found)):
         raise refuse(name, value, allowed)
     return found
@@ -113,8 +120,11 @@ def spaced(first: int, last: int, count: int) -> tuple[int, ...]:
     return tuple(dict.fromkeys((first, *inner, last)))
 
 
-def _is_digits(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) <= len(str(LARGEST))
+def _whole_numbers(text: str, between: str) -> list[int]:
+    """The numbers between separators; 0 for what is none, or has too many digits."""
+    digits = len(str(LARGEST))
+    parts = text.split(between)
+    return [int(p) if p.isascii() and p.isdigit() and len(p) <= digits else 0 for p in parts]
 
 
 def _is_list(value: Any) -> bool:

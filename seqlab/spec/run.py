@@ -10,81 +10,21 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
-from seqlab.cells import ACTIVATIONS, CELLS, INITS, Sizes
+from seqlab.cells import CELLS, Sizes
 from seqlab.errors import InputError
 from seqlab.spec import arrays
 from seqlab.spec.arrays import ArrayFile
-from seqlab.spec.fields import Parser, choice, clip_rules, lengths, number, number_or, spaced, whole
+from seqlab.spec.fields import spaced
 from seqlab.spec.formats import Archive
+from seqlab.spec.table import DEFAULT_LENGTHS, TABLE
 from seqlab.wording import did_you_mean, one_of, refuse, short_repr
-
-
-def _array_file(name: str, value: Any) -> str | ArrayFile:
-    """A path, still to be read, or the record of a file that was."""
-    if isinstance(value, ArrayFile):
-        return value
-    if isinstance(value, Mapping) and set(value) == {"path", "sha256"}:
-        return ArrayFile(str(value["path"]), str(value["sha256"]))
-    try:
-        return str(os.fspath(value))
-    except TypeError:
-        raise refuse(name, value, "the path of a file") from None
-
-
-def _module(name: str, value: Any) -> str:
-    """The path of a module within a model, as attributes: `encoder.rnn`."""
-    if not (isinstance(value, str) and (path := value.strip().removesuffix("."))):
-        raise refuse(name, value, "the name of a module, such as encoder.rnn")
-    return path
-
-
-# Every option of `seqlab run` that says what is measured, and what its value may be.
-FIELDS: dict[str, Parser] = {
-    "arch": choice(CELLS),
-    "steps": whole(1),
-    "hidden": whole(1),
-    "inputs": whole(1),
-    "state": whole(1),
-    "networks": whole(1),
-    "seed": whole(0, 2**128 - 1),
-    "activation": choice(ACTIVATIONS),
-    "init": choice(INITS),
-    "gain": number("a positive, finite number", lambda gain: gain > 0),
-    "input_scale": number("a finite number from 0 up", lambda scale: scale >= 0),
-    "drive": choice(("white", "zeros")),
-    "forget_bias": number_or("chrono"),
-    "clip": clip_rules,
-    "lengths": lengths,
-    "spectrum": whole(1),
-    "dtype": choice(("float64", "float32")),
-    "params": _array_file,
-    "module": _module,
-    "input": _array_file,
-}
-DEFAULTS: dict[str, Any] = {
-    "hidden": 64,
-    "inputs": 16,
-    "state": 16,
-    "networks": 16,
-    "seed": 0,
-    "activation": "tanh",
-    "init": "pytorch",
-    "gain": 1.0,
-    "drive": "white",
-    "clip": ("none", "step-norm:1"),
-    "dtype": "float64",
-}
-DEFAULT_LENGTHS = (10, 13)  # the shortest, and how many up to `steps`
-CELL_OPTIONS = frozenset().union(*(cell.options for cell in CELLS.values()))
-DRAWS = ("init", "gain", "input_scale", "forget_bias")  # what one's own weights replace
-
 
 Check = Callable[["RunSpec"], None]
 
 
 @dataclass(frozen=True)
 class RunSpec:
-    """One run: every field is an option of `seqlab run`, resolved.
+    """One run: every field is an option of `seqlab run`, a row of its table, resolved.
 
     A field that means nothing here is None, so equal measurements have equal specs. Make one with
     `create` or `from_dict`, which validate.
@@ -160,40 +100,23 @@ class RunSpec:
         """16 hex digits of what is measured: the content of arrays counts, not where it lies."""
         measured = {name: value for name, value in self.to_dict().items() if value is not None}
         measured.pop("module", None)
-        for name in ("params", "input"):
-            if name in measured:
+        for name in measured:
+            if TABLE[name].is_file:
                 measured[name] = measured[name]["sha256"]
         text = json.dumps(measured, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def idle(name: str, known: Mapping[str, Any]) -> str | None:
-    """Why a field means nothing beside the others known (arch at least); None where it does."""
-    cell = CELLS[known["arch"]]
-    if name in CELL_OPTIONS and name not in cell.options:
-        takers = [other.name for other in CELLS.values() if name in other.options]
-        return f"for {cell.name}; it is for {one_of(takers)}"
-    if name in DRAWS and "params" in known:
-        return "beside params, which are not drawn"
-    if name == "module" and "params" not in known:
-        return "without params, of whose file it is a part"
-    if name == "drive" and "input" in known:
-        return "beside input, which is not drawn"
-    if name == "gain" and known.get("init", DEFAULTS["init"]) == "pytorch":
-        return f"for init pytorch; it is for init {one_of(i for i in INITS if i != 'pytorch')}"
-    return None
-
-
 def _parse(given: Mapping[str, Any]) -> dict[str, Any]:
     """Each given field in its canonical form, on its own and beside the cell."""
     for name in given:
-        if name not in FIELDS:
-            raise InputError(f"{name}: no such field{did_you_mean(name, FIELDS)}")
-    known = {name: FIELDS[name](name, value) for name, value in given.items() if value is not None}
+        if name not in TABLE:
+            raise InputError(f"{name}: no such field{did_you_mean(name, TABLE)}")
+    known = {n: TABLE[n].parse(n, value) for n, value in given.items() if value is not None}
     if "arch" not in known:
         raise InputError(f"arch: is needed; {one_of(CELLS)}")
     for name, value in known.items():
-        if why := idle(name, known):
+        if why := TABLE.idle(name, known):
             raise InputError(f"{name}: {short_repr(value)} means nothing {why}")
     return known
 
@@ -204,7 +127,7 @@ def _open_arrays(known: dict[str, Any], files: ExitStack) -> dict[str, Archive]:
     All that their headers say is checked; nothing else of them is read.
     """
     cell = CELLS[known["arch"]]
-    dtype = known.get("dtype", DEFAULTS["dtype"])
+    dtype = known.get("dtype", TABLE["dtype"].default)
     origins: dict[str, str] = {}
     held: dict[str, Archive] = {}
 
@@ -231,11 +154,13 @@ def _resolve(known: dict[str, Any]) -> RunSpec:
     """Fill in what was left out, and refuse what does not go together."""
     if "steps" not in known:
         raise InputError("steps: is needed; a whole number from 1 up")
-    defaults = {name: value for name, value in DEFAULTS.items() if not idle(name, known)}
+    defaults = {
+        name: value for name, value in TABLE.defaults.items() if not TABLE.idle(name, known)
+    }
     steps = known["steps"]
     shortest, count = DEFAULT_LENGTHS
     defaults["lengths"] = spaced(min(shortest, steps), steps, count)
-    everything: dict[str, Any] = dict.fromkeys(FIELDS) | defaults | known
+    everything: dict[str, Any] = dict.fromkeys(TABLE) | defaults | known
     spec = RunSpec(**everything)
     _check_together(spec)
     return spec

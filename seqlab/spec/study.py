@@ -2,7 +2,7 @@
 
 `[study]` has the name; `[fixed]` the fields that all runs share; `[grid]` lists that are crossed,
 the last one fastest; `[zip]` lists of one length that advance together, faster than the grid.
-Fields are those of a RunSpec. An entry of `clip` is a rule, or a list of rules of one run; paths
+Fields are those of a run's spec. An entry of `clip` is a rule, or a list of rules of one run; paths
 are relative to the file.
 """
 
@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from seqlab.errors import InputError
-from seqlab.spec.run import FIELDS, RunSpec, idle
+from seqlab.spec import kinds
+from seqlab.spec.kinds import Spec
+from seqlab.spec.option import Option
 from seqlab.wording import describe_settings, did_you_mean, one_of, refuse
 
 MOST_RUNS = 1_000_000
 TABLES = ("study", "fixed", "grid", "zip")
-FILES = ("params", "input")
 
 Fields = dict[str, Any]
 
@@ -36,7 +37,7 @@ class StudySpec:
 
     name: str
     varied: tuple[str, ...]
-    runs: tuple[RunSpec, ...]
+    runs: tuple[Spec, ...]
     notes: tuple[str, ...]
 
     @classmethod
@@ -82,9 +83,9 @@ class StudySpec:
             )
         return cls(tables["study"]["name"], varied, runs, tuple(notes))
 
-    def label(self, spec: RunSpec) -> str:
+    def label(self, spec: Spec) -> str:
         """What tells a run from the study's others."""
-        values = {name: getattr(spec, name) for name in self.varied or ("arch", "steps")}
+        values = {name: getattr(spec, name, None) for name in self.varied or ("arch", "steps")}
         return describe_settings(values)
 
 
@@ -170,29 +171,41 @@ def _parse_list(table: str, name: str, values: Any, folder: Path) -> list[Any]:
 
 def _parse(table: str, name: str, value: Any, folder: Path) -> Any:
     _check_name(table, name)
-    if name not in FILES:
-        return FIELDS[name](f"{table}.{name}", value)
+    rows = [kind.table[name] for kind in kinds.KINDS if name in kind.table]
+    if not rows[0].is_file:
+        return _first_taker(rows, f"{table}.{name}", value)
     if not isinstance(value, str):
         raise refuse(f"{table}.{name}", value, "the path of a file")
     return str(folder / value)
 
 
+def _first_taker(rows: Sequence[Option], name: str, value: Any) -> Any:
+    """The value as the first kind of run takes it whose option allows it."""
+    refusals = []
+    for row in rows:
+        try:
+            return row.parse(name, value)
+        except InputError as error:
+            refusals.append(error)
+    raise refusals[0]
+
+
 def _check_name(table: str, name: str) -> None:
-    if name not in FIELDS:
-        raise InputError(f"{table}.{name}: no such field{did_you_mean(name, FIELDS)}")
+    if name not in (known := kinds.options()):
+        raise InputError(f"{table}.{name}: no such field{did_you_mean(name, known)}")
 
 
-def _combine(parts: Sequence[Fields], varied: Sequence[str], dropped: _Dropped) -> RunSpec:
+def _combine(parts: Sequence[Fields], varied: Sequence[str], dropped: _Dropped) -> Spec:
     """The run of one place on every axis, without what means nothing for it."""
     given = {name: value for part in parts for name, value in part.items()}
-    kept = {}
+    kept, table = {}, kinds.of(given["arch"]).table
     for name, value in given.items():
-        if why := idle(name, given):
+        if why := table.idle(name, given):
             dropped.add(name, why)
         else:
             kept[name] = value
     try:
-        return RunSpec.create(**kept)
+        return kinds.create(**kept)
     except InputError as error:
         where = describe_settings({name: kept.get(name) for name in varied})
         raise InputError(f"with {where}: {error}" if where else str(error)) from None

@@ -14,7 +14,8 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from seqlab.errors import InputError
-from seqlab.spec.run import RunSpec
+from seqlab.spec import kinds
+from seqlab.spec.kinds import Spec
 from seqlab.study import limits
 from seqlab.study.result import Result
 from seqlab.study.run import measure_spec
@@ -31,7 +32,7 @@ _ADDRESS = re.compile(r"(tcp|tls)://([^\s:/[\]]+|\[[\w.:%]+\]):(\d{1,5})", re.AS
 _LAST_PORT = 2**16 - 1
 _LOGGERS = ("distributed", "tornado", "asyncio")
 
-Finished = tuple[RunSpec, Result | Exception]
+Finished = tuple[Spec, Result | Exception]
 
 
 class LostWorkers(Exception):
@@ -69,14 +70,14 @@ def _silence() -> None:
             logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 
-def measure_there(client: "Client", backend: str, specs: Iterator[RunSpec]) -> Generator[Finished]:
+def measure_there(client: "Client", backend: str, specs: Iterator[Spec]) -> Generator[Finished]:
     """Each run with its result, or with the error that it failed with, as they finish.
 
     Specs are taken as the cluster has room. Raises OSError where the scheduler is lost.
     """
     from distributed import as_completed
 
-    running: dict[Future, RunSpec] = {}
+    running: dict[Future, Spec] = {}
     finished = as_completed(loop=client.loop)
     room = _Room(client)
     try:
@@ -107,7 +108,7 @@ def _needing_the_scheduler() -> Iterator[None]:
 
 def _measure(fields: dict[str, Any], backend: str) -> bytes:
     """What a worker does."""
-    spec = RunSpec.from_dict(fields)
+    spec = kinds.from_dict(fields)
     limits.require_memory(spec)
     return measure_spec(spec, backend, None, None).encode()
 

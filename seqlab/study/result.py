@@ -15,7 +15,8 @@ import seqlab
 from seqlab.errors import InputError
 from seqlab.numbers.variables import Measurement, Variable
 from seqlab.report import entries, run_table, tidy
-from seqlab.spec.run import RunSpec
+from seqlab.spec import kinds
+from seqlab.spec.kinds import Spec
 from seqlab.study import files, netcdf
 from seqlab.study.netcdf import DamagedResult
 
@@ -24,11 +25,6 @@ if TYPE_CHECKING:
 
 # Of a file: raised when a number's meaning or a variable changes. Files before 0.2 have none: 1.
 FORMAT = 2
-
-_SPEC_COLUMNS = (
-    *("arch", "steps", "hidden", "inputs", "state", "networks", "seed", "activation", "init"),
-    *("gain", "input_scale", "drive", "forget_bias", "dtype"),
-)
 
 
 class OtherFormat(InputError):
@@ -51,7 +47,7 @@ class Result:
     `duration` in seconds; `path` is the file, None where the result was not stored.
     """
 
-    spec: RunSpec
+    spec: Spec
     backend: str
     variables: Mapping[str, Variable]
     created: str
@@ -61,7 +57,7 @@ class Result:
 
     @classmethod
     def from_measurement(
-        cls, spec: RunSpec, measured: Measurement, created: datetime, duration: float
+        cls, spec: Spec, measured: Measurement, created: datetime, duration: float
     ) -> "Result":
         """A result of this very moment's software."""
         return cls(
@@ -98,7 +94,7 @@ class Result:
             )
         try:
             return cls(
-                spec=RunSpec.from_dict(json.loads(str(found["spec"]))),
+                spec=kinds.from_dict(json.loads(str(found["spec"]))),
                 backend=str(found["backend"]),
                 variables=variables,
                 created=str(found["created"]),
@@ -151,7 +147,9 @@ class Result:
 
         Columns as of `seqlab.report.tidy.curve_frame`.
         """
-        return tidy.curve_frame(self, _SPEC_COLUMNS)
+        rows = kinds.of(self.spec.arch).table.values()
+        names = [row.name for row in rows if row.in_table and row.in_curves]
+        return tidy.curve_frame(self, names)
 
     def plot(self, path: str | PathLike[str]) -> None:
         """Draw the curves to a PDF, SVG or PNG, their data beside it as CSV.
@@ -163,14 +161,14 @@ class Result:
         plot_results([self], path)
 
 
-def read_spec(path: str | PathLike[str]) -> RunSpec:
+def read_spec(path: str | PathLike[str]) -> Spec:
     """What the result in a file measured, whichever format it has.
 
     Raises DamagedResult and InputError as `Result.read` does.
     """
     data = _bytes(path)
     try:
-        return RunSpec.from_dict(json.loads(str(netcdf.decode(data)[1]["spec"])))
+        return kinds.from_dict(json.loads(str(netcdf.decode(data)[1]["spec"])))
     except (InputError, KeyError, TypeError, ValueError) as error:
         raise DamagedResult(f"{path}: {error}") from None
 

@@ -6,10 +6,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from seqlab import measure
 from seqlab.kernels import backends
-from seqlab.measure import Progress
-from seqlab.spec.run import RunSpec
+from seqlab.spec import kinds
+from seqlab.spec.kinds import Progress, Spec
 from seqlab.study import limits
 from seqlab.study.result import Result
 
@@ -29,12 +28,12 @@ def run(
     without it nothing is written. `progress(fraction, what)` is called about once a second.
     Raises InputError before any work, and WriteError where the result cannot be kept.
     """
-    spec = RunSpec.create(limits.require_memory, **fields)
+    spec = kinds.create(limits.require_memory, **fields)
     check(spec, store, backend)
     return measure_spec(spec, backend, store, progress)
 
 
-def check(spec: RunSpec, store: Folder | None, backend: str) -> None:
+def check(spec: Spec, store: Folder | None, backend: str) -> None:
     """Refuse a backend that cannot measure the spec here, what would not fit in memory, and a store
     that cannot be written to.
 
@@ -47,11 +46,11 @@ def check(spec: RunSpec, store: Folder | None, backend: str) -> None:
 
 
 def measure_spec(
-    spec: RunSpec, backend: str, store: Folder | None, progress: Progress | None
+    spec: Spec, backend: str, store: Folder | None, progress: Progress | None
 ) -> Result:
     """Measure a spec that was checked. Raises as `run` does."""
     created, start = datetime.now(UTC), time.perf_counter()
-    measured = measure.measure(spec, backend=backend, progress=progress)
+    measured = kinds.measure(spec, backend, progress)
     duration = time.perf_counter() - start
     result = Result.from_measurement(spec, measured, created, duration)
     return result if store is None else result.write(store)

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from seqlab.errors import InputError
-from seqlab.spec.run import RunSpec
+from seqlab.spec.kinds import Spec
 from seqlab.study import files
 from seqlab.study.files import WriteError
 from seqlab.study.locks import Claims
@@ -59,7 +59,7 @@ class Store:
             except InputError as damage:
                 report(f"{damage}; left out")
 
-    def has(self, spec: RunSpec, report: Report) -> bool:
+    def has(self, spec: Spec, report: Report) -> bool:
         """Whether a sound result is there; a file that is none is reported and set aside, one of
         another format is reported.
 
@@ -83,7 +83,7 @@ class Store:
         result.write(self.folder)
         self._path(result.spec, _FAILED).unlink(missing_ok=True)
 
-    def keep_failure(self, spec: RunSpec, error: Exception) -> None:
+    def keep_failure(self, spec: Spec, error: Exception) -> None:
         """Record why a run failed. Raises WriteError."""
         record = {
             "spec": spec.to_dict(),
@@ -94,7 +94,7 @@ class Store:
         text = json.dumps(record, indent=2, allow_nan=False) + "\n"
         files.write_whole(self._path(spec, _FAILED), text.encode())
 
-    def failure(self, spec: RunSpec) -> str | None:
+    def failure(self, spec: Spec) -> str | None:
         """Why a run failed; None where no failure is recorded."""
         try:
             record: Any = json.loads(self._path(spec, _FAILED).read_bytes())
@@ -112,7 +112,7 @@ class Store:
                 draft.unlink(missing_ok=True)
                 claims.drop(run)
 
-    def _path(self, spec: RunSpec, suffix: str) -> Path:
+    def _path(self, spec: Spec, suffix: str) -> Path:
         return self.folder / f"{spec.hash}{suffix}"
 
 

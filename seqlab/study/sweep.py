@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING
 from seqlab.errors import DeviceError
 from seqlab.kernels import backends
 from seqlab.kernels.cpu.threads import thread_count
-from seqlab.measure import Progress
-from seqlab.spec.run import RunSpec
+from seqlab.report.preview import preview as preview_text
+from seqlab.spec import kinds
+from seqlab.spec.kinds import Progress, Spec
 from seqlab.spec.study import StudySpec
 from seqlab.study import files, limits
 from seqlab.study.cluster import Finished, LostWorkers, measure_there
-from seqlab.study.estimate import seconds
 from seqlab.study.locks import Claims
 from seqlab.study.result import Result
 from seqlab.study.run import Folder, measure_spec
@@ -104,8 +104,19 @@ def check(study: StudySpec, folder: Path, backend: str, elsewhere: bool) -> None
         limits.require_file(spec)
         if not elsewhere:
             limits.require_memory(spec)
-        needed += 0 if spec.hash in present else limits.file_bytes(spec)
+        needed += 0 if spec.hash in present else kinds.cost(spec).file_bytes(spec)
     files.require_writable("store", folder / "any.nc", needed)
+
+
+def preview(study: StudySpec, folder: Path) -> str:
+    """What a sweep of the study into this store would do, and take; at most 80 columns."""
+    return preview_text(study, folder, _missing(study, Store(folder)), thread_count())
+
+
+def _missing(study: StudySpec, store: Store) -> list[Spec]:
+    """The runs of a study that have no file, sound or not."""
+    present = store.hashes()
+    return [spec for spec in study.runs if spec.hash not in present]
 
 
 class _Sweep:
@@ -123,16 +134,15 @@ class _Sweep:
         self.study, self.store, self.claims = study, store, claims
         self.retry_failed, self.report = retry_failed, report
         self.measured = self.found = self.failed = 0
-        present = store.hashes()
-        missing = {s.hash: seconds(s, threads=1) for s in study.runs if s.hash not in present}
-        self.watch = Watch(progress, len(study.runs), missing)
+        weights = {s.hash: kinds.cost(s).seconds(s, threads=1) for s in _missing(study, store)}
+        self.watch = Watch(progress, len(study.runs), weights)
 
-    def run(self, measure: Callable[[Iterator[RunSpec]], Generator[Finished]]) -> Outcome:
+    def run(self, measure: Callable[[Iterator[Spec]], Generator[Finished]]) -> Outcome:
         """Settle every run of the study."""
         left = list(self.study.runs)
         try:
             while left:
-                busy: list[RunSpec] = []
+                busy: list[Spec] = []
                 with closing(measure(self._unsettled(left, busy))) as finished:
                     for spec, outcome in finished:
                         self._keep(spec, outcome)
@@ -147,7 +157,7 @@ class _Sweep:
             raise
         return Outcome(self.measured, self.found, self.failed)
 
-    def here(self, backend: str, specs: Iterator[RunSpec]) -> Generator[Finished]:
+    def here(self, backend: str, specs: Iterator[Spec]) -> Generator[Finished]:
         """Measure on this machine, one run after the other."""
         for spec in specs:
             say = partial(self.watch.say, self.study.label(spec), spec.hash)
@@ -156,7 +166,7 @@ class _Sweep:
             except Exception as error:
                 yield spec, error
 
-    def _unsettled(self, specs: list[RunSpec], busy: list[RunSpec]) -> Iterator[RunSpec]:
+    def _unsettled(self, specs: list[Spec], busy: list[Spec]) -> Iterator[Spec]:
         """Claim what is to be measured; `busy` gets what another sweep is on."""
         for spec in specs:
             if not self.claims.take(spec.hash):
@@ -166,7 +176,7 @@ class _Sweep:
             else:
                 yield spec
 
-    def _is_settled(self, spec: RunSpec) -> bool:
+    def _is_settled(self, spec: Spec) -> bool:
         if self.store.has(spec, self.report):
             self.found += 1
         elif not self.retry_failed and (why := self.store.failure(spec)):
@@ -175,7 +185,7 @@ class _Sweep:
             return False
         return True
 
-    def _keep(self, spec: RunSpec, outcome: Result | Exception) -> None:
+    def _keep(self, spec: Spec, outcome: Result | Exception) -> None:
         if isinstance(outcome, Result):
             self.store.keep(outcome)
             self.measured += 1
@@ -187,11 +197,11 @@ class _Sweep:
             self.store.keep_failure(spec, outcome)
             self._count_failure(spec, describe(outcome))
 
-    def _count_failure(self, spec: RunSpec, why: str) -> None:
+    def _count_failure(self, spec: Spec, why: str) -> None:
         self.failed += 1
         self.report(f"failed: {self.study.label(spec)}: {why}")
 
-    def _let_go(self, spec: RunSpec) -> None:
+    def _let_go(self, spec: Spec) -> None:
         self.claims.drop(spec.hash)
         self.watch.finish(spec.hash)
         self.watch.say(self.study.label(spec), spec.hash, 0.0, "done")

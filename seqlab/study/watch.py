@@ -2,8 +2,8 @@
 
 import time
 
-from seqlab.measure import Progress
 from seqlab.report.text import lasting
+from seqlab.spec.kinds import Progress
 
 PAUSE = 0.1  # seconds between two reports, at least
 

@@ -1,0 +1,23 @@
+"""`seqlab export`: a store as one file."""
+
+import click
+
+from seqlab.cli.errors import complaints
+
+
+@click.command(short_help="Write a store as one tidy table.")
+@click.argument("store", metavar="STORE")
+@click.option(
+    "-o", "--output", required=True, metavar="FILE", help="A .csv, or a .parquet with pyarrow."
+)
+def export(store: str, output: str) -> None:
+    """Write all results in a folder as one table, a row for each run, clip rule and length.
+
+    Exit 1 if a file is damaged; the table has all others.
+
+    Example: seqlab export results -o tidy.csv
+    """
+    from seqlab.study import load
+
+    with complaints() as complain:
+        load.export(store, output, complain)

@@ -1,0 +1,78 @@
+"""What a run takes, told from its spec alone: memory, time, room in its file.
+
+A kind of run names this module as its cost; see `seqlab.spec.kinds.Cost`.
+"""
+
+import math
+
+import numpy as np
+
+from seqlab import rules
+from seqlab.cells import CELLS
+from seqlab.engine.tape import SEGMENT_BYTES, TRAJECTORY_BYTES
+from seqlab.kernels import backends
+from seqlab.numbers.quantities import MOST_LAGS
+from seqlab.spec.run import RunSpec
+
+# Fitted to runs of 10 to 10,000 steps and 2 to 256 units on two cores: within a factor of two.
+_A_RUN = 2e-3  # seconds, whatever its size
+_A_PRODUCT = 3e-10  # seconds for a multiplication and addition, on one thread
+_A_STATE = 15  # products that the elementwise work on one entry of the state takes
+_A_STEP = 2000  # products that any step takes
+
+
+def memory_bytes(spec: RunSpec) -> int:
+    """Bytes that `measure` needs at its peak: the arrays of the blocks that are worked on at the
+    same time, and what is kept of all."""
+    cell, item = CELLS[spec.arch], np.dtype(spec.dtype).itemsize
+    backend = backends.having(spec.arch)[0]
+    blocks = blocks_of(spec, backend)
+    at_once = backends.at_once(backend, blocks)
+    networks, lengths = at_once * max(map(len, blocks)), len(spec.lengths)
+    weights = sum(math.prod(shape) for shape in cell.shapes(spec.sizes).values()) * item
+    drive = spec.steps * spec.inputs * (item + 8)
+    trace = lengths * (spec.steps + 1) * 8 * (3 * len(cell.parts) + 7)
+    rows = (lengths + (spec.spectrum or 0)) * math.prod(cell.state_shape(spec.sizes))
+    block = networks * (8 * weights + drive + trace + 4 * rows * item)
+    trajectory = networks * _trajectory_bytes(spec, backend)
+    segment = min(networks * SEGMENT_BYTES, trajectory)
+    kept = spec.networks * len(spec.clip) * (spec.steps + 1) * 8 * 3
+    return block + min(trajectory, TRAJECTORY_BYTES) + 2 * segment + kept
+
+
+def blocks_of(spec: RunSpec, backend: str) -> list[range]:
+    """The networks in blocks, as the backend likes them."""
+    return backends.blocks(backend, spec.networks, _trajectory_bytes(spec, backend))
+
+
+def _trajectory_bytes(spec: RunSpec, backend: str) -> int:
+    """Bytes that one network's whole forward pass saves."""
+    width = backends.kernels(backend, spec.arch).saved_width(spec.sizes)
+    return spec.steps * width * np.dtype(spec.dtype).itemsize
+
+
+def seconds(spec: RunSpec, threads: int) -> float:
+    """About how long a run takes on a CPU, compilation apart.
+
+    Networks x steps x passes x (parameters + elementwise work): a pass forward, one for the
+    parameter gradients, one back for each in-chain rule and none of them, with as many losses as
+    lengths are underway, and three for each Lyapunov exponent.
+    """
+    cell = CELLS[spec.arch]
+    sweeps = 1 + sum(rules.parse(rule).in_chain for rule in spec.clip)
+    passes = 2 + sweeps * (1 + sum(spec.lengths) / spec.steps) + 3 * (spec.spectrum or 0)
+    parameters = sum(math.prod(shape) for shape in cell.shapes(spec.sizes).values())
+    products = parameters + _A_STATE * math.prod(cell.state_shape(spec.sizes)) + _A_STEP
+    return _A_RUN + spec.networks * spec.steps * passes * products * _A_PRODUCT / threads
+
+
+def curve_shape(spec: RunSpec) -> tuple[int, int, int, int]:
+    """One part's curves: every network, rule, length and kept lag."""
+    lags = min(spec.steps + 1, len(spec.lengths) + MOST_LAGS + 2)  # lags 0 and 1 besides
+    return spec.networks, len(spec.clip), len(spec.lengths), lags
+
+
+def file_bytes(spec: RunSpec) -> int:
+    """About the size of the result's file, and hardly ever less."""
+    kinds = 2 + len(CELLS[spec.arch].parts)  # state and input, and the state's parts
+    return kinds * 8 * math.prod(curve_shape(spec))

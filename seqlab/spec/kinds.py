@@ -1,0 +1,132 @@
+"""The kinds of runs, known by name: what a kind's options are, who measures it, what that costs.
+
+A kind is a row here and a table of options. Its measurement and its cost are named as text and
+imported when they are first asked for, so that a spec loads nothing that runs. All kinds have one
+format of result files, one store and one sweep.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, ClassVar, Protocol, Self, cast
+
+from seqlab.numbers.variables import Measurement
+from seqlab.spec.option import Option, Table
+from seqlab.spec.run import RunSpec
+from seqlab.spec.table import TABLE
+
+Progress = Callable[[float, str], None]
+
+
+class Spec(Protocol):
+    """What every kind's spec offers to those who keep, show and compare results.
+
+    Specs are frozen dataclasses whose other fields are the rows of their kind's table.
+    """
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def arch(self) -> str: ...
+
+    @property
+    def steps(self) -> int: ...
+
+    @property
+    def networks(self) -> int: ...
+
+    @property
+    def clip(self) -> tuple[str, ...]: ...
+
+    @property
+    def lengths(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> str: ...
+
+    @property
+    def hash(self) -> str:
+        """16 hex digits of what is measured."""
+
+    @classmethod
+    def create(cls, check: "Callable[[Any], None] | None" = None, /, **given: Any) -> Self:
+        """Validate options and fill in the rest; see `RunSpec.create`. Raises InputError."""
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
+        """The spec that `to_dict` wrote, validated. Raises InputError."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every field, as JSON has it."""
+
+
+class Cost(Protocol):
+    """What a run takes, told from its spec alone: the functions of a module."""
+
+    def memory_bytes(self, spec: Any) -> int:
+        """Bytes that measuring it needs at its peak."""
+
+    def seconds(self, spec: Any, threads: int) -> float:
+        """About how long that takes on a CPU."""
+
+    def curve_shape(self, spec: Any) -> tuple[int, int, int, int]:
+        """The largest array of its file: networks, rules, lengths, lags, float64."""
+
+    def file_bytes(self, spec: Any) -> int:
+        """About the size of its file, and hardly ever less."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of run. `measurement` is "module:function", called as `measure` below is; `cost`
+    names a module that has what Cost has."""
+
+    spec: type[Spec]
+    table: Table
+    measurement: str
+    cost: str
+
+
+KINDS = [Kind(RunSpec, TABLE, "seqlab.measure:measure", "seqlab.measure.cost")]
+
+
+def of(arch: object) -> Kind:
+    """The kind of an architecture. What no kind has is the first one's to refuse."""
+    known = (kind for kind in KINDS if isinstance(arch, str) and arch in kind.table.archs)
+    return next(known, KINDS[0])
+
+
+def create(check: Callable[[Any], None] | None = None, /, **given: Any) -> Spec:
+    """The spec of some options, validated by its kind. Raises InputError."""
+    return of(given.get("arch")).spec.create(check, **given)
+
+
+def from_dict(fields: Mapping[str, Any]) -> Spec:
+    """The spec that its `to_dict` wrote. Raises InputError."""
+    given = dict(fields)  # of JSON, which may be anything
+    return of(given.get("arch")).spec.from_dict(given)
+
+
+def measure(spec: Spec, backend: str, progress: Progress | None) -> Measurement:
+    """Measure all that a spec asks for; `progress(fraction, what)` is called now and then."""
+    module, _, function = of(spec.arch).measurement.partition(":")
+    return getattr(import_module(module), function)(spec, backend, progress)
+
+
+def cost(spec: Spec) -> Cost:
+    """Who knows what a run takes."""
+    return cast(Cost, import_module(of(spec.arch).cost))
+
+
+def options() -> dict[str, Option]:
+    """The options of all kinds; of one that several have, the first kind's row."""
+    rows: dict[str, Option] = {}
+    for kind in KINDS:
+        for name, row in kind.table.items():
+            rows.setdefault(name, row)
+    return rows
+
+
+def archs() -> list[str]:
+    """The architectures of all kinds, in their order."""
+    return [name for kind in KINDS for name in kind.table.archs]

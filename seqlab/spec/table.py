@@ -1,0 +1,295 @@
+"""The options of a recurrent run, a row each: a new option is a row here and a field of RunSpec."""
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from seqlab import rules
+from seqlab.cells import ACTIVATIONS, CELLS, INITS
+from seqlab.spec.arrays import ArrayFile
+from seqlab.spec.fields import choice, clip_rules, lengths, number, number_or, whole
+from seqlab.spec.option import Option, Table
+from seqlab.wording import one_of, refuse
+
+DEFAULT_LENGTHS = (10, 13)  # the shortest, and how many up to `steps`
+_DRIVES = {"white": "white (noise)", "zeros": "zeros"}  # as `--help` calls them
+_DTYPES = ("float64", "float32")
+_DEFAULT_INIT = "pytorch"
+
+
+def _array_file(name: str, value: Any) -> str | ArrayFile:
+    """A path, still to be read, or the record of a file that was."""
+    if isinstance(value, ArrayFile):
+        return value
+    if isinstance(value, Mapping) and set(value) == {"path", "sha256"}:
+        return ArrayFile(str(value["path"]), str(value["sha256"]))
+    try:
+        return str(os.fspath(value))
+    except TypeError:
+        raise refuse(name, value, "the path of a file") from None
+
+
+def _module(name: str, value: Any) -> str:
+    """The path of a module within a model, as attributes: `encoder.rnn`."""
+    if not (isinstance(value, str) and (path := value.strip().removesuffix("."))):
+        raise refuse(name, value, "the name of a module, such as encoder.rnn")
+    return path
+
+
+def _number_or_word(word: str) -> float | str:
+    try:
+        return float(word)
+    except ValueError:
+        return word
+
+
+def _beside(file: str) -> Callable[[Mapping[str, Any]], str | None]:
+    """Idle where one's own arrays take its place."""
+    are = "are" if file == "params" else "is"
+    return lambda known: f"beside {file}, which {are} not drawn" if file in known else None
+
+
+def _gain_is_idle(known: Mapping[str, Any]) -> str | None:
+    if why := _beside("params")(known):
+        return why
+    if known.get("init", _DEFAULT_INIT) == _DEFAULT_INIT:
+        others = one_of(name for name in INITS if name != _DEFAULT_INIT)
+        return f"for init {_DEFAULT_INIT}; it is for init {others}"
+    return None
+
+
+def _module_is_idle(known: Mapping[str, Any]) -> str | None:
+    return None if "params" in known else "without params, of whose file it is a part"
+
+
+def _having(name: str) -> str:
+    """The cells that have an option, as `--help` begins with them."""
+    return ", ".join(cell.name for cell in CELLS.values() if name in cell.options)
+
+
+_FORGET_BIASES = "; ".join(
+    f"{cell.name}: the {cell.forget_gate} gate's bias{', or chrono' if cell.chrono else ''}"
+    for cell in CELLS.values()
+    if "forget_bias" in cell.options
+)
+_NEEDING_A_DRIVE = ", ".join(cell.name for cell in CELLS.values() if not cell.silent_drive)
+_NAMED_OTHERWISE = ", ".join(
+    f"{cell.name}: {cell.names_of}'s" for cell in CELLS.values() if cell.names_of != "PyTorch"
+)
+
+TABLE = Table(
+    CELLS,
+    (
+        Option(
+            "arch",
+            choice(CELLS),
+            f"{one_of(CELLS)}; repeat it to compare cells.",
+            metavar="CELL",
+            many=True,
+            label="cell",
+            axis_rank=0,
+        ),
+        Option(
+            "steps",
+            whole(1),
+            "Steps of the sequence: the longest lag.",
+            metavar="T",
+            read=int,
+            label="steps",
+            axis_rank=3,
+            heading_rank=0,
+            modest=1000,
+        ),
+        Option(
+            "hidden",
+            whole(1),
+            "Units.",
+            default=64,
+            metavar="H",
+            read=int,
+            label="hidden units",
+            axis_rank=3,
+            heading_rank=0,
+            modest=64,
+        ),
+        Option(
+            "inputs",
+            whole(1),
+            "Input features.",
+            default=16,
+            metavar="I",
+            read=int,
+            label="input features",
+            axis_rank=3,
+            heading_rank=0,
+            modest=16,
+        ),
+        Option(
+            "state",
+            whole(1),
+            f"{_having('state')}: states per channel.",
+            default=16,
+            metavar="N",
+            read=int,
+            label="states per channel",
+            axis_rank=3,
+            heading_rank=0,
+            modest=16,
+        ),
+        Option(
+            "networks",
+            whole(1),
+            "Networks drawn.",
+            default=16,
+            metavar="M",
+            read=int,
+            label="networks",
+            axis_rank=5,
+            heading_rank=0,
+            modest=16,
+        ),
+        Option(
+            "seed",
+            whole(0, 2**128 - 1),
+            "Seed of every random number.",
+            default=0,
+            read=int,
+            label="seed",
+            axis_rank=5,
+            heading_rank=0,
+        ),
+        Option(
+            "activation",
+            choice(ACTIVATIONS),
+            f"{_having('activation')}: {one_of(ACTIVATIONS)}.",
+            default="tanh",
+            metavar="NAME",
+            label="activation",
+            axis_rank=2,
+        ),
+        Option(
+            "init",
+            choice(INITS),
+            f"{_having('init')}: draw of the recurrent weights; {one_of(INITS)}.",
+            default=_DEFAULT_INIT,
+            metavar="NAME",
+            idle=_beside("params"),
+            label="initialisation",
+            axis_rank=1,
+        ),
+        Option(
+            "gain",
+            number("a positive, finite number", lambda gain: gain > 0),
+            f"{_having('gain')}: scale of a draw other than {_DEFAULT_INIT}.",
+            default=1.0,
+            read=float,
+            idle=_gain_is_idle,
+            label="recurrent gain",
+            axis_rank=1,
+        ),
+        Option(
+            "input_scale",
+            number("a finite number from 0 up", lambda scale: scale >= 0),
+            "Draw input weights with variance S^2/I and make all biases zero; 0 removes the input "
+            f"(not for {_NEEDING_A_DRIVE}).",
+            default_text="PyTorch's weights and biases",
+            metavar="S",
+            read=float,
+            idle=_beside("params"),
+            label="input scale",
+            axis_rank=2,
+        ),
+        Option(
+            "drive",
+            choice(_DRIVES),
+            f"Input sequence: {one_of(_DRIVES.values())} (not for {_NEEDING_A_DRIVE}).",
+            default="white",
+            metavar="NAME",
+            idle=_beside("input"),
+            label="drive",
+            axis_rank=2,
+            heading_rank=2,
+        ),
+        Option(
+            "forget_bias",
+            number_or("chrono"),
+            f"{_FORGET_BIASES}.",
+            default_text="PyTorch's",
+            metavar="B",
+            read=_number_or_word,
+            idle=_beside("params"),
+            label="forget bias",
+            axis_rank=1,
+        ),
+        Option(
+            "clip",
+            clip_rules,
+            f"{one_of(rules.SPELLINGS.split(', '))}; repeat it to compare rules.",
+            default=("none", "step-norm:1"),
+            metavar="RULE",
+            many=True,
+            label="clip rule",
+            axis_rank=2,
+            in_table=False,
+        ),
+        Option(
+            "lengths",
+            lengths,
+            "A:B:N (N lengths from A to B = T, evenly spaced in log), or a list that ends with T: "
+            "10,100,1000.",
+            default_text="{1} from min({0}, T) to T".format(*DEFAULT_LENGTHS),
+            metavar="LIST",
+            in_table=False,
+        ),
+        Option(
+            "spectrum",
+            whole(1),
+            "Measure the K largest Lyapunov exponents.",
+            metavar="K",
+            read=int,
+            in_table=False,
+            modest=1,
+        ),
+        Option(
+            "dtype",
+            choice(_DTYPES),
+            f"{one_of(_DTYPES)}.",
+            default="float64",
+            metavar="NAME",
+            label="dtype",
+            axis_rank=4,
+            heading_rank=1,
+        ),
+        Option(
+            "params",
+            _array_file,
+            f"Your own weights of --dtype under PyTorch's names ({_NAMED_OTHERWISE}), with a "
+            "leading axis of networks or without: a .npz, .safetensors, .pt or .pth.",
+            metavar="W.npz",
+            label="weights",
+            axis_rank=3,
+            in_curves=False,
+            is_file=True,
+        ),
+        Option(
+            "module",
+            _module,
+            "The module of --params, the checkpoint of a whole model, that is meant: encoder.rnn.",
+            metavar="PREFIX",
+            idle=_module_is_idle,
+            label="module",
+            axis_rank=3,
+            in_curves=False,
+        ),
+        Option(
+            "input",
+            _array_file,
+            "Your own sequence of --dtype, (T, B, I) or (M, T, B, I).",
+            metavar="X.npy",
+            label="input",
+            axis_rank=3,
+            in_curves=False,
+            is_file=True,
+        ),
+    ),
+)
