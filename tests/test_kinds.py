@@ -77,6 +77,10 @@ def measure(spec: StackSpec, backend: str, progress: Any) -> Any:
 # The cost, which a kind names as a module: this one.
 
 
+def require_backend(spec: StackSpec, backend: str, elsewhere: bool) -> None:
+    assert isinstance(spec, StackSpec)
+
+
 def memory_bytes(spec: StackSpec) -> int:
     return 1000 * spec.steps * spec.networks
 

@@ -1,4 +1,4 @@
-"""What a run takes, told from its spec alone: memory, time, room in its file.
+"""What a run takes, told from its spec alone: a backend, memory, time, room in its file.
 
 A kind of run names this module as its cost; see `seqlab.spec.kinds.Cost`.
 """
@@ -19,6 +19,17 @@ _A_RUN = 2e-3  # seconds, whatever its size
 _A_PRODUCT = 3e-10  # seconds for a multiplication and addition, on one thread
 _A_STATE = 15  # products that the elementwise work on one entry of the state takes
 _A_STEP = 2000  # products that any step takes
+
+
+def require_backend(spec: RunSpec, backend: str, elsewhere: bool) -> None:
+    """Refuse a choice of backend that cannot measure it here, or `elsewhere` on no machine.
+
+    Raises InputError.
+    """
+    if elsewhere and backend in backends.CHOICES:
+        backends.require_cell(backend, spec.arch)
+    else:
+        backends.resolve(backend, arch=spec.arch)
 
 
 def memory_bytes(spec: RunSpec) -> int:

@@ -63,6 +63,12 @@ class Spec(Protocol):
 class Cost(Protocol):
     """What a run takes, told from its spec alone: the functions of a module."""
 
+    def require_backend(self, spec: Any, backend: str, elsewhere: bool) -> None:
+        """Refuse a choice of backend that cannot measure it here, or `elsewhere` on no machine.
+
+        Raises InputError.
+        """
+
     def memory_bytes(self, spec: Any) -> int:
         """Bytes that measuring it needs at its peak."""
 

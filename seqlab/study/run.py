@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from seqlab.kernels import backends
 from seqlab.spec import kinds
 from seqlab.spec.kinds import Progress, Spec
 from seqlab.study import limits
@@ -39,7 +38,7 @@ def check(spec: Spec, store: Folder | None, backend: str) -> None:
 
     Raises InputError; leaves nothing behind.
     """
-    backends.resolve(backend, arch=spec.arch)
+    kinds.cost(spec).require_backend(spec, backend, elsewhere=False)
     limits.require_memory(spec)
     if store is not None:
         limits.require_store(spec, Path(store))

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seqlab.errors import DeviceError
-from seqlab.kernels import backends
 from seqlab.kernels.cpu.threads import thread_count
 from seqlab.report.preview import preview as preview_text
 from seqlab.spec import kinds
@@ -92,11 +91,8 @@ def check(study: StudySpec, folder: Path, backend: str, elsewhere: bool) -> None
     What runs `elsewhere` is checked there for its backend, but for the cells that it lacks, and for
     its memory.
     """
-    for arch in dict.fromkeys(spec.arch for spec in study.runs):
-        if elsewhere and backend in backends.CHOICES:
-            backends.require_cell(backend, arch)
-        else:
-            backends.resolve(backend, arch=arch)
+    for one in {spec.arch: spec for spec in study.runs}.values():
+        kinds.cost(one).require_backend(one, backend, elsewhere)
     if not elsewhere:
         thread_count()
     present, needed = Store(folder).hashes(), 0
