@@ -16,8 +16,8 @@ Data = Mapping[str, NDArray]
 
 
 def fields_of(result: Measured, names: Iterable[str]) -> dict[str, Any]:
-    """Fields of its spec; of a file of arrays the path."""
-    values = {name: getattr(result.spec, name) for name in names}
+    """Fields of its spec, None for one that its kind lacks; of a file of arrays the path."""
+    values = {name: getattr(result.spec, name, None) for name in names}
     return {n: printable(v.path) if isinstance(v, ArrayFile) else v for n, v in values.items()}
 
 
