@@ -16,7 +16,7 @@ from seqlab.engine.backward import Sweep
 from seqlab.engine.ensemble import Ensemble, arrays_of, check_array, check_gpu_array, gather
 from seqlab.engine.tape import Tape
 from seqlab.kernels import backends
-from seqlab.kernels.layout import Emitted, plain
+from seqlab.kernels.layout import Emitted, unscaled
 
 
 @dataclass(frozen=True)
@@ -119,11 +119,11 @@ def backward(
 
     sweep.run(loss, on_gradient=keep_input)
     sums, _ = ensemble.of_given(sweep.sums).clipped(rule)
-    state = plain(sweep.adjoint[:, :, 0], sweep.exponent[:, :, 0])
+    state = unscaled(sweep.adjoint[:, :, 0], sweep.exponent[:, :, 0])
     answer = ensemble.answer
     return Gradients(
         {
-            ensemble.names[n]: answer(_cast(plain(v, sums.exponent), dtype))
+            ensemble.names[n]: answer(_cast(unscaled(v, sums.exponent), dtype))
             for n, v in sums.values.items()
         },
         answer(dx),
