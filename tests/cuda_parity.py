@@ -32,7 +32,7 @@ from seqlab.engine import tape
 from seqlab.errors import DeviceError, InputError
 from seqlab.kernels.cuda import arrays, call, gated, linalg, recurrence, selective_scan, target
 from seqlab.kernels.cuda.cells import lstm
-from seqlab.kernels.layout import on_gpu, plain
+from seqlab.kernels.layout import on_gpu, unscaled
 from seqlab.measure.lyapunov import frames, spectrum
 
 Array = npt.NDArray[Any]
@@ -464,7 +464,7 @@ def test_rows_are_scaled(real: type) -> None:
         rng.normal(size=(2, 3, 5)).astype(real),
         np.array([[0, 3, -9], [1, -4000, 5000]]),
     )
-    want = plain(rows, exponent)
+    want = unscaled(rows, exponent)
     have = target.to_device(rows)
     arrays.scale(have, exponent)
     assert np.array_equal(target.to_host(have), want)

@@ -201,7 +201,7 @@ def test_work_that_ends_ends_nothing_of_the_child() -> None:
         both.wait(PATIENCE)
         if item == 1:
             raise ValueError("no")
-        stop = threads._here.stop
+        stop = threads._current.stop
         assert stop is not None
         assert stop.wait(PATIENCE)
         # 1: Python does not end well in a process that a thread of a pool has forked.

@@ -10,7 +10,7 @@ import pytest
 
 from seqlab import rules
 from seqlab.engine.sums import Sums
-from seqlab.kernels.layout import EMPTY, plain
+from seqlab.kernels.layout import EMPTY, unscaled
 
 Array = npt.NDArray[Any]
 
@@ -53,7 +53,9 @@ def test_norm_clips_all_gradients_of_a_network_together() -> None:
         clipped, changed = sums(exponent, -FAR, -2).clipped(rules.parse("norm:2"))
         assert np.array_equal(changed, [True, False, False])
         assert clipped.log_norm()[0] == pytest.approx(math.log(2), abs=1e-14)
-        first = {name: plain(v, clipped.exponent)[0].item() for name, v in clipped.values.items()}
+        first = {
+            name: unscaled(v, clipped.exponent)[0].item() for name, v in clipped.values.items()
+        }
         assert first == pytest.approx({"a": 1.2, "b": -1.6}, rel=1e-15)
         assert clipped.exponent[1] == -FAR
         assert clipped.values["a"][1, 0, 0] == 3
@@ -62,7 +64,7 @@ def test_norm_clips_all_gradients_of_a_network_together() -> None:
 def test_value_clips_each_entry() -> None:
     clipped, changed = sums(0, FAR, -FAR, -1).clipped(rules.parse("value:3.5"))
     assert np.array_equal(changed, [True, True, False, False])
-    found = {name: plain(v, clipped.exponent).ravel() for name, v in clipped.values.items()}
+    found = {name: unscaled(v, clipped.exponent).ravel() for name, v in clipped.values.items()}
     assert np.array_equal(found["a"], [3, 3.5, 0, 1.5])
     assert np.array_equal(found["b"], [-3.5, -3.5, 0, -2])
     assert clipped.log_norm()[2] == pytest.approx(math.log(5) - FAR * math.log(2), abs=1e-12)
@@ -78,10 +80,10 @@ def test_other_rules_leave_sums_alone() -> None:
 
 def test_plain_numbers_end_in_zero_or_infinity() -> None:
     values = np.array([[1.0, -1.0]] * 5)
-    have = plain(values, np.array([0, 1023, 1024, -1074, -1076]))
+    have = unscaled(values, np.array([0, 1023, 1024, -1074, -1076]))
     assert np.array_equal(have[:, 0], [1, 2.0**1023, np.inf, 2.0**-1074, 0])
     assert np.array_equal(have[:, 1], -have[:, 0])
-    assert plain(values[:1].astype(np.float32), np.array([EMPTY])).dtype == np.float32
+    assert unscaled(values[:1].astype(np.float32), np.array([EMPTY])).dtype == np.float32
 
 
 def test_scaling_by_network() -> None:

@@ -68,7 +68,7 @@ def test_a_failure_ends_the_others_at_their_next_kernel_call() -> None:
         both.wait()
         if item == 1:
             raise MemoryError("no room")
-        stop = threads._here.stop
+        stop = threads._current.stop
         assert stop is not None
         assert stop.wait(PATIENCE)  # it is told to end
         kernel_threads(1)

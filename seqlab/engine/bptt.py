@@ -24,7 +24,7 @@ from seqlab.engine.ensemble import (
 from seqlab.engine.tape import Tape
 from seqlab.kernels import backends
 from seqlab.kernels.contract import Array, Saved
-from seqlab.kernels.layout import Emitted, plain
+from seqlab.kernels.layout import Emitted, unscaled
 
 
 @dataclass(frozen=True)
@@ -127,11 +127,11 @@ def backward(
 
     sweep.run(loss, on_gradient=keep_input)
     sums, _ = ensemble.of_given(sweep.sums).clipped(rule)
-    state = plain(sweep.adjoint[:, :, 0], sweep.exponent[:, :, 0])
+    state = unscaled(sweep.adjoint[:, :, 0], sweep.exponent[:, :, 0])
     answer = ensemble.answer
     return Gradients(
         {
-            ensemble.names[n]: answer(_cast(plain(v, sums.exponent), dtype))
+            ensemble.names[n]: answer(_cast(unscaled(v, sums.exponent), dtype))
             for n, v in sums.values.items()
         },
         answer(dx),

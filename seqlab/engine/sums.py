@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from seqlab.kernels.layout import EMPTY, plain, power_of_two
+from seqlab.kernels.layout import EMPTY, power_of_two, unscaled
 from seqlab.kernels.memory import cleared
 from seqlab.rules import Acts, Rule
 
@@ -80,7 +80,7 @@ class Sums:
     def _clip_value(self, threshold: float) -> tuple["Sums", NDArray]:
         # At an exponent above 0 the limit would lose its digits, and clamped values fit exponent 0.
         exponent = np.minimum(self.exponent, 0)
-        values = {n: plain(v, self.exponent - exponent) for n, v in self.values.items()}
+        values = {n: unscaled(v, self.exponent - exponent) for n, v in self.values.items()}
         limit = threshold * power_of_two(-exponent)
         changed = np.zeros(len(exponent), bool)
         for name, value in values.items():

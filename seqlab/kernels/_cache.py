@@ -161,6 +161,14 @@ class KernelCache(FunctionCache):
         stamp = self._impl.locator.get_source_stamp()
         self._cache_file = _Files(self._cache_path, self._impl.filename_base, stamp)
 
+    def _index_key(self, signature: Any, codegen: Any) -> Any:
+        """What tells a kernel's machine codes apart.
+
+        Not what a kernel closes over, as Numba has it: that is in its name, and pickled functions
+        differ from process to process. CACHE_DIR stands for all source.
+        """
+        return signature, codegen.magic_tuple(), self._py_func.__qualname__
+
     def load_overload(self, signature: Any, target: Any) -> Any:
         """The code compiled before for a signature; None where there is none that is sound."""
         return None if CACHE_DIR is None else super().load_overload(signature, target)

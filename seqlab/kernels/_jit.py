@@ -1,7 +1,8 @@
 """Every Numba flag of the lab, each with its reason."""
 
+import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -134,8 +135,25 @@ def _within_kernels(function: Callable, compiler: type[Compiler]) -> Any:
     return dispatcher
 
 
+def _of(closure: Iterable[Any]) -> str:
+    """A short name for what a function closes over: functions by their names, other values by
+    themselves."""
+    values = [cell.cell_contents for cell in closure]
+    names = [
+        f"{value.__module__}.{value.__qualname__}" if callable(value) else repr(value)
+        for value in values
+    ]
+    return hashlib.sha256(" ".join(names).encode()).hexdigest()[:16]
+
+
 def compiled(function: Callable) -> Any:
-    """Compile a kernel: what Python calls. Whatever it calls in turn is `inlined`."""
+    """Compile a kernel: what Python calls. Whatever it calls in turn is `inlined`.
+
+    A kernel may be made of functions: one that closes over others is named after them, so that each
+    has machine code of its own in the cache.
+    """
+    if function.__closure__:
+        function.__qualname__ = f"{function.__name__}.{_of(function.__closure__)}"
     dispatcher = _njit(function, **_COMMON, fastmath=KERNEL_MATH)
     if not DISABLED:
         dispatcher._cache = KernelCache(function)

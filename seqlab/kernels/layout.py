@@ -26,7 +26,7 @@ def power_of_two(exponent: NDArray) -> NDArray:
         return np.ldexp(1.0, np.clip(exponent, -_LIMIT, _LIMIT))
 
 
-def plain(direction: NDArray, exponent: NDArray) -> NDArray:
+def unscaled(direction: NDArray, exponent: NDArray) -> NDArray:
     """direction * 2^exponent in the direction's dtype; beyond its range 0 or inf.
 
     `exponent` has the leading axes of `direction`, which is given back where that is all zero.

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from seqlab.kernels.layout import plain
+from seqlab.kernels.layout import unscaled
 from seqlab.kernels.memory import aligned
 
 
@@ -38,4 +38,4 @@ def put(target: NDArray, first: int, count: int, part: NDArray) -> None:
 def scale(rows: NDArray, exponent: NDArray) -> None:
     """Rows (M, n, W) times 2^exponent (M, n), in place; beyond the dtype's range 0 or inf."""
     scaled = np.nonzero(exponent)
-    rows[scaled] = plain(rows[scaled], exponent[scaled])
+    rows[scaled] = unscaled(rows[scaled], exponent[scaled])

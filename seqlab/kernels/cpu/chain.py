@@ -1,4 +1,4 @@
-"""What every cell's backward step shares: injection, clip rules, rescaling, writing down."""
+"""What every cell's backward step shares: losses injected, clip rules, rescaling, records."""
 
 import math
 from typing import NamedTuple
@@ -7,37 +7,38 @@ from numpy.typing import NDArray
 
 from seqlab.kernels._jit import inlined
 from seqlab.kernels.cpu.linalg import copy, fill
-from seqlab.kernels.layout import EMPTY, NONE, STEP_NORM, TRUNCATE, Bundle
+from seqlab.kernels.layout import EMPTY, NONE, STEP_NORM, STEP_VALUE, TRUNCATE, Bundle
 
 # A direction is rescaled when the square of its norm leaves this window, wide enough to make that
 # rare and narrow enough that float32 squares of what matters do not underflow.
 LOW, HIGH = 2.0**-60, 2.0**60
 
 
-class Here(NamedTuple):
-    """The rows that a task carries back: `many` rows of a network from `first` on.
+class TaskRows(NamedTuple):
+    """The rows that a task carries back: `size` rows of a network from `first` on.
 
     They are one sequence's losses (`across` 0), or one loss of several sequences (`across` 1),
-    from `sequence` on. Divisions would tell them apart too, and showed in the time of a small step.
+    from `sequence` on. Divisions would tell the two apart as well, but took measurable time beside
+    a small network's step.
     """
 
     network: int
     first: int
-    many: int
+    size: int
     sequence: int
     across: int
 
 
 @inlined
-def sequence_of(here, r):
+def sequence_of(task, r):
     """The sequence of row first + r."""
-    return here.sequence + r * here.across
+    return task.sequence + r * task.across
 
 
 @inlined
-def loss_of(here, r):
+def loss_of(task, r):
     """The loss of row first + r."""
-    return r - r * here.across
+    return r - r * task.across
 
 
 @inlined
@@ -155,12 +156,16 @@ def _clip(state, exponent, clip, lag, squares):
         return EMPTY, True
     if clip.code == STEP_NORM:
         return _clip_norm(state, exponent, clip.mantissa, clip.exponent, squares)
-    return _clip_value(state, exponent, clip.mantissa, clip.exponent, squares)
+    if clip.code == STEP_VALUE:
+        return _clip_value(state, exponent, clip.mantissa, clip.exponent, squares)
+    fill(state, math.nan)  # a rule that the host should have refused: not unclipped in silence
+    fill(squares, math.nan)
+    return exponent, True
 
 
 @inlined
-def silent(gradient):
-    """Whether a loss gradient (H,) is all zero: then nothing is injected and no scale is lost."""
+def is_zero(gradient):
+    """Whether a loss gradient is all zero: then nothing is injected and no scale is lost."""
     for j in range(gradient.shape[0]):  # noqa: SIM110
         if gradient[j] != 0:
             return False
@@ -168,29 +173,20 @@ def silent(gradient):
 
 
 @inlined
-def _inject(state, exponent, gradient, readout):
-    """Add the loss's gradient of the output (H,) to `state` (P*H,); return the exponent.
-
-    `readout` (P,) says how much of each part the output shows.
-    """
+def _inject(state, exponent, gradient, add_output_gradient, *readout):
+    """Add a loss's gradient of the output to `state` (P*H,); return the exponent."""
     if exponent < 0:
         factor = power_of_two(exponent)
         for j in range(state.shape[0]):
             state[j] = state[j] * factor
         exponent = 0
-    factor = power_of_two(-exponent)
-    units = gradient.shape[0]
-    for p in range(readout.shape[0]):
-        if readout[p] != 0:
-            weight = readout[p] * factor
-            for j in range(units):
-                state[p * units + j] += gradient[j] * weight
+    add_output_gradient(state, gradient, power_of_two(-exponent), *readout)
     return exponent
 
 
 @inlined
-def _write(trace, m, b, point, exponent, squares):
-    """Write down one row's state adjoint, if anything is to be written.
+def record(trace, m, b, point, exponent, squares):
+    """Record one row's state adjoint, if the trace has points.
 
     The trace keeps the parts of the state that have a name; the last one takes all that follow.
     """
@@ -205,36 +201,39 @@ def _write(trace, m, b, point, exponent, squares):
 
 
 @inlined
-def arrive(rows, grad, readout, span, step, trace, squares, here):
+def inject_losses(rows, grad, span, step, trace, squares, task, add_output_gradient, *readout):
     """Before a step back, add what the losses give at it to a task's rows.
 
     `grad` (M, n, rows, H) belongs to the last n steps before span.hi. The adjoint at lag 0 is
-    written down here, every later one by `leave`. `squares` (P,) is scratch.
+    recorded here, every later one by `finish_step`. `squares` (P,) is scratch.
+    `add_output_gradient(state, gradient, factor, *readout)` is the cell's: it adds `factor` times
+    the way back of its readout to `state` (P*H,), for the gradient of its output.
     """
     index = step - (span.hi - grad.shape[1])
     if index < 0 and step < span.hi - 1:
         return
-    m = here.network
-    for r in range(here.many):
-        row, loss = here.first + r, loss_of(here, r)
+    m = task.network
+    for r in range(task.size):
+        row, loss = task.first + r, loss_of(task, r)
         state, exponent = rows.adjoint[m, row], rows.exponent[m, row]
-        loud = index >= 0 and not silent(grad[m, index, row])
-        if loud:
-            exponent = _inject(state, exponent, grad[m, index, row], readout)
+        has_loss = index >= 0 and not is_zero(grad[m, index, row])
+        if has_loss:
+            gradient = grad[m, index, row]
+            exponent = _inject(state, exponent, gradient, add_output_gradient, *readout)
         exponent = normalise(state, exponent, squares)
-        if loud and exponent == EMPTY:
+        if has_loss and exponent == EMPTY:
             exponent = 0  # a loss that the state does not see may still reach the input
         rows.exponent[m, row] = exponent
         if step == span.hi - 1 and rows.lag[loss] == 0:
-            _write(trace, m, sequence_of(here, r), trace.offset[loss], exponent, squares)
+            record(trace, m, sequence_of(task, r), trace.offset[loss], exponent, squares)
 
 
 @inlined
-def leave(rows, span, step, clip, trace, squares, here):
-    """After a step back, rescale, clip and write down a task's rows; `squares` (P,) is scratch."""
-    m, done = here.network, span.hi - 1 - step
-    for r in range(here.many):
-        row, b, loss = here.first + r, sequence_of(here, r), loss_of(here, r)
+def finish_step(rows, span, step, clip, trace, squares, task):
+    """After a step back, rescale, clip and record a task's rows; `squares` (P,) is scratch."""
+    m, done = task.network, span.hi - 1 - step
+    for r in range(task.size):
+        row, b, loss = task.first + r, sequence_of(task, r), loss_of(task, r)
         lag = rows.lag[loss] + done
         state = rows.adjoint[m, row]
         exponent = normalise(state, rows.exponent[m, row], squares)
@@ -242,25 +241,25 @@ def leave(rows, span, step, clip, trace, squares, here):
             exponent, fired = _clip(state, exponent, clip, lag + 1, squares)
             trace.fired[m, b, loss] += fired
         rows.exponent[m, row] = exponent
-        _write(trace, m, b, trace.offset[loss] + lag + 1, exponent, squares)
+        record(trace, m, b, trace.offset[loss] + lag + 1, exponent, squares)
 
 
 @inlined
-def write_inputs(rows, span, step, trace, dx, dx0, here):
-    """Write down the input's part of a step: rows of `dx` from dx0 on, still at the exponent
-    before the step, which the trace has."""
+def record_inputs(rows, span, step, trace, dx, dx0, task):
+    """Record the input's part of a step: rows of `dx` from dx0 on, still at the exponent before the
+    step, which the trace has."""
     done = span.hi - 1 - step
-    for r in range(here.many):
-        loss = loss_of(here, r)
+    for r in range(task.size):
+        loss = loss_of(task, r)
         point = trace.offset[loss] + rows.lag[loss] + done
-        trace.inputs[here.network, sequence_of(here, r), point] = sum_of_squares(dx[dx0 + r])
+        trace.inputs[task.network, sequence_of(task, r), point] = sum_of_squares(dx[dx0 + r])
 
 
 @inlined
-def emit(emitted, m, step, b, exponent, values):
-    """Keep row 0's gradient of a step for the sums over time."""
+def keep_gradient(emitted, m, step, b, exponent, values, at):
+    """Keep a part of row 0's gradient of a step, from entry `at` on, for the sums over time."""
     if emitted.values.shape[3] > 0:
-        copy(values, emitted.values[m, step, b])
+        copy(values, emitted.values[m, step, b, at : at + values.shape[0]])
         emitted.exponent[m, step, b] = exponent
 
 

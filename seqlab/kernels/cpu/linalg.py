@@ -4,8 +4,10 @@ Weights are kept in both orientations, so that the forward product h W^T, the ba
 the projection of the input and the sums over time are all out += a b with rows of b contiguous.
 """
 
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 from numpy.typing import NDArray
 
 from seqlab.kernels._jit import compiled, inlined, inlined_apart
@@ -13,7 +15,7 @@ from seqlab.kernels.cpu.threads import share
 from seqlab.kernels.cpu.tile import LATENCY, VECTOR, make_panel
 from seqlab.kernels.memory import aligned, cleared
 
-TURNED = 128 << 10  # bytes of weights up to which sums go back and forth
+BACK_AND_FORTH = 128 << 10  # bytes of weights up to which sums go back and forth too
 STRIP = LATENCY * VECTOR  # bytes of a row that lie together: a tile of one row, all one phase
 
 
@@ -31,6 +33,14 @@ def packed(weight: NDArray) -> NDArray:
         part = weight[:, :, first : first + strip]
         out[:, first * depth :][:, : depth * part.shape[2]] = part.reshape(networks, -1)
     return out.reshape(weight.shape)
+
+
+def both_ways(*weights: NDArray) -> Iterator[NDArray]:
+    """Weights (M, J, K) for products: transposed, for the way forward, then as they are."""
+    for weight in weights:
+        yield packed(weight.swapaxes(1, 2))
+    for weight in weights:
+        yield packed(weight)
 
 
 @inlined
@@ -55,18 +65,18 @@ def _columns_adder(apart: bool) -> Any:
         vectors = columns // lanes
         r = 0
         while r < rows:
-            here, to = a0 + r * ar, (out0 + r) * out_stride + first
+            start_a, to = a0 + r * ar, (out0 + r) * out_stride + first
             if r + 4 <= rows:
-                four(a, here, ar, ak, b, start, stride, depth, out, to, out_stride, vectors)
+                four(a, start_a, ar, ak, b, start, stride, depth, out, to, out_stride, vectors)
                 r += 4
             elif r + 3 == rows:
-                three(a, here, ar, ak, b, start, stride, depth, out, to, out_stride, vectors)
+                three(a, start_a, ar, ak, b, start, stride, depth, out, to, out_stride, vectors)
                 r += 3
             elif r + 2 == rows:
-                two(a, here, ar, ak, b, start, stride, depth, out, to, out_stride, vectors)
+                two(a, start_a, ar, ak, b, start, stride, depth, out, to, out_stride, vectors)
                 r += 2
             else:
-                one(a, here, ar, ak, b, start, stride, depth, out, to, out_stride, vectors)
+                one(a, start_a, ar, ak, b, start, stride, depth, out, to, out_stride, vectors)
                 r += 1
         done = vectors * lanes
         if done < columns:
@@ -105,14 +115,14 @@ def add_strips(a, a0, ar, ak, rows, b, b0, depth, out, out0, begin, end, backwar
     """
     width = STRIP // out.itemsize
     height, columns = b.shape
-    last = depth - 1 if backwards and b.size * b.itemsize <= TURNED else 0
-    turn = -1 if last > 0 else 1
-    a0, ak = a0 + last * ak, turn * ak
+    last = depth - 1 if backwards and b.size * b.itemsize <= BACK_AND_FORTH else 0
+    direction = -1 if last > 0 else 1
+    a0, ak = a0 + last * ak, direction * ak
     for i in range(end - begin):
         first = (end - 1 - i if backwards else begin + i) * width
-        here = min(width, columns - first)
-        start, bk = first * height + (b0 + last) * here, turn * here
-        _add_columns(a, a0, ar, ak, rows, b, start, bk, here, depth, out, out0, first)
+        count = min(width, columns - first)
+        start, bk = first * height + (b0 + last) * count, direction * count
+        _add_columns(a, a0, ar, ak, rows, b, start, bk, count, depth, out, out0, first)
 
 
 @inlined
@@ -144,6 +154,12 @@ def project(x, rows, weight, bias, out):
     add_product(x, 0, x.shape[1], 1, rows, weight, 0, weight.shape[0], out, 0)
 
 
+def rows_of_steps(steps: NDArray) -> NDArray:
+    """(M, n, B, ...) -> (M, n * B, ...), contiguous."""
+    steps = np.ascontiguousarray(steps)
+    return steps.reshape(len(steps), -1, *steps.shape[3:])
+
+
 class Strip(NamedTuple):
     """`width` columns of dz from `column` on: the gradients that belong to the rows of a weight
     matrix from `row` on."""
@@ -162,8 +178,8 @@ def _project_back(dz, strip, weight, out, scratch, begin, end):
     tasks = -(-rows // PROJECTED)
     for task in range(begin, end):
         m, first = task // tasks, task % tasks * PROJECTED
-        here, start = min(PROJECTED, rows - first), first * width + strip.column
-        add_product(dz[m], start, width, 1, here, weight[m], strip.row, strip.width, out[m], first)
+        count, start = min(PROJECTED, rows - first), first * width + strip.column
+        add_product(dz[m], start, width, 1, count, weight[m], strip.row, strip.width, out[m], first)
 
 
 def project_back(dz: NDArray, strip: Strip, weight: NDArray, out: NDArray) -> None:
@@ -172,6 +188,13 @@ def project_back(dz: NDArray, strip: Strip, weight: NDArray, out: NDArray) -> No
     tasks = networks * -(-rows // PROJECTED)
     each = PROJECTED * strip.width * weight.shape[2]
     share(_project_back, tasks, tuple, dz, strip, weight, out, operations=each)
+
+
+def project_strips(dz: NDArray, strips: Sequence[Strip], weight: NDArray, out: NDArray) -> None:
+    """out (M, n, K) = dz (M, n, J) weight (M, J', K) over the strips together."""
+    out.fill(0)
+    for strip in strips:
+        project_back(dz, strip, weight, out)
 
 
 PANEL = 16  # gradient rows that one task keeps
@@ -210,12 +233,12 @@ def _accumulate(dz, strip, factor, y, first, part, out, bias, scratch, begin, en
         for start in range(0, rows, STEPS):
             stop = min(start + STEPS, rows)
             for panel in range(low * PANEL, high * PANEL, PANEL):
-                here, target = min(PANEL, strip.width - panel), strip.row + panel
+                count, target = min(PANEL, strip.width - panel), strip.row + panel
                 for n in range(start, stop, PIECE):
                     steps = min(PIECE, stop - n)
-                    _scale(dz[m], factor[m], strip.column + panel, n, scaled[:steps], total[:here])
-                    _move(total[:here], bias[m, target : target + here])
-                    add_rows(scaled, 0, 1, PANEL, here, y[m], first + n, steps, part[m], target)
+                    _scale(dz[m], factor[m], strip.column + panel, n, scaled[:steps], total[:count])
+                    _move(total[:count], bias[m, target : target + count])
+                    add_rows(scaled, 0, 1, PANEL, count, y[m], first + n, steps, part[m], target)
             if part.itemsize < out.itemsize and (stop % BLOCK == 0 or stop == rows):
                 last = strip.row + min(high * PANEL, strip.width)
                 for row in range(strip.row + low * PANEL, last):

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqlab.kernels._jit import compiled, inlined
-from seqlab.kernels.cpu.scan import CHUNK, advance
-from seqlab.kernels.cpu.selective_chunk import (
+from seqlab.kernels.cpu.diagonal import CHUNK
+from seqlab.kernels.cpu.selective_scan_chunk import (
     Chunk,
     clear,
     copy_rows,
@@ -29,6 +29,7 @@ from seqlab.kernels.cpu.selective_chunk import (
     task_channels,
     write,
 )
+from seqlab.kernels.cpu.selective_steps import advance
 from seqlab.kernels.cpu.threads import share
 from seqlab.kernels.memory import aligned
 

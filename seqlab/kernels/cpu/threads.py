@@ -54,7 +54,7 @@ def start(work: Callable[..., Result], *arguments: Any) -> "Future[Result]":
         raise OSError(errno.EAGAIN, f"threads: {error}") from error
 
 
-class _Here(threading.local):
+class _Current(threading.local):
     """What this thread is doing: `stop` is set when the others of its kind are to end."""
 
     stop: threading.Event | None = None
@@ -64,7 +64,7 @@ class _Stopped(Exception):
     """Another piece of the same work has failed, or the user wants no more of it."""
 
 
-_here = _Here()
+_current = _Current()
 
 
 def side_by_side(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
@@ -80,14 +80,14 @@ def side_by_side(work: Callable[[Item], Result], items: Sequence[Item]) -> list[
     def alone(item: Item) -> Result:
         if stop.is_set():
             raise _Stopped
-        _here.stop = stop
+        _current.stop = stop
         try:
             return work(item)
         except BaseException:
             stop.set()
             raise
         finally:
-            _here.stop = None
+            _current.stop = None
 
     futures = [start(alone, item) for item in items]
     try:
@@ -117,8 +117,8 @@ def share(
 
     Each call has scratch of its own. Within `side_by_side` there is one call, on this thread.
     """
-    if _here.stop is not None:
-        if _here.stop.is_set():
+    if _current.stop is not None:
+        if _current.stop.is_set():
             raise _Stopped
         kernel(*args, scratch(), 0, tasks)
         return
@@ -137,7 +137,7 @@ _ahead: dict["Future[Any]", Callable[[], Any]] = {}
 
 def spare(tasks: int) -> int:
     """Threads that `share` and `ahead` leave idle for each that has some of `tasks` tasks."""
-    if _here.stop is not None:
+    if _current.stop is not None:
         return 0
     return max(0, thread_count() // min(thread_count(), tasks) - 1 - len(_ahead))
 
@@ -159,7 +159,7 @@ def _begin_in_child() -> None:
     for future, again in _ahead.items():
         future.result = again  # type: ignore[method-assign, assignment]
     _ahead.clear()
-    _here.stop = None
+    _current.stop = None
 
 
 if hasattr(os, "register_at_fork"):

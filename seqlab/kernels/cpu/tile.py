@@ -2,9 +2,10 @@
 
     out[r, c] += sum over k of a[r, k] b[k, c]
 
-LLVM vectorises a plain loop over c but keeps `out` in memory; here a tile of it stays in registers
-while k runs, which is 1.3 (weights from L2) to 4 times (weights from L1) faster. A narrow tile
-would wait for each sum in turn: it splits k into phases, summed side by side, added at the end.
+LLVM vectorises a plain loop over c but keeps `out` in memory; in these a tile of it stays in
+registers while k runs, which is 1.3 (weights from L2) to 4 times (weights from L1) faster. A narrow
+tile would wait for each sum in turn: it splits k into phases, summed side by side, added at the
+end.
 """
 
 from collections.abc import Callable
@@ -159,7 +160,7 @@ class _Emitter:
         builder, word, tile = self.builder, self.word, self.rows * columns
         (a, a0, ar, ak), (b, b0, bk, depth), (out, o0, o_row) = a, b, out
         phases = max(1, LATENCY // tile)
-        here = [a0, builder.add(b0, column)]
+        at = [a0, builder.add(b0, column)]
         places = [
             builder.add(builder.add(o0, column), builder.add(word(c * self.lanes), row))
             for row in (builder.mul(o_row, word(r)) for r in range(self.rows))
@@ -168,31 +169,31 @@ class _Emitter:
         zero = ir.Constant(self.vector, [0.0] * self.lanes)
         sums = [zero if self.apart else self._load(out, place) for place in places]
 
-        def turn(sums, here, count):
-            """`count` steps of k, each on sums of its own."""
+        def advance(sums, at, count):
+            """`count` steps of k from the offsets `at` in a and b, each on sums of its own."""
             for phase in range(count):
                 mine = slice(phase * tile, (phase + 1) * tile)
-                sums[mine] = self._step(a, ar, b, here, sums[mine])
-                here = [builder.add(x, y) for x, y in zip(here, (ak, bk), strict=True)]
-            return sums, here
+                sums[mine] = self._step(a, ar, b, at, sums[mine])
+                at = [builder.add(x, y) for x, y in zip(at, (ak, bk), strict=True)]
+            return sums, at
 
         def body(count):
             def run(_, state):
-                sums, here = turn(list(state[2:]), state[:2], count)
-                return [*here, *sums]
+                sums, at = advance(list(state[2:]), state[:2], count)
+                return [*at, *sums]
 
             return run
 
         whole = builder.sdiv(depth, word(phases))
-        state = [*here, *sums, *[zero] * (tile * (phases - 1))]
+        state = [*at, *sums, *[zero] * (tile * (phases - 1))]
         state = self._repeat(whole, state, body(phases))
-        here, sums = state[:2], state[2:]
+        at, sums = state[:2], state[2:]
         for phase in range(1, phases):
             more = sums[phase * tile : (phase + 1) * tile]
             sums[:tile] = [builder.fadd(x, y) for x, y in zip(sums[:tile], more, strict=True)]
         rest = builder.sub(depth, builder.mul(whole, word(phases)))
         if phases > 1:
-            sums = self._repeat(rest, [*here, *sums[:tile]], body(1))[2:]
+            sums = self._repeat(rest, [*at, *sums[:tile]], body(1))[2:]
         for place, value in zip(places, sums[:tile], strict=True):
             if self.apart:
                 value = builder.fadd(self._load(out, place), value)
@@ -221,16 +222,14 @@ class _Emitter:
         builder.position_at_end(after)
         return phis[1:]
 
-    def _step(self, a, ar, b, here, sums):
+    def _step(self, a, ar, b, at, sums):
         """One k: a row of vectors of b, times each row's entry of a, added to the sums."""
         builder, word, columns = self.builder, self.word, len(sums) // self.rows
-        vectors = [
-            self._load(b, builder.add(here[1], word(c * self.lanes))) for c in range(columns)
-        ]
+        vectors = [self._load(b, builder.add(at[1], word(c * self.lanes))) for c in range(columns)]
         result = []
         for r in range(self.rows):
-            at = builder.add(here[0], builder.mul(ar, word(r)))
-            entry = self._spread(builder.load(builder.gep(a, [at])))
+            place = builder.add(at[0], builder.mul(ar, word(r)))
+            entry = self._spread(builder.load(builder.gep(a, [place])))
             for c, vector in enumerate(vectors):
                 product = builder.fmul(entry, vector, flags=("contract",))
                 result.append(builder.fadd(sums[r * columns + c], product, flags=("contract",)))

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqlab.kernels._jit import inlined, inlined_apart
+from seqlab.kernels.cpu.diagonal import CHUNK
 from seqlab.kernels.cpu.math import sigmoid, softplus
-from seqlab.kernels.cpu.scan import CHUNK, adjoint
+from seqlab.kernels.cpu.selective_steps import adjoint
 from seqlab.kernels.memory import aligned
 
 LANE_BYTES = 256  # of channels: four AVX-512 registers, so that sums over n stay in registers

@@ -1,7 +1,5 @@
-"""The selective scan's recurrence on the CPU, forward and back, vector lanes over channels.
-
-States are (N, H), channels innermost. The forward pass keeps the state before every CHUNK steps;
-the backward pass recomputes a chunk's states and decays into scratch that fits the L2 cache.
+"""The selective recurrence on the CPU, forward and back, vector lanes over channels: for the layer
+in cells/ssm.py and for the bare scan. States are (N, H), channels innermost.
 """
 
 import math
@@ -10,7 +8,6 @@ from seqlab.cells import ssm as algebra
 from seqlab.kernels._jit import inlined, inlined_apart
 from seqlab.kernels.cpu.math import exp2
 
-CHUNK = 16  # steps between kept states
 LOG2E = 1 / math.log(2)
 
 _state = inlined(algebra.state)
