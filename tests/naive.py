@@ -244,54 +244,63 @@ def ssm_shapes(hidden: int, inputs: int, state: int) -> Shapes:
     }
 
 
+# The parts of a state and the shape of one sequence's, from the parameters.
+
+
+def hidden_parts(p: Params) -> Shapes:
+    return {"hidden": p["weight_hh"].shape[1:]}
+
+
+def lstm_parts(p: Params) -> Shapes:
+    return {"hidden": p["weight_hh"].shape[1:], "cell": p["weight_hh"].shape[1:]}
+
+
+def ssm_parts(p: Params) -> Shapes:
+    return {"state": p["A_log"].shape}
+
+
+# The loss's own gradient at one step's state, from dL/d(output) there.
+
+
+def hidden_loss(s: Saved, gy: Array) -> State:
+    return (gy,)
+
+
+def lstm_loss(s: Saved, gy: Array) -> State:
+    return gy, np.zeros_like(gy)
+
+
+def ssm_loss(s: Saved, gy: Array) -> State:
+    return (gy[:, :, None] * s["c"][:, None, :],)
+
+
 class Cell(NamedTuple):
-    """One cell: see above; the shapes of its parameters from H, I and N."""
+    """One cell: see above; `shapes` are those of its parameters from H, I and N."""
 
     step: Callable[[Params, Array, State, str], tuple[State, Array, Saved]]
     pull: Callable[[Params, Saved, State, Array], tuple[State, Array, Params]]
     push: Callable[[Params, Saved, State], State]
     shapes: Callable[[int, int, int], Shapes]
     activations: tuple[str, ...] = ("tanh",)
+    parts: Callable[[Params], Shapes] = hidden_parts
+    loss: Callable[[Saved, Array], State] = hidden_loss
 
 
 CELLS = {
     "rnn": Cell(rnn_step, rnn_pull, rnn_push, gated_shapes(1), tuple(ACTIVATIONS)),
-    "lstm": Cell(lstm_step, lstm_pull, lstm_push, gated_shapes(4)),
+    "lstm": Cell(
+        lstm_step, lstm_pull, lstm_push, gated_shapes(4), parts=lstm_parts, loss=lstm_loss
+    ),
     "gru": Cell(gru_step, gru_pull, gru_push, gated_shapes(3)),
-    "ssm": Cell(ssm_step, ssm_pull, ssm_push, ssm_shapes),
+    "ssm": Cell(ssm_step, ssm_pull, ssm_push, ssm_shapes, parts=ssm_parts, loss=ssm_loss),
 }
-
-
-def local_adjoint(arch: str, saved: Saved, gy: Array) -> State:
-    """The loss's own gradient at one step's state, from dL/d(output) there."""
-    if arch == "ssm":
-        return (gy[:, :, None] * saved["c"][:, None, :],)
-    return (gy, np.zeros_like(gy)) if arch == "lstm" else (gy,)
-
-
-# The parts of a state and the shape of one sequence's, from the parameters.
-
-
-def hidden_parts(p: Params) -> dict[str, tuple[int, ...]]:
-    return {"hidden": p["weight_hh"].shape[1:]}
-
-
-def lstm_parts(p: Params) -> dict[str, tuple[int, ...]]:
-    return {"hidden": p["weight_hh"].shape[1:], "cell": p["weight_hh"].shape[1:]}
-
-
-def ssm_parts(p: Params) -> dict[str, tuple[int, ...]]:
-    return {"state": p["A_log"].shape}
-
-
-PARTS = {"rnn": hidden_parts, "lstm": lstm_parts, "gru": hidden_parts, "ssm": ssm_parts}
 
 
 # Through time.
 
 
 def zero_state(arch: str, params: Params, batch: int, dtype: npt.DTypeLike = float) -> State:
-    return tuple(np.zeros((batch, *shape), dtype) for shape in PARTS[arch](params).values())
+    return tuple(np.zeros((batch, *shape), dtype) for shape in CELLS[arch].parts(params).values())
 
 
 def forward(
@@ -454,7 +463,7 @@ def adjoint_curve(
     run = forward(arch, params, x, None, activation)
     steps, batch = x.shape[:2]
     gy = np.broadcast_to(readout, run["output"][0].shape)
-    parts = [f"log_norm_{part}" for part in PARTS[arch](params)]
+    parts = [f"log_norm_{part}" for part in CELLS[arch].parts(params)]
     names = ["log_norm", "log_norm_input", *(parts if len(parts) > 1 else [])]
     curve = {name: np.full(steps + 1, np.nan) for name in names}
 
@@ -465,7 +474,7 @@ def adjoint_curve(
                 curve[name][lag] = log_norm((part,), exponents)
 
     exponents = [0] * batch
-    record(0, local_adjoint(arch, run["saved"][-1], gy), exponents)
+    record(0, CELLS[arch].loss(run["saved"][-1], gy), exponents)
     handed = tuple(np.zeros_like(part[0]) for part in run["states"])
     for lag in range(steps):
         saved = run["saved"][steps - 1 - lag]

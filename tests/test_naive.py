@@ -410,7 +410,7 @@ def test_curve_is_the_product_of_jacobians(arch: str, activation: str) -> None:
     readout = np.array([0.3, -1.2, 0.5])
     curve = naive.adjoint_curve(arch, params, x, readout, activation)
     run = naive.forward(arch, params, x, None, activation)
-    local = naive.local_adjoint(arch, run["saved"][-1], readout[None])
+    local = naive.CELLS[arch].loss(run["saved"][-1], readout[None])
     adjoint = np.concatenate([part.ravel() for part in local])
     steps = naive.jacobians(arch, params, x, None, activation)
     for lag in range(9):
@@ -420,7 +420,7 @@ def test_curve_is_the_product_of_jacobians(arch: str, activation: str) -> None:
             assert curve["log_norm"][lag] == pytest.approx(
                 np.log(np.linalg.norm(adjoint)), rel=ROUNDING, abs=ROUNDING
             )
-            names = list(naive.PARTS[arch](params))
+            names = list(naive.CELLS[arch].parts(params))
             for name, part in zip(names, np.split(adjoint, len(names)), strict=True):
                 assert len(names) == 1 or curve[f"log_norm_{name}"][lag] == pytest.approx(
                     np.log(np.linalg.norm(part)), rel=ROUNDING, abs=ROUNDING

@@ -8,14 +8,19 @@ from pathlib import Path
 
 import seqlab
 
-ROOT = Path(seqlab.__file__).parents[1]
+ROOT = Path(__file__).parents[1]
 
 
 def copied_package(tmp_path, *others):
-    """A folder with a copy of the package, and of `others` that lie beside it; gives its path."""
+    """A folder with a copy of the package, and of `others` of the project; gives its path."""
     folder = tmp_path / "copy"
-    for name in ("seqlab", *others):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    sources = [Path(seqlab.__file__).parent, *(ROOT / name for name in others)]
+    for source in sources:
+        if source.is_dir():
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(source, folder / source.name, ignore=ignored)
+        else:
+            shutil.copy(source, folder)
     return folder
 
 
@@ -27,13 +32,13 @@ def insert(path, anchor, text):
     path.write_text("".join(lines), encoding="utf-8")
 
 
-def run_python(folder, code):
+def run_python(folder, code, jit=False):
     """What Python prints that runs in the folder, where its copy of the package is `seqlab`.
 
-    Kernels are not compiled: that would take longer than anything tiny they do.
+    Without `jit` kernels are not compiled: that takes longer than anything tiny they do.
     """
-    environment = os.environ | {"PYTHONPATH": str(folder), "NUMBA_DISABLE_JIT": "1"}
+    environment = os.environ | {"PYTHONPATH": str(folder), "NUMBA_DISABLE_JIT": str(int(not jit))}
     words = [sys.executable, "-c", code]
     done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

@@ -1,14 +1,22 @@
 """What each cell is: equations, parameters, initial draws, and its algebra in plain Python.
 
-A new cell is one file here and one row in `CELLS`.
+A new cell is one file here and one row in `NAMES`.
 """
 
-from seqlab.cells import gru, lstm, rnn, ssm
+from importlib import import_module
+
 from seqlab.cells.cell import Cell, Cost, Draw, Observed, Parameters, Sizes
 from seqlab.cells.draws import INITS
 from seqlab.cells.rnn import ACTIVATIONS
 
-CELLS: dict[str, Cell] = {cell.name: cell for cell in (rnn.CELL, lstm.CELL, gru.CELL, ssm.CELL)}
+# In the order of help texts, tables and figures.
+NAMES = (
+    "rnn",
+    "lstm",
+    "gru",
+    "ssm",
+)
+CELLS: dict[str, Cell] = {name: import_module(f"seqlab.cells.{name}").CELL for name in NAMES}
 
 __all__ = [
     "ACTIVATIONS",
