@@ -61,7 +61,8 @@ def test_default_init_without_input_is_near_half_ln_a_third() -> None:
     have = found("rnn", 400, hidden=1024, networks=8, lengths=[400], drive="zeros", input_scale=0.0)
     assert math.log(1 / 3) / 2 == pytest.approx(-0.549, abs=5e-4)
     assert have["decay_rate"].mean() == pytest.approx(-0.549, abs=0.02)
-    assert have["theory"] == pytest.approx(have["decay_rate"].mean(), abs=0.002)  # ln rho(W)
+    # ln rho(W), of which a random readout sees some 1/sqrt(H) at first (seen: 0.006 above).
+    assert have["theory"] == pytest.approx(have["decay_rate"].mean(), abs=math.log(1024) / 400)
 
 
 # Reference rates and the formulas of the gated cells.

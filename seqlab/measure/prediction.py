@@ -23,10 +23,11 @@ class Observer:
         """Add one segment of the coefficients that the theory takes the means of."""
         if self._theory is None or not self._means:
             return
-        coefficients, axes = saved.coefficients, () if self._theory.each else (2, 3)
+        coefficients = saved.coefficients
         for name in self._means:
             one = coefficients[:, :, :, self._ensemble.cell.coefficients.index(name)]
-            self._means[name] += one.mean(axis=axes, dtype=float).sum(axis=1)
+            kept = one if self._theory.each else one.mean(axis=(2, 3), dtype=float)
+            self._means[name] += kept.sum(axis=1, dtype=float)
 
     def rates(self, readout: NDArray) -> NDArray:
         """The predicted rate of each network (M,) with its readout (M, H), nat/step; nan where
