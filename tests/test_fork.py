@@ -13,7 +13,7 @@ from numba.core.compiler_lock import global_compiler_lock
 from studies import PATIENCE
 
 import seqlab
-from seqlab.claims import checks as verify
+from seqlab.claims import checks
 from seqlab.kernels import memory
 from seqlab.kernels.cpu import team, threads
 from seqlab.measure import measure
@@ -231,7 +231,7 @@ FAULTS: list[tuple[Callable[[], object], float, float]] = [
 def test_verify_sees_a_child_that(
     fault: Callable[[], object], error: float, patience: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert verify._forked("cpu") == 0
+    assert checks._forked("cpu") == 0
     parent, real = os.getpid(), measure
 
     def other(spec: RunSpec, backend: str) -> Any:
@@ -242,4 +242,4 @@ def test_verify_sees_a_child_that(
 
     monkeypatch.setattr("seqlab.measure.measure", other)
     monkeypatch.setattr(verify, "PATIENCE", patience)
-    assert verify._forked("cpu") == error
+    assert checks._forked("cpu") == error

@@ -1,4 +1,4 @@
-"""What goes wrong in a sweep: disks, signals, other sweeps, locks."""
+"""What goes wrong in a sweep: disks, signals, other sweeps, byte_locks."""
 
 import errno
 import os
@@ -25,8 +25,7 @@ from studies import (
 
 import seqlab
 from seqlab.spec.study import StudySpec
-from seqlab.study import byte_locks as locks
-from seqlab.study import files
+from seqlab.study import byte_locks, files
 from seqlab.study.locks import Claims
 from seqlab.study.store import Store
 from seqlab.study.sweep import Outcome
@@ -198,9 +197,9 @@ RUNS = [f"{k:02x}{k * 7919:014x}" for k in (0, 1, 127, 255)]
 
 @pytest.fixture
 def windows(monkeypatch):
-    monkeypatch.setattr(locks, "_posix", None)
-    monkeypatch.setattr(locks, "_windows", Windows())
-    return locks._windows
+    monkeypatch.setattr(byte_locks, "_posix", None)
+    monkeypatch.setattr(byte_locks, "_windows", Windows())
+    return byte_locks._windows
 
 
 def test_claims_on_windows_are_exclusive_and_dropped(windows, here):
@@ -223,14 +222,14 @@ def test_a_sweep_on_windows(windows, made_up, here):
 def test_runs_that_share_a_byte_to_lock_are_measured_one_after_the_other(
     windows, made_up, here, monkeypatch
 ):
-    monkeypatch.setattr(locks, "_WINDOWS_BYTES", 1)
+    monkeypatch.setattr(byte_locks, "_WINDOWS_BYTES", 1)
     assert seqlab.sweep(study(grid=SEEDS), "store") == Outcome(3, 0, 0)
     assert sorted(made_up.seeds) == [0, 1, 2]
 
 
 def test_where_there_are_no_locks_every_claim_is_granted(here, monkeypatch):
-    monkeypatch.setattr(locks, "_posix", None)
-    monkeypatch.setattr(locks, "_windows", None)
+    monkeypatch.setattr(byte_locks, "_posix", None)
+    monkeypatch.setattr(byte_locks, "_windows", None)
     with Claims(here) as one, Claims(here) as other:
         assert one.take(RUNS[0])
         assert other.take(RUNS[0])

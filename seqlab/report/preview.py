@@ -13,7 +13,7 @@ from seqlab.wording import describe_settings
 FIRST = 3  # specs that a preview shows
 
 
-def preview(study: StudySpec, folder: Path, todo: Sequence[Spec], threads: int) -> str:
+def preview_text(study: StudySpec, folder: Path, todo: Sequence[Spec], threads: int) -> str:
     """Text for a study whose runs `todo` this store lacks; at most 80 columns."""
     found = len(study.runs) - len(todo)
     lines = [fill(f"{study.name}: {len(study.runs)} runs, {found} of them in {folder}")]

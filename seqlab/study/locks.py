@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from seqlab.study import byte_locks as locks
+from seqlab.study import byte_locks
 from seqlab.study.files import WriteError
 
 FILE = ".lock"
@@ -43,12 +43,12 @@ class Claims:
 
     def take(self, run: str) -> bool:
         """Whether the run of this hash is ours from now on; False while another sweep has it."""
-        return locks.lock(self._file, _byte(run))
+        return byte_locks.lock(self._file, _byte(run))
 
     def drop(self, run: str) -> None:
         """Let others have it."""
         with suppress(OSError):
-            locks.unlock(self._file, _byte(run))
+            byte_locks.unlock(self._file, _byte(run))
 
 
 def _byte(run: str) -> int:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from seqlab.errors import DeviceError
 from seqlab.kernels.cpu.threads import thread_count
-from seqlab.report.preview import preview as preview_text
+from seqlab.report.preview import preview_text
 from seqlab.spec import kinds
 from seqlab.spec.kinds import Progress, Spec
 from seqlab.spec.study import StudySpec
