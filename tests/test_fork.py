@@ -241,5 +241,5 @@ def test_verify_sees_a_child_that(
         return real(spec, backend)
 
     monkeypatch.setattr("seqlab.measure.measure", other)
-    monkeypatch.setattr(verify, "PATIENCE", patience)
+    monkeypatch.setattr(checks, "PATIENCE", patience)
     assert checks._forked("cpu") == error
