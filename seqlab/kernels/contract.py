@@ -44,11 +44,14 @@ class Array(Protocol):
 
 
 class Saved(Protocol):
-    """What a cell's forward pass leaves of one segment, for the way back and for whoever watches.
+    """What a cell's forward pass leaves of one segment, for the way back and for whoever watches;
+    the cell's kernels alone know the rest."""
 
-    The cell's kernels alone know the rest. A cell whose theory wants means has `coefficients` too,
-    (M, S, B, C, H) on the host, in the order that the cell's file names.
-    """
+    @property
+    def coefficients(self) -> NDArray:
+        """What the step back is made of, (M, S, B, C, H) on the host, in the order of the cell's
+        row: its theory takes means of them."""
+        ...
 
     @property
     def outputs(self) -> Array:

@@ -1,12 +1,11 @@
 """The decay rate that theory predicts for the very networks that were measured."""
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from seqlab.cells import Observed
 from seqlab.engine.ensemble import Ensemble
+from seqlab.kernels.contract import Saved
 
 
 class Observer:
@@ -17,9 +16,11 @@ class Observer:
 
     def __init__(self, ensemble: Ensemble, drawn: bool = True) -> None:
         self._ensemble, self._drawn, self._theory = ensemble, drawn, ensemble.cell.theory
-        self._means: dict[str, Any] = dict.fromkeys(self._theory.means if self._theory else (), 0.0)
+        self._means: dict[str, NDArray] = dict.fromkeys(
+            self._theory.means if self._theory else (), np.zeros(())
+        )
 
-    def see(self, saved: Any) -> None:
+    def see(self, saved: Saved) -> None:
         """Add one segment of the coefficients that the theory takes the means of."""
         if self._theory is None or not self._means:
             return
@@ -27,7 +28,7 @@ class Observer:
         for name in self._means:
             one = coefficients[:, :, :, self._ensemble.cell.coefficients.index(name)]
             kept = one if self._theory.each else one.mean(axis=(2, 3), dtype=float)
-            self._means[name] += kept.sum(axis=1, dtype=float)
+            self._means[name] = self._means[name] + kept.sum(axis=1, dtype=float)
 
     def rates(self, readout: NDArray) -> NDArray:
         """The predicted rate of each network (M,) with its readout (M, H), nat/step; nan where
