@@ -16,7 +16,7 @@ from studies import ENVIRONMENT
 
 from seqlab.cells import CELLS
 from seqlab.kernels import _cache
-from seqlab.kernels._jit import DISABLED, compiled
+from seqlab.kernels._jit import DISABLED, compiled, inlined
 
 PROGRAM = """
 import hashlib, sys
@@ -139,6 +139,25 @@ def test_files_that_are_gone_or_in_disorder_are_made_again(cache: Path) -> None:
     one.unlink()
     assert in_new_process() == (1, 1)
     assert in_new_process() == (0, 2)
+
+
+def test_kernels_made_of_different_functions_are_told_apart(cache: Path) -> None:
+    """As those of different cells are, which one loop makes; each is found again."""
+
+    def made_of(function: Callable[[Any], Any]) -> Any:
+        part = inlined(function)
+
+        @compiled
+        def kernel(x):
+            return part(x)
+
+        return kernel
+
+    for hits in (0, 1):
+        for function, times in ((twice, 2), (thrice, 3)):
+            kernel = made_of(function)
+            assert kernel(21) == times * 21
+            assert sum(kernel.stats.cache_hits.values()) == hits
 
 
 def test_what_cannot_be_unpickled_is_compiled_again(

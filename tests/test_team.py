@@ -1,8 +1,10 @@
 """One product by several threads: the same bits, whoever is there, and an end for all."""
 
 import threading
+import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
+from functools import wraps
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from drawn import draw
-from studies import PATIENCE
 
 import seqlab
 from seqlab.kernels._jit import compiled
@@ -30,6 +31,64 @@ from seqlab.kernels.cpu.team import (
 from seqlab.kernels.cpu.threads import share, side_by_side
 
 Array = npt.NDArray[Any]
+
+
+# A kernel that waits for a broken team never ends, and no exception reaches it. So each test runs
+# on a thread that Python does not wait for, and fails when that takes longer than SECONDS.
+SECONDS = 30  # kernels may have to be compiled first, on a busy machine
+hung: list[str] = []
+
+
+class Daemons:
+    """In place of a pool: so many threads that Python does not wait for when it ends."""
+
+    def __init__(self, count: int) -> None:
+        self._free = threading.Semaphore(count)
+
+    def submit(self, work: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        given = (future, work, arguments)
+        threading.Thread(target=self._run, args=given, daemon=True).start()
+        return future
+
+    def _run(self, future: Future[Any], work: Callable[..., Any], arguments: Any) -> None:
+        with self._free:
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(work(*arguments))
+                except BaseException as error:
+                    future.set_exception(error)
+
+
+def must_end(test: Callable[..., None]) -> Callable[..., None]:
+    """The test on a thread of its own; it fails when it has not ended in time."""
+
+    @wraps(test)
+    def bounded(**fixtures: Any) -> None:
+        if hung:
+            pytest.fail(f"a team hung in {hung[0]}: nothing else is tried")
+        try:
+            Daemons(1).submit(lambda: test(**fixtures)).result(SECONDS)
+        except TimeoutError:
+            hung.append(test.__name__)
+            pytest.fail(f"the team is broken: no end after {SECONDS} s")
+
+    return bounded
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Raises TimeoutError when that never comes."""
+    end = time.monotonic() + SECONDS
+    while not condition():
+        if time.monotonic() > end:
+            raise TimeoutError
+        time.sleep(0)
+
+
+@pytest.fixture(autouse=True)
+def no_thread_outlives_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    pools: dict[int, Daemons] = {}
+    monkeypatch.setattr(threads, "_pool", lambda n: pools.setdefault(n, Daemons(n)))
 
 
 @pytest.fixture
@@ -70,42 +129,41 @@ def outcome(product: Product) -> Array:
 @pytest.mark.parametrize("helpers", [1, 2, 5])
 @pytest.mark.parametrize("rows", [1, 3])
 @pytest.mark.parametrize("width", [1, 64, 65, 130, 200])
+@must_end
 def test_a_team_has_the_bits_of_one(width: int, rows: int, helpers: int) -> None:
     """More helpers than cores, and than strips, too; each takes part in every product that counts
     it in."""
     alone, together = made(0, width, rows), made(helpers, width, rows)
     steps(alone, 30, rows)
-    with ThreadPoolExecutor(helpers) as pool:
-        beside = [pool.submit(team._help, together) for _ in range(helpers)]
-        while together.board[ARRIVED] < helpers:
-            pass
-        steps(together, 30, rows)
-        together.board[CALL] = DISMISSED
-        assert all(future.result(PATIENCE) is None for future in beside)
+    pool = Daemons(helpers)
+    beside = [pool.submit(team._help, together) for _ in range(helpers)]
+    wait_until(lambda: together.board[ARRIVED] == helpers)
+    steps(together, 30, rows)
+    together.board[CALL] = DISMISSED
+    assert all(future.result() is None for future in beside)
     assert together.board[DONE] == 2 * 30 * helpers
     assert np.array_equal(outcome(together), outcome(alone))
 
 
 @pytest.mark.tiny
+@must_end
 def test_nobody_waits_for_a_helper_that_comes_late() -> None:
     alone, together = made(0, 70, 1), made(1, 70, 1)
     steps(alone, 9, 1)
     steps(together, 4, 1)  # it is not there yet
     assert together.board[DONE] == 0
-    late = threading.Thread(target=team._help, args=(together,))
-    late.start()
-    while together.board[ARRIVED] == 0:
-        pass
+    late = Daemons(1).submit(team._help, together)
+    wait_until(lambda: together.board[ARRIVED] == 1)
     steps(together, 5, 1)
     together.board[CALL] = DISMISSED
-    late.join(PATIENCE)
-    assert not late.is_alive()
+    assert late.result() is None
     assert together.board[DONE] == 2 * 5
     assert np.array_equal(outcome(together), outcome(alone))
 
 
 @pytest.mark.parametrize("arch", ["rnn", "lstm", "gru"])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@must_end
 def test_gradients_and_curves_do_not_depend_on_the_team(
     arch: str, dtype: type, small_teams: Callable[[int], None]
 ) -> None:
@@ -132,14 +190,15 @@ def test_gradients_and_curves_do_not_depend_on_the_team(
             assert np.array_equal(have, want, equal_nan=True)
 
 
+@must_end
 def test_two_callers_have_a_team_each(small_teams: Callable[[int], None]) -> None:
     run = draw("lstm", hidden=80, steps=300, batch=1)
     small_teams(1)
     want = seqlab.forward("lstm", run.params, run.x).output
     small_teams(2)
-    with ThreadPoolExecutor(3) as pool:
-        work = [pool.submit(seqlab.forward, "lstm", run.params, run.x) for _ in range(12)]
-        assert all(np.array_equal(w.result(PATIENCE).output, want) for w in work)
+    pool = Daemons(3)
+    work = [pool.submit(seqlab.forward, "lstm", run.params, run.x) for _ in range(12)]
+    assert all(np.array_equal(future.result().output, want) for future in work)
 
 
 @pytest.mark.tiny
@@ -163,19 +222,19 @@ def test_who_helps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.tiny
+@must_end
 def test_helpers_are_free_again_after_a_failure(small_teams: Callable[[int], None]) -> None:
     small_teams(2)
     product = made(1, 70, 1)
 
     def kernel(scratch: Any, begin: int, end: int) -> None:
-        while product.board[ARRIVED] == 0:
-            pass
+        wait_until(lambda: product.board[ARRIVED] == 1)
         raise KeyboardInterrupt
 
     scratch = SimpleNamespace(product=product)
     with pytest.raises(KeyboardInterrupt):
         share(with_helpers(kernel, 1), 1, lambda: scratch)
     # Both threads of the pool pass only if neither is held.
-    both = threading.Barrier(2, timeout=PATIENCE)
+    both = threading.Barrier(2)
     for future in [threads.start(both.wait) for _ in range(2)]:
-        future.result(PATIENCE)
+        future.result()
