@@ -5,9 +5,9 @@ wait within a kernel of their own, and each time step the thread that runs the n
 one of them some columns of its recurrent product. A helper that comes late, or never, is not waited
 for: the columns are shared by those that are there, and their bits do not depend on who they are.
 
-Where another process is on the other core, or the system lets both threads share one, they take
-turns, and a step takes 1.7 times as long as alone. So some products are timed, and a team whose
-helpers are waited for longer than they save does without them for a while.
+Where another process has the other core, or the system leaves both threads on one, they take turns,
+and a step takes 1.7 times as long as alone. So some products are timed, and a team whose helpers
+are waited for longer than they save does without them for a while.
 """
 
 from collections.abc import Callable
