@@ -24,7 +24,7 @@ from seqlab.kernels.memory import LINE, aligned
 
 SHARE = 128 << 10  # bytes of weights, passed over by a row, that are worth a thread of a team
 
-# A shared product of TIMED is timed (two looks at a clock cost up to 0.1 us). After IN_VAIN timed
+# One shared product in TIMED is timed, as looks at a clock take time too. After IN_VAIN timed
 # ones in a row that helpers did not shorten, the next ALONE products are done alone.
 TIMED, IN_VAIN, ALONE = 8, 3, 2000
 
