@@ -16,12 +16,23 @@ from drawn import draw
 import seqlab
 from seqlab.kernels._jit import compiled
 from seqlab.kernels.cpu import team, threads
+from seqlab.kernels.cpu.atomic import add, look, nanoseconds, offer_core
 from seqlab.kernels.cpu.linalg import packed
 from seqlab.kernels.cpu.team import (
+    ALONE,
     ARRIVED,
+    BACKWARDS,
     CALL,
     DISMISSED,
     DONE,
+    IN_VAIN,
+    LEFT,
+    MOST,
+    NETWORK,
+    OUT,
+    OWED,
+    ROWS,
+    TIMED,
     Product,
     add_recurrent,
     helpers_for,
@@ -131,8 +142,7 @@ def outcome(product: Product) -> Array:
 @pytest.mark.parametrize("width", [1, 64, 65, 130, 200])
 @must_end
 def test_a_team_has_the_bits_of_one(width: int, rows: int, helpers: int) -> None:
-    """More helpers than cores, and than strips, too; each takes part in every product that counts
-    it in."""
+    """More helpers than cores, and than strips, too; who is counted in takes part."""
     alone, together = made(0, width, rows), made(helpers, width, rows)
     steps(alone, 30, rows)
     pool = Daemons(helpers)
@@ -141,7 +151,7 @@ def test_a_team_has_the_bits_of_one(width: int, rows: int, helpers: int) -> None
     steps(together, 30, rows)
     together.board[CALL] = DISMISSED
     assert all(future.result() is None for future in beside)
-    assert together.board[DONE] == 2 * 30 * helpers
+    assert together.board[DONE] == together.board[OWED] >= TIMED * helpers
     assert np.array_equal(outcome(together), outcome(alone))
 
 
@@ -158,6 +168,40 @@ def test_nobody_waits_for_a_helper_that_comes_late() -> None:
     together.board[CALL] = DISMISSED
     assert late.result() is None
     assert together.board[DONE] == 2 * 5
+    assert np.array_equal(outcome(together), outcome(alone))
+
+
+@compiled
+def help_late(product, late):
+    """A helper that does its part only `late` ns after it was called, as one that must wait for
+    its core."""
+    board, seen = product.board, 0
+    part = add(board, ARRIVED, 1) + 1
+    while look(board, CALL) != DISMISSED:
+        call = look(board, CALL)
+        if call != seen and call != DISMISSED:
+            start = nanoseconds()
+            while nanoseconds() - start < late:
+                offer_core()
+            place = (board[NETWORK], board[LEFT], board[ROWS], board[OUT], board[BACKWARDS])
+            team._add_part(product, *place, part, call & MOST)
+            add(board, DONE, 1)
+            seen = call
+        offer_core()
+
+
+@must_end
+def test_helpers_that_save_no_time_are_done_without() -> None:
+    """For a while; then they are tried again."""
+    count, tried = ALONE, TIMED * IN_VAIN
+    alone, together = made(0, 130, 1), made(1, 130, 1)
+    steps(alone, count, 1)
+    late = Daemons(1).submit(help_late, together, 200_000)
+    wait_until(lambda: together.board[ARRIVED] == 1)
+    steps(together, count, 1)
+    together.board[CALL] = DISMISSED
+    assert late.result() is None
+    assert together.board[DONE] == together.board[OWED] == 2 * tried
     assert np.array_equal(outcome(together), outcome(alone))
 
 

@@ -1,4 +1,5 @@
-"""Numbers that threads share while both are within a kernel, and the wait for one to change.
+"""Numbers that threads share while both are within a kernel, the wait for one to change, and the
+time that it took.
 
 What a thread wrote before its `publish` or `add` is there for the thread that sees the new number.
 """
@@ -67,6 +68,22 @@ def _offer_core(typing_context):
     return types.void(), generate
 
 
+@intrinsic
+def _nanoseconds(typing_context):
+    def generate(context, builder, signature, arguments):
+        word, kind = ir.IntType(64), ir.IntType(32)
+        if not CAN_OFFER:  # there is no such function either
+            return word(0)
+        seconds = cgutils.alloca_once(builder, word, size=2)  # struct timespec
+        signature = ir.FunctionType(kind, [kind, word.as_pointer()])
+        function = cgutils.get_or_insert_function(builder.module, signature, "clock_gettime")
+        builder.call(function, [kind(time.CLOCK_MONOTONIC), seconds])
+        nanoseconds = builder.load(builder.gep(seconds, [word(1)]))
+        return builder.add(builder.mul(builder.load(seconds), word(10**9)), nanoseconds)
+
+    return types.int64(), generate
+
+
 # Without the JIT: the interpreter's lock makes the first two what they are with it, and a thread
 # that waits must let go of it.
 def _plain_publish(words: Any, i: int, value: int) -> None:
@@ -83,6 +100,7 @@ look: Any = (lambda words, i: words[i]) if DISABLED else _look
 publish: Any = _plain_publish if DISABLED else _publish
 add: Any = _plain_add if DISABLED else _add
 offer_core: Any = (lambda: time.sleep(0)) if DISABLED else _offer_core
+nanoseconds: Any = time.monotonic_ns if DISABLED else _nanoseconds
 
 
 @inlined

@@ -4,6 +4,10 @@ A network's steps follow one another, so a single one leaves all cores but one i
 wait within a kernel of their own, and each time step the thread that runs the network gives every
 one of them some columns of its recurrent product. A helper that comes late, or never, is not waited
 for: the columns are shared by those that are there, and their bits do not depend on who they are.
+
+Where another process has the other core, or the system leaves both threads on one, they take turns,
+and a step takes 1.7 times as long as alone. So some products are timed, and a team whose helpers
+are waited for longer than they save does without them for a while.
 """
 
 from collections.abc import Callable
@@ -13,19 +17,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqlab.kernels._jit import compiled, inlined
-from seqlab.kernels.cpu.atomic import CAN_OFFER, add, look, publish, wait_while
+from seqlab.kernels.cpu.atomic import CAN_OFFER, add, look, nanoseconds, publish, wait_while
 from seqlab.kernels.cpu.linalg import STRIP, add_strips, strip_count
 from seqlab.kernels.cpu.threads import spare, start
 from seqlab.kernels.memory import LINE, aligned
 
 SHARE = 128 << 10  # bytes of weights, passed over by a row, that are worth a thread of a team
 
+# One shared product in TIMED is timed, as looks at a clock take time too. After IN_VAIN timed
+# ones in a row that helpers did not shorten, the next ALONE products are done alone.
+TIMED, IN_VAIN, ALONE = 8, 3, 2000
+
 # Places on the board, those that different threads write on different lines (two lines, since
 # processors fetch pairs). CALL is the number of the latest product and how many share it; the
-# product's arguments follow.
+# product's arguments follow. VAIN counts timed products in a row that were no gain, SOLO those that
+# are still to be done alone; both are the caller's own.
 _APART = 2 * LINE // 8
 CALL, NETWORK, LEFT, ROWS, OUT, BACKWARDS, OWED = range(7)
-ARRIVED, DONE = _APART, 2 * _APART
+ARRIVED, DONE, VAIN, SOLO = _APART, 2 * _APART, 3 * _APART, 3 * _APART + 1
 TEAM_BITS = 8
 MOST = (1 << TEAM_BITS) - 1
 DISMISSED = -1
@@ -43,7 +52,7 @@ class Product(NamedTuple):
 
 def recurrent_product(left: NDArray, weights: NDArray, out: NDArray, helpers: int) -> Product:
     """The product of one kernel call that has `helpers`; its arrays are contiguous."""
-    board = aligned((3 * _APART if helpers else 0,), np.int64)
+    board = aligned((4 * _APART if helpers else 0,), np.int64)
     board.fill(0)
     return Product(left.reshape(-1), weights, out.reshape(-1, out.shape[-1]), board)
 
@@ -68,26 +77,48 @@ def _add_part(product, m, left, rows, out, backwards, part, parts):
 
 
 @inlined
+def _judge(board, own, whole, parts):
+    """Whether helpers are worth their while, from the time of this thread's own part of a product
+    and of all of it."""
+    if whole < own * parts:
+        board[VAIN] = 0
+        return
+    board[VAIN] += 1
+    if board[VAIN] == IN_VAIN:
+        board[VAIN], board[SOLO] = 0, ALONE
+
+
+@inlined
 def add_recurrent(product, m, left, rows, out, backwards):
     """out[out + r, :J] += left row r, for r < rows, times weights[m], with the helpers there are.
 
     The rows of `left` begin at its entry `left` and follow one another.
     """
     board = product.board
-    parts = 1
+    parts, timed, start, own = 1, False, 0, 0
     if board.shape[0] > 0:
-        parts += look(board, ARRIVED)
+        if board[SOLO] > 0:
+            board[SOLO] -= 1
+        else:
+            parts += look(board, ARRIVED)
     if parts > 1:
         board[NETWORK], board[LEFT], board[ROWS], board[OUT] = m, left, rows, out
         board[BACKWARDS] = backwards
         board[OWED] += parts - 1
         number = (board[CALL] >> TEAM_BITS) + 1
         publish(board, CALL, number << TEAM_BITS | parts)
+        timed = number % TIMED == 0
+        if timed:
+            start = nanoseconds()
     _add_part(product, m, left, rows, out, backwards, 0, parts)
     if parts > 1:
+        if timed:
+            own = nanoseconds() - start
         done = look(board, DONE)
         while done != board[OWED]:
             done = wait_while(board, DONE, done)
+        if timed:
+            _judge(board, own, nanoseconds() - start, parts)
 
 
 @compiled
