@@ -121,9 +121,9 @@ def test_a_new_cell_is_in_help_documents_tables_and_figures(copy: Path) -> None:
 
 
 PARITY = (
-    "test_bptt.py",
+    "test_bptt_parity.py",
     "test_attenuation.py",
-    "test_naive.py",
+    "test_naive_rules.py",
     "test_cells.py",
     "test_backends.py",
 )

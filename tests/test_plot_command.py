@@ -1,6 +1,6 @@
 """Whole figures as `seqlab plot` writes them: what is on them, beside them, and refused.
 
-`python tests/test_plot.py` draws the pictures in tests/pictures anew; look at them then.
+`python tests/test_plot_command.py` draws the pictures in tests/pictures anew; look at them then.
 """
 
 import itertools
