@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 import clips
-import naive
+import naive_adjoint
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -51,7 +51,7 @@ def assert_naive(run: Run, att: Attenuation, readout: Array, activation: str, cl
     """Every part, of every length, at every lag; nan past a length."""
     have = curves(att)
     for row, length in enumerate(att.lengths):
-        want = naive.adjoint_curve(
+        want = naive_adjoint.adjoint_curve(
             run.arch, run.params, run.x[:length], readout, activation=activation, clip=clip
         )
         names = {"log_norm_hidden"} | want.keys() if run.arch in GATED else want.keys()

@@ -14,6 +14,11 @@ from typing import Any
 
 import clips
 import naive
+import naive_adjoint
+import naive_functions
+import naive_rules
+import naive_scan
+import naive_spectrum
 import numpy as np
 import pytest
 from naive import Array, Params, State
@@ -25,7 +30,7 @@ PARITY = 1e-9
 CELLS = [(arch, name) for arch, cell in naive.CELLS.items() for name in cell.activations]
 TINY = 1e-30  # a complex step has no cancellation, so it may be as small as it likes
 THRESHOLDS = {"step-norm": 0.1, "step-value": 0.02, "truncate": 3}
-CHAIN_RULES = [*clips.spelled(THRESHOLDS, naive.IN_CHAIN), "truncate:1"]
+CHAIN_RULES = [*clips.spelled(THRESHOLDS, naive_rules.IN_CHAIN), "truncate:1"]
 
 
 def draw(
@@ -115,7 +120,7 @@ def test_the_long_parity_cases_are_neither_dead_nor_exploding(kind: str) -> None
     case = cases.Case(kind, 300, 1, 5, 33)
     drawn = cases.draw(case)
     readout = np.full(33, 33**-0.5)
-    curve = naive.adjoint_curve(case.arch, drawn.params, drawn.x, readout, case.activation)
+    curve = naive_adjoint.adjoint_curve(case.arch, drawn.params, drawn.x, readout, case.activation)
     assert -30 < curve["log_norm"][300] < 5
 
 
@@ -123,13 +128,15 @@ def test_elementwise_functions_hold_in_their_tails() -> None:
     """No overflow, and the leading term exp(-|a|) where 1 - sigmoid(a) would be 0."""
     far = np.array([-700.0, 700.0])
     small = math.exp(-700)
-    assert naive.sigmoid(far) == pytest.approx([small, 1], rel=ROUNDING, abs=0)
-    assert naive.sigmoid_slope(far) == pytest.approx([small, small], rel=ROUNDING, abs=0)
-    assert naive.tanh_slope(far / 2) == pytest.approx([4 * small] * 2, rel=ROUNDING, abs=0)
-    assert naive.softplus(far) == pytest.approx([small, 700], rel=ROUNDING, abs=0)
+    assert naive_functions.sigmoid(far) == pytest.approx([small, 1], rel=ROUNDING, abs=0)
+    assert naive_functions.sigmoid_slope(far) == pytest.approx([small, small], rel=ROUNDING, abs=0)
+    assert naive_functions.tanh_slope(far / 2) == pytest.approx(
+        [4 * small] * 2, rel=ROUNDING, abs=0
+    )
+    assert naive_functions.softplus(far) == pytest.approx([small, 700], rel=ROUNDING, abs=0)
     with np.errstate(over="raise"):
-        assert naive.sigmoid(2 * far).tolist() == [0, 1]
-        assert naive.softplus(2 * far).tolist() == [0, 1400]
+        assert naive_functions.sigmoid(2 * far).tolist() == [0, 1]
+        assert naive_functions.softplus(2 * far).tolist() == [0, 1400]
 
 
 @pytest.mark.parametrize(("arch", "activation"), CELLS)
@@ -311,7 +318,7 @@ def test_selective_scan_entry_by_entry(given: tuple[str, ...]) -> None:
                 y += a["C"][b, n, t] * state[n]
             z = a["z"][b, d, t] if "z" in given else None
             want[b, d, t] = y if z is None else y * z / (1 + math.exp(-z))
-    assert_close(naive.selective_scan(**a), want)
+    assert_close(naive_scan.selective_scan(**a), want)
 
 
 @pytest.mark.parametrize("given", OPTIONS)
@@ -319,12 +326,12 @@ def test_selective_scan_backward_is_the_complex_step(given: tuple[str, ...]) -> 
     arrays = draw_scan(given)
     gy = np.random.default_rng(6).normal(size=arrays["u"].shape)
     softplus = arrays.pop("delta_softplus")
-    have = naive.selective_scan_backward(gy, **arrays, delta_softplus=softplus)
+    have = naive_scan.selective_scan_backward(gy, **arrays, delta_softplus=softplus)
     assert set(have) == {"u", "delta", "A", "B", "C", *CHOICES} - {"delta_softplus"}
     assert {name for name, gradient in have.items() if gradient is not None} == arrays.keys()
 
     def loss(a: Params) -> Any:
-        return (gy * naive.selective_scan(**a, delta_softplus=softplus)).sum()
+        return (gy * naive_scan.selective_scan(**a, delta_softplus=softplus)).sum()
 
     for name, want in complex_step(loss, arrays).items():
         assert_close(have[name], want)
@@ -335,10 +342,10 @@ def test_a_gradient_of_the_last_scan_state() -> None:
     del arrays["delta_softplus"]
     last = np.random.default_rng(8).normal(size=arrays["initial_state"].shape)
     silence = np.zeros(arrays["u"].shape)
-    have = naive.selective_scan_backward(silence, **arrays, grad_last_state=last)
+    have = naive_scan.selective_scan_backward(silence, **arrays, grad_last_state=last)
 
     def loss(a: Params) -> Any:
-        return (last * naive.scan_states(*a.values())[-1]).sum()
+        return (last * naive_scan.scan_states(*a.values())[-1]).sum()
 
     given = {name: arrays[name] for name in ("u", "delta", "A", "B", "initial_state")}
     for name, want in complex_step(loss, given).items():
@@ -369,7 +376,7 @@ def test_the_ssm_cell_is_a_selective_scan() -> None:
     params, x, _, _ = draw_run("ssm", steps=6, batch=2, hidden=17, state=3)
     u = np.einsum("hi,tbi->bht", params["in_proj_weight"], x)
     projected = np.einsum("rh,bht->brt", params["x_proj_weight"], u)
-    y = naive.selective_scan(
+    y = naive_scan.selective_scan(
         u,
         np.einsum("hr,brt->bht", params["dt_proj_weight"], projected[:, :2]),
         -np.exp(params["A_log"]),
@@ -388,7 +395,7 @@ def test_the_ssm_cell_is_a_selective_scan() -> None:
 @pytest.mark.parametrize(("arch", "activation"), CELLS)
 def test_jacobians_are_the_complex_step(arch: str, activation: str) -> None:
     params, x, initial, _ = draw_run(arch, steps=3, batch=1)
-    have = naive.jacobians(arch, params, x, initial, activation)
+    have = naive_spectrum.jacobians(arch, params, x, initial, activation)
     states = naive.forward(arch, params, x, initial, activation)["states"]
     for t, jacobian in enumerate(have):
         for k, part in enumerate(states):
@@ -408,11 +415,11 @@ def test_jacobians_are_the_complex_step(arch: str, activation: str) -> None:
 def test_curve_is_the_product_of_jacobians(arch: str, activation: str) -> None:
     params, x, _, _ = draw_run(arch, steps=8, batch=1)
     readout = np.array([0.3, -1.2, 0.5])
-    curve = naive.adjoint_curve(arch, params, x, readout, activation)
+    curve = naive_adjoint.adjoint_curve(arch, params, x, readout, activation)
     run = naive.forward(arch, params, x, None, activation)
     local = naive.CELLS[arch].loss(run["saved"][-1], readout[None])
     adjoint = np.concatenate([part.ravel() for part in local])
-    steps = naive.jacobians(arch, params, x, None, activation)
+    steps = naive_spectrum.jacobians(arch, params, x, None, activation)
     for lag in range(9):
         if lag:
             adjoint = adjoint @ steps[8 - lag]
@@ -433,7 +440,7 @@ def test_curve_is_the_gradient_of_the_last_output(arch: str, activation: str, cl
     """Within float64's range: the input part at every lag, the state part where backward ends."""
     params, x, _, _ = draw_run(arch, steps=6, batch=3)
     readout = np.random.default_rng(2).normal(size=(3, 3))
-    curve = naive.adjoint_curve(arch, params, x, readout, activation, clip)
+    curve = naive_adjoint.adjoint_curve(arch, params, x, readout, activation, clip)
     gy = np.zeros((6, 3, 3))
     gy[-1] = readout
     back = naive.backward(arch, params, x, gy, None, activation, clip)
@@ -449,9 +456,9 @@ def test_curve_is_the_gradient_of_the_last_output(arch: str, activation: str, cl
 def test_sequences_are_clipped_one_by_one_and_summed(clip: str) -> None:
     params, x, _, _ = draw_run("lstm", steps=7, batch=3)
     readout = np.random.default_rng(3).normal(size=(3, 3)) * np.array([[1e-9], [1.0], [1e9]])
-    whole = naive.adjoint_curve("lstm", params, x, readout, clip=clip)
+    whole = naive_adjoint.adjoint_curve("lstm", params, x, readout, clip=clip)
     alone = [
-        naive.adjoint_curve("lstm", params, x[:, b : b + 1], readout[b], clip=clip)
+        naive_adjoint.adjoint_curve("lstm", params, x[:, b : b + 1], readout[b], clip=clip)
         for b in range(3)
     ]
     for name, curve in whole.items():
@@ -482,7 +489,7 @@ def test_scaled_orthogonal_chain_far_below_float64() -> None:
     """tau ln g at every lag to 10,000. Rounding: 1e4 products, each a few 1e-16."""
     steps = 10_000
     readout = np.array([0.6, 0.0, -0.8])
-    curve = naive.adjoint_curve(
+    curve = naive_adjoint.adjoint_curve(
         "rnn", linear(0.5 * orthogonal(3)), np.zeros((steps, 1, 1)), readout, "identity"
     )
     assert curve["log_norm"] == pytest.approx(np.arange(steps + 1) * math.log(0.5), rel=0, abs=1e-8)
@@ -491,7 +498,7 @@ def test_scaled_orthogonal_chain_far_below_float64() -> None:
 
 def test_step_norm_holds_an_expanding_chain_at_its_threshold() -> None:
     readout = np.array([1e200, 0.0, 0.0])
-    curve = naive.adjoint_curve(
+    curve = naive_adjoint.adjoint_curve(
         "rnn",
         linear(1.3 * orthogonal(3)),
         np.zeros((50, 1, 1)),
@@ -506,7 +513,7 @@ def test_step_norm_holds_an_expanding_chain_at_its_threshold() -> None:
 def test_step_value_is_a_constant_offset_on_a_contracting_chain() -> None:
     """Signed permutation: every entry is clamped once, then falls by g, beyond float64's range."""
     turn = np.roll(np.diag([1.0, -1.0, 1.0]), 1, axis=0)
-    curve = naive.adjoint_curve(
+    curve = naive_adjoint.adjoint_curve(
         "rnn",
         linear(0.5 * turn),
         np.zeros((2000, 1, 1)),
@@ -522,8 +529,8 @@ def test_step_value_is_a_constant_offset_on_a_contracting_chain() -> None:
 @pytest.mark.parametrize("arch", naive.CELLS)
 def test_truncation_is_exact(arch: str) -> None:
     params, x, _, _ = draw_run(arch, steps=9, batch=2)
-    full = naive.adjoint_curve(arch, params, x, np.ones(3))
-    cut = naive.adjoint_curve(arch, params, x, np.ones(3), clip="truncate:4")
+    full = naive_adjoint.adjoint_curve(arch, params, x, np.ones(3))
+    cut = naive_adjoint.adjoint_curve(arch, params, x, np.ones(3), clip="truncate:4")
     for name, curve in full.items():
         assert np.array_equal(cut[name][:5], curve[:5])
         assert (cut[name][5:9] == -np.inf).all()
@@ -532,9 +539,9 @@ def test_truncation_is_exact(arch: str) -> None:
 
 def test_parameter_rules_leave_the_curve_alone() -> None:
     params, x, _, _ = draw_run("gru", steps=9, batch=2)
-    full = naive.adjoint_curve("gru", params, x, np.ones(3))
+    full = naive_adjoint.adjoint_curve("gru", params, x, np.ones(3))
     for clip in ("norm:0.001", "value:0.001"):
-        curve = naive.adjoint_curve("gru", params, x, np.ones(3), clip=clip)
+        curve = naive_adjoint.adjoint_curve("gru", params, x, np.ones(3), clip=clip)
         assert np.array_equal(curve["log_norm"], full["log_norm"])
 
 
@@ -550,7 +557,7 @@ def test_lstm_without_weights_forgets_by_its_bias() -> None:
         "bias_ih": zero,
         "bias_hh": forget,
     }
-    curve = naive.adjoint_curve("lstm", params, np.zeros((steps, 1, 1)), np.ones(hidden))
+    curve = naive_adjoint.adjoint_curve("lstm", params, np.zeros((steps, 1, 1)), np.ones(hidden))
     cell = curve["log_norm_cell"]
     lags = np.arange(1, steps + 1)
     want = -(lags - 1) * math.log(1 + math.e)
@@ -567,7 +574,7 @@ def test_lstm_without_recurrence_carries_by_its_forget_gates() -> None:
     params, x, _, _ = draw_run("lstm", steps=40, batch=1)
     params["weight_hh"] = np.zeros_like(params["weight_hh"])
     readout = np.array([0.3, -1.2, 0.5])
-    curve = naive.adjoint_curve("lstm", params, x, readout)
+    curve = naive_adjoint.adjoint_curve("lstm", params, x, readout)
     run = naive.forward("lstm", params, x)
     pre = x[:, 0] @ params["weight_ih"].T + params["bias_ih"] + params["bias_hh"]
     forget, output = 1 / (1 + np.exp(-pre[:, 3:6])), 1 / (1 + np.exp(-pre[-1, 9:]))
@@ -587,7 +594,7 @@ def test_ssm_carries_by_the_sum_of_its_steps() -> None:
     params["dt_proj_bias"] += 3.0  # long enough steps to leave float64's range
     x = rng.normal(size=(steps, 1, 2))
     readout = np.array([0.3, -1.2, 0.5])
-    curve = naive.adjoint_curve("ssm", params, x, readout)
+    curve = naive_adjoint.adjoint_curve("ssm", params, x, readout)
     u = x[:, 0] @ params["in_proj_weight"].T
     projected = u @ params["x_proj_weight"].T
     raw = projected[:, :1] @ params["dt_proj_weight"].T + params["dt_proj_bias"]
@@ -604,7 +611,7 @@ def test_ssm_carries_by_the_sum_of_its_steps() -> None:
 @pytest.mark.parametrize(("activation", "slope"), [("tanh", 1.0), ("sigmoid", 0.25)])
 def test_no_step_beats_the_largest_singular_value(activation: str, slope: float) -> None:
     params, x, _, _ = draw_run("rnn", steps=50, batch=1, hidden=6)
-    curve = naive.adjoint_curve("rnn", params, x, np.ones(6), activation)
+    curve = naive_adjoint.adjoint_curve("rnn", params, x, np.ones(6), activation)
     most = slope * np.linalg.norm(params["weight_hh"], 2)
     assert (np.diff(curve["log_norm"]) <= math.log(most) + 1e-12).all()
 
@@ -616,9 +623,9 @@ def test_lyapunov_spectrum_of_a_symmetric_linear_chain() -> None:
     params = linear(vectors @ np.diag(values) @ vectors.T)
     x = np.zeros((500, 1, 1))
     want = np.log(np.abs(values[:3]))
-    exact = naive.lyapunov("rnn", params, x, 3, "identity", frame=vectors[:, :3])
+    exact = naive_spectrum.lyapunov("rnn", params, x, 3, "identity", frame=vectors[:, :3])
     assert exact == pytest.approx(want, rel=0, abs=1e-12)
-    generic = naive.lyapunov("rnn", params, x, 3, "identity")
+    generic = naive_spectrum.lyapunov("rnn", params, x, 3, "identity")
     assert generic == pytest.approx(want, rel=0, abs=5 / 500)
 
 
@@ -628,7 +635,7 @@ def test_lyapunov_exponents_of_an_ssm_are_its_mean_decays() -> None:
     decay = np.stack([saved["decay"] for saved in naive.forward("ssm", params, x)["saved"]])
     want = np.sort(np.log(decay).mean(axis=0).ravel())[::-1][:2]
     # Transient of O(1/T) with the frame's angles as its constant.
-    assert naive.lyapunov("ssm", params, x, 2) == pytest.approx(want, rel=0, abs=5 / 300)
+    assert naive_spectrum.lyapunov("ssm", params, x, 2) == pytest.approx(want, rel=0, abs=5 / 300)
 
 
 @pytest.mark.parametrize("frame", [None, np.eye(5)])
@@ -640,6 +647,6 @@ def test_lyapunov_sum_of_a_tanh_rnn(frame: Array | None) -> None:
     a = x @ params["weight_ih"].T + before @ params["weight_hh"].T
     slopes = np.log(np.cosh(a + params["bias_ih"] + params["bias_hh"]) ** -2.0)
     want = np.linalg.slogdet(params["weight_hh"])[1] + slopes.sum(axis=2).mean()
-    exponents = naive.lyapunov("rnn", params, x, 5, frame=frame)
+    exponents = naive_spectrum.lyapunov("rnn", params, x, 5, frame=frame)
     assert (np.diff(exponents) <= 0).all()
     assert exponents.sum() == pytest.approx(want, rel=0, abs=1e-10)
