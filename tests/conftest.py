@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 pytest_plugins = ["pytester", "seqlab.pytest_plugin"]
+pytest.register_assert_rewrite("adjoints", "naive_runs")  # they say what differs, as tests do
 
 with contextlib.suppress(ImportError):  # the environment of the CUDA tests has no Hypothesis
     from hypothesis import HealthCheck, settings
