@@ -1,6 +1,7 @@
 """The fixture under test, pytest's own tools for it, PyTorch where it is, and patience."""
 
 import contextlib
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -69,3 +70,11 @@ def said() -> list[str]:
 def torch() -> Any:
     """PyTorch, for what no stand-in can show."""
     return pytest.importorskip("torch", reason="PyTorch is not installed (the extra `peers`)")
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Draw a figure and keep it: gives the figure and its data."""
+    from plots import drawn
+
+    return functools.partial(drawn, monkeypatch)
