@@ -78,3 +78,27 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> Any:
     from plots import drawn
 
     return functools.partial(drawn, monkeypatch)
+
+
+@pytest.fixture
+def write(here: Path) -> Any:
+    """Write a file of weights, by its suffix; gives its name in the folder that is worked in."""
+    import weight_files
+
+    return weight_files.write
+
+
+@pytest.fixture
+def pretended(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Stands for PyTorch; gives the options that files were loaded with."""
+    import weight_files
+
+    return weight_files.pretended(monkeypatch)
+
+
+@pytest.fixture
+def unread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading the numbers of a file is an error."""
+    import weight_files
+
+    weight_files.unread(monkeypatch)
