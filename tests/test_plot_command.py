@@ -62,9 +62,6 @@ def test_a_users_own_backend_stays(backend, before, store):
     assert (done.returncode, done.stderr) == (0, "")
 
 
-# The command.
-
-
 @pytest.fixture
 def store(tmp_path, monkeypatch):
     """A folder of results, and the place to work in."""

@@ -16,7 +16,6 @@ PICTURES = Path(__file__).with_name("pictures")
 BLOCK = 10  # pixels of a figure's 300 to the inch in one of a kept picture
 
 
-# Pictures.
 KEPT = {
     "heatmap": ("gains", {"facet": "activation", "y": "gain"}),
     "curves": ("cells", {"kind": "curves"}),

@@ -1,4 +1,4 @@
-"""What goes wrong in a sweep: disks, signals, other sweeps, byte_locks."""
+"""What goes wrong in a sweep: disks, signals, other sweeps, locks."""
 
 import errno
 import os
