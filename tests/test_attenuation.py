@@ -197,7 +197,7 @@ def test_rules_far_below_their_threshold(clip: str) -> None:
 
 @pytest.mark.parametrize("arch", ARCHS)
 @pytest.mark.parametrize("gain", [0.5, 3.0])
-def test_step_norm_never_raises_the_curve(arch: str, gain: float) -> None:
+def test_step_norm_over_a_long_chain(arch: str, gain: float) -> None:
     run = draw(arch, hidden=8, state=4, steps=200, batch=1)
     if arch in GATED:
         run.params["weight_hh"] *= gain

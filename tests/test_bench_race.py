@@ -1,4 +1,4 @@
-"""How the benchmark times: on sides that are made up, so that nothing depends on time or on peers."""
+"""How a benchmark times its sides and compares them, on sides that are made up."""
 
 from functools import partial
 

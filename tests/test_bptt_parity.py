@@ -195,20 +195,3 @@ def test_a_trajectory_can_be_gone_back_over_again(arch: str) -> None:
         cases.named(trajectory.output, *gradient_parts(again)),
     )
     assert trajectory.backend == "cpu"
-
-
-# Linearity.
-
-
-@pytest.mark.tiny
-@pytest.mark.parametrize("arch", ARCHS)
-@pytest.mark.parametrize("clip", ["none", "truncate:2"])
-def test_gradients_are_linear_in_the_loss(arch: str, clip: str) -> None:
-    run = draw(arch)
-    other = run._replace(grad=np.random.default_rng(9).normal(size=run.grad.shape))
-    both = run._replace(grad=2 * run.grad - 0.75 * other.grad)
-    one, two = answers(run, clip=clip), answers(other, clip=clip)
-    want = {name: 2 * one[name] - 0.75 * two[name] for name in one}
-    have = answers(both, clip=clip)
-    want["output"] = have["output"]
-    assert max(relative_errors(have, want).values()) < 1e-13

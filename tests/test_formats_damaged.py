@@ -53,6 +53,7 @@ def test_what_does_not_fit_is_refused_unread(
     with pytest.raises(InputError) as refused:
         RunSpec.create(check, **{"arch": "lstm", "params": path, "input": sequence} | fields)
     assert said in str(refused.value)
+    assert not changed or path in str(refused.value)
 
 
 @pytest.mark.usefixtures("unread")

@@ -41,7 +41,7 @@ CODES = {"float64": "F64", "float32": "F32", "float16": "F16", "int64": "I64"}
 
 
 def safetensors(found: Arrays, bfloat16: bool = False, **changed: Any) -> bytes:
-    """A file's bytes, written as the format says; `changed` are entries of the header that say something else."""
+    """A file's bytes as the format has them; `changed` are entries of the header that say other."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     data = b""
     for name, value in found.items():
