@@ -1,14 +1,9 @@
 """backward() under clip rules: against the naive reference, and on what each is applied to."""
 
-from typing import Any
-
 import clips
 import numpy as np
-import numpy.typing as npt
 import pytest
 from drawn import ARCHS, GATED, PARITY, answers, draw, relative_errors, same_bits, truth
-
-Array = npt.NDArray[Any]
 
 RULES = (*clips.biting(), "truncate:1")
 

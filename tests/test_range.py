@@ -17,8 +17,6 @@ from drawn import ARCHS, GATED, KINDS, Run, answers, bias_of, draw, relative_err
 
 import seqlab
 
-Array = npt.NDArray[Any]
-
 DTYPES = (np.float64, np.float32)
 SATURATING = [kind for kind in KINDS if kind[1] not in ("relu", "identity")]
 
