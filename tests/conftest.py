@@ -1,12 +1,14 @@
 """The fixture under test, pytest's own tools for it, PyTorch where it is, and patience."""
 
 import contextlib
+import functools
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 pytest_plugins = ["pytester", "seqlab.pytest_plugin"]
+pytest.register_assert_rewrite("adjoints", "naive_runs")  # they say what differs, as tests do
 
 with contextlib.suppress(ImportError):  # the environment of the CUDA tests has no Hypothesis
     from hypothesis import HealthCheck, settings
@@ -68,3 +70,35 @@ def said() -> list[str]:
 def torch() -> Any:
     """PyTorch, for what no stand-in can show."""
     return pytest.importorskip("torch", reason="PyTorch is not installed (the extra `peers`)")
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Draw a figure and keep it: gives the figure and its data."""
+    from plots import drawn
+
+    return functools.partial(drawn, monkeypatch)
+
+
+@pytest.fixture
+def write(here: Path) -> Any:
+    """Write a file of weights, by its suffix; gives its name in the folder that is worked in."""
+    import weight_files
+
+    return weight_files.write
+
+
+@pytest.fixture
+def pretended(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Stands for PyTorch; gives the options that files were loaded with."""
+    import weight_files
+
+    return weight_files.pretended(monkeypatch)
+
+
+@pytest.fixture
+def unread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading the numbers of a file is an error."""
+    import weight_files
+
+    weight_files.unread(monkeypatch)

@@ -7,12 +7,11 @@ import re
 import signal
 import subprocess
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from synthetic import measurement
+from synthetic import made_result
 
 import seqlab
 from seqlab.cli import main
@@ -75,9 +74,8 @@ def write(path, *args, **kwargs):
 
 
 def made(**fields):
-    """A result of a made-up measurement."""
-    spec = RunSpec.create(**({"arch": "rnn"} | TINY | fields))
-    return Result.from_measurement(spec, measurement(spec), datetime(2026, 1, 2, tzinfo=UTC), 0.25)
+    """A result of a made-up measurement of tiny rnn."""
+    return made_result(**({"arch": "rnn"} | TINY | fields))
 
 
 def make_older(path):

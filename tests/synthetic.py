@@ -1,5 +1,6 @@
 """A measurement made up in the shape of a real one, for tests of what is done with it."""
 
+from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,7 +9,9 @@ from seqlab.cells import CELLS
 from seqlab.numbers.quantities import in_files
 from seqlab.numbers.variables import Measurement
 from seqlab.spec.run import RunSpec
+from seqlab.study.result import Result
 
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 ZERO = {"float32": -149 * np.log(2), "float64": -1074 * np.log(2)}
 
 
@@ -67,3 +70,12 @@ def result(arch="lstm", rate=-0.45, edit=None, steps=1000, networks=5, **fields)
     if edit is not None:
         edit(made["log_norm"].data, made["lag"].data)
     return SimpleNamespace(spec=spec, variables=made)
+
+
+def made_result(
+    arch="lstm", steps=1000, replaced=None, rate=-0.45, spread=0.01, duration=0.25, **fields
+):
+    """A result of such a measurement; `replaced` overwrites data by variable name."""
+    spec = RunSpec.create(arch=arch, steps=steps, **fields)
+    measured = measurement(spec, rate, spread, **(replaced or {}))
+    return Result.from_measurement(spec, measured, NOW, duration)

@@ -1,65 +1,18 @@
-"""Curves of the adjoint's norm: against the naive reference, far out of range, to the bit."""
+"""Curves of the adjoint's norm: against the naive reference, far out of range, under rules."""
 
 import math
-from collections.abc import Callable
-from functools import partial
-from typing import Any
 
 import clips
-import naive
 import numpy as np
-import numpy.typing as npt
 import pytest
-from drawn import ARCHS, GATED, KINDS, Run, draw
+from adjoints import LOG, assert_equal_curves, assert_naive, attenuate, curves
+from drawn import ARCHS, GATED, KINDS, draw
 
 import seqlab
 from seqlab import rules
 from seqlab.cells import CELLS
-from seqlab.engine import tape
-from seqlab.errors import InputError
-from seqlab.kernels.cpu.threads import thread_count
-from seqlab.measure import measure
-from seqlab.measure.attenuation import Attenuation
-from seqlab.numbers.variables import Measurement
-from seqlab.spec.run import RunSpec
 
-Array = npt.NDArray[Any]
-
-LOG = 1e-10  # of a natural log against the naive reference; seen: 5e-13
-CURVES = ("log_norm", "log_norm_hidden", "log_norm_cell", "log_norm_input")
 CHAIN_RULES = clips.biting(rules.IN_CHAIN)
-
-
-def curves(att: Attenuation) -> dict[str, Array]:
-    """The curves that there are, by name, (M, lengths, lags)."""
-    found = {name: getattr(att, name) for name in CURVES}
-    return {name: value for name, value in found.items() if value is not None}
-
-
-def attenuate(run: Run, lengths: list[int], readout: Array, **options: Any) -> Attenuation:
-    return seqlab.attenuation(run.arch, run.params, run.x, lengths, readout=readout, **options)
-
-
-def assert_equal_curves(have: dict[str, Array], want: dict[str, Array]) -> None:
-    """The same names and the same bits."""
-    assert have.keys() == want.keys()
-    for name, value in want.items():
-        np.testing.assert_array_equal(have[name], value, err_msg=name, strict=True)
-
-
-def assert_naive(run: Run, att: Attenuation, readout: Array, activation: str, clip: str) -> None:
-    """Every part, of every length, at every lag; nan past a length."""
-    have = curves(att)
-    for row, length in enumerate(att.lengths):
-        want = naive.adjoint_curve(
-            run.arch, run.params, run.x[:length], readout, activation=activation, clip=clip
-        )
-        names = {"log_norm_hidden"} | want.keys() if run.arch in GATED else want.keys()
-        assert have.keys() == names
-        for name in want:
-            curve = have[name][0, row]
-            assert curve[: length + 1] == pytest.approx(want[name], rel=0, abs=LOG, nan_ok=True)
-            assert np.isnan(curve[length + 1 :]).all()
 
 
 def kinds_and_rules() -> list[tuple[str, str, str]]:
@@ -244,7 +197,7 @@ def test_rules_far_below_their_threshold(clip: str) -> None:
 
 @pytest.mark.parametrize("arch", ARCHS)
 @pytest.mark.parametrize("gain", [0.5, 3.0])
-def test_step_norm_never_raises_the_curve(arch: str, gain: float) -> None:
+def test_step_norm_over_a_long_chain(arch: str, gain: float) -> None:
     run = draw(arch, hidden=8, state=4, steps=200, batch=1)
     if arch in GATED:
         run.params["weight_hh"] *= gain
@@ -260,7 +213,6 @@ def test_step_norm_never_raises_the_curve(arch: str, gain: float) -> None:
         assert np.array_equal(clipped.log_norm[:, :, 0], free.log_norm[:, :, 0])
 
 
-@pytest.mark.tiny
 @pytest.mark.tiny
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("clip", ["step-norm:1e-30", "step-value:1e-30", "step-norm:1e30"])
@@ -287,148 +239,3 @@ def test_parameter_rules_leave_the_curve_alone(arch: str) -> None:
     free = curves(attenuate(run, [2, 6], readout))
     for clip in (*clips.alike(0.001, 1, rules.AFTER), *clips.alike(1e9, 6, rules.IN_CHAIN)):
         assert_equal_curves(curves(attenuate(run, [2, 6], readout, clip=clip)), free)
-
-
-# To the bit: threads, segments, blocks, the number of networks, repetition.
-
-
-def variables(result: Measurement) -> dict[str, Array]:
-    return {name: variable.data for name, variable in result.variables.items()}
-
-
-def assert_equal_measurements(have: Measurement, want: Measurement) -> None:
-    assert_equal_curves(variables(have), variables(want))
-
-
-def small_spec(arch: str, **changed: Any) -> RunSpec:
-    """A run with a rule of every kind and a spectrum."""
-    acting = {"step-norm": 0.5, "step-value": 0.1, "truncate": 7, "norm": 1, "value": 0.1}
-    given = {"arch": arch, "steps": 100, "lengths": [1, 10, 64, 100]}
-    given |= {"clip": ["none", *clips.spelled(acting)]}
-    given |= {"hidden": 9, "inputs": 3, "networks": 8, "spectrum": 3}
-    return RunSpec.create(**given | changed)
-
-
-@pytest.mark.parametrize("arch", ARCHS)
-def test_threads_and_repetition(arch: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same bits with one, two and three threads, and again."""
-    run = draw(arch, hidden=9, steps=50, batch=6, networks=3)
-    spec, readout = small_spec(arch), np.ones(9)
-    seen = []
-    for threads in ("1", "2", "3", "2"):
-        monkeypatch.setenv("NUMBA_NUM_THREADS", threads)
-        g = seqlab.backward(seqlab.forward(arch, run.params, run.x, run.initial), run.grad)
-        arrays = {**g.params, "x": g.x, "initial": np.asarray(g.initial)}
-        arrays |= curves(attenuate(run, [7, 50], readout, clip="step-norm:0.5"))
-        seen.append(arrays | variables(measure(spec)))
-    for other in seen[1:]:
-        assert_equal_curves(other, seen[0])
-
-
-def first_networks(result: Measurement, count: int) -> dict[str, Array]:
-    """What a measurement says of its first networks."""
-    return {
-        name: variable.data[:count]
-        for name, variable in result.variables.items()
-        if variable.dims[:1] == ("network",)
-    }
-
-
-@pytest.mark.parametrize("arch", ARCHS)
-def test_a_network_does_not_depend_on_how_many_there_are(
-    arch: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Networks 0..7 of 16 are those of 8, over many segments too."""
-    for segment in (tape.SEGMENT_BYTES, 1):
-        monkeypatch.setattr(tape, "SEGMENT_BYTES", segment)
-        many, few = (measure(small_spec(arch, networks=n)) for n in (16, 8))
-        shared = first_networks(many, 8)
-        assert len(shared) >= 7
-        assert_equal_curves(shared, first_networks(few, 8))
-
-
-@pytest.mark.parametrize("arch", ARCHS)
-def test_blocks_of_networks_change_nothing(arch: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Four networks at a time: a last block of one, no number changed."""
-    spec = small_spec(arch, networks=9)
-    whole = measure(spec)
-    monkeypatch.setattr("seqlab.kernels.cpu.BLOCK_BYTES", 1)
-    monkeypatch.setenv("NUMBA_NUM_THREADS", "4")
-    assert_equal_measurements(measure(spec), whole)
-
-
-@pytest.mark.tiny
-@pytest.mark.parametrize("arch", ARCHS)
-def test_segments_and_recomputation(arch: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Curves keep their bits when time is cut, and when segments are computed again."""
-    run, readout = draw(arch, steps=37, batch=1), np.ones(3)
-    whole = curves(attenuate(run, [5, 20, 35], readout, clip="step-norm:0.3"))
-    monkeypatch.setattr(tape, "SEGMENT_BYTES", 1)
-    assert_equal_curves(curves(attenuate(run, [5, 20, 35], readout, clip="step-norm:0.3")), whole)
-    monkeypatch.setattr(tape, "TRAJECTORY_BYTES", 0)
-    assert_equal_curves(curves(attenuate(run, [5, 20, 35], readout, clip="step-norm:0.3")), whole)
-
-
-@pytest.mark.parametrize("arch", ARCHS)
-def test_a_longer_drive_begins_like_a_shorter_one(arch: str) -> None:
-    """A run's curve at length 64 is that of a run of 64 steps, to rounding: fewer rows share it."""
-    long = measure(small_spec(arch, spectrum=None))
-    short = measure(small_spec(arch, steps=64, lengths=[1, 10, 64], spectrum=None))
-    shared = np.intersect1d(long.variables["lag"].data, short.variables["lag"].data)
-    assert len(shared) > 40
-    for name in ("log_norm", "log_norm_input"):
-        have, want = (
-            result.variables[name].data[:, :, 2, np.isin(result.variables["lag"].data, shared)]
-            for result in (long, short)
-        )
-        np.testing.assert_allclose(have, want, rtol=0, atol=1e-11)
-
-
-# Bad input.
-
-
-def refuses(name: str, call: Callable[[], Any]) -> None:
-    """In one line that begins with the argument's name and says what is allowed."""
-    with pytest.raises(InputError, match=f"^{name}: .*(allowed|needed|unknown).*$") as refused:
-        call()
-    assert "\n" not in str(refused.value)
-
-
-@pytest.mark.tiny
-def test_bad_lengths_readouts_and_names_are_refused() -> None:
-    run = draw("gru", steps=6, batch=2)
-
-    def attenuation(arch: str = "gru", lengths: Any = (6,), **options: Any) -> Any:
-        return seqlab.attenuation(arch, run.params, run.x, lengths, **options)
-
-    for lengths in (
-        [],
-        [0],
-        [-1, 3],
-        [7],
-        [3, 7],
-        [2.0],
-        [True],
-        [3, 3],
-        ["3"],
-        "2:6:2",
-        [[2], [3]],
-    ):
-        refuses("lengths", partial(attenuation, lengths=lengths))
-    good = np.ones(3)
-    for readout in (good[:2], np.ones((3, 3)), np.ones((1, 2, 3)), good.astype(np.float32),
-                    good * np.nan, good * np.inf, np.ones(3, int)):  # fmt: skip
-        refuses("readout", partial(attenuation, readout=readout))
-    refuses("clip", partial(attenuation, clip="step-norm:0"))
-    refuses("backend", partial(attenuation, backend="cuda"))
-    refuses("arch", partial(attenuation, "lstn"))
-    refuses("activation", partial(attenuation, activation="gelu"))
-
-
-@pytest.mark.tiny
-def test_a_bad_thread_count_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    for count in ("0", "-1", "two", ""):
-        monkeypatch.setenv("NUMBA_NUM_THREADS", count)
-        refuses("NUMBA_NUM_THREADS", partial(attenuate, draw("rnn"), [6], np.ones(3)))
-    monkeypatch.setenv("NUMBA_NUM_THREADS", "3")
-    assert thread_count() == 3

@@ -6,6 +6,7 @@ What was given may change or go between both ways: a trajectory has arrays of it
 from typing import Any
 
 import naive
+import naive_scan
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -163,13 +164,13 @@ def test_a_scan_from_a_state_and_back(softplus: bool) -> None:
     rng = np.random.default_rng(5)
     grad_y, grad_last = rng.normal(size=(2, 70, 35)), rng.normal(size=(2, 70, 3))
     y, last = seqlab.selective_scan(**arguments, return_last_state=True)
-    assert y == pytest.approx(naive.selective_scan(**arguments), rel=0, abs=1e-11)
-    step, _ = naive.scan_delta(arguments["delta"], arguments["delta_bias"], softplus)
+    assert y == pytest.approx(naive_scan.selective_scan(**arguments), rel=0, abs=1e-11)
+    step, _ = naive_scan.scan_delta(arguments["delta"], arguments["delta_bias"], softplus)
     initial = arguments["initial_state"]
-    states = naive.scan_states(arguments["u"], step, arguments["A"], arguments["B"], initial)
+    states = naive_scan.scan_states(arguments["u"], step, arguments["A"], arguments["B"], initial)
     assert last == pytest.approx(states[-1], rel=0, abs=1e-11 * np.abs(states[-1]).max())
     have = seqlab.selective_scan_backward(grad_y, **arguments, grad_last_state=grad_last)
-    want = naive.selective_scan_backward(grad_y, **arguments, grad_last_state=grad_last)
+    want = naive_scan.selective_scan_backward(grad_y, **arguments, grad_last_state=grad_last)
     found = {name: getattr(have, name) for name in want}
     assert max(relative_errors(found, want).values()) <= PARITY
     assert seqlab.selective_scan(**arguments) == pytest.approx(y, rel=0, abs=0)

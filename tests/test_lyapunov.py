@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import naive
+import naive_spectrum
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -40,7 +41,9 @@ def from_the_product(run: Run, activation: str, first: Array) -> Array:
     for b in range(run.x.shape[1]):
         vectors, logs = np.zeros_like(first), np.zeros(first.shape[1])
         vectors[order] = first
-        steps = naive.jacobians(run.arch, run.params, run.x[:, b : b + 1], activation=activation)
+        steps = naive_spectrum.jacobians(
+            run.arch, run.params, run.x[:, b : b + 1], activation=activation
+        )
         for jacobian in steps[::-1]:
             vectors, r = np.linalg.qr(jacobian.T @ vectors)
             with np.errstate(divide="ignore"):

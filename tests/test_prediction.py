@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import naive
+import naive_spectrum
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -67,7 +68,9 @@ def test_at_the_origin_the_rate_is_the_spectral_radius(options: dict[str, Any]) 
     for m in range(2):
         params = {name: value[m] for name, value in ensemble.params.items()}
         silent = np.zeros((1, 1, spec.inputs))
-        jacobian = naive.jacobians(spec.arch, params, silent, activation=spec.activation or "tanh")
+        jacobian = naive_spectrum.jacobians(
+            spec.arch, params, silent, activation=spec.activation or "tanh"
+        )
         values, vectors = np.linalg.eig(jacobian[0])
         most = np.abs(values).argmax()
         rates.append(math.log(abs(values[most])))

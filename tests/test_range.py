@@ -9,15 +9,13 @@ import math
 from typing import Any
 
 import clips
-import naive
+import naive_adjoint
 import numpy as np
 import numpy.typing as npt
 import pytest
 from drawn import ARCHS, GATED, KINDS, Run, answers, bias_of, draw, relative_errors, truth
 
 import seqlab
-
-Array = npt.NDArray[Any]
 
 DTYPES = (np.float64, np.float32)
 SATURATING = [kind for kind in KINDS if kind[1] not in ("relu", "identity")]
@@ -75,7 +73,7 @@ def saturated(arch: str, far: float) -> Run:
 def test_curves_of_saturated_cells(arch: str, activation: str, far: float) -> None:
     """Each part at each lag, to 1e-9 nat: e^-90 multiplies an error of 1e-16 in z by 90."""
     run = saturated(arch, far)
-    want = naive.adjoint_curve(arch, run.params, run.x, run.grad[-1], activation)
+    want = naive_adjoint.adjoint_curve(arch, run.params, run.x, run.grad[-1], activation)
     have = seqlab.attenuation(
         arch, run.params, run.x, [len(run.x)], readout=run.grad[-1], activation=activation
     )
@@ -113,7 +111,7 @@ def test_sixty_four_units_at_gain_1000() -> None:
     """Most slopes are beyond every range; the rate is made by those that are not."""
     run = draw("rnn", hidden=64, inputs=4, steps=40, batch=1)
     run.params["weight_hh"] *= 1000
-    want = naive.adjoint_curve("rnn", run.params, run.x, run.grad[-1])["log_norm"]
+    want = naive_adjoint.adjoint_curve("rnn", run.params, run.x, run.grad[-1])["log_norm"]
     have = seqlab.attenuation("rnn", run.params, run.x, [40], readout=run.grad[-1, 0])
     # z is a sum of 64 numbers of size 1000: its rounding is near 1e-12, and e^-2z shows it whole.
     assert np.abs(have.log_norm[0, 0] - want).max() <= 1e-9

@@ -121,9 +121,17 @@ def test_a_new_cell_is_in_help_documents_tables_and_figures(copy: Path) -> None:
 
 
 PARITY = (
-    "test_bptt.py",
+    "test_bptt_parity.py",
+    "test_bptt_rules.py",
+    "test_bptt_segments.py",
+    "test_bptt_extremes.py",
+    "test_bptt_refusals.py",
     "test_attenuation.py",
-    "test_naive.py",
+    "test_reproducible.py",
+    "test_naive_cells.py",
+    "test_naive_rules.py",
+    "test_naive_adjoint.py",
+    "test_naive_spectrum.py",
     "test_cells.py",
     "test_backends.py",
 )

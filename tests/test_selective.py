@@ -10,7 +10,7 @@ import itertools
 import math
 from typing import Any
 
-import naive
+import naive_scan
 import numpy as np
 import pytest
 from naive import Array
@@ -83,9 +83,9 @@ def check_against_naive(grad_y: Array, arguments: Arguments, tolerance: float) -
     reference = wide(arguments)
     y = seqlab.selective_scan(**arguments)
     assert y.dtype == grad_y.dtype
-    assert agree(y, naive.selective_scan(**reference), tolerance)
+    assert agree(y, naive_scan.selective_scan(**reference), tolerance)
     gradients = seqlab.selective_scan_backward(grad_y, **arguments)
-    wanted = naive.selective_scan_backward(grad_y.astype(np.float64), **reference)
+    wanted = naive_scan.selective_scan_backward(grad_y.astype(np.float64), **reference)
     for name in NAMES:
         got, want = getattr(gradients, name), wanted[name]
         if name not in arguments:

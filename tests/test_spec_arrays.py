@@ -102,34 +102,22 @@ def test_an_array_that_changed_is_noticed_when_it_is_loaded(store):
         arrays.load_input(spec.input.path, spec.input.sha256)
 
 
-def _without(name):
-    return {key: value for key, value in weights().items() if key != name}
-
-
 @pytest.mark.parametrize(
     ("fields", "content", "message"),
     [
-        ({}, _without("bias_hh"), "lacks bias_hh of rnn"),
-        ({}, weights() | {"weight_h": np.ones(1)}, "is not of rnn (did you mean weight_ih?)"),
         ({}, weights() | {"bias_ih": np.ones(6)}, "shape (6,); (5,) goes with the other"),
-        ({}, weights() | {"bias_ih": np.ones((4, 5))}, "bias_ih has shape (4, 5); allowed: 1 axes"),
-        ({}, weights() | {"weight_hh": np.ones((5, 6))}, "goes with the other arrays"),
         ({}, weights("lstm"), "goes with the other arrays"),
         ({}, weights(leading=(0,)), "none of them empty"),
-        ({}, weights(dtype="float32"), "weight_ih is float32; allowed: float64, the run's dtype"),
-        ({"dtype": "float32"}, weights(), "weight_ih is float64; allowed: float32"),
         ({}, weights(dtype=">f8"), "weight_ih is >f8; allowed: float64"),
-        ({}, weights(dtype="int64"), "weight_ih is int64; allowed: float64"),
         ({}, weights() | {"bias_hh": np.full(5, np.nan)}, "bias_hh has NaN or infinity"),
         ({}, weights() | {"bias_hh": np.full(5, np.inf)}, "bias_hh has NaN or infinity"),
-        ({"hidden": 6}, weights(), "hidden: 6 does not match the 5 of params"),
-        ({"networks": 16}, weights(), "networks: 16 does not match the 1 of params"),
         ({"init": "he"}, weights(), "init: 'he' means nothing beside params"),
         ({"input_scale": 1.0}, weights(), "input_scale: 1.0 means nothing beside params"),
         ({"gain": 1.0}, weights(), "gain: 1.0 means nothing beside params"),
     ],
 )  # fmt: skip
 def test_weights_that_do_not_fit_are_refused(fields, content, message, store):
+    """Beside what test_formats_damaged.py refuses in every format."""
     said = refusal(**{"arch": "rnn", "steps": 9, "params": store("w.npz", content)} | fields)
     assert message in said
     assert "w.npz" in said or "beside params" in said
@@ -139,10 +127,7 @@ def test_weights_that_do_not_fit_are_refused(fields, content, message, store):
     ("fields", "content", "message"),
     [
         ({}, np.ones((7, 3)), "has shape (7, 3); allowed: (T, B, I) or (M, T, B, I)"),
-        ({}, np.ones((0, 2, 3)), "none empty"),
-        ({}, np.ones((7, 2, 3), "float32"), "x.npy is float32; allowed: float64"),
         ({}, np.full((7, 2, 3), np.nan), "x.npy has NaN or infinity"),
-        ({"steps": 8}, np.ones((7, 2, 3)), "steps: 8 does not match the 7 of input"),
         ({"inputs": 4}, np.ones((7, 2, 3)), "inputs: 4 does not match the 3 of input"),
         ({"networks": 4}, np.ones((5, 7, 2, 3)), "networks: 4 does not match the 5 of input"),
         ({"drive": "white"}, np.ones((7, 2, 3)), "drive: 'white' means nothing beside input"),

@@ -1,18 +1,14 @@
 """Gradients summed over time in log scale, and the rules that clip them when they are finished."""
 
 import math
-from typing import Any
 
 import clips
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from seqlab import rules
 from seqlab.engine.sums import Sums
 from seqlab.kernels.layout import EMPTY, unscaled
-
-Array = npt.NDArray[Any]
 
 pytestmark = pytest.mark.tiny
 

@@ -1,0 +1,49 @@
+"""Curves of the adjoint's norm as the public call gives them, and what they are held to."""
+
+from typing import Any
+
+import naive_adjoint
+import numpy as np
+import numpy.typing as npt
+import pytest
+from drawn import GATED, Run
+
+import seqlab
+from seqlab.measure.attenuation import Attenuation
+
+Array = npt.NDArray[Any]
+
+LOG = 1e-10  # of a natural log against the naive reference; seen: 5e-13
+CURVES = ("log_norm", "log_norm_hidden", "log_norm_cell", "log_norm_input")
+
+
+def curves(att: Attenuation) -> dict[str, Array]:
+    """The curves that there are, by name, (M, lengths, lags)."""
+    found = {name: getattr(att, name) for name in CURVES}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def attenuate(run: Run, lengths: list[int], readout: Array, **options: Any) -> Attenuation:
+    return seqlab.attenuation(run.arch, run.params, run.x, lengths, readout=readout, **options)
+
+
+def assert_equal_curves(have: dict[str, Array], want: dict[str, Array]) -> None:
+    """The same names and the same bits."""
+    assert have.keys() == want.keys()
+    for name, value in want.items():
+        np.testing.assert_array_equal(have[name], value, err_msg=name, strict=True)
+
+
+def assert_naive(run: Run, att: Attenuation, readout: Array, activation: str, clip: str) -> None:
+    """Every part, of every length, at every lag; nan past a length."""
+    have = curves(att)
+    for row, length in enumerate(att.lengths):
+        want = naive_adjoint.adjoint_curve(
+            run.arch, run.params, run.x[:length], readout, activation=activation, clip=clip
+        )
+        names = {"log_norm_hidden"} | want.keys() if run.arch in GATED else want.keys()
+        assert have.keys() == names
+        for name in want:
+            curve = have[name][0, row]
+            assert curve[: length + 1] == pytest.approx(want[name], rel=0, abs=LOG, nan_ok=True)
+            assert np.isnan(curve[length + 1 :]).all()
