@@ -26,7 +26,7 @@ def test_a_rule_that_the_kernel_does_not_know_is_seen(dtype: type) -> None:
     }
     for code, want in known.items():
         state, squares = np.array([3, 4], dtype), np.zeros(1)
-        exponent, fired = clip(state, Clip(code, 1.0), 2, squares)
+        exponent, fired = clip(state, Clip(code, 0.5, 1, 1), 2, squares)
         have = state * 2.0 ** max(exponent, -1000)
         assert fired
         np.testing.assert_allclose(have, want, rtol=1e-6)
