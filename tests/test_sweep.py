@@ -171,6 +171,7 @@ def test_a_dry_run_says_what_it_takes_and_does_nothing(made_up, here):
     assert result.stdout == "a study: 60 runs, 60 of them in store\n"
 
 
+@pytest.mark.tiny
 def test_the_model_of_time_grows_with_everything():
     base = {"steps": 1000, "hidden": 64, "networks": 16}
     (plain,) = study(base).runs
