@@ -15,6 +15,7 @@ import csv
 import re
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
 from types import SimpleNamespace
@@ -157,6 +158,11 @@ def fitting(threads: int, machine: Machine) -> int:
     return min(REGISTERS // registers, SHARED_BYTES // shared, THREADS // threads, BLOCKS)
 
 
+def on_cuda() -> list[str]:
+    """The cells that the backend has."""
+    return [name for name in CELLS if find_spec(f"seqlab.kernels.cuda.cells.{name}")]
+
+
 def gate(task: tuple[str, str]) -> tuple[list[Row], list[str]]:
     """The rows of one cell and precision, and what is wrong with them."""
     arch, dtype = task
@@ -233,7 +239,7 @@ def main() -> int:
         faults = planted()
         print(*faults, sep="\n", file=sys.stderr)
         return int(len(faults) > 0)
-    tasks = [(arch, dtype) for arch in (*CELLS, SCAN) for dtype in ("float64", "float32")]
+    tasks = [(arch, dtype) for arch in (*on_cuda(), SCAN) for dtype in ("float64", "float32")]
     with get_context("spawn").Pool(2) as pool:
         results = pool.map(gate, tasks, chunksize=1)
     rows = [Row._fields, *(tuple(map(str, row)) for part, _ in results for row in part)]
