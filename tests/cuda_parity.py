@@ -147,6 +147,15 @@ def test_time_in_pieces(arch: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert same_bits(answers(run, backend="cuda"), cut)
 
 
+def test_a_chunks_last_state_is_the_steps_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not what the chunks joined to, which has other last bits: a launch may end there."""
+    run = draw("ssm", hidden=5, steps=5, batch=2, networks=2).cast(np.float32)
+    monkeypatch.setattr(diagonal, "CHUNK", 2)
+    whole = answers(run, backend="cuda")["x"]
+    monkeypatch.setattr(call, "KEPT_BYTES", 1)
+    assert np.array_equal(answers(run, backend="cuda")["x"], whole)
+
+
 @pytest.mark.parametrize("arch", ARCHS)
 def test_an_ensemble_is_its_networks(arch: str) -> None:
     """Bit for bit, whatever the number of networks."""
