@@ -5,24 +5,15 @@ the CUDA package is imported; with a GPU it runs as it is: `pytest tests/cuda_pa
 """
 
 import math
+from importlib import import_module
 from typing import Any
 
 import clips
 import numpy as np
 import numpy.typing as npt
 import pytest
-from drawn import (
-    ARCHS,
-    GATED,
-    KINDS,
-    Run,
-    answers,
-    bias_of,
-    draw,
-    parts,
-    relative_errors,
-    same_bits,
-)
+from drawn import GATED, Run, answers, bias_of, draw, parts, relative_errors, same_bits
+from drawn import KINDS as EVERY_KIND
 from faces import faults
 
 import seqlab
@@ -30,12 +21,34 @@ from seqlab import rules
 from seqlab.cells import CELLS, Sizes
 from seqlab.engine import tape
 from seqlab.errors import DeviceError, InputError
-from seqlab.kernels.cuda import arrays, call, gated, linalg, recurrence, selective_scan, target
+from seqlab.kernels.backends import cells_of
+from seqlab.kernels.cuda import (
+    arrays,
+    call,
+    chain,
+    diagonal,
+    linalg,
+    product,
+    recurrent,
+    selective_scan,
+    target,
+    team,
+)
 from seqlab.kernels.cuda.cells import lstm
-from seqlab.kernels.layout import on_gpu, unscaled
+from seqlab.kernels.layout import EMPTY, Clip, on_gpu, unscaled
 from seqlab.measure.lyapunov import frames, spectrum
 
 Array = npt.NDArray[Any]
+
+
+def skeleton(arch: str) -> Any:
+    """What a cell's kernels are made of, if they are recurrent."""
+    return getattr(import_module(f"seqlab.kernels.cuda.cells.{arch}"), "recurrent", None)
+
+
+ARCHS = cells_of("cuda")
+RECURRENT = [arch for arch in ARCHS if skeleton(arch) is recurrent]
+KINDS = [kind for kind in EVERY_KIND if kind[0] in ARCHS]
 
 TOLERANCE = {np.float64: 1e-10, np.float32: 1e-5}
 DTYPES = list(TOLERANCE)
@@ -120,12 +133,12 @@ def test_time_in_pieces(arch: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Segments of whole chunks and pieces of a call change sums over time at most; computed again
     instead of kept, not a bit."""
     run = draw(arch, hidden=3, steps=5, batch=2)
-    monkeypatch.setattr(recurrence, "CHUNK", 2)
+    monkeypatch.setattr(diagonal, "CHUNK", 2)
     whole = answers(run, backend="cuda")
     for module, name, value in (
         (tape, "SEGMENT_BYTES", 1),
         (tape, "MIN_SEGMENT", 4),
-        (call, "LEFT_BYTES", 1),
+        (call, "KEPT_BYTES", 1),
     ):
         monkeypatch.setattr(module, name, value)
     cut = answers(run, backend="cuda")
@@ -135,6 +148,15 @@ def test_time_in_pieces(arch: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert max(relative_errors(cut, whole).values()) < 1e-14
     monkeypatch.setattr(tape, "TRAJECTORY_BYTES", 0)
     assert same_bits(answers(run, backend="cuda"), cut)
+
+
+def test_a_chunks_last_state_is_the_steps_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not what the chunks joined to, which has other last bits: a launch may end there."""
+    run = draw("ssm", hidden=5, steps=5, batch=2, networks=2).cast(np.float32)
+    monkeypatch.setattr(diagonal, "CHUNK", 2)
+    whole = answers(run, backend="cuda")["x"]
+    monkeypatch.setattr(call, "KEPT_BYTES", 1)
+    assert np.array_equal(answers(run, backend="cuda")["x"], whole)
 
 
 @pytest.mark.parametrize("arch", ARCHS)
@@ -212,6 +234,77 @@ def test_nan_stays_nan(clip: str) -> None:
     assert np.isnan(curve.log_norm[0, 0, 1:]).all()
 
 
+lane = team.warp().rank
+STATE = np.random.default_rng(5).normal(size=(4, 9))  # more units than lanes
+
+
+def finished(named: int, clip: Clip) -> tuple[Array, Array, int]:
+    """A row of four parts after a step: its state, its squares, and whether the rule acted."""
+    finish_step = chain.chain(chain.Row(team.warp(), named, np.float64), None).finish_step
+
+    @target.kernel
+    def finish(state, rule, path, acted):
+        at = chain.TaskRow(0, 0, 0, -1)
+        _, acted[lane()] = finish_step(state, 0, 1, rule, 0, at, path, None)
+
+    state, acted = target.to_device(STATE), target.to_device(np.zeros(target.LANES, np.int64))
+    path = call.Path(target.empty((1, 2, named), float), target.empty((1, 2), np.int64), 1)
+    target.launch(finish, 1, target.LANES, state, chain.rule(clip, np.float64), path, acted)
+    return target.to_host(state), target.to_host(path.squares)[0, 1], target.to_host(acted).max()
+
+
+@pytest.mark.parametrize("named", [1, 2, 3, 4])
+def test_the_last_named_part_takes_all_that_follow(named: int) -> None:
+    state, squares, acted = finished(named, Clip(0, 0.5, 1, 1))
+    parts = (STATE**2).sum(axis=1)
+    want = [*parts[: named - 1], parts[named - 1 :].sum()]
+    assert np.allclose(squares, want, rtol=1e-14)
+    assert np.array_equal(state, STATE)
+    assert acted == 0
+
+
+def test_a_rule_that_no_kernel_knows_is_seen() -> None:
+    """As NaN, never as another rule."""
+    state, squares, acted = finished(2, Clip(99, 0.5, 0, 1))
+    assert np.isnan(state).all()
+    assert np.isnan(squares).all()
+    assert acted == 0
+
+
+@pytest.mark.parametrize("exponent", [EMPTY, -3, 0, 5])
+def test_a_loss_may_reach_the_state_by_a_matrix(exponent: int) -> None:
+    """Of 6 outputs, to four parts of nine units."""
+    rng = np.random.default_rng(6)
+    gradient, readout = rng.normal(size=6), rng.normal(size=(4, 9, 6))
+
+    @target.device
+    def loss_share(p, j, gradient, exponent, given, step, at):
+        share = 0.0
+        for k in range(gradient.shape[0]):
+            share += target.ldexp(gradient[k], -exponent) * given[p, j, k]
+        return share
+
+    row = chain.Row(team.warp(), 1, np.float64)
+    inject_losses = chain.chain(row, loss_share).inject_losses
+
+    @target.kernel
+    def inject(state, before, loss, given, path, after):
+        at = chain.TaskRow(0, 0, 0, -1)
+        exponent = inject_losses(state, before, loss, given, 0, at, path, None)
+        after[lane()] = exponent
+
+    old = STATE * (exponent != EMPTY)
+    state, after = target.to_device(old), target.to_device(np.zeros(target.LANES, np.int64))
+    path = call.Path(target.empty((1, 2, 1), float), target.empty((1, 2), np.int64), 1)
+    loss = call.Loss(target.to_device(gradient.reshape(1, 1, 6)), 0)
+    arrays = (state, exponent, loss, target.to_device(readout), path, after)
+    target.launch(inject, 1, target.LANES, *arrays)
+    have = np.ldexp(target.to_host(state), target.to_host(after)[0])
+    want = np.ldexp(old, max(exponent, -5000)) + readout @ gradient
+    assert np.allclose(have, want, rtol=1e-13)
+    assert target.to_host(path.exponent)[0, 0] == target.to_host(after)[0]
+
+
 def test_long_sums_lose_nothing() -> None:
     """Ones after 2^24: in float32 each alone is rounded away."""
     terms = np.ones((1, 400, 5), np.float32)
@@ -273,38 +366,33 @@ def test_the_input_may_change_before_the_way_back(arch: str) -> None:
     assert all(np.array_equal(have.params[name], want[name]) for name in run.params)
 
 
-@pytest.mark.parametrize("arch", GATED)
+@pytest.mark.parametrize("arch", RECURRENT)
 def test_weights_near_and_far(arch: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """In registers, in shared memory and streamed: the same bits."""
     run = draw(arch, hidden=5, steps=3, batch=2)
     results = []
-    for tier in (gated.REGISTERS, gated.SHARED, gated.STREAMED):
+    for tier in (product.REGISTERS, product.SHARED, product.STREAMED):
         with monkeypatch.context() as patch:
-            patch.setattr(gated, "_tier", lambda *given, tier=tier: tier)
+            patch.setattr(product, "nearest", lambda *given, tier=tier: tier)
             results.append(answers(run, clip="step-norm:0.3", backend="cuda"))
     assert same_bits(results[0], results[1])
     assert same_bits(results[0], results[2])
 
 
-@pytest.mark.parametrize("arch", GATED)
+@pytest.mark.parametrize("arch", RECURRENT)
 def test_the_nearest_tier_that_fits(arch: str) -> None:
     """Of a block's weights: a column in a thread's registers, all in shared memory, none."""
-    blocks = len(draw(arch, hidden=1).params["weight_hh"])
+    blocks = CELLS[arch].shapes(Sizes(1, 1))["weight_hh"][0]
 
     def tier(units: int, threads: int, taken: int = 0) -> int:
-        weights = gated.weights(
-            np.zeros((1, blocks * units, units)),
-            np.zeros((1, blocks * units, 1)),
-            np.zeros((1, blocks * units)),
-        )
-        return gated._tier(weights, taken, threads)
+        return product.nearest(np.zeros((1, units, blocks * units)), taken, threads)
 
-    assert tier(8, 32) == gated.REGISTERS
-    assert tier(32, blocks * 32) == gated.REGISTERS
-    assert tier(33, blocks * 33) == gated.SHARED
-    assert tier(8, 7) == gated.SHARED
-    assert tier(33, blocks * 33, target.SHARED_BYTES - 8 * blocks * 33**2 + 1) == gated.STREAMED
-    assert tier(256, 256) == gated.STREAMED
+    assert tier(8, 32) == product.REGISTERS
+    assert tier(32, blocks * 32) == product.REGISTERS
+    assert tier(33, blocks * 33) == product.SHARED
+    assert tier(8, 7) == product.SHARED
+    assert tier(33, blocks * 33, target.SHARED_BYTES - 8 * blocks * 33**2 + 1) == product.STREAMED
+    assert tier(256, 256) == product.STREAMED
 
 
 SCANS = [  # sequences, channels, states, steps: around a warp's lanes, a block, a chunk
@@ -353,7 +441,7 @@ def test_selective_scan(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Forward and every gradient, in chunks of three steps and launches of two chunks."""
-    monkeypatch.setattr(selective_scan, "CHUNK", 3)
+    monkeypatch.setattr(diagonal, "CHUNK", 3)
     each = 2 * 3 * size[1] * size[2] * np.dtype(dtype).itemsize
     monkeypatch.setattr(selective_scan, "PATH_BYTES", 2 * each)
     arguments = scan_arguments(size, given, dtype)
@@ -423,8 +511,8 @@ def test_cells_take_arrays_of_a_gpu(
     run = draw(arch, hidden=3, steps=3, batch=2, networks=networks)
     params: dict[str, Any] = {name: OnGpu(value) for name, value in run.params.items()}
     x: Any = OnGpu(run.x)
-    here = seqlab.forward(arch, run.params, run.x, backend="cuda")
-    local = seqlab.backward(here, run.grad)
+    known = seqlab.forward(arch, run.params, run.x, backend="cuda")
+    local = seqlab.backward(known, run.grad)
     curve = seqlab.attenuation(arch, run.params, run.x, [1, 2], backend="cuda").log_norm_input
     carried: list[tuple[int, ...]] = []
     for name in ("to_device", "to_host"):
@@ -435,7 +523,7 @@ def test_cells_take_arrays_of_a_gpu(
     trajectory = seqlab.forward(arch, params, x)
     assert trajectory.backend == "cuda"
     assert on_gpu(trajectory.output)
-    assert np.array_equal(trajectory.output, here.output)
+    assert np.array_equal(trajectory.output, known.output)
     remote = seqlab.backward(trajectory, OnGpu(run.grad))
     assert on_gpu(remote.x)
     assert np.array_equal(remote.x, local.x)

@@ -28,6 +28,7 @@ from numba.cuda import dispatcher
 import seqlab
 from seqlab.cells import CELLS, Draw, Sizes
 from seqlab.engine import bptt
+from seqlab.kernels.backends import cells_of
 from seqlab.kernels.cuda import target
 
 COMPUTE = (9, 0)
@@ -233,7 +234,9 @@ def main() -> int:
         faults = planted()
         print(*faults, sep="\n", file=sys.stderr)
         return int(len(faults) > 0)
-    tasks = [(arch, dtype) for arch in (*CELLS, SCAN) for dtype in ("float64", "float32")]
+    tasks = [
+        (arch, dtype) for arch in (*cells_of("cuda"), SCAN) for dtype in ("float64", "float32")
+    ]
     with get_context("spawn").Pool(2) as pool:
         results = pool.map(gate, tasks, chunksize=1)
     rows = [Row._fields, *(tuple(map(str, row)) for part, _ in results for row in part)]

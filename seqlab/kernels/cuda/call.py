@@ -1,5 +1,5 @@
 """One backward call between host and device: the bundle goes over, runs in pieces of time, and
-comes back; what steps leave behind is read off piece by piece, so that memory stays bounded."""
+comes back; what is kept of the steps is read off piece by piece, so that memory stays bounded."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ from seqlab.kernels.cuda.linalg import product, squares
 from seqlab.kernels.cuda.target import Array, empty, on_device, to_device, to_host
 from seqlab.kernels.layout import Bundle, Clip, Emitted, Span, Trace
 
-LEFT_BYTES = 64 << 20  # of gradients left behind by one launch
+KEPT_BYTES = 64 << 20  # of gradients that one launch keeps
 
 
 class Rows(NamedTuple):
@@ -34,16 +34,17 @@ class Loss(NamedTuple):
 
 
 class Path(NamedTuple):
-    """What is written down at each lag of a call, counted from its first: `squares` (T, n+1, 2)
-    and `exponent` (T, n+1)."""
+    """What is written down at each lag of a call, which begins below step `top`: `squares`
+    (T, n+1, named parts) and `exponent` (T, n+1)."""
 
     squares: Array
     exponent: Array
+    top: int
 
 
-class Left(NamedTuple):
-    """Gradients that a piece's n steps leave behind for the first `rows` of each sequence's bundle:
-    `values` (M B rows, n, E) at `exponent` (M B rows, n)."""
+class Kept(NamedTuple):
+    """Gradients that are kept of a piece's n steps, for the first `rows` rows of each sequence's
+    bundle: `values` (M B rows, n, E) at `exponent` (M B rows, n)."""
 
     values: Array
     exponent: Array
@@ -51,11 +52,10 @@ class Left(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """A launch's share of a call: steps hi-1 down to lo; the call begins below `top`."""
+    """A launch's share of a call: steps hi-1 down to lo."""
 
     lo: int
     hi: int
-    top: int
 
 
 class Call:
@@ -85,51 +85,61 @@ class Call:
         self.rule = rule(clip, self._real)
         self.loss = Loss(_by_task(grad, live, self._real), span.hi - grad.shape[1])
         lags = (tasks, span.hi - span.lo + 1)
-        self.path = Path(empty((*lags, 2), self._real), empty(lags, np.int64))
+        squares = empty((*lags, self.named), self._real)
+        self.path = Path(squares, empty(lags, np.int64), span.hi)
 
     @property
-    def keeps(self) -> bool:
-        """Whether anything that steps leave behind is asked for."""
+    def named(self) -> int:
+        """Parts of the state that have a name."""
+        return int(self._trace.squares.shape[3])
+
+    @property
+    def keeps_gradients(self) -> bool:
+        """Whether any step's gradients are asked for."""
         return self._kept > 0
 
     def fitting(self, width: int) -> int:
-        """Steps that fit LEFT_BYTES when each leaves `width` numbers behind."""
+        """Steps that fit KEPT_BYTES when `width` numbers are kept of each."""
         networks, sequences, _ = self._lead
         step = networks * sequences * max(self._kept, 1) * width * np.dtype(self._real).itemsize
-        return max(1, LEFT_BYTES // step)
+        return max(1, KEPT_BYTES // step)
 
     def pieces(self, steps: int) -> Iterator[Piece]:
         """The call's steps, last first, cut at multiples of `steps`."""
         lo, hi = self._span.lo, self._span.hi
         while hi > lo:
             first = max(lo, (hi - 1) // steps * steps)
-            yield Piece(first, hi, self._span.hi)
+            yield Piece(first, hi)
             hi = first
 
-    def left(self, piece: Piece, *shape: int) -> Left:
-        """Room for what a piece leaves behind, `shape` at each step."""
+    def room(self, piece: Piece, *shape: int) -> Kept:
+        """Room for what is kept of a piece, `shape` of each step."""
         networks, sequences, _ = self._lead
         lead = (networks * sequences * self._kept, piece.hi - piece.lo)
-        lead = lead if self.keeps else (1, 1)
-        return Left(empty((*lead, *shape), self._real), empty(lead, np.int64), self._kept)
+        lead = lead if self.keeps_gradients else (1, 1)
+        return Kept(empty((*lead, *shape), self._real), empty(lead, np.int64), self._kept)
 
-    def keep(self, piece: Piece, left: Left, weight: Array) -> None:
-        """Read off what a piece left behind; `weight` (M, K, I) leads its first K numbers to x."""
+    def keep_gradients(self, piece: Piece, kept: Kept, weight: Array) -> None:
+        """Read off what was kept of a piece; `weight` (M, K, I) leads its first K numbers to x."""
         networks, sequences, _ = self._lead
         steps = slice(piece.lo - self._span.lo, piece.hi - self._span.lo)
         if self._emitted.values.shape[3]:
-            exponent = to_host(left.exponent).reshape(networks, sequences, left.rows, -1)
+            exponent = to_host(kept.exponent).reshape(networks, sequences, kept.rows, -1)
             self._emitted.exponent[:, steps] = exponent[:, :, 0].swapaxes(1, 2)
-            values, count, width = self._emitted.values, piece.hi - piece.lo, left.values.shape[2]
-            walk = apart(sequences, count, width, left.rows)
+            values, count, width = self._emitted.values, piece.hi - piece.lo, kept.values.shape[2]
+            walk = apart(sequences, count, width, kept.rows)
             shape = (networks, count, sequences, width)
-            move(left.values, walk, values, along(values, steps.start), shape)
+            move(kept.values, walk, values, along(values, steps.start), shape)
         if self._recorded:
-            dx = product(left.values.reshape(networks, -1, left.values.shape[2]), weight)
-            sums = to_host(squares(dx.reshape(-1, dx.shape[2]))).reshape(*self._lead, -1)
-            for row in range(left.rows):
-                points = self._points(row, piece.top - piece.hi, piece.hi - piece.lo)
-                self._trace.inputs[:, :, points] = sums[:, :, row, ::-1]
+            self._record_inputs(piece, kept, weight)
+
+    def _record_inputs(self, piece: Piece, kept: Kept, weight: Array) -> None:
+        """Write down the norms of dL/dx of a piece's steps."""
+        dx = product(kept.values.reshape(self._lead[0], -1, kept.values.shape[2]), weight)
+        sums = to_host(squares(dx.reshape(-1, dx.shape[2]))).reshape(*self._lead, -1)
+        for row in range(kept.rows):
+            points = self._points(row, self._span.hi - piece.hi, piece.hi - piece.lo)
+            self._trace.inputs[:, :, points] = sums[:, :, row, ::-1]
 
     def _points(self, row: int, since: int, count: int) -> slice:
         """Where the trace has a row's `count` lags, from `since` steps into the call."""
@@ -149,11 +159,10 @@ class Call:
         if not self._recorded:
             return
         sums, exponent = returned(self.path.squares), returned(self.path.exponent)
-        named = self._trace.squares.shape[3]
         for row in range(live):
             points = self._points(row, 0, exponent.shape[3])
             self._trace.exponent[:, :, points] = exponent[:, :, row]
-            self._trace.squares[:, :, points] = sums[:, :, row, :, :named]
+            self._trace.squares[:, :, points] = sums[:, :, row]
 
 
 def _by_task(grad: Any, live: int, real: type) -> Array:

@@ -4,6 +4,11 @@ A team of threads works on one row of the bundle, the adjoint `state` (P, H); ea
 every so-many-th unit, with all its parts. The numbers are those of kernels/cpu/chain.py, but
 everything stays in the kernel's own precision: exponents are integers, thresholds come as
 mantissa and exponent, and the host widens the squares.
+
+All threads of a row's team must reach each function here that does not say otherwise: they exchange
+numbers, and all of them are given the same answer. `scratch` is the team's. `squares` (named,) is
+where its first thread writes down the sum of squares of each part of the state that has a name, of
+which the last takes all that follow.
 """
 
 import math
@@ -11,19 +16,13 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
 
-from seqlab.kernels.cuda.target import LANES, cuda, device, ldexp
-from seqlab.kernels.layout import EMPTY, NONE, STEP_NORM, TRUNCATE, Clip
+from seqlab.kernels.cuda.target import cuda, device, ldexp
+from seqlab.kernels.cuda.team import Team, larger
+from seqlab.kernels.layout import EMPTY, NONE, STEP_NORM, STEP_VALUE, TRUNCATE, Clip
 
-
-class Team(NamedTuple):
-    """Threads that share a row. `rank()` is a thread's place among `size`; `total` and
-    `largest` (scratch, value) combine a number of each thread, in an order that gives all of them
-    the same bits. A block's scratch is shared memory, one number a warp; a warp needs none."""
-
-    size: int
-    rank: Callable[..., Any]
-    total: Callable[..., Any]
-    largest: Callable[..., Any]
+# As on the CPU: wide enough to make rescaling rare, narrow enough that float32 squares of what
+# matters do not underflow.
+LOW, HIGH = 2.0**-60, 2.0**60
 
 
 def rule(clip: Clip, real: type) -> Clip:
@@ -31,164 +30,204 @@ def rule(clip: Clip, real: type) -> Clip:
     return clip._replace(mantissa=real(clip.mantissa))
 
 
-@device
-def _add(a, b):
-    return a + b
+class Row(NamedTuple):
+    """What the functions on a row are compiled for: the threads that share it, how many parts of
+    its state have a name, and the precision."""
+
+    team: Team
+    named: int
+    real: type
+
+
+class TaskRow(NamedTuple):
+    """Which row a team has: its `task` number among all live rows, its network and sequence, and
+    the `slot` where its gradients are kept, -1 if they are not."""
+
+    task: int
+    network: int
+    sequence: int
+    slot: int
 
 
 @device
-def _larger(a, b):
-    return b if b > a else a
-
-
-WHOLE_WARP = 0xFFFFFFFF
-
-
-@cache
-def warp() -> Team:
-    """The threads of one warp."""
-
-    @device
-    def rank():
-        return cuda.threadIdx.x % LANES
-
-    def combining(join):
-        @device
-        def combined(scratch, value):
-            distance = LANES // 2
-            while distance > 0:
-                value = join(value, cuda.shfl_xor_sync(WHOLE_WARP, value, distance))
-                distance //= 2
-            return value
-
-        return combined
-
-    return Team(LANES, rank, combining(_add), combining(_larger))
+def task_row(network, index, sequences, live, kept):
+    """Row `index` of a network's `sequences` times `live` rows, of which the first `kept` of each
+    sequence keep their gradients. One thread."""
+    sequence, row = index // live, index % live
+    group = network * sequences + sequence
+    slot = group * kept + row if row < kept else -1
+    return TaskRow(group * live + row, network, sequence, slot)
 
 
 @cache
-def block(threads: int) -> Team:
-    """The threads of one block."""
-    warps = threads // LANES
+def _fill(row: Row) -> Any:
+    rank, size = row.team.rank, row.team.size
 
     @device
-    def rank():
-        return cuda.threadIdx.x
-
-    def combining(join, of_warp):
-        @device
-        def combined(scratch, value):
-            scratch[cuda.threadIdx.x // LANES] = of_warp(scratch, value)
-            cuda.syncthreads()
-            result = scratch[0]
-            for other in range(1, warps):
-                result = join(result, scratch[other])
-            cuda.syncthreads()
-            return result
-
-        return combined
-
-    one = warp()
-    return Team(threads, rank, combining(_add, one.total), combining(_larger, one.largest))
-
-
-class Chain(NamedTuple):
-    """Device functions on one row, see `chain`."""
-
-    inject: Callable[..., Any]
-    normalise: Callable[..., Any]
-    heard: Callable[..., Any]
-    settle: Callable[..., Any]
-    write: Callable[..., Any]
-
-
-@cache
-def chain(team: Team, head: int, real: type) -> Chain:
-    """The functions for a team; squares are summed over parts before `head` and from it on.
-
-    LOW and HIGH as on the CPU: wide enough to make rescaling rare, narrow enough that float32
-    squares of what matters do not underflow.
-    """
-    zero, one, low, high = real(0), real(1), real(2.0**-60), real(2.0**60)
-    rank, size, total, largest = team.rank, team.size, team.total, team.largest
-
-    @device
-    def squares(state, scratch):
-        first, rest = zero, zero
+    def fill(state, squares, value):
+        """Make every entry of `state` zero or NaN, and each part's sum of squares with it."""
         for j in range(rank(), state.shape[1], size):
             for p in range(state.shape[0]):
-                square = state[p, j] * state[p, j]
-                if p < head:
-                    first += square
-                else:
-                    rest += square
-        return total(scratch, first), total(scratch, rest)
+                state[p, j] = value
+        if rank() == 0:
+            for q in range(squares.shape[0]):
+                squares[q] = value
+
+    return fill
+
+
+@cache
+def _shift(row: Row) -> Any:
+    rank, size = row.team.rank, row.team.size
 
     @device
     def shift(state, exponent):
+        """state *= 2^exponent."""
         for j in range(rank(), state.shape[1], size):
             for p in range(state.shape[0]):
                 state[p, j] = ldexp(state[p, j], exponent)
 
+    return shift
+
+
+@cache
+def _measure(row: Row) -> Any:
+    rank, size, total = row.team.rank, row.team.size, row.team.total
+    named, zero, real = row.named, row.real(0), row.real
+
     @device
-    def normalise(state, exponent, scratch):
-        """Rescale a row if need be; returns its exponent and the squares of both halves."""
-        first, rest = squares(state, scratch)
-        if low < first + rest < high or math.isnan(first + rest):
-            return exponent, first, rest
+    def measure(state, squares, scratch):
+        """Write down each named part's sum of squares; returns that of all parts."""
+        sums = cuda.local.array(named, real)  # stays in registers: no index depends on data
+        for q in range(named):
+            sums[q] = zero
+        for j in range(rank(), state.shape[1], size):
+            for p in range(state.shape[0]):
+                for q in range(named):
+                    if p == q or (p > q and q == named - 1):
+                        sums[q] += state[p, j] * state[p, j]
+        whole = zero
+        for q in range(named):
+            sums[q] = total(scratch, sums[q])
+            whole += sums[q]
+        if rank() == 0:
+            for q in range(named):
+                squares[q] = sums[q]
+        return whole
+
+    return measure
+
+
+@cache
+def _rescale(row: Row) -> Any:
+    rank, size, largest = row.team.rank, row.team.size, row.team.largest
+    shift, zero = _shift(row), row.real(0)
+
+    @device
+    def rescale(state, exponent, scratch):
+        """Bring the largest entry of `state`, which has no NaN, into [1/2, 1); returns the new
+        exponent."""
         peak = zero
         for j in range(rank(), state.shape[1], size):
             for p in range(state.shape[0]):
-                peak = _larger(peak, abs(state[p, j]))
+                peak = larger(peak, abs(state[p, j]))
         peak = largest(scratch, peak)
         if peak == zero:
-            return EMPTY, first, rest
+            return EMPTY
         if not math.isfinite(peak):
-            return exponent, first, rest
+            return exponent
         up = math.frexp(peak)[1]
         shift(state, -up)
-        first, rest = squares(state, scratch)
-        return exponent + up, first, rest
+        return exponent + up
+
+    return rescale
+
+
+@cache
+def _normalise(row: Row) -> Any:
+    measure, rescale = _measure(row), _rescale(row)
+    low, high = row.real(LOW), row.real(HIGH)
 
     @device
-    def inject(state, exponent, gradient, readout, scratch):
-        """Add the loss's gradient of the output (H,) to a row.
+    def normalise(state, exponent, squares, scratch):
+        """Rescale `state` if need be, write down its parts' sums of squares.
 
-        Returns the exponent, and whether there was anything to add.
+        Returns the exponent, EMPTY for the zero vector, and the sum of squares of all parts. NaN
+        stays where it is.
         """
-        peak = zero
-        for j in range(rank(), state.shape[1], size):
-            peak = _larger(peak, abs(gradient[j]))
-        if largest(scratch, peak) == zero:
-            return exponent, False
+        whole = measure(state, squares, scratch)
+        if low < whole < high or math.isnan(whole):
+            return exponent, whole
+        exponent = rescale(state, exponent, scratch)
+        return exponent, measure(state, squares, scratch)
+
+    return normalise
+
+
+@cache
+def _is_zero(row: Row) -> Any:
+    rank, size, largest = row.team.rank, row.team.size, row.team.largest
+    zero, one = row.real(0), row.real(1)
+
+    @device
+    def is_zero(gradient, scratch):
+        """Whether a loss gradient is all zero: then nothing is injected and no scale is lost."""
+        other = zero
+        for j in range(rank(), gradient.shape[0], size):
+            if gradient[j] != zero:
+                other = one
+        return largest(scratch, other) == zero
+
+    return is_zero
+
+
+@cache
+def _inject(row: Row, loss_share: Callable[..., Any]) -> Any:
+    rank, size, shift = row.team.rank, row.team.size, _shift(row)
+
+    @device
+    def inject(state, exponent, gradient, given, step, at):
+        """Add the loss's gradient of the output to `state`; returns the exponent."""
         if exponent < 0:
             shift(state, exponent)
             exponent = 0
         for j in range(rank(), state.shape[1], size):
             for p in range(state.shape[0]):
-                state[p, j] += ldexp(gradient[j], -exponent) * readout[p]
-        return exponent, True
+                state[p, j] += loss_share(p, j, gradient, exponent, given, step, at)
+        return exponent
+
+    return inject
+
+
+@cache
+def _clip_norm(row: Row) -> Any:
+    rank, size = row.team.rank, row.team.size
 
     @device
-    def heard(exponent, loud):
-        """The exponent of a step's gradients: a loss that the state does not see may still reach
-        the input."""
-        return 0 if loud and exponent == EMPTY else exponent
-
-    @device
-    def clip_norm(state, exponent, first, rest, rule):
-        norm = math.sqrt(first + rest)
+    def clip_norm(state, exponent, rule, squares, whole):
+        norm = math.sqrt(whole)
         if not ldexp(norm, exponent - rule.exponent) > rule.mantissa:
-            return exponent, first, rest, 0
+            return exponent, 0
         factor = rule.mantissa / norm
         for j in range(rank(), state.shape[1], size):
             for p in range(state.shape[0]):
                 state[p, j] *= factor
-        square = factor * factor
-        return rule.exponent, first * square, rest * square, 1
+        if rank() == 0:
+            for q in range(squares.shape[0]):
+                squares[q] *= factor * factor
+        return rule.exponent, 1
+
+    return clip_norm
+
+
+@cache
+def _clip_value(row: Row) -> Any:
+    rank, size, largest = row.team.rank, row.team.size, row.team.largest
+    shift, measure = _shift(row), _measure(row)
+    zero, one = row.real(0), row.real(1)
 
     @device
-    def clip_value(state, exponent, rule, scratch):
+    def clip_value(state, exponent, rule, squares, scratch):
         if exponent > rule.exponent:  # what then overflows is above the limit
             shift(state, exponent - rule.exponent)
             exponent = rule.exponent
@@ -200,35 +239,97 @@ def chain(team: Team, head: int, real: type) -> Chain:
                 elif state[p, j] < -limit:
                     state[p, j], fired = -limit, one
         acted = 1 if largest(scratch, fired) > zero else 0
-        first, rest = squares(state, scratch)
-        return exponent, first, rest, acted
+        measure(state, squares, scratch)
+        return exponent, acted
+
+    return clip_value
+
+
+@cache
+def _rescale_and_clip(row: Row) -> Any:
+    normalise, fill = _normalise(row), _fill(row)
+    clip_norm, clip_value = _clip_norm(row), _clip_value(row)
+    zero, nan = row.real(0), row.real(math.nan)
 
     @device
-    def settle(state, exponent, lag, rule, scratch):
-        """Finish a row's step back to `lag`: rescale, apply the rule, sum the squares.
+    def rescale_and_clip(state, exponent, lag, rule, squares, scratch):
+        """Finish a row's step back to `lag`: rescale, apply the rule, write down the squares.
 
-        Returns the exponent, the squares of both halves, and whether the rule acted (0 or 1).
+        Returns the exponent and whether the rule acted (0 or 1). The row then has the threshold's
+        own exponent: in another one it might underflow.
         """
-        exponent, first, rest = normalise(state, exponent, scratch)
+        exponent, whole = normalise(state, exponent, squares, scratch)
         if rule.code == NONE or exponent == EMPTY:
-            return exponent, first, rest, 0
+            return exponent, 0
         if rule.code == STEP_NORM:
-            return clip_norm(state, exponent, first, rest, rule)
-        if rule.code != TRUNCATE:
-            return clip_value(state, exponent, rule, scratch)
-        if lag < 2 or (lag - 1) % rule.steps != 0:
-            return exponent, first, rest, 0
-        for j in range(rank(), state.shape[1], size):
-            for p in range(state.shape[0]):
-                state[p, j] = zero
-        return EMPTY, zero, zero, 1
+            return clip_norm(state, exponent, rule, squares, whole)
+        if rule.code == STEP_VALUE:
+            return clip_value(state, exponent, rule, squares, scratch)
+        if rule.code == TRUNCATE:
+            if lag < 2 or (lag - 1) % rule.steps != 0:
+                return exponent, 0
+            fill(state, squares, zero)
+            return EMPTY, 1
+        fill(state, squares, nan)  # a code that no branch knows must be seen
+        return exponent, 0
+
+    return rescale_and_clip
+
+
+class Chain(NamedTuple):
+    """What a kernel calls before and after each step back of a row, see `chain`."""
+
+    inject_losses: Callable[..., Any]
+    finish_step: Callable[..., Any]
+
+
+@cache
+def chain(row: Row, loss_share: Callable[..., Any]) -> Chain:
+    """A row's functions before and after a step back.
+
+    `loss_share(p, j, gradient, exponent, given, step, at)` is the cell's own: what the gradient of
+    the output at `step`, (H,), gives to part p of unit j of the state, times 2^-exponent; `given`
+    is what the kernel has of the cell, `at` the row's TaskRow. One thread calls it, a different one
+    for each unit.
+    """
+    is_zero, inject, normalise = _is_zero(row), _inject(row, loss_share), _normalise(row)
+    rescale_and_clip, rank = _rescale_and_clip(row), row.team.rank
 
     @device
-    def write(path, task, at, exponent, first, rest):
-        """Write a row down, by one thread of the team."""
-        if rank() == 0:
-            path.exponent[task, at] = exponent
-            path.squares[task, at, 0] = first
-            path.squares[task, at, 1] = rest
+    def inject_losses(state, exponent, loss, given, step, at, path, scratch):
+        """Before a step back, add what the loss gives at it to a row; returns its exponent.
 
-    return Chain(inject, normalise, heard, settle, write)
+        What a call begins with is written down here, every later lag by `finish_step`.
+        """
+        done = path.top - step
+        if step < loss.first and done > 1:
+            return exponent
+        has_loss = False
+        if step >= loss.first:
+            gradient = loss.gradient[at.task, step - loss.first]
+            has_loss = not is_zero(gradient, scratch)
+            if has_loss:
+                exponent = inject(state, exponent, gradient, given, step, at)
+        # Of a later one this goes where `finish_step` writes soon; a branch would cost registers.
+        lag = done * min(done - 1, 1)
+        exponent, _ = normalise(state, exponent, path.squares[at.task, lag], scratch)
+        if has_loss and exponent == EMPTY:
+            exponent = 0  # a loss that the state does not see may still reach the input
+        if rank() == 0:
+            path.exponent[at.task, lag] = exponent
+        return exponent
+
+    @device
+    def finish_step(state, exponent, lag, rule, step, at, path, scratch):
+        """After a step back, rescale, clip and write down a row, whose call began at `lag`.
+
+        Returns its exponent and whether the rule acted (0 or 1).
+        """
+        done = path.top - step
+        squares = path.squares[at.task, done]
+        exponent, acted = rescale_and_clip(state, exponent, lag + done, rule, squares, scratch)
+        if rank() == 0:
+            path.exponent[at.task, done] = exponent
+        return exponent, acted
+
+    return Chain(inject_losses, finish_step)

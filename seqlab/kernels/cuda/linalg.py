@@ -89,7 +89,7 @@ def product(x: Array, weight: Array) -> Array:
 @device
 def add_to(total, lost, value):
     """total + value, and what its rounding has lost so far, to be handed to the next sum: a million
-    float32 numbers are then added to the last digit (Kahan 1965)."""
+    float32 numbers are then added to the last digit (Kahan 1965). One thread by itself."""
     value -= lost
     raised = total + value
     return raised, (raised - total) - value

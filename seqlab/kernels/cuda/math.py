@@ -1,6 +1,7 @@
 """tanh with its slope, sigmoid and softplus on the device; exp is CUDA's own, through `math`.
 
-Ones come in the argument's own precision: a literal would promote float32 to float64.
+One thread by itself calls any of them. Ones come in the argument's own precision: a literal would
+promote float32 to float64.
 """
 
 import math

@@ -1,25 +1,32 @@
 """The bare selective scan and its gradients on a GPU, parallel over channels and chunks of time.
 
-The recurrence is linear and diagonal, so a chunk's effect on what comes after it is its own end and
-a product of decays, for each channel and state. Three passes, forward and back alike: each chunk
-from zero, the chunks joined one after the other, each chunk again from its true beginning
-(Blelloch 1990 over chunks; the passes of Mamba's own kernel). A thread has one channel of one chunk
-with all its states in registers. Arrays are turned to (batch, L, ..) first, so that neighbouring
-threads read neighbouring numbers.
-
-Source of the recurrence: Gu & Dao 2023, Algorithm 2.
+Forward it is the passes of diagonal.py. Back too, but that some chunks at a time keep their states
+on the third, from which all gradients of their steps follow. Arrays are turned to (batch, L, 1, ..)
+first, so that neighbouring threads read neighbouring numbers: to the passes each sequence is a
+network of its own.
 """
 
-import math
 from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from seqlab.cells import ssm as algebra
-from seqlab.kernels.cuda import chain
+from seqlab.kernels.cuda import diagonal
+from seqlab.kernels.cuda.diagonal import Law, place
 from seqlab.kernels.cuda.linalg import fold, real_type, turn
-from seqlab.kernels.cuda.math import sigmoid, softplus
+from seqlab.kernels.cuda.math import sigmoid
+from seqlab.kernels.cuda.scan import (
+    LAW,
+    Selective,
+    adjoint,
+    decay,
+    direct,
+    discretise,
+    output,
+    rate,
+    state_after,
+    step,
+)
 from seqlab.kernels.cuda.target import (
     LANES,
     Array,
@@ -33,32 +40,47 @@ from seqlab.kernels.cuda.target import (
     on_device,
     to_device,
 )
+from seqlab.kernels.cuda.team import warp
 
-CHUNK = 64  # steps that a thread goes through one after the other
 PATH_BYTES = 512 << 20  # of states and decays that are there at once on the way back
 
-_state = device(algebra.state)
-_adjoint = device(algebra.adjoint)
 
+class Gate(NamedTuple):
+    """z (batch, L, 1, D), if it is `given`."""
 
-class Given(NamedTuple):
-    """The arguments on the device: u, delta, its `slope` by the raw step, and z where `gated`
-    (batch, L, D); a (D, N); b, c (batch, L, N); skip (D,)."""
-
-    u: Array
-    delta: Array
-    slope: Array
-    a: Array
-    b: Array
-    c: Array
-    skip: Array
     z: Array
-    gated: bool
+    given: bool
+
+
+class Outputs(NamedTuple):
+    """What the way forward leaves: y (batch, L, 1, D)."""
+
+    gate: Gate
+    y: Array
+
+
+class Handed(NamedTuple):
+    """The recurrence with the gradient of its outputs before the gate (batch, L, 1, D)."""
+
+    recurrence: Selective
+    dy: Array
+
+
+class Path(NamedTuple):
+    """What some chunks keep of their steps, `kept` (chunks, CHUNK, 2, N, D), and the gradient of
+    the gate from that of the gated output. `a` is A as it was given, (D, N): a channel's numbers,
+    side by side, are read at each step and take no registers, which are short here."""
+
+    kept: Array
+    a: Array
+    gate: Gate
+    gated_dy: Array
+    dz: Array
 
 
 class Found(NamedTuple):
-    """The gradients on the device, named and shaped as in Given; a (chunks, D, N) and skip (chunks,
-    D) are still apart for each sequence's chunks."""
+    """The gradients on the device; a (chunks, N, D) and skip (chunks, D) are still apart for each
+    sequence's chunks, those of u, delta, z, b and c (batch, L, 1, ..)."""
 
     u: Array
     delta: Array
@@ -69,255 +91,148 @@ class Found(NamedTuple):
     c: Array
 
 
-@cache
-def _discretise(real: type) -> Any:
-    one = real(1)
-
-    @kernel
-    def discretise(bias, soft, delta, slope):
-        """Delta = delta + bias or its softplus, in place, and its slope."""
-        row = cuda.blockIdx.x
-        for d in range(cuda.threadIdx.x, delta.shape[1], cuda.blockDim.x):
-            raw = delta[row, d] + bias[d]
-            delta[row, d] = softplus(raw) if soft else raw
-            slope[row, d] = sigmoid(raw) if soft else one
-
-    return discretise
+@device
+def _visit_output(given, rates, out, slot, i, m, s, b, d, state):
+    """See `diagonal.again`: the output."""
+    step(given, rates, m, s, b, d, state)
+    y = output(given, m, s, b, d, state)
+    if out.gate.given:
+        z = out.gate.z[m, s, b, d]
+        y *= z * sigmoid(z)
+    out.y[m, s, b, d] = y
 
 
-@cache
-def _place(chunk: int) -> Any:
-    @device
-    def place(index, chunks, length):
-        """(sequence, chunk, first step, end) of a chunk by its number among all."""
-        batch, k = index // chunks, index % chunks
-        return batch, k, k * chunk, min((k + 1) * chunk, length)
-
-    return place
-
-
-@cache
-def _step(states: int) -> Any:
-    @device
-    def step(given, batch, t, d, h):
-        """One step of a channel: h (N,) in place; returns the output before the gate."""
-        delta, u = given.delta[batch, t, d], given.u[batch, t, d]
-        y = given.skip[d] * u
-        for n in range(states):
-            factor = math.exp(delta * given.a[d, n])
-            h[n] = _state(factor, h[n], delta * u, given.b[batch, t, n])
-            y += given.c[batch, t, n] * h[n]
-        return y
-
-    return step
+@device
+def _visit_path(given, rates, out, slot, i, m, s, b, d, state):
+    """See `diagonal.again`: the state before the step and its decay, and the gate's gradient."""
+    delta, one = given.delta[m, s, b, d], type(given.delta[m, s, b, d])(1)
+    drive, y = delta * given.u[m, s, b, d], direct(given, m, s, b, d)
+    b_t, c_t = given.b[m, s, b, given.b0 :], given.c[m, s, b, given.c0 :]
+    for n in range(state.shape[0]):
+        factor = decay(out.a[d, n], delta)
+        out.kept[slot, i, 0, n, d], out.kept[slot, i, 1, n, d] = state[n], factor
+        state[n] = state_after(factor, state[n], drive, b_t[n])
+        y += c_t[n] * state[n]
+    if out.gate.given:
+        z = out.gate.z[m, s, b, d]
+        g = sigmoid(z)
+        out.dz[m, s, b, d] = out.gated_dy[m, s, b, d] * y * g * (one + z * (one - g))
 
 
-@cache
-def _ends(real: type, states: int, chunk: int) -> Any:
-    place, step, zero = _place(chunk), _step(states), real(0)
-
-    @kernel
-    def ends(given, decay, end):
-        """Each chunk from a state of zeros: where it ends, and its product of decays."""
-        chunks, (length, units) = end.shape[1], given.u.shape[1:]
-        batch, k, first, last = place(cuda.blockIdx.x, chunks, length)
-        for d in range(cuda.threadIdx.x, units, cuda.blockDim.x):
-            h, passed = cuda.local.array(states, real), zero
-            for n in range(states):
-                h[n] = zero
-            for t in range(first, last):
-                passed += given.delta[batch, t, d]
-                step(given, batch, t, d, h)
-            for n in range(states):
-                end[batch, k, n, d] = h[n]
-                decay[batch, k, n, d] = math.exp(passed * given.a[d, n])
-
-    return ends
+@device
+def _rate_back(given, m, n, d):
+    """See `diagonal.Law`."""
+    return rate(given.recurrence, m, n, d)
 
 
-@cache
-def _ends_back(real: type, states: int, chunk: int) -> Any:
-    place, zero = _place(chunk), real(0)
-
-    @kernel
-    def ends_back(given, out, end):
-        """Each chunk backwards from an adjoint of zeros: what it hands to the chunk before."""
-        chunks, (length, units) = end.shape[1], given.u.shape[1:]
-        batch, k, first, last = place(cuda.blockIdx.x, chunks, length)
-        for d in range(cuda.threadIdx.x, units, cuda.blockDim.x):
-            g = cuda.local.array(states, real)
-            for n in range(states):
-                g[n] = zero
-            for t in range(last - 1, first - 1, -1):
-                delta, shown = given.delta[batch, t, d], out[batch, t, d]
-                for n in range(states):
-                    factor = math.exp(delta * given.a[d, n])
-                    g[n] = (g[n] + shown * given.c[batch, t, n]) * factor
-            for n in range(states):
-                end[batch, k, n, d] = g[n]
-
-    return ends_back
+@device
+def _time_back(given, m, s, b, d):
+    """See `diagonal.Law`."""
+    return given.recurrence.delta[m, s, b, d]
 
 
-@cache
-def _join() -> Any:
-    @kernel
-    def join(decay, end, state, backwards):
-        """From each chunk's own end to what it truly begins with, in place, from `state` (batch, N,
-        D) on, which is left at the other end of the sequence."""
-        chunks, states, units = end.shape[1:]
-        batch = cuda.blockIdx.x
-        for i in range(cuda.threadIdx.x, states * units, cuda.blockDim.x):
-            n, d = i // units, i % units
-            carried = state[batch, n, d]
-            for step in range(chunks):
-                k = chunks - 1 - step if backwards else step
-                own = end[batch, k, n, d]
-                end[batch, k, n, d] = carried
-                carried = decay[batch, k, n, d] * carried + own
-            state[batch, n, d] = carried
-
-    return join
+@device
+def _step_back(given, rates, m, s, b, d, state):
+    """See `diagonal.Law`; `state` is the adjoint that a step hands to the one before."""
+    of, dy = given.recurrence, given.dy[m, s, b, d]
+    delta, c_t = of.delta[m, s, b, d], of.c[m, s, b, of.c0 :]
+    for n in range(state.shape[0]):
+        factor = decay(rates[n], delta)
+        state[n] = (state[n] + dy * c_t[n]) * factor
 
 
-@cache
-def _outputs(real: type, states: int, chunk: int) -> Any:
-    place, step = _place(chunk), _step(states)
-
-    @kernel
-    def outputs(given, start, y):
-        """Each chunk from its true beginning: y."""
-        chunks, (length, units) = start.shape[1], given.u.shape[1:]
-        batch, k, first, last = place(cuda.blockIdx.x, chunks, length)
-        for d in range(cuda.threadIdx.x, units, cuda.blockDim.x):
-            h = cuda.local.array(states, real)
-            for n in range(states):
-                h[n] = start[batch, k, n, d]
-            for t in range(first, last):
-                total = step(given, batch, t, d, h)
-                if given.gated:
-                    z = given.z[batch, t, d]
-                    total *= z * sigmoid(z)
-                y[batch, t, d] = total
-
-    return outputs
-
-
-@cache
-def _again(real: type, states: int, chunk: int) -> Any:
-    place, one = _place(chunk), real(1)
-
-    @kernel
-    def again(given, grad_y, start, k0, path, dz):
-        """Each chunk once more: the state before each step and its decay, and the gate's gradient.
-
-        A block takes chunk k0 + .. of all; path (blocks, CHUNK, 2, N, D).
-        """
-        slot, chunks, (length, units) = cuda.blockIdx.x, start.shape[1], given.u.shape[1:]
-        batch, k, first, last = place(slot + k0, chunks, length)
-        for d in range(cuda.threadIdx.x, units, cuda.blockDim.x):
-            h = cuda.local.array(states, real)
-            for n in range(states):
-                h[n] = start[batch, k, n, d]
-            for t in range(first, last):
-                delta, u = given.delta[batch, t, d], given.u[batch, t, d]
-                y = given.skip[d] * u
-                for n in range(states):
-                    factor = math.exp(delta * given.a[d, n])
-                    path[slot, t - first, 0, n, d], path[slot, t - first, 1, n, d] = h[n], factor
-                    h[n] = _state(factor, h[n], delta * u, given.b[batch, t, n])
-                    y += given.c[batch, t, n] * h[n]
-                if given.gated:
-                    z = given.z[batch, t, d]
-                    s = sigmoid(z)
-                    dz[batch, t, d] = grad_y[batch, t, d] * y * s * (one + z * (one - s))
-
-    return again
+LAW_BACK = Law(_rate_back, _time_back, decay, _step_back)
 
 
 @cache
 def _backward(real: type, states: int, chunk: int) -> Any:
-    place, zero = _place(chunk), real(0)
+    zero = real(0)
 
     @kernel
-    def backward(given, out, handed, k0, path, found):
-        """Each chunk back, from the adjoint that it is truly handed; `out` is the gradient of the
-        output before the gate, `path` what `again` left: turned into the state after each step and
-        its adjoint."""
-        slot, chunks, (length, units) = cuda.blockIdx.x, handed.shape[1], given.u.shape[1:]
-        batch, k, first, last = place(slot + k0, chunks, length)
+    def backward(given, dy, handed, begin, path, found, a):
+        """Each chunk back, from the adjoint that it is truly handed; `path` is what `_visit_path`
+        kept: turned into the state after each step and its adjoint. `a` as in Path. A block has one
+        chunk."""
+        slot, (length, _, units) = cuda.blockIdx.x, given.u.shape[1:]
+        m, k, b, first, last = place(begin + slot, handed, chunk, length)
+        share = m * handed.shape[1] + k
         for d in range(cuda.threadIdx.x, units, cuda.blockDim.x):
             g, da = cuda.local.array(states, real), cuda.local.array(states, real)
             for n in range(states):
-                g[n], da[n] = handed[batch, k, n, d], zero
+                g[n], da[n] = handed[m, k, b, n, d], zero
             dskip = zero
-            for t in range(last - 1, first - 1, -1):
-                delta, u = given.delta[batch, t, d], given.u[batch, t, d]
-                shown, i = out[batch, t, d], t - first
+            for s in range(last - 1, first - 1, -1):
+                delta, u = given.delta[m, s, b, d], given.u[m, s, b, d]
+                dy_d, i = dy[m, s, b, d], s - first
                 ddelta, ddrive = zero, zero
+                b_t, c_t = given.b[m, s, b, given.b0 :], given.c[m, s, b, given.c0 :]
                 for n in range(states):
-                    b_n, before = given.b[batch, t, n], path[slot, i, 0, n, d]
+                    b_n, before = b_t[n], path[slot, i, 0, n, d]
                     factor = path[slot, i, 1, n, d]
-                    adjoint = g[n] + shown * given.c[batch, t, n]
-                    path[slot, i, 0, n, d] = _state(factor, before, delta * u, b_n)
-                    path[slot, i, 1, n, d] = adjoint
-                    parts = _adjoint(adjoint, factor, before, b_n)
-                    ddelta += parts[0] * given.a[d, n]
+                    after = g[n] + dy_d * c_t[n]
+                    path[slot, i, 0, n, d] = state_after(factor, before, delta * u, b_n)
+                    path[slot, i, 1, n, d] = after
+                    parts = adjoint(after, factor, before, b_n)
+                    ddelta += parts[0] * a[d, n]
                     da[n] += parts[0] * delta
                     ddrive += parts[1]
                     g[n] = parts[2]
-                dskip += shown * u
-                found.u[batch, t, d] = ddrive * delta + shown * given.skip[d]
-                found.delta[batch, t, d] = (ddelta + ddrive * u) * given.slope[batch, t, d]
-            found.skip[slot + k0, d] = dskip
+                dskip += dy_d * u
+                found.u[m, s, b, d] = ddrive * delta + dy_d * given.skip[0, d]
+                found.delta[m, s, b, d] = (ddelta + ddrive * u) * given.slope[m, s, b, d]
+            found.skip[share, d] = dskip
             for n in range(states):
-                found.a[slot + k0, d, n] = da[n]
+                found.a[share, n, d] = da[n]
 
     return backward
 
 
 @cache
 def _over_channels(real: type, chunk: int) -> Any:
-    place, zero = _place(chunk), real(0)
-    total = chain.warp().total  # needs no scratch
+    zero, total = real(0), warp().total  # which needs no scratch
 
     @kernel
-    def over_channels(given, out, chunks, k0, path, found):
+    def over_channels(given, dy, handed, begin, path, found):
         """The gradients of B and C, sums over channels; a block has one step, a warp a state."""
         slot, i = cuda.blockIdx.x // chunk, cuda.blockIdx.x % chunk
-        batch, _, first, last = place(slot + k0, chunks, given.u.shape[1])
-        t = first + i
-        if t < last:
+        m, _, b, first, last = place(begin + slot, handed, chunk, given.u.shape[1])
+        s = first + i
+        if s < last:
             thread, threads = cuda.threadIdx.x, cuda.blockDim.x
             for n in range(thread // LANES, path.shape[3], threads // LANES):
                 db, dc = zero, zero
                 for d in range(thread % LANES, path.shape[4], LANES):
-                    drive = given.delta[batch, t, d] * given.u[batch, t, d]
-                    db += path[slot, i, 1, n, d] * drive
-                    dc += path[slot, i, 0, n, d] * out[batch, t, d]
+                    db += path[slot, i, 1, n, d] * (given.delta[m, s, b, d] * given.u[m, s, b, d])
+                    dc += path[slot, i, 0, n, d] * dy[m, s, b, d]
                 db, dc = total(None, db), total(None, dc)
                 if thread % LANES == 0:
-                    found.b[batch, t, n], found.c[batch, t, n] = db, dc
+                    found.b[m, s, b, n], found.c[m, s, b, n] = db, dc
 
     return over_channels
 
 
 @cache
-def _ungate(real: type) -> Any:
-
+def _ungate() -> Any:
     @kernel
-    def ungate(grad_y, z, out):
-        """The gradient of the output before the gate silu(z)."""
-        row = cuda.blockIdx.x
-        for d in range(cuda.threadIdx.x, out.shape[1], cuda.blockDim.x):
-            out[row, d] = grad_y[row, d] * z[row, d] * sigmoid(z[row, d])
+    def ungate(grad_y, z, dy):
+        """The gradient of the output before the gate silu(z). A block has one step."""
+        m, s = cuda.blockIdx.x // dy.shape[1], cuda.blockIdx.x % dy.shape[1]
+        for d in range(cuda.threadIdx.x, dy.shape[3], cuda.blockDim.x):
+            gate = z[m, s, 0, d]
+            dy[m, s, 0, d] = grad_y[m, s, 0, d] * gate * sigmoid(gate)
 
     return ungate
 
 
-def _rows(array: Array) -> Array:
-    """(batch, L, D) -> (batch * L, D)."""
-    return array.reshape(-1, array.shape[2])
+def _steps(value: Any) -> Array:
+    """(batch, .., L), wherever it is, as the passes take it: (batch, L, 1, ..)."""
+    turned = turn(on_device(value))
+    return turned.reshape(*turned.shape[:2], 1, turned.shape[2])
+
+
+def _returned(array: Array) -> Array:
+    """The way back: (batch, L, 1, ..) -> (batch, .., L)."""
+    return turn(array.reshape(*array.shape[:2], array.shape[3]))
 
 
 def _given(
@@ -330,51 +245,57 @@ def _given(
     D: Any,
     z: Any,
     delta_bias: Any,
-) -> Given:
+) -> tuple[Selective, Gate]:
     """The arguments on the device, turned and discretised."""
     real, channels = real_type(u), u.shape[1]
     zeros = np.zeros(channels, real)
-    skip, bias = (on_device(zeros if value is None else value) for value in (D, delta_bias))
-    turned = [turn(on_device(value)) for value in (u, delta, B, C)]
-    steps, slope = turned[1], empty(turned[1].shape, real)
-    rows, threads = _rows(steps), block_size(channels)
-    launch(_discretise(real), len(rows), threads, bias, softplus, rows, _rows(slope))
+    skip, bias = (
+        on_device(zeros if value is None else value).reshape(1, channels)
+        for value in (D, delta_bias)
+    )
+    u, delta, b, c = map(_steps, (u, delta, B, C))
+    slope = empty(delta.shape, real)
+    flat = (len(delta), -1, channels)
+    discretise(bias, softplus, delta.reshape(*flat), slope.reshape(*flat))
+    a = turn(on_device(A).reshape(1, *A.shape))
     # An empty array has no place on a device; nothing reads this one.
-    gate = turn(on_device(z)) if z is not None else to_device(np.zeros((1, 1, 1), real))
-    arrays = (turned[0], steps, slope, on_device(A), *turned[2:], skip, gate)
-    return Given._make((*arrays, z is not None))
+    gate = to_device(np.zeros((1, 1, 1, 1), real)) if z is None else _steps(z)
+    return Selective(u, delta, slope, b, c, 0, 0, a, skip), Gate(gate, z is not None)
 
 
-def _state_array(state: Any, given: Given) -> Array:
-    """A state (batch, D, N) as the kernels have it, (batch, N, D), and may change it; or zeros."""
-    if state is not None:
-        return turn(on_device(state))
-    batch, (units, states) = len(given.u), given.a.shape
-    return to_device(np.zeros((batch, states, units), real_type(given.u)))
+def _state_array(state: Any, given: Selective) -> Array:
+    """A state (batch, D, N) as the passes have it, (batch, 1, N, D), and may change it; or
+    zeros."""
+    batch, (_, states, units) = len(given.u), given.a.shape
+    if state is None:
+        return to_device(np.zeros((batch, 1, states, units), real_type(given.u)))
+    return turn(on_device(state)).reshape(batch, 1, states, units)
 
 
-def _begin(given: Given, state: Array) -> tuple[Array, Array]:
-    """Each chunk's product of decays, and the state that it begins with, (batch, K, N, D); `state`
-    (batch, N, D), the first one, is left as the last."""
-    (batch, length, units), states = given.u.shape, given.a.shape[1]
-    real, threads = real_type(given.u), block_size(units)
-    shape = (batch, -(-length // CHUNK), states, units)
-    decay, start = empty(shape, real), empty(shape, real)
-    launch(_ends(real, states, CHUNK), batch * shape[1], threads, given, decay, start)
-    launch(_join(), batch, block_size(states * units), decay, start, state, False)
-    return decay, start
+def _sequences(state: Array) -> Array:
+    """(batch, 1, N, D) -> (batch, N, D)."""
+    return state.reshape(len(state), *state.shape[2:])
+
+
+def _starts(given: Selective, state: Array) -> Array:
+    """What each chunk begins with (batch, K, 1, N, D); `state`, the first one, is left as the
+    last."""
+    (batch, length), (_, states, units) = given.u.shape[:2], given.a.shape
+    shape = (batch, -(-length // diagonal.CHUNK), 1, states, units)
+    starts = empty(shape, real_type(given.u))
+    diagonal.join(LAW, given, length, state, starts)
+    return starts
 
 
 def forward(softplus: bool, initial_state: Any = None, **arguments: Any) -> tuple[Any, Any]:
     """y (batch, D, L) and the last state (batch, D, N) from checked arguments of
     `seqlab.selective_scan`, where u lives."""
-    given = _given(softplus, **arguments)
+    given, gate = _given(softplus, **arguments)
     state = _state_array(initial_state, given)
-    _, start = _begin(given, state)
-    y, (batch, chunks, states, units) = empty(given.u.shape, real_type(given.u)), start.shape
-    function = _outputs(real_type(y), states, CHUNK)
-    launch(function, batch * chunks, block_size(units), given, start, y)
-    y, last = (in_kind(turn(array), arguments["u"]) for array in (y, state))
+    starts, y = _starts(given, state), empty(given.u.shape, real_type(given.u))
+    chunks = range(starts.shape[0] * starts.shape[1])
+    diagonal.again(LAW, _visit_output, given, y.shape[1], starts, chunks, Outputs(gate, y))
+    y, last = (in_kind(array, arguments["u"]) for array in (_returned(y), turn(_sequences(state))))
     return y, last
 
 
@@ -383,44 +304,43 @@ def backward(
 ) -> dict[str, Any]:
     """The gradients of sum(y grad_y) + sum(last state grad_last_state), with the arguments' names
     and shapes, where u lives."""
-    given, grad = _given(softplus, **arguments), turn(on_device(grad_y))
-    decay, start = _begin(given, _state_array(initial_state, given))
-    adjoint = _state_array(grad_last_state, given)
-    (batch, chunks, states, units), real = start.shape, real_type(start)
-    threads, length = block_size(units), given.u.shape[1]
-    out = grad
-    if given.gated:
-        out = empty(grad.shape, real)
-        launch(_ungate(real), batch * length, threads, _rows(grad), _rows(given.z), _rows(out))
-    handed = empty(start.shape, real)
-    launch(_ends_back(real, states, CHUNK), batch * chunks, threads, given, out, handed)
-    launch(_join(), batch, block_size(states * units), decay, handed, adjoint, True)
+    (given, gate), gated_dy = _given(softplus, **arguments), _steps(grad_y)
+    starts = _starts(given, _state_array(initial_state, given))
+    batch, chunks, _, states, units = starts.shape
+    real, threads, length = real_type(starts), block_size(units), given.u.shape[1]
+    dy = gated_dy
+    if gate.given:
+        dy = empty(dy.shape, real)
+        launch(_ungate(), batch * length, threads, gated_dy, gate.z, dy)
+    first, handed = _state_array(grad_last_state, given), empty(starts.shape, real)
+    diagonal.join(LAW_BACK, Handed(given, dy), length, first, handed, backwards=True)
     shapes = (
-        *(given.u.shape, given.u.shape, given.z.shape),
-        *((batch * chunks, units, states), (batch * chunks, units)),
+        *(given.u.shape, given.u.shape, gate.z.shape),
+        *((batch * chunks, states, units), (batch * chunks, units)),
         *(given.b.shape, given.c.shape),
     )
     found = Found._make(empty(shape, real) for shape in shapes)
-    each = 2 * CHUNK * states * units * np.dtype(real).itemsize
+    each = 2 * diagonal.CHUNK * states * units * np.dtype(real).itemsize
     together = min(batch * chunks, max(1, PATH_BYTES // each))
-    path = empty((together, CHUNK, 2, states, units), real)
-    again, back = _again(real, states, CHUNK), _backward(real, states, CHUNK)
-    sums = _over_channels(real, CHUNK)
-    for k0 in range(0, batch * chunks, together):
-        blocks = min(together, batch * chunks - k0)
-        launch(again, blocks, threads, given, grad, start, k0, path, found.z)
-        launch(back, blocks, threads, given, out, handed, k0, path, found)
-        warps = block_size(LANES * states)
-        launch(sums, blocks * CHUNK, warps, given, out, chunks, k0, path, found)
+    path = empty((together, diagonal.CHUNK, 2, states, units), real)
+    back, sums = _backward(real, states, diagonal.CHUNK), _over_channels(real, diagonal.CHUNK)
+    out = Path(path, on_device(arguments["A"]), gate, gated_dy, found.z)
+    for begin in range(0, batch * chunks, together):
+        numbers = range(begin, min(begin + together, batch * chunks))
+        diagonal.again(LAW, _visit_path, given, length, starts, numbers, out)
+        arrays = (given, dy, handed, begin, path, found)
+        launch(back, len(numbers), threads, *arrays, out.a)
+        launch(sums, len(numbers) * diagonal.CHUNK, block_size(LANES * states), *arrays)
+    a = fold(found.a)
     gradients = {
-        "u": turn(found.u),
-        "delta": turn(found.delta),
-        "A": fold(found.a),
-        "B": turn(found.b),
-        "C": turn(found.c),
+        "u": _returned(found.u),
+        "delta": _returned(found.delta),
+        "A": turn(a.reshape(1, *a.shape)).reshape(units, states),
+        "B": _returned(found.b),
+        "C": _returned(found.c),
         "D": fold(found.skip),
-        "z": turn(found.z),
-        "delta_bias": fold(_rows(found.delta)),
-        "initial_state": turn(adjoint),
+        "z": _returned(found.z),
+        "delta_bias": fold(found.delta.reshape(-1, units)),
+        "initial_state": turn(_sequences(first)),
     }
     return {name: in_kind(value, arguments["u"]) for name, value in gradients.items()}

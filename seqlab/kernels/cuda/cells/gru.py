@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from seqlab.cells import Sizes
 from seqlab.cells import gru as algebra
-from seqlab.kernels.cuda import gated
-from seqlab.kernels.cuda.gated import Saved, Weights, input_gradient
+from seqlab.kernels.cuda import recurrent
 from seqlab.kernels.cuda.math import sigmoid_pair, tanh
+from seqlab.kernels.cuda.recurrent import Saved, Weights, input_gradient
 from seqlab.kernels.cuda.target import Array, device
 from seqlab.kernels.layout import Bundle, Clip, Emitted, Span, Trace
 
@@ -27,10 +27,10 @@ def prepare(params: dict[str, NDArray], activation: str | None) -> Weights:
     units = params["weight_hh"].shape[2]
     weight, ours, theirs = params["weight_ih"], params["bias_ih"], params["bias_hh"]
     gates, candidate = slice(2 * units), slice(2 * units, None)
-    silent = np.zeros_like(weight[:, :units])
-    return gated.weights(
+    no_input = np.zeros_like(weight[:, :units])
+    return recurrent.weights(
         params["weight_hh"],
-        np.concatenate([weight[:, gates], silent, weight[:, candidate]], axis=1),
+        np.concatenate([weight[:, gates], no_input, weight[:, candidate]], axis=1),
         np.concatenate(
             [ours[:, gates] + theirs[:, gates], theirs[:, candidate], ours[:, candidate]], axis=1
         ),
@@ -39,12 +39,12 @@ def prepare(params: dict[str, NDArray], activation: str | None) -> Weights:
 
 def save(lead: tuple[int, int, int], sizes: Sizes, dtype: np.dtype) -> Saved:
     """Room for one segment of (networks, steps, sequences)."""
-    return gated.save(lead, sizes, dtype, coefficients=len(algebra.COEFFICIENTS))
+    return recurrent.save(lead, sizes, dtype, coefficients=len(algebra.COEFFICIENTS))
 
 
 def saved_width(sizes: Sizes) -> int:
     """Numbers that a forward step of one sequence saves."""
-    return gated.saved_width(sizes, coefficients=len(algebra.COEFFICIENTS))
+    return recurrent.saved_width(sizes, coefficients=len(algebra.COEFFICIENTS))
 
 
 def emitted_width(sizes: Sizes) -> int:
@@ -54,6 +54,7 @@ def emitted_width(sizes: Sizes) -> int:
 
 @device
 def _step(z, k, state, j, code):
+    """See `recurrent.forward`."""
     n = k.shape[1]
     z_r, z_z, m = z[j] + k[0, j], z[n + j] + k[1, j], z[2 * n + j] + k[2, j]
     state[0, j], factors = _unit_step(z_r, z_z, k[3, j], m, state[0, j])
@@ -63,6 +64,7 @@ def _step(z, k, state, j, code):
 
 @device
 def _back(state, k, dz, j):
+    """See `recurrent.backward`."""
     n = k.shape[1]
     dz[j], dz[n + j], dz[2 * n + j], dz[3 * n + j], state[0, j] = _adjoint(
         state[0, j], k[0, j], k[1, j], k[2, j], k[3, j], k[4, j]
@@ -71,7 +73,7 @@ def _back(state, k, dz, j):
 
 def forward(weights: Weights, x: Array, state: NDArray, saved: Saved) -> None:
     """Run a device's x (M, S, B, I) from `state` (M, B, 1, H), left at the segment's end."""
-    gated.forward(_step, weights, x, state, saved)
+    recurrent.forward(_step, weights, x, state, saved)
 
 
 def backward(
@@ -86,14 +88,14 @@ def backward(
     emitted: Emitted,
 ) -> None:
     """Carry the first `live` rows of the bundle from step span.hi back to span.lo."""
-    gated.backward(_back, weights, saved, bundle, grad, span, clip, live, trace, emitted)
+    recurrent.backward(_back, weights, saved, bundle, grad, span, clip, live, trace, emitted)
 
 
 def faintest(weights: Weights, saved: Saved, m: int, step: int, b: int) -> float:
     """The smallest factor of one sequence's step back among those that no finite state makes zero:
     where it is all but zero, a gradient may have left the dtype's range."""
     del weights
-    return gated.faintest(saved, algebra.NEVER_ZERO, m, step, b)
+    return recurrent.faintest(saved, algebra.NEVER_ZERO, m, step, b)
 
 
 def add_gradients(
@@ -111,4 +113,4 @@ def add_gradients(
     """
     units = weights.recurrent.shape[1]
     rows = np.delete(np.arange((algebra.GATES + 1) * units), np.s_[2 * units : 3 * units])
-    gated.add_gradients(weights, saved, x, span, emitted, factor, out, rows)
+    recurrent.add_gradients(weights, saved, x, span, emitted, factor, out, rows)

@@ -5,9 +5,9 @@ from numpy.typing import NDArray
 
 from seqlab.cells import Sizes
 from seqlab.cells import lstm as algebra
-from seqlab.kernels.cuda import gated
-from seqlab.kernels.cuda.gated import Saved, Weights, add_gradients, input_gradient
+from seqlab.kernels.cuda import recurrent
 from seqlab.kernels.cuda.math import sigmoid_pair, tanh
+from seqlab.kernels.cuda.recurrent import Saved, Weights, add_gradients, input_gradient
 from seqlab.kernels.cuda.target import Array, device
 from seqlab.kernels.layout import Bundle, Clip, Emitted, Span, Trace
 
@@ -21,17 +21,17 @@ def prepare(params: dict[str, NDArray], activation: str | None) -> Weights:
     """Lay one ensemble's parameters out for the kernels."""
     del activation
     bias = params["bias_ih"] + params["bias_hh"]
-    return gated.weights(params["weight_hh"], params["weight_ih"], bias)
+    return recurrent.weights(params["weight_hh"], params["weight_ih"], bias)
 
 
 def save(lead: tuple[int, int, int], sizes: Sizes, dtype: np.dtype) -> Saved:
     """Room for one segment of (networks, steps, sequences)."""
-    return gated.save(lead, sizes, dtype, coefficients=len(algebra.COEFFICIENTS))
+    return recurrent.save(lead, sizes, dtype, coefficients=len(algebra.COEFFICIENTS))
 
 
 def saved_width(sizes: Sizes) -> int:
     """Numbers that a forward step of one sequence saves."""
-    return gated.saved_width(sizes, coefficients=len(algebra.COEFFICIENTS))
+    return recurrent.saved_width(sizes, coefficients=len(algebra.COEFFICIENTS))
 
 
 def emitted_width(sizes: Sizes) -> int:
@@ -41,6 +41,7 @@ def emitted_width(sizes: Sizes) -> int:
 
 @device
 def _step(z, k, state, j, code):
+    """See `recurrent.forward`."""
     n = k.shape[1]
     z_i, z_f = z[j] + k[0, j], z[n + j] + k[1, j]
     z_g, z_o = z[2 * n + j] + k[2, j], z[3 * n + j] + k[3, j]
@@ -51,6 +52,7 @@ def _step(z, k, state, j, code):
 
 @device
 def _back(state, k, dz, j):
+    """See `recurrent.backward`."""
     n = k.shape[1]
     dz[j], dz[n + j], dz[2 * n + j], dz[3 * n + j], state[1, j] = _adjoint(
         state[0, j], state[1, j], k[0, j], k[1, j], k[2, j], k[3, j], k[4, j], k[5, j]
@@ -60,7 +62,7 @@ def _back(state, k, dz, j):
 
 def forward(weights: Weights, x: Array, state: NDArray, saved: Saved) -> None:
     """Run a device's x (M, S, B, I) from `state` (M, B, 2, H), left at the segment's end."""
-    gated.forward(_step, weights, x, state, saved)
+    recurrent.forward(_step, weights, x, state, saved)
 
 
 def backward(
@@ -75,11 +77,11 @@ def backward(
     emitted: Emitted,
 ) -> None:
     """Carry the first `live` rows of the bundle from step span.hi back to span.lo."""
-    gated.backward(_back, weights, saved, bundle, grad, span, clip, live, trace, emitted)
+    recurrent.backward(_back, weights, saved, bundle, grad, span, clip, live, trace, emitted)
 
 
 def faintest(weights: Weights, saved: Saved, m: int, step: int, b: int) -> float:
     """The smallest factor of one sequence's step back among those that no finite state makes zero:
     where it is all but zero, a gradient may have left the dtype's range."""
     del weights
-    return gated.faintest(saved, algebra.NEVER_ZERO, m, step, b)
+    return recurrent.faintest(saved, algebra.NEVER_ZERO, m, step, b)

@@ -1,12 +1,11 @@
 """The selective state-space layer on a GPU: one segment of time forward, one segment back.
 
 What depends on the input alone is a product over all steps; the states are parallel over chunks of
-time. On the way back some chunks' states are computed again from those that were kept; a block
-carries one row's adjoint through them, step by step as rescaling and clip rules want it, and leaves
-it at every step, from which the gradients of all steps follow side by side.
+time, see diagonal.py. On the way back some chunks' states are computed again from those that were
+kept; a block carries one row's adjoint through them, step by step as rescaling and clip rules want
+it, and keeps it at every step, from which the gradients of all steps follow side by side.
 """
 
-import math
 from functools import cache
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -16,11 +15,21 @@ from numpy.typing import NDArray
 
 from seqlab.cells import Sizes
 from seqlab.cells import ssm as algebra
-from seqlab.kernels.cuda import chain, recurrence
+from seqlab.kernels.cuda import diagonal
 from seqlab.kernels.cuda.arrays import cut
-from seqlab.kernels.cuda.call import Call, Left, Loss, Piece
+from seqlab.kernels.cuda.call import Call, Kept, Loss, Piece
+from seqlab.kernels.cuda.chain import Row, chain, task_row
 from seqlab.kernels.cuda.linalg import accumulate, add_projected, add_to, project, real_type
-from seqlab.kernels.cuda.recurrence import Inside
+from seqlab.kernels.cuda.scan import (
+    LAW,
+    Selective,
+    adjoint,
+    decay,
+    decay_adjoint,
+    discretise,
+    output,
+    step,
+)
 from seqlab.kernels.cuda.target import (
     LANES,
     Array,
@@ -34,10 +43,8 @@ from seqlab.kernels.cuda.target import (
     to_device,
     to_host,
 )
+from seqlab.kernels.cuda.team import block, warp
 from seqlab.kernels.layout import Bundle, Clip, Emitted, Span, Trace
-
-_adjoint = device(algebra.adjoint)
-_decay_adjoint = device(algebra.decay_adjoint)
 
 
 class Weights(NamedTuple):
@@ -56,15 +63,16 @@ class Weights(NamedTuple):
 
 
 class Saved(NamedTuple):
-    """What a forward segment leaves on the device: see Inside; `y` (M, S, B, H); `kept`
-    (M, S/CHUNK, B, N, H), the state before every CHUNK steps."""
+    """What a forward segment leaves on the device: `u`, `delta`, its `slope` by the raw step, and
+    `y` (M, S, B, H); `mixed` (M, S, B, R+2N) = (dt, B, C); `starts` (M, S/CHUNK, B, N, H), the
+    state before every CHUNK steps."""
 
     u: Array
     delta: Array
     slope: Array
     mixed: Array
     y: Array
-    kept: Array
+    starts: Array
 
     @property
     def outputs(self) -> Array:
@@ -76,9 +84,11 @@ class Saved(NamedTuple):
         """The steps Delta (M, S, B, 1, H), which the decays follow from, on the host."""
         return to_host(self.delta)[:, :, :, None]
 
-    def inside(self, weights: Weights) -> Inside:
+    def recurrence(self, weights: Weights) -> Selective:
         """With the weights that act at every step."""
-        return Inside(self.u, self.delta, self.slope, self.mixed, weights.a, weights.skip)
+        low, states = weights.dt_proj.shape[1], weights.a.shape[1]
+        steps = (self.u, self.delta, self.slope, self.mixed, self.mixed)
+        return Selective(*steps, low, low + states, weights.a, weights.skip)
 
 
 def prepare(params: dict[str, NDArray], activation: str | None) -> Weights:
@@ -94,20 +104,37 @@ def save(lead: tuple[int, int, int], sizes: Sizes, dtype: np.dtype) -> Saved:
     """Room for one segment of (networks, steps, sequences)."""
     networks, steps, sequences = lead
     width = algebra.rank(sizes.hidden) + 2 * sizes.state
-    kept = (networks, -(-steps // recurrence.CHUNK), sequences, sizes.state, sizes.hidden)
-    shapes = [*[(*lead, sizes.hidden)] * 3, (*lead, width), (*lead, sizes.hidden), kept]
+    starts = (networks, -(-steps // diagonal.CHUNK), sequences, sizes.state, sizes.hidden)
+    shapes = [*[(*lead, sizes.hidden)] * 3, (*lead, width), (*lead, sizes.hidden), starts]
     return Saved(*(empty(shape, dtype) for shape in shapes))
 
 
 def saved_width(sizes: Sizes) -> int:
     """Numbers that a forward step of one sequence saves."""
-    kept = -(-sizes.state * sizes.hidden // recurrence.CHUNK)
-    return 4 * sizes.hidden + algebra.rank(sizes.hidden) + 2 * sizes.state + kept
+    starts = -(-sizes.state * sizes.hidden // diagonal.CHUNK)
+    return 4 * sizes.hidden + algebra.rank(sizes.hidden) + 2 * sizes.state + starts
 
 
 def emitted_width(sizes: Sizes) -> int:
     """Numbers that a backward step leaves for the sums over time: du, d(raw step), d(mixed), dD."""
     return 3 * sizes.hidden + algebra.rank(sizes.hidden) + 2 * sizes.state
+
+
+@device
+def _visit_output(given, rates, y, slot, i, m, s, b, d, state):
+    """See `diagonal.again`: the output."""
+    step(given, rates, m, s, b, d, state)
+    y[m, s, b, d] = output(given, m, s, b, d, state)
+
+
+@device
+def _visit_path(given, rates, path, slot, i, m, s, b, d, state):
+    """See `diagonal.again`: the state before each step, and after it."""
+    for n in range(state.shape[0]):
+        path[slot, i, n, d] = state[n]
+    step(given, rates, m, s, b, d, state)
+    for n in range(state.shape[0]):
+        path[slot, i + 1, n, d] = state[n]
 
 
 def forward(weights: Weights, x: Array, state: NDArray, saved: Saved) -> None:
@@ -118,163 +145,160 @@ def forward(weights: Weights, x: Array, state: NDArray, saved: Saved) -> None:
 
     project(flat(x), weights.in_proj, None, flat(saved.u))
     project(flat(saved.u), weights.x_proj, None, flat(saved.mixed))
-    project(flat(saved.mixed), weights.dt_proj, weights.dt_bias, flat(saved.delta))
-    end = to_device(state)
-    recurrence.run(saved.inside(weights), end, saved.y, saved.kept)
+    project(flat(saved.mixed), weights.dt_proj, None, flat(saved.delta))
+    discretise(weights.dt_bias, True, flat(saved.delta), flat(saved.slope))
+    given, end, steps = saved.recurrence(weights), to_device(state), x.shape[1]
+    diagonal.join(LAW, given, steps, end, saved.starts)
+    numbers = range(int(np.prod(saved.starts.shape[:3])))
+    diagonal.again(LAW, _visit_output, given, steps, saved.starts, numbers, saved.y)
     to_host(end, state)
 
 
+@device
+def _loss_share(p, j, gradient, exponent, given, s, at):
+    """The output shows state p by C; see `chain`."""
+    c_t = given.c[at.network, s, at.sequence, given.c0 + p]
+    return ldexp(gradient[j], -exponent) * c_t
+
+
 @cache
-def _backward(real: type, states: int, threads: int) -> Any:
-    team, warps = chain.block(threads), threads // LANES
-    rank, (inject, normalise, heard, settle, write) = team.rank, chain.chain(team, states, real)
+def _backward(real: type, named: int, states: int, threads: int) -> Any:
+    team, warps = block(threads), threads // LANES
+    rank, (inject_losses, finish_step) = team.rank, chain(Row(team, named, real), _loss_share)
 
     @kernel
-    def backward(inside, bundle, loss, rule, piece, live, path, left):
-        task, sequences = cuda.blockIdx.x, inside.u.shape[2]
-        b, row = task // live % sequences, task % live
-        m, slot = task // live // sequences, task // live * left.rows + row
-        units, shown = inside.u.shape[3], inside.mixed.shape[3] - states
+    def backward(given, rows, loss, rule, piece, live, path, kept):
+        """A block carries one row back through a piece's steps."""
+        sequences, units = given.u.shape[2:]
+        m, index = cuda.blockIdx.x // (sequences * live), cuda.blockIdx.x % (sequences * live)
+        at = task_row(m, index, sequences, live, kept.rows)
         scratch = cuda.shared.array(warps, real)
-        state, exponent, acted = bundle.adjoint[task], bundle.exponent[task], 0
+        state, exponent, fired = rows.adjoint[at.task], rows.exponent[at.task], 0
+        lag = rows.lag[at.task]
         for s in range(piece.hi - 1, piece.lo - 1, -1):
-            at, loud = piece.top - 1 - s, False
-            if s >= loss.first:
-                readout = inside.mixed[m, s, b, shown:]
-                gradient = loss.gradient[task, s - loss.first]
-                exponent, loud = inject(state, exponent, gradient, readout, scratch)
-            if s >= loss.first or at == 0:
-                exponent, head, rest = normalise(state, exponent, scratch)
-                exponent = heard(exponent, loud)
-                if at == 0:
-                    write(path, task, at, exponent, head, rest)
-            if row < left.rows and rank() == 0:
-                left.exponent[slot, s - piece.lo] = exponent
+            exponent = inject_losses(state, exponent, loss, given, s, at, path, scratch)
+            if at.slot >= 0 and rank() == 0:
+                kept.exponent[at.slot, s - piece.lo] = exponent
             for d in range(rank(), units, threads):
-                delta = inside.delta[m, s, b, d]
+                delta = given.delta[m, s, at.sequence, d]
                 for n in range(states):
                     g = state[n, d]
-                    if row < left.rows:
-                        left.values[slot, s - piece.lo, n, d] = g
-                    state[n, d] = g * math.exp(delta * inside.a[m, n, d])
-            lag = bundle.lag[task] + at + 1
-            exponent, head, rest, fired = settle(state, exponent, lag, rule, scratch)
-            write(path, task, at + 1, exponent, head, rest)
-            acted += fired
+                    if at.slot >= 0:
+                        kept.values[at.slot, s - piece.lo, n, d] = g
+                    state[n, d] = g * decay(given.a[m, n, d], delta)
+            exponent, acted = finish_step(state, exponent, lag, rule, s, at, path, scratch)
+            fired += acted
         if rank() == 0:
-            bundle.exponent[task] = exponent
-            bundle.fired[task] += acted
+            rows.exponent[at.task] = exponent
+            rows.fired[at.task] += fired
 
     return backward
 
 
 @cache
-def _shares(real: type) -> Any:
-    zero = real(0)
-    total = chain.warp().total  # needs no scratch
+def _gradients(real: type, chunk: int) -> Any:
+    zero, total = real(0), warp().total  # which needs no scratch
 
     @kernel
-    def shares(inside, states_path, first, loss, piece, live, left, out):
+    def gradients(given, path, begin, loss, piece, live, kept, out):
+        """du, d(raw step), d(mixed) and dD of a step but for what the projections add, from its
+        adjoint and the states around it. A block has one step of one row."""
         steps = piece.hi - piece.lo
-        slot, s = cuda.blockIdx.x // steps, cuda.blockIdx.x % steps + piece.lo
-        i, k, group = s - piece.lo, s - first, slot // left.rows
-        m, b = group // inside.u.shape[2], group % inside.u.shape[2]
-        states, units = left.values.shape[2:]
-        width = inside.mixed.shape[3]
-        low = width - 2 * states
-        exponent = left.exponent[slot, i]
-        shown = s >= loss.first
-        task, at = group * live + slot % left.rows, max(s - loss.first, 0)
+        slot, i = cuda.blockIdx.x // steps, cuda.blockIdx.x % steps
+        s, group, sequences = piece.lo + i, slot // kept.rows, given.u.shape[2]
+        m, b = group // sequences, group % sequences
+        around, k = s // chunk * given.u.shape[0] * sequences + group - begin, s % chunk
+        states, units = kept.values.shape[2:]
+        low, width = given.b0, given.b0 + 2 * states
+        exponent, has_loss = kept.exponent[slot, i], s >= loss.first
+        task, index = group * live + slot % kept.rows, max(s - loss.first, 0)
         thread, threads = cuda.threadIdx.x, cuda.blockDim.x
         for d in range(thread, units, threads):
-            delta, u = inside.delta[m, s, b, d], inside.u[m, s, b, d]
+            delta, u = given.delta[m, s, b, d], given.u[m, s, b, d]
             ddelta, ddrive, dskip = zero, zero, zero
             for n in range(states):
-                a = inside.a[m, n, d]
-                g, h = left.values[slot, i, n, d], states_path[group, k, n, d]
-                b_n, decay = inside.mixed[m, s, b, low + n], math.exp(delta * a)
-                parts = _adjoint(g, decay, h, b_n)
-                ddelta += parts[0] * a
+                g, h = kept.values[slot, i, n, d], path[around, k, n, d]
+                parts = adjoint(g, decay(given.a[m, n, d], delta), h, given.b[m, s, b, low + n])
+                ddelta += parts[0] * given.a[m, n, d]
                 ddrive += parts[1]
             ddelta += ddrive * u
             du = ddrive * delta
-            if shown:
-                gradient = ldexp(loss.gradient[task, at, d], -exponent)
-                du += gradient * inside.skip[m, d]
+            if has_loss:
+                gradient = ldexp(loss.gradient[task, index, d], -exponent)
+                du += gradient * given.skip[m, d]
                 dskip = gradient * u
             out[slot, i, d] = du
-            out[slot, i, units + d] = ddelta * inside.slope[m, s, b, d]
+            out[slot, i, units + d] = ddelta * given.slope[m, s, b, d]
             out[slot, i, 2 * units + width + d] = dskip
         for r in range(thread, low, threads):
             out[slot, i, 2 * units + r] = zero
         for n in range(thread // LANES, states, threads // LANES):
             db, dc = zero, zero
             for d in range(thread % LANES, units, LANES):
-                drive = inside.delta[m, s, b, d] * inside.u[m, s, b, d]
-                db += left.values[slot, i, n, d] * drive
-                if shown:
-                    gradient = ldexp(loss.gradient[task, at, d], -exponent)
-                    dc += gradient * states_path[group, k + 1, n, d]
+                drive = given.delta[m, s, b, d] * given.u[m, s, b, d]
+                db += kept.values[slot, i, n, d] * drive
+                if has_loss:
+                    gradient = ldexp(loss.gradient[task, index, d], -exponent)
+                    dc += gradient * path[around, k + 1, n, d]
             db, dc = total(None, db), total(None, dc)
             if thread % LANES == 0:
                 out[slot, i, 2 * units + low + n] = db
                 out[slot, i, 2 * units + low + states + n] = dc
 
-    return shares
+    return gradients
 
 
 @cache
-def _carry() -> Any:
+def _add_decays(chunk: int) -> Any:
     @kernel
-    def carry(inside, states_path, first, piece, left, carried, lost, common):
-        group = cuda.blockIdx.x
-        m, b, slot = group // inside.u.shape[2], group % inside.u.shape[2], group * left.rows
+    def add_decays(given, path, begin, piece, kept, carried, lost, common):
+        """Each piece's share of dL/dA to `carried`, at the largest exponent met so far, `common`.
+        A block has the first row of one sequence."""
+        group, groups = cuda.blockIdx.x, given.u.shape[0] * given.u.shape[2]
+        m, b, slot = group // given.u.shape[2], group % given.u.shape[2], group * kept.rows
         exponent = common[group]
         for d in range(cuda.threadIdx.x, carried.shape[2], cuda.blockDim.x):
             exponent = common[group]
             for s in range(piece.hi - 1, piece.lo - 1, -1):
-                here, delta = left.exponent[slot, s - piece.lo], inside.delta[m, s, b, d]
-                raised = max(here, exponent)
+                i, around = s - piece.lo, s // chunk * groups + group - begin
+                own, delta = kept.exponent[slot, i], given.delta[m, s, b, d]
+                raised = max(own, exponent)
                 for n in range(carried.shape[1]):
-                    g, h = (
-                        left.values[slot, s - piece.lo, n, d],
-                        states_path[group, s - first, n, d],
-                    )
-                    decay = math.exp(delta * inside.a[m, n, d])
-                    share = ldexp(delta * _decay_adjoint(g, decay, h), here - raised)
+                    g, h = kept.values[slot, i, n, d], path[around, s % chunk, n, d]
+                    share = decay_adjoint(g, decay(given.a[m, n, d], delta), h)
                     carried[group, n, d], lost[group, n, d] = add_to(
                         ldexp(carried[group, n, d], exponent - raised),
                         ldexp(lost[group, n, d], exponent - raised),
-                        share,
+                        ldexp(delta * share, own - raised),
                     )
                 exponent = raised
         cuda.syncthreads()
         if cuda.threadIdx.x == 0:
             common[group] = exponent
 
-    return carry
+    return add_decays
 
 
-def _gradients(
+def _step_gradients(
     weights: Weights,
-    inside: Inside,
+    given: Selective,
     path: Array,
-    first: int,
+    begin: int,
     loss: Loss,
     piece: Piece,
     live: int,
-    left: Left,
-) -> Left:
-    """du, d(raw step), d(mixed) and dD of a piece's steps from the adjoints that they left."""
-    slots, steps, _, units = left.values.shape
-    width = inside.mixed.shape[3]
-    out = empty((slots, steps, 3 * units + width), real_type(left.values))
-    arrays = (inside, path, first, loss, piece, live, left, out)
-    launch(_shares(real_type(out)), slots * steps, block_size(units), *arrays)
+    kept: Kept,
+) -> Kept:
+    """du, d(raw step), d(mixed) and dD of a piece's steps from the adjoints that they kept."""
+    slots, steps, _, units = kept.values.shape
+    out = empty((slots, steps, 3 * units + given.b.shape[3]), real_type(kept.values))
+    arrays = (given, path, begin, loss, piece, live, kept, out)
+    function = _gradients(real_type(out), diagonal.CHUNK)
+    launch(function, slots * steps, block_size(units), *arrays)
     flat = out.reshape(len(weights.skip), -1, out.shape[2])
     add_projected(flat, units, weights.dt_back, flat, 2 * units)
     add_projected(flat, 2 * units, weights.x_back, flat, 0)
-    return Left(out, left.exponent, left.rows)
+    return Kept(out, kept.exponent, kept.rows)
 
 
 def backward(
@@ -291,27 +315,29 @@ def backward(
     """Carry the first `live` rows of the bundle from step span.hi back to span.lo."""
     networks, sequences, _, states, units = bundle.adjoint.shape
     real, threads, groups = real_type(bundle.adjoint), block_size(units), networks * sequences
-    inside = saved.inside(weights)
+    given, chunk = saved.recurrence(weights), diagonal.CHUNK
     call = Call(bundle, grad, span, clip, live, trace, emitted)
+    function = _backward(real, call.named, states, threads)
     summed = emitted.values.shape[3] > 0
     if summed:
         zeros = np.zeros((groups, states, units), real)
         carried, lost = to_device(zeros), to_device(zeros)
         common = to_device(emitted.carried_exponent.ravel())
-    together = max(1, call.fitting(2 * states * units) // recurrence.CHUNK)
-    for piece in call.pieces(together * recurrence.CHUNK if call.keeps else span.hi):
-        left = call.left(piece, states, units)
-        bound = (inside, call.rows, call.loss, call.rule, piece, live, call.path, left)
-        launch(_backward(real, states, threads), groups * live, threads, *bound)
-        if not call.keeps:
+    together = max(1, call.fitting(2 * states * units) // chunk)
+    for piece in call.pieces(together * chunk if call.keeps_gradients else span.hi):
+        kept = call.room(piece, states, units)
+        rows = (call.rows, call.loss, call.rule, piece, live, call.path, kept)
+        launch(function, groups * live, threads, given, *rows)
+        if not call.keeps_gradients:
             continue
-        first = piece.lo // recurrence.CHUNK * recurrence.CHUNK
-        path = recurrence.again(inside, saved.kept, first, piece.hi)
-        gradients = _gradients(weights, inside, path, first, call.loss, piece, live, left)
-        call.keep(piece, gradients, weights.in_back)
+        numbers = range(piece.lo // chunk * groups, -(-piece.hi // chunk) * groups)
+        path, begin = empty((len(numbers), chunk + 1, states, units), real), numbers.start
+        diagonal.again(LAW, _visit_path, given, saved.u.shape[1], saved.starts, numbers, path)
+        steps = (path, begin, call.loss, piece, live, kept)
+        call.keep_gradients(piece, _step_gradients(weights, given, *steps), weights.in_back)
         if summed:
-            sums = (inside, path, first, piece, left, carried, lost, common)
-            launch(_carry(), groups, threads, *sums)
+            sums = (given, path, begin, piece, kept, carried, lost, common)
+            launch(_add_decays(chunk), groups, threads, *sums)
     if summed:
         total = to_host(carried).astype(np.float64) - to_host(lost)
         emitted.carried[...] = total.reshape(emitted.carried.shape)

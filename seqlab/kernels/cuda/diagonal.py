@@ -1,0 +1,155 @@
+"""The passes of a recurrence that is linear and diagonal in its state, parallel over channels and
+chunks of time.
+
+What comes after a chunk depends on it by where it ends from a state of zeros, and by a decay for
+each channel and state. Three passes, forward and back alike: each chunk from zero (`ends`), the
+chunks joined one after the other (`join`), each chunk again from its true beginning (`again`). A
+thread has one channel of one chunk, with all its states in registers.
+
+Chunks are numbered with time outermost: chunk k of sequence b of network m is (k M + m) B + b, so
+that any stretch of time is a range of numbers.
+Source: the blocked parallel prefix of Blelloch 1990, with chunks in place of single steps.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
+
+from seqlab.kernels.cuda.linalg import real_type
+from seqlab.kernels.cuda.target import Array, block_size, cuda, device, empty, kernel, launch
+
+CHUNK = 64  # steps that a thread goes through one after the other, between kept states
+
+
+class Law(NamedTuple):
+    """What a cell says of its recurrence, as device functions that one thread calls by itself.
+
+    `given` is the cell's own tuple of arrays, s the step and d the channel of sequence b of network
+    m. `rate(given, m, n, d)` is what of state n is the same at all steps: (N,) of them go to
+    registers. `time(given, m, s, b, d)` is how long a step lasts, `decay(rate, time)` what is left
+    of a state after such a time. `step(given, rates, m, s, b, d, state)` takes the channel's state
+    (N,) over a step, in place.
+    """
+
+    rate: Callable[..., Any]
+    time: Callable[..., Any]
+    decay: Callable[..., Any]
+    step: Callable[..., Any]
+
+
+@device
+def place(number, starts, chunk, steps):
+    """(network, chunk, sequence, first step, end) of a chunk of `starts` (M, K, B, N, H) by its
+    number. One thread."""
+    sequences = starts.shape[2]
+    groups = starts.shape[0] * sequences
+    # None is negative: said to the compiler, it saves a quarter of the registers.
+    k, group = max(number // groups, 0), max(number % groups, 0)
+    m, b = max(group // sequences, 0), max(group % sequences, 0)
+    return m, k, b, k * chunk, min((k + 1) * chunk, steps)
+
+
+@cache
+def _ends(law: Law, real: type, states: int, chunk: int, backwards: bool) -> Any:
+    rate, time, step, zero = law.rate, law.time, law.step, real(0)
+
+    @kernel
+    def ends(given, steps, starts, passed):
+        """Each chunk from a state of zeros: where it ends, to `starts`, and how long it lasts. A
+        block has one chunk."""
+        m, k, b, first, last = place(cuda.blockIdx.x, starts, chunk, steps)
+        for d in range(cuda.threadIdx.x, starts.shape[4], cuda.blockDim.x):
+            state, rates = cuda.local.array(states, real), cuda.local.array(states, real)
+            for n in range(states):
+                state[n], rates[n] = zero, rate(given, m, n, d)
+            total = zero
+            for i in range(last - first):
+                s = last - 1 - i if backwards else first + i
+                total += time(given, m, s, b, d)
+                step(given, rates, m, s, b, d, state)
+            for n in range(states):
+                starts[m, k, b, n, d] = state[n]
+            passed[m, k, b, d] = total
+
+    return ends
+
+
+@cache
+def _join(law: Law, backwards: bool) -> Any:
+    rate, decay = law.rate, law.decay
+
+    @kernel
+    def join(given, starts, passed, state):
+        """From each chunk's own end to what it truly begins with, in place, from `state` on, which
+        is left at the other end of time. A block has one sequence."""
+        _, chunks, sequences, states, units = starts.shape
+        m, b = cuda.blockIdx.x // sequences, cuda.blockIdx.x % sequences
+        for i in range(cuda.threadIdx.x, states * units, cuda.blockDim.x):
+            n, d = i // units, i % units
+            carried, a = state[m, b, n, d], rate(given, m, n, d)
+            for step in range(chunks):
+                k = chunks - 1 - step if backwards else step
+                own = starts[m, k, b, n, d]
+                starts[m, k, b, n, d] = carried
+                carried = decay(a, passed[m, k, b, d]) * carried + own
+            state[m, b, n, d] = carried
+
+    return join
+
+
+@cache
+def _again(law: Law, visit: Callable[..., Any], real: type, states: int, chunk: int) -> Any:
+    rate = law.rate
+
+    @kernel
+    def again(given, steps, starts, begin, out):
+        """Each chunk from its true beginning, see the function `again`. A block has one chunk."""
+        slot = cuda.blockIdx.x
+        m, k, b, first, last = place(begin + slot, starts, chunk, steps)
+        for d in range(cuda.threadIdx.x, starts.shape[4], cuda.blockDim.x):
+            state, rates = cuda.local.array(states, real), cuda.local.array(states, real)
+            for n in range(states):
+                state[n], rates[n] = starts[m, k, b, n, d], rate(given, m, n, d)
+            for s in range(first, last):
+                visit(given, rates, out, slot, s - first, m, s, b, d, state)
+
+    return again
+
+
+def join(
+    law: Law, given: Any, steps: int, state: Array, starts: Array, backwards: bool = False
+) -> None:
+    """The first two passes: what each chunk of `steps` begins with, to `starts` (M, K, B, N, H).
+
+    From `state` (M, B, N, H) on, which is left at the other end of time; `backwards` from the last
+    step to the first.
+    """
+    networks, chunks, sequences, states, units = starts.shape
+    real = real_type(starts)
+    passed = empty((networks, chunks, sequences, units), real)
+    ends = _ends(law, real, states, CHUNK, backwards)
+    arrays = (given, steps, starts, passed)
+    launch(ends, networks * chunks * sequences, block_size(units), *arrays)
+    threads = block_size(states * units)
+    launch(_join(law, backwards), networks * sequences, threads, given, starts, passed, state)
+
+
+def again(
+    law: Law,
+    visit: Callable[..., Any],
+    given: Any,
+    steps: int,
+    starts: Array,
+    numbers: range,
+    out: Any,
+) -> None:
+    """The third pass, over the chunks of some numbers: `visit` goes from step to step.
+
+    `visit(given, rates, out, slot, i, m, s, b, d, state)` takes the channel's state (N,) over step
+    s, the i-th of its chunk, which is the slot-th of `numbers`, and writes to `out` what it wants;
+    one thread calls it by itself.
+    """
+    states, units = starts.shape[3:]
+    function = _again(law, visit, real_type(starts), states, CHUNK)
+    arrays = (given, steps, starts, numbers.start, out)
+    launch(function, len(numbers), block_size(units), *arrays)
