@@ -64,8 +64,8 @@ def _ends(law: Law, real: type, states: int, chunk: int, backwards: bool) -> Any
                 state[n], rates[n] = zero, rate(given, m, n, d)
             total = zero
             for i in range(last - first):
+                total += time(given, m, first + i, b, d)  # the same sum on both ways
                 s = last - 1 - i if backwards else first + i
-                total += time(given, m, s, b, d)
                 step(given, rates, m, s, b, d, state)
             for n in range(states):
                 starts[m, k, b, n, d] = state[n]
