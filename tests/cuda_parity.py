@@ -5,7 +5,6 @@ the CUDA package is imported; with a GPU it runs as it is: `pytest tests/cuda_pa
 """
 
 import math
-from importlib import import_module
 from typing import Any
 
 import clips
@@ -29,7 +28,6 @@ from seqlab.kernels.cuda import (
     diagonal,
     linalg,
     product,
-    recurrent,
     selective_scan,
     target,
     team,
@@ -41,13 +39,8 @@ from seqlab.measure.lyapunov import frames, spectrum
 Array = npt.NDArray[Any]
 
 
-def skeleton(arch: str) -> Any:
-    """What a cell's kernels are made of, if they are recurrent."""
-    return getattr(import_module(f"seqlab.kernels.cuda.cells.{arch}"), "recurrent", None)
-
-
 ARCHS = cells_of("cuda")
-RECURRENT = [arch for arch in ARCHS if skeleton(arch) is recurrent]
+RECURRENT = [arch for arch in ARCHS if arch in GATED]
 KINDS = [kind for kind in EVERY_KIND if kind[0] in ARCHS]
 
 TOLERANCE = {np.float64: 1e-10, np.float32: 1e-5}

@@ -51,12 +51,6 @@ class Weights(NamedTuple):
     code: int = 0
 
 
-def weights(recurrent: NDArray, input: NDArray, bias: NDArray, code: int = 0) -> Weights:
-    """Weights from PyTorch's layouts, (M, Q H, H), (M, E, I) and (M, E)."""
-    forward = (recurrent.swapaxes(1, 2), input.swapaxes(1, 2), bias)
-    return Weights._make([*map(to_device, (*forward, recurrent, input)), code])
-
-
 @dataclass(frozen=True)
 class Saved:
     """What a forward segment leaves on the device: `hidden` (M, S+1, B, H), before its first step
@@ -74,20 +68,6 @@ class Saved:
     def coefficients(self) -> NDArray:
         """The adjoint's coefficients on the host."""
         return to_host(self.factors)
-
-
-def save(lead: tuple[int, int, int], sizes: Sizes, dtype: np.dtype, coefficients: int) -> Saved:
-    """Room for one segment of (networks, steps, sequences)."""
-    networks, steps, sequences = lead
-    return Saved(
-        empty((networks, steps + 1, sequences, sizes.hidden), dtype),
-        empty((networks, steps, sequences, coefficients, sizes.hidden), dtype),
-    )
-
-
-def saved_width(sizes: Sizes, coefficients: int) -> int:
-    """Numbers that a forward step of one sequence saves."""
-    return (coefficients + 1) * sizes.hidden
 
 
 @cache
@@ -129,25 +109,6 @@ def _forward(shape: Shape, step: Callable[..., Any]) -> Any:
             cuda.syncthreads()
 
     return forward
-
-
-def forward(step: Callable[..., Any], w: Weights, x: Array, state: NDArray, saved: Saved) -> None:
-    """Run a device's x (M, S, B, I) from `state` (M, B, P, H), left at the segment's end.
-
-    `step(z, k, state, j, code)` is one unit's step, which one thread calls by itself: z (Q H) the
-    recurrent part of the pre-activations, k (C, H) their input part on entry and the adjoint's
-    coefficients on return, state (P, H) in place.
-    """
-    networks, steps, sequences, inputs = x.shape
-    rows = steps * sequences
-    shape = shape_for(w.recurrent, w.bias.shape[1], sequences)
-    flat = saved.factors.reshape(networks, rows, saved.factors.shape[3] * shape.units)
-    project(x.reshape(networks, rows, inputs), w.input, w.bias, flat)
-    end = to_device(state)
-    blocks = networks * -(-sequences // shape.rows)
-    arrays = (w.recurrent, end, saved.hidden, saved.factors, w.code)
-    launch(_forward(shape, step), blocks, shape.threads, *arrays)
-    to_host(end, state)
 
 
 @device
@@ -243,75 +204,142 @@ def _backward(shape: Shape, named: int, back: Callable[..., Any]) -> Any:
     return backward
 
 
-def backward(
-    back: Callable[..., Any],
-    w: Weights,
-    saved: Saved,
-    bundle: Bundle,
-    grad: NDArray,
-    span: Span,
-    clip: Clip,
-    live: int,
-    trace: Trace,
-    emitted: Emitted,
-) -> None:
-    """Carry the first `live` rows of the bundle from step span.hi back to span.lo.
+class Recurrent:
+    """The kernels of one recurrent cell, see any backend's cells.
 
-    `back(state, k, dz, j)` is one unit's step, which one thread calls by itself: state (P, H)
-    becomes what of it goes on without the recurrent weights, k (C, H) are the coefficients, dz (E)
-    the pre-activations' gradients.
+    `gates` is Q and `coefficients` C, of which those in `never_zero` no finite state makes zero. Of
+    the last `apart` gates the recurrent part and the input part are pre-activations apart, in this
+    order after all others: the one has no input weights, the other no recurrent ones. Two device
+    functions, which one thread calls by itself, take one unit j through a step:
+
+    `step(z, k, state, j, code)`: z (Q H) is the recurrent part of the pre-activations, k (C, H)
+    their input part on entry and the adjoint's coefficients on return, state (P, H) in place;
+
+    `step_back(state, k, dz, j)`: state (P, H) becomes what of it goes on without the recurrent
+    weights, k (C, H) are the coefficients, dz (E) the pre-activations' gradients.
     """
-    networks, sequences = bundle.exponent.shape[:2]
-    shape = shape_for(w.recurrent, w.bias.shape[1], sequences * live)
-    blocks = networks * -(-sequences * live // shape.rows)
-    call = Call(bundle, grad, span, clip, live, trace, emitted)
-    width, function = shape.width * shape.units, _backward(shape, call.named, back)
-    for piece in call.pieces(call.fitting(width)):
-        kept = call.room(piece, width)
-        arrays = (w.recurrent_back, saved.factors, call.rows, call.loss, call.rule)
-        launch(function, blocks, shape.threads, *arrays, piece, live, call.path, kept)
-        call.keep_gradients(piece, kept, w.input_back)
-    call.finish()
 
+    def __init__(
+        self,
+        gates: int,
+        coefficients: int,
+        never_zero: Sequence[int],
+        step: Callable[..., Any],
+        step_back: Callable[..., Any],
+        apart: int = 0,
+    ) -> None:
+        self._gates, self._coefficients, self._never_zero = gates, coefficients, list(never_zero)
+        self._step, self._step_back, self._apart = step, step_back, apart
 
-def faintest(saved: Saved, never_zero: Sequence[int], m: int, step: int, b: int) -> float:
-    """The smallest of some coefficients of one sequence's step, see any cell's `faintest`."""
-    return float(saved.coefficients[m, step, b, list(never_zero)].min())
+    def prepare(self, params: dict[str, NDArray], activation: str | None) -> Weights:
+        """Lay one ensemble's parameters out for the kernels."""
+        del activation
+        recurrent, input = params["weight_hh"], params["weight_ih"]
+        joined = (self._gates - self._apart) * recurrent.shape[2]
+        first, last = slice(joined), slice(joined, None)
+        ours, theirs = params["bias_ih"], params["bias_hh"]
+        no_input = np.zeros_like(input[:, last])
+        input = np.concatenate([input[:, first], no_input, input[:, last]], axis=1)
+        both = ours[:, first] + theirs[:, first]
+        bias = np.concatenate([both, theirs[:, last], ours[:, last]], axis=1)
+        forward = (recurrent.swapaxes(1, 2), input.swapaxes(1, 2), bias)
+        return Weights._make([*map(to_device, (*forward, recurrent, input)), 0])
 
+    def save(self, lead: tuple[int, int, int], sizes: Sizes, dtype: np.dtype) -> Saved:
+        """Room for one segment of (networks, steps, sequences)."""
+        networks, steps, sequences = lead
+        return Saved(
+            empty((networks, steps + 1, sequences, sizes.hidden), dtype),
+            empty((networks, steps, sequences, self._coefficients, sizes.hidden), dtype),
+        )
 
-def add_gradients(
-    weights: Weights,
-    saved: Saved,
-    x: Array,
-    span: Span,
-    emitted: Emitted,
-    factor: NDArray,
-    out: dict[str, NDArray],
-    rows: Any = slice(None),
-) -> None:
-    """Add one call's share to the four parameter gradients in `out`; x (M, T, B, I) is the whole
-    drive.
+    def saved_width(self, sizes: Sizes) -> int:
+        """Numbers that a forward step of one sequence saves."""
+        return (self._coefficients + 1) * sizes.hidden
 
-    `rows` are those of the E pre-activations that PyTorch's input weights have.
-    """
-    networks, steps, sequences, width = emitted.values.shape
-    dz = emitted.values.reshape(networks, steps * sequences, width)
-    scale = to_device(factor[:, : steps * sequences])
-    ones = to_device(np.ones((networks, steps * sequences, 1), factor.dtype))
-    hidden = saved.hidden.reshape(networks, -1, saved.hidden.shape[3])
-    inputs = cut(x, span.start + span.lo, span.start + span.hi)
-    inputs = inputs.reshape(networks, steps * sequences, x.shape[3])
-    recurrent, first = weights.recurrent.shape[2], span.lo * sequences
-    everything = slice(0, width)
-    bias = to_host(accumulate(dz, everything, scale, ones, 0))[:, :, 0]
-    out["bias_hh"] += bias[:, :recurrent]
-    out["bias_ih"] += bias[:, rows]
-    back = slice(0, recurrent)
-    out["weight_hh"] += to_host(accumulate(dz, back, scale, hidden, first))
-    out["weight_ih"] += to_host(accumulate(dz, everything, scale, inputs, 0))[:, rows]
+    def emitted_width(self, sizes: Sizes) -> int:
+        """Numbers that a backward step leaves for the sums over time, E H."""
+        return (self._gates + self._apart) * sizes.hidden
 
+    def forward(self, weights: Weights, x: Array, state: NDArray, saved: Saved) -> None:
+        """Run a device's x (M, S, B, I) from `state` (M, B, P, H), left at the segment's end."""
+        networks, steps, sequences, inputs = x.shape
+        rows = steps * sequences
+        shape = shape_for(weights.recurrent, weights.bias.shape[1], sequences)
+        flat = saved.factors.reshape(networks, rows, saved.factors.shape[3] * shape.units)
+        project(x.reshape(networks, rows, inputs), weights.input, weights.bias, flat)
+        end = to_device(state)
+        blocks = networks * -(-sequences // shape.rows)
+        arrays = (weights.recurrent, end, saved.hidden, saved.factors, weights.code)
+        launch(_forward(shape, self._step), blocks, shape.threads, *arrays)
+        to_host(end, state)
 
-def input_gradient(weights: Weights, emitted: Emitted, out: Array) -> None:
-    """dL/dx of one call's steps, out (M, n*B, I) on the device, each at its emitted exponent."""
-    dz = emitted.values.reshape(*out.shape[:2], weights.input_back.shape[1])
-    project(dz, weights.input_back, None, out)
+    def backward(
+        self,
+        weights: Weights,
+        saved: Saved,
+        bundle: Bundle,
+        grad: NDArray,
+        span: Span,
+        clip: Clip,
+        live: int,
+        trace: Trace,
+        emitted: Emitted,
+    ) -> None:
+        """Carry the first `live` rows of the bundle from step span.hi back to span.lo."""
+        networks, sequences = bundle.exponent.shape[:2]
+        shape = shape_for(weights.recurrent, weights.bias.shape[1], sequences * live)
+        blocks = networks * -(-sequences * live // shape.rows)
+        call = Call(bundle, grad, span, clip, live, trace, emitted)
+        width, kernel = shape.width * shape.units, _backward(shape, call.named, self._step_back)
+        for piece in call.pieces(call.fitting(width)):
+            kept = call.room(piece, width)
+            arrays = (weights.recurrent_back, saved.factors, call.rows, call.loss, call.rule)
+            launch(kernel, blocks, shape.threads, *arrays, piece, live, call.path, kept)
+            call.keep_gradients(piece, kept, weights.input_back)
+        call.finish()
+
+    def faintest(self, weights: Weights, saved: Saved, m: int, step: int, b: int) -> float | None:
+        """The smallest factor of one sequence's step back among those that no finite state makes
+        zero: where it is all but zero, a gradient may have left the dtype's range."""
+        del weights
+        return float(saved.coefficients[m, step, b, self._never_zero].min())
+
+    def add_gradients(
+        self,
+        weights: Weights,
+        saved: Saved,
+        x: Array,
+        span: Span,
+        emitted: Emitted,
+        factor: NDArray,
+        out: dict[str, NDArray],
+    ) -> None:
+        """Add one call's share to the four parameter gradients in `out`.
+
+        x (M, T, B, I) is the whole drive; factor (M, n*B + B) brings each emitted step, then each
+        carried sum, to the sums' scale.
+        """
+        networks, steps, sequences, width = emitted.values.shape
+        dz = emitted.values.reshape(networks, steps * sequences, width)
+        scale = to_device(factor[:, : steps * sequences])
+        ones = to_device(np.ones((networks, steps * sequences, 1), factor.dtype))
+        hidden = saved.hidden.reshape(networks, -1, saved.hidden.shape[3])
+        inputs = cut(x, span.start + span.lo, span.start + span.hi)
+        inputs = inputs.reshape(networks, steps * sequences, x.shape[3])
+        recurrent, first = weights.recurrent.shape[2], span.lo * sequences
+        apart = self._apart * weights.recurrent.shape[1]
+        # Those of the E pre-activations that PyTorch's input weights have.
+        rows = np.delete(np.arange(width), np.s_[recurrent - apart : recurrent])
+        everything = slice(0, width)
+        bias = to_host(accumulate(dz, everything, scale, ones, 0))[:, :, 0]
+        out["bias_hh"] += bias[:, :recurrent]
+        out["bias_ih"] += bias[:, rows]
+        back = slice(0, recurrent)
+        out["weight_hh"] += to_host(accumulate(dz, back, scale, hidden, first))
+        out["weight_ih"] += to_host(accumulate(dz, everything, scale, inputs, 0))[:, rows]
+
+    def input_gradient(self, weights: Weights, emitted: Emitted, out: Array) -> None:
+        """dL/dx of one call's steps, out (M, n*B, I) there, each at its emitted exponent."""
+        dz = emitted.values.reshape(*out.shape[:2], weights.input_back.shape[1])
+        project(dz, weights.input_back, None, out)

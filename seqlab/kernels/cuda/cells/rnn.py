@@ -1,47 +1,19 @@
-"""The vanilla network on a GPU: one segment of time forward, one segment back."""
+"""The vanilla network on a GPU: one unit's step forward, one back; the rest is `recurrent`'s."""
 
-import numpy as np
 from numpy.typing import NDArray
 
-from seqlab.cells import ACTIVATIONS, Sizes
+from seqlab.cells import ACTIVATIONS
 from seqlab.cells import rnn as algebra
-from seqlab.kernels.cuda import recurrent
 from seqlab.kernels.cuda.math import sigmoid_pair, tanh
-from seqlab.kernels.cuda.recurrent import Saved, Weights, add_gradients, input_gradient
-from seqlab.kernels.cuda.target import Array, device
-from seqlab.kernels.layout import Bundle, Clip, Emitted, Span, Trace
+from seqlab.kernels.cuda.recurrent import Recurrent, Saved, Weights
+from seqlab.kernels.cuda.target import device
 
-__all__ = ["add_gradients", "input_gradient"]
-
-TANH, RELU, SIGMOID, _ = range(len(ACTIVATIONS))
+TANH, RELU, SIGMOID, IDENTITY = range(len(ACTIVATIONS))
 _tanh, _relu, _sigmoid, _identity = algebra.make_activations(device, sigmoid_pair, tanh)
-
-
-def prepare(params: dict[str, NDArray], activation: str | None) -> Weights:
-    """Lay one ensemble's parameters out for the kernels."""
-    bias = params["bias_ih"] + params["bias_hh"]
-    code = ACTIVATIONS.index(activation or "tanh")
-    return recurrent.weights(params["weight_hh"], params["weight_ih"], bias, code)
-
-
-def save(lead: tuple[int, int, int], sizes: Sizes, dtype: np.dtype) -> Saved:
-    """Room for one segment of (networks, steps, sequences)."""
-    return recurrent.save(lead, sizes, dtype, coefficients=1)
-
-
-def saved_width(sizes: Sizes) -> int:
-    """Numbers that a forward step of one sequence saves."""
-    return recurrent.saved_width(sizes, coefficients=1)
-
-
-def emitted_width(sizes: Sizes) -> int:
-    """Numbers that a backward step leaves for the sums over time."""
-    return sizes.hidden
 
 
 @device
 def _step(z, k, state, j, activation):
-    """See `recurrent.forward`."""
     total = z[j] + k[0, j]
     if activation == TANH:
         h, slope = _tanh(total)
@@ -55,35 +27,23 @@ def _step(z, k, state, j, activation):
 
 
 @device
-def _back(state, k, dz, j):
-    """See `recurrent.backward`."""
+def _step_back(state, k, dz, j):
     dz[j] = state[0, j] * k[0, j]
     state[0, j] = state.dtype.type(0)
 
 
-def forward(weights: Weights, x: Array, state: NDArray, saved: Saved) -> None:
-    """Run a device's x (M, S, B, I) from `state` (M, B, 1, H), left at the segment's end."""
-    recurrent.forward(_step, weights, x, state, saved)
+_cell = Recurrent(1, 1, (0,), _step, _step_back)
+save, saved_width, emitted_width = _cell.save, _cell.saved_width, _cell.emitted_width
+forward, backward = _cell.forward, _cell.backward
+add_gradients, input_gradient = _cell.add_gradients, _cell.input_gradient
 
 
-def backward(
-    weights: Weights,
-    saved: Saved,
-    bundle: Bundle,
-    grad: NDArray,
-    span: Span,
-    clip: Clip,
-    live: int,
-    trace: Trace,
-    emitted: Emitted,
-) -> None:
-    """Carry the first `live` rows of the bundle from step span.hi back to span.lo."""
-    recurrent.backward(_back, weights, saved, bundle, grad, span, clip, live, trace, emitted)
+def prepare(params: dict[str, NDArray], activation: str | None) -> Weights:
+    """Lay one ensemble's parameters out for the kernels."""
+    code = ACTIVATIONS.index(activation or "tanh")
+    return _cell.prepare(params, activation)._replace(code=code)
 
 
 def faintest(weights: Weights, saved: Saved, m: int, step: int, b: int) -> float | None:
-    """The smallest slope of one sequence's step, which no finite state makes zero: where it is all
-    but zero, a gradient may have left the dtype's range. None for relu, whose zeros are true."""
-    if weights.code == RELU:
-        return None
-    return recurrent.faintest(saved, [0], m, step, b)
+    """The smallest slope of one sequence's step. None for relu, whose zeros are true."""
+    return None if weights.code == RELU else _cell.faintest(weights, saved, m, step, b)
