@@ -23,7 +23,7 @@ import hashlib, sys
 import numpy as np
 from seqlab import selective_scan, selective_scan_backward
 from seqlab.measure import measure
-from seqlab.spec import RunSpec
+from seqlab.spec.run import RunSpec
 
 sha = hashlib.sha256()
 dtype = sys.argv[2]
