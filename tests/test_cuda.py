@@ -37,8 +37,9 @@ def test_importing_seqlab_touches_no_cuda() -> None:
 
 @pytest.mark.skipif(not INSTALLED, reason="numba-cuda is not installed (the extra `cuda`)")
 def test_parity_in_the_simulator() -> None:
-    """Every test of cuda_parity.py, in a process where CUDA is simulated."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "cuda_parity.py"]
+    """Every test of cuda_parity*.py, in a process where CUDA is simulated."""
+    files = sorted(path.name for path in HERE.glob("cuda_parity*.py"))
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files]
     ran = subprocess.run(
         command,
         cwd=HERE,
