@@ -81,7 +81,7 @@ def sweep(
         kept.remove_drafts(claims)
         going = _Sweep(spec, kept, claims, retry_failed, progress, report)
         if client is None:
-            return going.run(partial(going.here, backend))
+            return going.run(partial(going.one_by_one, backend))
         return going.run(partial(measure_there, client, backend))
 
 
@@ -153,7 +153,7 @@ class _Sweep:
             raise
         return Outcome(self.measured, self.found, self.failed)
 
-    def here(self, backend: str, specs: Iterator[Spec]) -> Generator[Finished]:
+    def one_by_one(self, backend: str, specs: Iterator[Spec]) -> Generator[Finished]:
         """Measure on this machine, one run after the other."""
         for spec in specs:
             say = partial(self.watch.say, self.study.label(spec), spec.hash)
