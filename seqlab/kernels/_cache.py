@@ -27,6 +27,8 @@ from numba.core.caching import (
     UserProvidedCacheLocator,
 )
 
+from seqlab.kernels.processor import PROCESSOR
+
 _SEAL = hashlib.sha256().digest_size
 _log = logging.getLogger("seqlab")  # without a handler: the bare line on stderr
 _why_not: str | None = None  # code is not kept any more
@@ -165,9 +167,10 @@ class KernelCache(FunctionCache):
         """What tells a kernel's machine codes apart.
 
         Not what a kernel closes over, as Numba has it: that is in its name, and pickled functions
-        differ from process to process. CACHE_DIR stands for all source.
+        differ from process to process. CACHE_DIR stands for all source, PROCESSOR for the shapes
+        that it is compiled with.
         """
-        return signature, codegen.magic_tuple(), self._py_func.__qualname__
+        return signature, codegen.magic_tuple(), PROCESSOR[:3], self._py_func.__qualname__
 
     def load_overload(self, signature: Any, target: Any) -> Any:
         """The code compiled before for a signature; None where there is none that is sound."""

@@ -5,7 +5,6 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import llvmlite.binding as llvm
 import numba
 from llvmlite.binding.ffi import lib as llvm_library
 from numba.core.codegen import JITCodeLibrary
@@ -37,11 +36,6 @@ _COMMON = {
 
 # NUMBA_DISABLE_JIT=1: everything runs as plain Python, for line coverage.
 DISABLED = bool(_settings.DISABLE_JIT)
-
-
-def cpu_features() -> str:
-    """The instruction sets that Numba compiles for, as LLVM spells them (+avx2,+fma,...)."""
-    return str(_settings.CPU_FEATURES or llvm.get_host_cpu_features().flatten())
 
 
 def _hold_compiler() -> None:

@@ -25,11 +25,12 @@ from seqlab.kernels.cpu.chain import (
     record_inputs,
 )
 from seqlab.kernels.cpu.linalg import copy, fill
+from seqlab.kernels.cpu.shapes import SHAPES
 from seqlab.kernels.cpu.threads import share
 from seqlab.kernels.layout import EMPTY, Bundle, Clip, Emitted, Span, Trace
 from seqlab.kernels.memory import aligned
 
-CHUNK = 16  # steps between kept states
+CHUNK = SHAPES.chunk
 
 
 class Scratch(NamedTuple):

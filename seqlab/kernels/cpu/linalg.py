@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqlab.kernels._jit import compiled, inlined, inlined_apart
+from seqlab.kernels.cpu.shapes import SHAPES
 from seqlab.kernels.cpu.threads import share
-from seqlab.kernels.cpu.tile import LATENCY, VECTOR, make_panel
+from seqlab.kernels.cpu.tile import make_panel
 from seqlab.kernels.memory import aligned, cleared
 
-BACK_AND_FORTH = 128 << 10  # bytes of weights up to which sums go back and forth too
-STRIP = LATENCY * VECTOR  # bytes of a row that lie together: a tile of one row, all one phase
+VECTOR, STRIP, SMALL = SHAPES.vector, SHAPES.strip, SHAPES.small
 
 
 def packed(weight: NDArray) -> NDArray:
@@ -115,7 +115,7 @@ def add_strips(a, a0, ar, ak, rows, b, b0, depth, out, out0, begin, end, backwar
     """
     width = STRIP // out.itemsize
     height, columns = b.shape
-    last = depth - 1 if backwards and b.size * b.itemsize <= BACK_AND_FORTH else 0
+    last = depth - 1 if backwards and b.size * b.itemsize <= SMALL else 0
     direction = -1 if last > 0 else 1
     a0, ak = a0 + last * ak, direction * ak
     for i in range(end - begin):

@@ -13,9 +13,8 @@ from seqlab.kernels._jit import inlined, inlined_apart
 from seqlab.kernels.cpu.diagonal import CHUNK
 from seqlab.kernels.cpu.math import sigmoid, softplus
 from seqlab.kernels.cpu.selective_steps import adjoint
+from seqlab.kernels.cpu.shapes import SHAPES
 from seqlab.kernels.memory import aligned
-
-LANE_BYTES = 256  # of channels: four AVX-512 registers, so that sums over n stay in registers
 
 
 class Chunk(NamedTuple):
@@ -41,7 +40,7 @@ class Chunk(NamedTuple):
 
 def task_channels(like):
     """Channels of one task; a constant for the compiler."""
-    return 8 * LANE_BYTES // np.finfo(like.dtype).bits
+    return 8 * SHAPES.scan // np.finfo(like.dtype).bits
 
 
 lanes = inlined(task_channels)

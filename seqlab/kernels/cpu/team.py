@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from seqlab.kernels._jit import compiled, inlined
 from seqlab.kernels.cpu.atomic import CAN_OFFER, add, look, nanoseconds, publish, wait_while
 from seqlab.kernels.cpu.linalg import STRIP, add_strips, strip_count
+from seqlab.kernels.cpu.shapes import SHAPES
 from seqlab.kernels.cpu.threads import spare, start
 from seqlab.kernels.memory import LINE, aligned
 
-SHARE = 128 << 10  # bytes of weights, passed over by a row, that are worth a thread of a team
+SHARE = SHAPES.team
 
 # One shared product in TIMED is timed, as looks at a clock take time too. After IN_VAIN timed
 # ones in a row that helpers did not shorten, the next ALONE products are done alone.

@@ -17,20 +17,15 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from seqlab.kernels._jit import DISABLED, cpu_features
-
-# Bytes of a vector, and how many sums a tile holds: AVX-512 has 32 vector registers, others 16.
-WIDE = "+avx512f" in cpu_features()
-VECTOR = 64 if WIDE else 32 if "+avx" in cpu_features() else 16
-SUMS = 16 if WIDE else 8
-LATENCY = 8  # sums that keep the multiply-add units busy
+from seqlab.kernels._jit import DISABLED
+from seqlab.kernels.cpu.shapes import SHAPES
 
 Panel = Callable[..., None]
 
 
 def lanes(itemsize: int) -> int:
     """Numbers in one vector."""
-    return VECTOR // itemsize
+    return SHAPES.vector // itemsize
 
 
 def make_panel(rows: int, apart: bool = False) -> Panel:
@@ -143,7 +138,7 @@ class _Emitter:
         builder, word = self.builder, self.word
         *out, vectors = out
         done = word(0)
-        columns = 1 << (SUMS // self.rows).bit_length() - 1
+        columns = 1 << (SHAPES.sums // self.rows).bit_length() - 1
         while columns:
             count = builder.sdiv(builder.sub(vectors, done), word(columns))
 
@@ -159,7 +154,7 @@ class _Emitter:
     def _tile(self, columns, a, b, out, column):
         builder, word, tile = self.builder, self.word, self.rows * columns
         (a, a0, ar, ak), (b, b0, bk, depth), (out, o0, o_row) = a, b, out
-        phases = max(1, LATENCY // tile)
+        phases = max(1, SHAPES.phases // tile)
         at = [a0, builder.add(b0, column)]
         places = [
             builder.add(builder.add(o0, column), builder.add(word(c * self.lanes), row))
