@@ -9,7 +9,7 @@ since a literal would promote float32 to float64.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -18,6 +18,7 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 from numpy.polynomial import Chebyshev, Polynomial
+from numpy.typing import NDArray
 
 from seqlab.kernels._jit import MATH_OPTIONS
 
@@ -34,7 +35,7 @@ class Format:
     ln2_low: float
     smallest: float  # exp underflows to zero below
     largest: float  # exp overflows above
-    exp_terms: int  # of the Taylor series of exp(r), |r| <= ln(2)/2
+    expm1_degree: int  # of the polynomial for expm1(r)/r, |r| <= ln(2)/2
     log_terms: int  # of the series of atanh(s), |s| <= 0.172
     exp2_degree: int  # of the polynomial for 2^r, |r| <= 1/2
 
@@ -48,7 +49,7 @@ FLOAT64 = Format(
     ln2_low=1.90821492927058770002e-10,
     smallest=-746.0,
     largest=710.0,
-    exp_terms=14,
+    expm1_degree=11,
     log_terms=10,
     exp2_degree=11,
 )
@@ -61,7 +62,7 @@ FLOAT32 = Format(
     ln2_low=-2.12194440e-4,
     smallest=-104.0,
     largest=89.0,
-    exp_terms=8,
+    expm1_degree=6,
     log_terms=5,
     exp2_degree=6,
 )
@@ -84,72 +85,90 @@ def _for_each_format(make: Callable[[Format], Callable]) -> Callable:
     return function
 
 
+def _economised(taylor: Sequence[float], edge: float, degree: int) -> NDArray:
+    """A series cut to a degree for |x| <= edge by way of Chebyshev's (Lanczos 1938), highest power
+    first."""
+    where = [-edge, edge]
+    long = Polynomial(taylor, where, where).convert(where, Chebyshev)
+    return long.truncate(degree + 1).convert(kind=Polynomial).coef[::-1]
+
+
+@cache
+def _expm1_coefficients(fmt: Format) -> tuple[Any, ...]:
+    """expm1(r) / r for |r| <= ln(2)/2, highest power first; the last one, 1, stays exact."""
+    degree = fmt.expm1_degree
+    rest = [1 / math.factorial(n + 2) for n in range(degree + 6)]
+    return tuple(map(fmt.real, (*_economised(rest, math.log(2) / 2, degree - 1), 1.0)))
+
+
 @_for_each_format
 def _reduced(fmt: Format) -> Callable:
-    """x -> (k, expm1(r)) with x = k ln 2 + r and |r| <= ln(2)/2."""
-    integer = fmt.integer
-    log2e, high, low = fmt.real(1 / math.log(2)), fmt.real(fmt.ln2_high), fmt.real(fmt.ln2_low)
-    coefficients = tuple(fmt.real(1 / math.factorial(n)) for n in range(fmt.exp_terms, 0, -1))
+    """x -> (p, expm1(r)) with x = k ln 2 + r and |r| <= ln(2)/2; p is what `_power` takes.
+
+    Adding a number whose last place is worth 1 rounds to an integer k and leaves k + bias in the
+    lowest bits. AVX2 has no conversion from float64 to integers.
+    """
+    integer, real = fmt.integer, fmt.real
+    log2e, high, low = real(1 / math.log(2)), real(fmt.ln2_high), real(fmt.ln2_low)
+    unit = real(1.5 * 2.0**fmt.bits + fmt.bias)
+    coefficients = _expm1_coefficients(fmt)
     last = len(coefficients)
 
     def reduced(x):
-        turns = np.rint(x * log2e)
+        shifted = x * log2e + unit
+        turns = shifted - unit
         r = (x - turns * high) - turns * low
         series = coefficients[0]
         for i in range(1, last):
             series = series * r + coefficients[i]
-        return integer(turns), series * r
+        return real(shifted).view(integer), series * r
 
     return reduced
 
 
 @_for_each_format
-def _power_of_two(fmt: Format) -> Callable:
-    """k -> 2^k for k in the format's normal range."""
-    real, integer = fmt.real, fmt.integer
-    bias, bits = integer(fmt.bias), integer(fmt.bits)
+def _power(fmt: Format) -> Callable:
+    """x -> 2^k where the lowest bits of x are k + bias, for k in the format's normal range."""
+    real, integer, bits = fmt.real, fmt.integer, fmt.integer(fmt.bits)
 
-    def power_of_two(x):
-        return integer((x + bias) << bits).view(real)
+    def power(x):
+        return integer(x << bits).view(real)
 
-    return power_of_two
+    return power
 
 
 @_for_each_format
 def exp(fmt: Format) -> Callable:
     """exp(x), subnormal results included."""
-    one, integer = fmt.real(1), fmt.integer
+    one, integer, bias = fmt.real(1), fmt.integer, fmt.integer(fmt.bias)
     smallest, largest = fmt.real(fmt.smallest), fmt.real(fmt.largest)
+    none = fmt.real(1.5 * 2.0**fmt.bits + fmt.bias).view(integer)  # p of 2^0
 
     def exp(x):
         x = smallest if x < smallest else x
         x = largest if x > largest else x
-        k, series = _reduced(x)
+        p, series = _reduced(x)
         # 2^k itself may lie outside of the normal range. Numba widens integers in arithmetic.
+        k = integer(p - none)
         half = integer(k >> 1)
-        return (one + series) * _power_of_two(half) * _power_of_two(integer(k - half))
+        rest = integer(k - half)
+        return (one + series) * _power(integer(half + bias)) * _power(integer(rest + bias))
 
     return exp
 
 
 @cache
 def _exp2_coefficients(fmt: Format) -> tuple[Any, ...]:
-    """2^r for |r| <= 1/2: Taylor's series economised (Lanczos 1938), highest power first."""
-    where, degree = [-0.5, 0.5], fmt.exp2_degree
-    taylor = [math.log(2) ** n / math.factorial(n) for n in range(degree + 6)]
-    long = Polynomial(taylor, where, where).convert(where, Chebyshev)
-    return tuple(fmt.real(c) for c in long.truncate(degree + 1).convert(kind=Polynomial).coef[::-1])
+    """2^r for |r| <= 1/2, highest power first."""
+    taylor = [math.log(2) ** n / math.factorial(n) for n in range(fmt.exp2_degree + 6)]
+    return tuple(map(fmt.real, _economised(taylor, 0.5, fmt.exp2_degree)))
 
 
 @_for_each_format
 def exp2(fmt: Format) -> Callable:
-    """2^x in half the time of `exp`: zero or infinity where 2^round(x) is no normal number.
-
-    Adding a number whose last place is worth 1 rounds x to an integer k and leaves k + bias in
-    the lowest bits, from where one shift makes them the exponent of 2^k.
-    """
+    """2^x in half the time of `exp`: zero or infinity where 2^round(x) is no normal number."""
     real, integer = fmt.real, fmt.integer
-    bits, smallest, largest = integer(fmt.bits), real(-fmt.bias), real(fmt.bias + 1)
+    smallest, largest = real(-fmt.bias), real(fmt.bias + 1)
     unit = real(1.5 * 2.0**fmt.bits + fmt.bias)
     coefficients = _exp2_coefficients(fmt)
     last = len(coefficients)
@@ -162,7 +181,7 @@ def exp2(fmt: Format) -> Callable:
         series = coefficients[0]
         for i in range(1, last):
             series = series * r + coefficients[i]
-        return series * integer(real(shifted).view(integer) << bits).view(real)
+        return series * _power(real(shifted).view(integer))
 
     return exp2
 
@@ -174,8 +193,8 @@ def _fading(fmt: Format) -> Callable:
 
     def fading(x):
         y = -abs(x)
-        k, series = _reduced(least if y < least else y)
-        return _power_of_two(k), series
+        p, series = _reduced(least if y < least else y)
+        return _power(p), series
 
     return fading
 

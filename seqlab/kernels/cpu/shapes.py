@@ -14,7 +14,7 @@ class Shapes(NamedTuple):
     """Sizes that the kernels are made with; constants for the compiler."""
 
     vector: int  # bytes that one instruction works on
-    sums: int  # vectors of sums in a tile: half of the registers, the rest hold its operands
+    registers: int  # for vectors: sums of a tile, and what they are made of
     phases: int  # vectors of sums that keep the multiply-add units busy while each waits for itself
     strip: int  # bytes of a row of weights that lie together: one row's tile, all one phase
     small: int  # bytes of weights up to which sums too go back and forth
@@ -28,7 +28,7 @@ def shapes_for(processor: Processor) -> Shapes:
     phases = 8  # a latency of four cycles, two multiply-adds a cycle
     return Shapes(
         vector=processor.vector,
-        sums=processor.registers // 2,
+        registers=processor.registers,
         phases=phases,
         strip=phases * processor.vector,
         small=processor.l2 // 8,

@@ -8,7 +8,8 @@ tile would wait for each sum in turn: it splits k into phases, summed side by si
 end.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,23 @@ Panel = Callable[..., None]
 def lanes(itemsize: int) -> int:
     """Numbers in one vector."""
     return SHAPES.vector // itemsize
+
+
+def tile_widths(rows: int) -> Iterator[int]:
+    """Vectors of a row that tiles of so many rows have, the widest first.
+
+    The registers hold the sums, an entry of each row or a vector of each column, whichever are
+    fewer, and one of the others. A strip falls into tiles of much the same width; what is left
+    goes by halves.
+    """
+    strip, columns = SHAPES.strip // SHAPES.vector, 1
+    while rows * (columns + 1) + min(rows, columns + 1) < SHAPES.registers and columns < strip:
+        columns += 1
+    columns = -(-strip // -(-strip // columns))
+    yield columns
+    while columns > 1:
+        columns = 1 << (columns - 1).bit_length() - 1
+        yield columns
 
 
 def make_panel(rows: int, apart: bool = False) -> Panel:
@@ -134,12 +152,11 @@ class _Emitter:
         self.word = ir.IntType(64)
 
     def panel(self, a, b, out):
-        """Tiles side by side, the widest first: any number of them, then each half once."""
+        """Tiles side by side, the widest first: any number of them, then narrower ones once each."""
         builder, word = self.builder, self.word
         *out, vectors = out
         done = word(0)
-        columns = 1 << (SHAPES.sums // self.rows).bit_length() - 1
-        while columns:
+        for columns in tile_widths(self.rows):
             count = builder.sdiv(builder.sub(vectors, done), word(columns))
 
             def tile(i, columns=columns, done=done):
@@ -149,12 +166,11 @@ class _Emitter:
 
             self._repeat(count, [], lambda i, state, tile=tile: tile(i) or [])
             done = builder.add(done, builder.mul(count, word(columns)))
-            columns //= 2
 
     def _tile(self, columns, a, b, out, column):
         builder, word, tile = self.builder, self.word, self.rows * columns
         (a, a0, ar, ak), (b, b0, bk, depth), (out, o0, o_row) = a, b, out
-        phases = max(1, SHAPES.phases // tile)
+        phases = -(-SHAPES.phases // tile)
         at = [a0, builder.add(b0, column)]
         places = [
             builder.add(builder.add(o0, column), builder.add(word(c * self.lanes), row))
@@ -219,18 +235,27 @@ class _Emitter:
 
     def _step(self, a, ar, b, at, sums):
         """One k: a row of vectors of b, times each row's entry of a, added to the sums."""
-        builder, word, columns = self.builder, self.word, len(sums) // self.rows
-        vectors = [self._load(b, builder.add(at[1], word(c * self.lanes))) for c in range(columns)]
-        result = []
-        for r in range(self.rows):
-            place = builder.add(at[0], builder.mul(ar, word(r)))
-            entry = self._spread(builder.load(builder.gep(a, [place])))
-            for c, vector in enumerate(vectors):
-                product = builder.fmul(entry, vector, flags=("contract",))
-                result.append(builder.fadd(sums[r * columns + c], product, flags=("contract",)))
+        columns = len(sums) // self.rows
+
+        def entry(r):
+            return self._spread(a, self.builder.add(at[0], self.builder.mul(ar, self.word(r))))
+
+        def vector(c):
+            return self._load(b, self.builder.add(at[1], self.word(c * self.lanes)))
+
+        places = [(r, c) for r in range(self.rows) for c in range(columns)]
+        if columns > self.rows:
+            places.sort(key=lambda place: place[1])
+        entry, vector = cache(entry), cache(vector)
+        result = list(sums)
+        for r, c in places:
+            product = self.builder.fmul(entry(r), vector(c), flags=("contract",))
+            i = r * columns + c
+            result[i] = self.builder.fadd(sums[i], product, flags=("contract",))
         return result
 
-    def _spread(self, entry):
+    def _spread(self, pointer, offset):
+        entry = self.builder.load(self.builder.gep(pointer, [offset]))
         undefined = ir.Constant(self.vector, ir.Undefined)
         single = self.builder.insert_element(undefined, entry, ir.IntType(32)(0))
         zeros = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), [0] * self.lanes)
