@@ -14,7 +14,7 @@ class Shapes(NamedTuple):
     """Sizes that the kernels are made with; constants for the compiler."""
 
     vector: int  # bytes that one instruction works on
-    registers: int  # for vectors: sums of a tile, and what they are made of
+    tiles: tuple[int, ...]  # vectors that a product's tile of one row, two, three, four has in each
     phases: int  # vectors of sums that keep the multiply-add units busy while each waits for itself
     strip: int  # bytes of a row of weights that lie together: one row's tile, all one phase
     small: int  # bytes of weights up to which sums too go back and forth
@@ -23,12 +23,22 @@ class Shapes(NamedTuple):
     chunk: int  # steps between the states that a diagonal cell keeps
 
 
+def _columns(rows: int, registers: int, strip: int) -> int:
+    """Vectors that a tile has in each row. The registers hold its sums, an entry of each row or a
+    vector of each column, whichever are fewer, and one of the others; a strip of so many vectors
+    falls into tiles of much the same width."""
+    most = 1
+    while rows * (most + 1) + min(rows, most + 1) < registers and most < strip:
+        most += 1
+    return -(-strip // -(-strip // most))
+
+
 def shapes_for(processor: Processor) -> Shapes:
     """The table's row for a processor."""
     phases = 8  # a latency of four cycles, two multiply-adds a cycle
     return Shapes(
         vector=processor.vector,
-        registers=processor.registers,
+        tiles=tuple(_columns(rows, processor.registers, phases) for rows in range(1, 5)),
         phases=phases,
         strip=phases * processor.vector,
         small=processor.l2 // 8,

@@ -8,7 +8,7 @@ tile would wait for each sum in turn: it splits k into phases, summed side by si
 end.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -27,23 +27,6 @@ Panel = Callable[..., None]
 def lanes(itemsize: int) -> int:
     """Numbers in one vector."""
     return SHAPES.vector // itemsize
-
-
-def tile_widths(rows: int) -> Iterator[int]:
-    """Vectors of a row that tiles of so many rows have, the widest first.
-
-    The registers hold the sums, an entry of each row or a vector of each column, whichever are
-    fewer, and one of the others. A strip falls into tiles of much the same width; what is left
-    goes by halves.
-    """
-    strip, columns = SHAPES.strip // SHAPES.vector, 1
-    while rows * (columns + 1) + min(rows, columns + 1) < SHAPES.registers and columns < strip:
-        columns += 1
-    columns = -(-strip // -(-strip // columns))
-    yield columns
-    while columns > 1:
-        columns = 1 << (columns - 1).bit_length() - 1
-        yield columns
 
 
 def make_panel(rows: int, apart: bool = False) -> Panel:
@@ -152,11 +135,12 @@ class _Emitter:
         self.word = ir.IntType(64)
 
     def panel(self, a, b, out):
-        """Tiles side by side, the widest first: any number of them, then narrower ones once each."""
+        """Tiles side by side: any number of the widest, then narrower ones once each, by halves."""
         builder, word = self.builder, self.word
         *out, vectors = out
         done = word(0)
-        for columns in tile_widths(self.rows):
+        columns = SHAPES.tiles[self.rows - 1]
+        while columns:
             count = builder.sdiv(builder.sub(vectors, done), word(columns))
 
             def tile(i, columns=columns, done=done):
@@ -166,6 +150,7 @@ class _Emitter:
 
             self._repeat(count, [], lambda i, state, tile=tile: tile(i) or [])
             done = builder.add(done, builder.mul(count, word(columns)))
+            columns = 1 << (columns - 1).bit_length() - 1 if columns > 1 else 0
 
     def _tile(self, columns, a, b, out, column):
         builder, word, tile = self.builder, self.word, self.rows * columns
