@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from seqlab.engine import tape
 from seqlab.kernels import memory
 from seqlab.kernels.memory import aligned
 from seqlab.measure import measure
@@ -26,6 +27,17 @@ RUNS: list[dict[str, Any]] = [
 ]
 
 
+def _peak(spec: RunSpec) -> int:
+    """Bytes that a run holds at its peak, from none that are kept."""
+    memory.release()
+    tracemalloc.start()
+    try:
+        measure(spec)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("run", RUNS, ids=lambda run: "-".join(map(str, run.values())))
 def test_estimates_hold_and_are_not_idle(
@@ -36,14 +48,27 @@ def test_estimates_hold_and_are_not_idle(
     monkeypatch.setenv("NUMBA_NUM_THREADS", str(threads))
     measure(RunSpec.create(**run | {"steps": 20}))  # compiles, imports, fills caches
     spec = RunSpec.create(**run)
-    memory.release()
-    tracemalloc.start()
-    try:
-        measure(spec)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+    peak = _peak(spec)
     assert peak <= memory_bytes(spec) <= 5 * threads * peak
+
+
+@pytest.mark.parametrize(("arch", "parts", "saved"), [("rnn", 1, 2), ("lstm", 2, 7)])
+def test_a_long_run_keeps_its_drive_its_records_and_few_segments(
+    arch: str, parts: int, saved: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of every lag of every length the squares of each part and of the input, an exponent, and two
+    numbers while they are read; of segments the one that is used, the one computed meanwhile, and
+    what is emitted of one. A whole trajectory would be 100 segments."""
+    steps, hidden, inputs = 30_000, 16, 4
+    monkeypatch.setattr(tape, "TRAJECTORY_BYTES", 0)
+    asked = {"arch": arch, "hidden": hidden, "inputs": inputs, "networks": 1}
+    measure(RunSpec.create(**asked, steps=20))
+    monkeypatch.setattr(tape, "SEGMENT_BYTES", steps * saved * hidden * 8 // 100)
+    spec = RunSpec.create(**asked, steps=steps, clip=["norm:1", "step-norm:1"])
+    peak = _peak(spec)
+    drive, records = steps * inputs * 8, (sum(spec.lengths) + len(spec.lengths)) * 8 * (parts + 4)
+    longest = 2 * steps * 8  # of both rules, the state's curve whole
+    assert peak <= 1.1 * (drive + records + longest + 4 * tape.SEGMENT_BYTES) + (1 << 18)
 
 
 @pytest.fixture

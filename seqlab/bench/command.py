@@ -12,6 +12,7 @@ from seqlab.bench.jobs import Context, Job
 from seqlab.bench.race import BEST, Disagreement
 from seqlab.bench.results import Finished, Results
 from seqlab.bench.rows import Row
+from seqlab.report.text import fill
 
 Say = Callable[[str], None]
 
@@ -34,23 +35,26 @@ def bench(
 ) -> Outcome:
     """Run the chosen jobs of a cases file against the named peers, and write tables to `out`.
 
-    Each finished job is kept at once. Raises InputError before any work.
+    Each finished job is kept at once, beside those of other machine classes. Raises InputError
+    before any work.
     """
     asked = suite.read(cases)
     jobs = asked.select(only)
     rivals = peers.load(names) if any(job.peers for job in jobs.values()) else []
-    results = Results.open(out, machine.describe(backend))
+    own = machine.machine_class(backend)
+    results = Results.open(out, own, machine.describe(backend))
+    measured = results.classes[own]
     out.mkdir(parents=True, exist_ok=True)
     context = Context(asked.timing, rivals, backend)
     for place, (name, job) in enumerate(jobs.items(), 1):
         say(f"[{place}/{len(jobs)}] {name} ...")
-        results.jobs[name] = _finish(job, context)
+        measured.jobs[name] = _finish(job, context)
         results.write(out)
-        figure.draw(results, out)
+        figure.draw(measured, out / figure.name_of(own))
         report.write(asked, results, out)
-        say(f"[{place}/{len(jobs)}] {name}: {_summary(results.jobs[name])}")
-    failed = [name for name in jobs if results.jobs[name].failure]
-    return Outcome(report.targets(asked, results), failed)
+        say(fill(f"[{place}/{len(jobs)}] {name}: {_summary(measured.jobs[name])}"))
+    failed = [name for name in jobs if measured.jobs[name].failure]
+    return Outcome(report.targets(asked, results, own), failed)
 
 
 def _finish(job: Job, context: Context) -> Finished:

@@ -100,15 +100,16 @@ class Scan:
     batch: int
     channels: int
     states: int
-    steps: int
+    steps: Sequence[int]
 
     def jobs(self) -> Iterator[Job]:
-        """One."""
-        yield Job("scan", self._measure, peers=True)
+        """One for each length."""
+        for steps in self.steps:
+            yield Job(f"{steps}", partial(self._measure, steps), peers=True)
 
-    def _measure(self, context: Context) -> list[Row]:
+    def _measure(self, steps: int, context: Context) -> list[Row]:
         def build(dtype: str) -> list[Side]:
-            problem = problems.Scan.draw(self.batch, self.channels, self.states, self.steps, dtype)
+            problem = problems.Scan.draw(self.batch, self.channels, self.states, steps, dtype)
             return _sides(context, "scan", problem)
 
-        return _rows(checked_pair({}, build), context, NANO)
+        return _rows(checked_pair({"L": steps}, build), context, NANO)

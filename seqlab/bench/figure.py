@@ -9,18 +9,22 @@ from matplotlib.figure import Figure
 from seqlab.bench.growth import FLOOR
 from seqlab.bench.processes import PER_STEP
 from seqlab.bench.race import OURS
-from seqlab.bench.results import Results
+from seqlab.bench.results import Measured
 from seqlab.figures.style import style, write_figure
 
-FIGURE = "growth.png"
 SIZES = {"H": "units, H", "B": "sequences, B", "M": "networks, M"}
 
 Points = Sequence[tuple[float, float]]
 
 
-def draw(results: Results, folder: Path) -> None:
+def name_of(machine_class: str) -> str:
+    """The file of a machine class's figure."""
+    return f"growth-{machine_class}.png"
+
+
+def draw(measured: Measured, path: Path) -> None:
     """Draw what the cases `growth` and `long` measured; nothing where there is nothing."""
-    panels = list(_panels(results))
+    panels = list(_panels(measured))
     if not panels:
         return
     with style():
@@ -30,12 +34,12 @@ def draw(results: Results, folder: Path) -> None:
             _panel(ax, label, lines)
         axes[0].set_ylabel("microseconds a step")
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
-        write_figure(figure, folder / FIGURE)
+        write_figure(figure, path)
 
 
-def _panels(results: Results) -> Iterator[tuple[str, dict[str, Points]]]:
+def _panels(measured: Measured) -> Iterator[tuple[str, dict[str, Points]]]:
     """The label of each x axis, and lines by name."""
-    grown = results.rows("growth")
+    grown = measured.rows("growth")
     for letter, label in SIZES.items():
         rows = [row for row in grown if row.labels["grows"] == letter]
         if rows:
@@ -46,7 +50,7 @@ def _panels(results: Results) -> Iterator[tuple[str, dict[str, Points]]]:
                     for name in (OURS, FLOOR)
                 },
             )
-    long = results.rows("long")
+    long = measured.rows("long")
     ways = dict.fromkeys(str(row.labels["through"]) for row in long)
     if long:
         yield (
@@ -63,13 +67,16 @@ def _panels(results: Results) -> Iterator[tuple[str, dict[str, Points]]]:
 
 
 def _panel(ax: Axes, label: str, lines: dict[str, Points]) -> None:
-    looks = {OURS: "o-", FLOOR: "--"}
+    looks = iter(("o-", "s--"))
     for name, points in lines.items():
-        ax.plot(*zip(*points, strict=True), looks.get(name, "o-"), markersize=3, label=name)
-    ax.set(xscale="log", yscale="log", xlabel=label)
+        look = "--" if name == FLOOR else next(looks)
+        ax.plot(*zip(*points, strict=True), look, markersize=3, label=name)
+    ax.set(xscale="log", xlabel=label)
     if FLOOR in lines:
         sizes = [x for x, _ in lines[FLOOR]]
+        ax.set_yscale("log")
         ax.set_xticks(sizes, [f"{x:g}" for x in sizes])
         ax.minorticks_off()
     else:
+        ax.set_ylim(bottom=0)
         ax.legend()

@@ -7,9 +7,30 @@ from pathlib import Path
 from seqlab.bench import peers
 from seqlab.kernels import backends
 from seqlab.kernels.cpu.threads import thread_count
+from seqlab.kernels.vectors import vector_registers
 from seqlab.study.result import versions
 
 CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
+GPU = "cuda"
+# Machine classes by the vector registers that kernels are compiled for: bytes of one, and how many.
+VECTORS = {
+    (64, 32): "avx512",
+    (32, 32): "avx2",  # AVX-512 with vectors of half the width, as LLVM has it on some processors
+    (32, 16): "avx2",
+    (16, 16): "sse",
+    (16, 32): "neon",
+}
+CLASSES = (*dict.fromkeys(VECTORS.values()), GPU)
+
+
+def machine_class(backend: str = "cpu") -> str:
+    """The class of machines that this one's times can be compared with: of CLASSES, or where its
+    vectors are none of those, the name of the architecture."""
+    if backend == GPU:
+        return GPU
+    registers = vector_registers()
+    named = None if registers is None else VECTORS.get(registers)
+    return named or platform.machine()
 
 
 def processor() -> str:
@@ -36,9 +57,12 @@ def caches() -> str:
 
 def describe(backend: str = "cpu") -> dict[str, str]:
     """Name and value of whatever a time may depend on, our own versions included."""
+    asked = (os.environ.get(name, "") for name in ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES"))
+    compiled_for = " ".join(filter(None, asked))  # instead of for the processor
     return {
-        **({"GPU": backends.gpu_name()} if backend == "cuda" else {}),
+        **({"GPU": backends.gpu_name()} if backend == GPU else {}),
         "processor": processor(),
+        **({"compiled for": compiled_for} if compiled_for else {}),
         "cores": str(os.cpu_count()),
         "caches": caches(),
         "system": f"{platform.system()} {platform.release()}",

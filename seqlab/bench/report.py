@@ -1,59 +1,82 @@
-"""The results as tables in Markdown."""
+"""The results as tables: in Markdown, and the targets for a terminal."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from statistics import median
 
-from seqlab.bench.figure import FIGURE
-from seqlab.bench.results import Results
+from seqlab.bench.figure import name_of
+from seqlab.bench.results import Finished, Measured, Results
 from seqlab.bench.rows import Row, Samples
 from seqlab.bench.suite import Case, Suite
+from seqlab.report.text import fill, grid
 
 TABLES = "results.md"
 INTRODUCTION = """\
 Written by the command; README.md says how it measures. Times are medians over rounds, ratios
-medians of each round's ratio, with the smallest and the largest."""
+medians of each round's ratio, with the smallest and the largest. One machine of each class, by the
+vector registers that the kernels were compiled for."""
+COLUMNS = ("must", "aim", "measured", "reached")
 
 
 def write(suite: Suite, results: Results, folder: Path) -> None:
-    """Write the page into the folder that has the figure, if there is one."""
-    text = document(suite, results, (folder / FIGURE).exists())
-    (folder / TABLES).write_text(text, encoding="utf-8")
+    """Write the page into the folder that has the figures, if there are any."""
+    drawn = [name for name in results.classes if (folder / name_of(name)).exists()]
+    (folder / TABLES).write_text(document(suite, results, drawn), encoding="utf-8")
 
 
-def document(suite: Suite, results: Results, drawn: bool) -> str:
-    """The whole page; `drawn` says whether FIGURE stands beside it."""
-    parts = [
-        "# Results of `seqlab bench`",
-        INTRODUCTION,
-        "## Machine",
-        table(["what", "value"], [[name, value] for name, value in results.machine.items()]),
-        "## Targets",
-        targets(suite, results),
-    ]
-    for case in suite.cases:
-        if any(name in results.jobs for name in case.jobs):
-            parts += _section(case, results)
-    if drawn:
-        parts += ["## Growth, drawn", f"![Time and floor as sizes grow]({FIGURE})"]
+def document(suite: Suite, results: Results, drawn: Collection[str]) -> str:
+    """The whole page; `drawn` says of which machine classes a figure stands beside it."""
+    parts = ["# Results of `seqlab bench`", INTRODUCTION, "## Machines", _machines(results)]
+    for name, measured in results.classes.items():
+        parts += [f"## {name}", "### Targets"]
+        parts.append(table(["what", *COLUMNS], _targets(suite, measured, name)))
+        for case in suite.cases:
+            if any(job in measured.jobs for job in case.jobs):
+                parts += _section(case, measured)
+        if name in drawn:
+            parts += ["### Growth, drawn", f"![Time and floor as sizes grow]({name_of(name)})"]
     return "\n\n".join(parts) + "\n"
 
 
-def targets(suite: Suite, results: Results) -> str:
-    """What was hoped for, and what was found."""
-    rows = {case.name: _rows(case, results) for case in suite.cases}
-    cells = []
+def targets(suite: Suite, results: Results, machine_class: str) -> str:
+    """What was hoped for of a machine class, and what was found, for a terminal of 80 columns."""
+    measured = results.classes[machine_class]
+    title = fill(f"Targets for {machine_class}, measured on {measured.machine['processor']}")
+    rows = [(what, list(cells)) for what, *cells in _targets(suite, measured, machine_class)]
+    return f"{title}\n\n{grid([COLUMNS], rows)}" if rows else title
+
+
+def _machines(results: Results) -> str:
+    """What was measured on which machine, with what, and when: a column a class."""
+    described = {
+        name: {**one.machine, "measured": _days(one.jobs.values())}
+        for name, one in results.classes.items()
+    }
+    names = [*_union(one.machine for one in results.classes.values()), "measured"]
+    cells = [[name, *(one.get(name, "") for one in described.values())] for name in names]
+    return table(["class", *described], cells)
+
+
+def _days(jobs: Iterable[Finished]) -> str:
+    """The first and the last day."""
+    days = sorted(job.when[:10] for job in jobs)
+    return " to ".join(dict.fromkeys([*days[:1], *days[-1:]]))
+
+
+def _targets(suite: Suite, measured: Measured, machine_class: str) -> Iterator[list[str]]:
+    """What is wanted, then COLUMNS; blank where a class has no target."""
+    rows = {case.name: _rows(case, measured) for case in suite.cases}
     for target in suite.targets:
         value = target.measured(rows.get(target.case, []))
+        goal = target.goal(machine_class)
+        wanted = ["", ""] if goal is None else [number(goal.must), number(goal.aim)]
         found = "" if value is None else number(value)
-        wanted = [number(target.must), number(target.aim)]
-        cells.append([target.what, *wanted, found, target.verdict(value)])
-    return table(["what", "must", "aim", "measured", "reached"], cells)
+        yield [target.what, *wanted, found, target.verdict(value, machine_class)]
 
 
-def _section(case: Case, results: Results) -> list[str]:
-    finished = {name: results.jobs[name] for name in case.jobs if name in results.jobs}
+def _section(case: Case, measured: Measured) -> list[str]:
+    finished = {name: measured.jobs[name] for name in case.jobs if name in measured.jobs}
     seconds = sum(job.seconds for job in finished.values())
     last = max(job.when for job in finished.values())
     failures = [
@@ -61,17 +84,17 @@ def _section(case: Case, results: Results) -> list[str]:
     ]
     took = f"Measured in {seconds:.0f} s, until {last}."
     return [
-        f"## {case.title}",
+        f"### {case.title}",
         case.text.strip(),
         *failures,
-        *rows_table(_rows(case, results)),
+        *rows_table(_rows(case, measured)),
         took,
     ]
 
 
-def _rows(case: Case, results: Results) -> list[Row]:
+def _rows(case: Case, measured: Measured) -> list[Row]:
     """What a case's finished jobs measured; results may hold jobs that it no longer has."""
-    return [row for name in case.jobs if name in results.jobs for row in results.jobs[name].rows]
+    return [row for name in case.jobs if name in measured.jobs for row in measured.jobs[name].rows]
 
 
 def rows_table(rows: Sequence[Row]) -> list[str]:

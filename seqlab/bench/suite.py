@@ -9,6 +9,7 @@ from typing import Any
 
 from seqlab.bench import contests, growth, processes, shares
 from seqlab.bench.jobs import Job
+from seqlab.bench.machine import CLASSES
 from seqlab.bench.race import Timing
 from seqlab.bench.rows import Label, Row
 from seqlab.errors import InputError
@@ -45,16 +46,36 @@ class Case:
 
 
 @dataclass(frozen=True)
+class Goal:
+    """How far a number must get, and how far it is hoped to. Smaller is better where the aim is
+    smaller than the must."""
+
+    must: float
+    aim: float
+
+    def reached(self, value: float) -> str:
+        """aim, must or missed."""
+        sign = 1 if self.aim >= self.must else -1
+        reached = [name for name in ("aim", "must") if sign * value >= sign * getattr(self, name)]
+        return reached[0] if reached else "missed"
+
+
+@dataclass(frozen=True)
 class Target:
-    """A number wanted of one case: `take` over the rows that match `where`."""
+    """A number wanted of one case: `take` over the rows that match `where`; how large by machine
+    class, and of any class that has no goal of its own."""
 
     what: str
     case: str
     column: str
     take: str
-    must: float
-    aim: float
+    on: Mapping[str, Goal]
+    otherwise: Goal | None = None
     where: Mapping[str, Label | list[Label]] = field(default_factory=dict)
+
+    def goal(self, machine_class: str) -> Goal | None:
+        """What is wanted of a machine class, None where nothing is."""
+        return self.on.get(machine_class, self.otherwise)
 
     def measured(self, rows: Iterable[Row]) -> float | None:
         """The number, None where it was not measured."""
@@ -62,16 +83,12 @@ class Target:
         values = [row.value(self.column) for row in matching if row.has(self.column)]
         return TAKES[self.take](values) if values else None
 
-    def verdict(self, value: float | None) -> str:
-        """How far it got: aim, must, missed, or not measured.
-
-        Smaller is better where the aim is smaller than the must.
-        """
+    def verdict(self, value: float | None, machine_class: str) -> str:
+        """How far it got: aim, must, missed, not measured, or that the class has no target."""
         if value is None:
             return "not measured"
-        sign = 1 if self.aim >= self.must else -1
-        reached = [name for name in ("aim", "must") if sign * value >= sign * getattr(self, name)]
-        return reached[0] if reached else "missed"
+        goal = self.goal(machine_class)
+        return "no target" if goal is None else goal.reached(value)
 
 
 @dataclass(frozen=True)
@@ -106,7 +123,7 @@ def read(path: Path = BUILT_IN) -> Suite:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
         timing = Timing(**data.pop("timing"))
         cases = [_case(**fields) for fields in data.pop("case")]
-        targets = [Target(**fields) for fields in data.pop("target", [])]
+        targets = [_target(**fields) for fields in data.pop("target", [])]
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError, TypeError) as error:
         raise InputError(f"cases: {path} cannot be used: {error}") from None
     if data:
@@ -118,3 +135,20 @@ def _case(name: str, kind: str, title: str, text: str = "", **fields: Any) -> Ca
     if kind not in KINDS:
         raise InputError(f"kind: {kind!r} is unknown; allowed: {', '.join(KINDS)}")
     return Case(name, title, text, {f"{name}/{j.name}": j for j in KINDS[kind](**fields).jobs()})
+
+
+def _target(
+    must: float | None = None,
+    aim: float | None = None,
+    on: Mapping[str, Mapping[str, float]] | None = None,
+    **fields: Any,
+) -> Target:
+    goals = {name: Goal(**goal) for name, goal in (on or {}).items()}
+    for name in goals:
+        if name not in CLASSES:
+            raise InputError(f"on: {name!r} is unknown; allowed: {', '.join(CLASSES)}")
+    if must is None or aim is None:
+        if must is not aim or not goals:
+            raise TypeError(f"target {fields.get('what')!r} needs must and aim")
+        return Target(on=goals, **fields)
+    return Target(on=goals, otherwise=Goal(must, aim), **fields)

@@ -9,6 +9,7 @@ saturated unit, whose true slope is small. NaN, which overflow leaves behind, st
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 from seqlab.cells.cell import (
     Cell,
@@ -26,6 +27,7 @@ from seqlab.cells.recurrent import bias_of, block, undriven
 from seqlab.numbers.theory import mean_field, spectral_rate
 
 ACTIVATIONS = ("tanh", "relu", "sigmoid", "identity")
+_STEPS = 1 << 12  # of a drive that are projected at once
 SLOPE_AT_ORIGIN = {"tanh": 1.0, "relu": 0.0, "identity": 1.0}  # where phi(0) = 0
 
 
@@ -87,13 +89,21 @@ def rate(seen: Observed) -> float:
     bias = bias_of(seen.params)
     if phi in SLOPE_AT_ORIGIN and undriven(seen) and not bias.any():
         return spectral_rate(SLOPE_AT_ORIGIN[phi] * weight)
-    driven = seen.x @ seen.params["weight_ih"].astype(float).T + bias
     sw2 = float(np.mean(np.square(weight)) * len(weight))
-    s02 = float(np.mean(np.square(driven)))
+    s02 = _mean_square(seen.x, seen.params["weight_ih"].astype(float), bias)
     if not (seen.drawn and math.isfinite(sw2) and math.isfinite(s02)):
         return math.nan
     field = mean_field(phi, sw2, s02)
     return math.nan if field is None else field.rate
+
+
+def _mean_square(x: NDArray, weight: NDArray, bias: NDArray) -> float:
+    """Of W x_t + b over steps, sequences and units, some steps at a time: of a long drive all would
+    be larger than what the run itself keeps."""
+    total = 0.0
+    for first in range(0, len(x), _STEPS):
+        total += float(np.sum(np.square(x[first : first + _STEPS] @ weight.T + bias)))
+    return total / (len(x) * x.shape[1] * len(bias))
 
 
 def orthogonal_network(size: int, gain: float) -> Parameters:

@@ -1,5 +1,6 @@
 """The way back over a tape, with a bundle of losses."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
@@ -48,8 +49,9 @@ class Sweep:
             np.zeros((networks, sequences, rows), np.int64),
         )
         self.sums = Sums.zeros(tape.cell.shapes(tape.sizes), networks)
-        self._values = np.empty((0, 0, 0, 0), dtype)
         self._width = tape.kernels.emitted_width(tape.sizes) if gradients else 0
+        longest = min(tape.segment_steps, int(self.lengths[0]))
+        self._values = tape.arrays.room((networks * longest * sequences * self._width,), dtype)
 
     def run(
         self,
@@ -111,15 +113,15 @@ class Sweep:
             yield index, Span(start, first - start, last - start)
 
     def _room_for_emitted(self, span: Span) -> Emitted:
-        """Where a call leaves gradients: the same memory for calls of the same length."""
+        """Where a call leaves gradients: the same memory for all calls."""
         networks, sequences = self.exponent.shape[:2]
         lead = (networks, span.hi - span.lo, sequences)
         parts = self.tape.cell.state_shape(self.tape.sizes) if self.gradients else (0, 0)
-        dtype = self.adjoint.dtype
-        if self._values.shape[:3] != lead:
-            self._values = self.tape.arrays.room((*lead, self._width), dtype)
+        shape = (*lead, self._width)
+        whole = math.prod(shape) == self._values.size
+        values = self._values if whole else self._values[: math.prod(shape)]
         return Emitted(
-            self._values,
+            values.reshape(shape),
             np.full(lead, EMPTY),
             np.zeros((networks, sequences, *parts)),
             np.full((networks, sequences), EMPTY),

@@ -42,13 +42,16 @@ def memory_bytes(spec: RunSpec) -> int:
     networks, lengths = at_once * max(map(len, blocks)), len(spec.lengths)
     weights = sum(math.prod(shape) for shape in cell.shapes(spec.sizes).values()) * item
     drive = spec.steps * spec.inputs * (item + 8)
-    trace = lengths * (spec.steps + 1) * 8 * (3 * len(cell.parts) + 7)
+    points = sum(spec.lengths) + lengths
+    trace = points * 8 * (2 * len(cell.parts) + 6)  # the records, what is read of them, and gaps
     rows = (lengths + (spec.spectrum or 0)) * math.prod(cell.state_shape(spec.sizes))
     block = networks * (8 * weights + drive + trace + 4 * rows * item)
     trajectory = networks * _trajectory_bytes(spec, backend)
     segment = min(networks * SEGMENT_BYTES, trajectory)
+    held = trajectory if trajectory <= TRAJECTORY_BYTES else 0  # else computed again
     kept = spec.networks * len(spec.clip) * (spec.steps + 1) * 8 * 3
-    return block + min(trajectory, TRAJECTORY_BYTES) + 2 * segment + kept
+    # Two in use, what is emitted of one, and free memory of other sizes.
+    return block + held + 3 * segment + kept
 
 
 def blocks_of(spec: RunSpec, backend: str) -> list[range]:

@@ -67,6 +67,7 @@ def sweep_curves(
 
 
 def _read(sweep: Sweep) -> Curves:
+    """The curves of a sweep that is over, in the memory of its trace."""
     trace, names = sweep.trace, sweep.tape.cell.parts
     scale = trace.exponent * np.log(2.0)
 
@@ -74,11 +75,12 @@ def _read(sweep: Sweep) -> Curves:
         log = _log_norm(squares, scale)
         return np.split(log, trace.offset[1:], axis=1)[::-1]
 
-    whole = trace.squares[..., 0] if len(names) == 1 else trace.squares.sum(axis=-1)
-    parts = {name: by_length(trace.squares[..., i]) for i, name in enumerate(names)}
+    one = len(names) == 1
+    whole = trace.squares[..., 0] if one else trace.squares.sum(axis=-1)
+    parts = {} if one else {n: by_length(trace.squares[..., i]) for i, n in enumerate(names)}
     return Curves(
         by_length(whole),
-        parts if len(names) > 1 else {},
+        parts,
         by_length(trace.inputs),
         trace.fired.sum(axis=1)[:, ::-1],
         np.any(sweep.lost, axis=1)[:, ::-1],
@@ -87,10 +89,10 @@ def _read(sweep: Sweep) -> Curves:
 
 
 def _log_norm(squares: NDArray, scale: NDArray) -> NDArray:
-    """ln of the norm over sequences, (M, B, points) -> (M, points)."""
+    """ln of the norm over sequences, (M, B, points) -> (M, points), in place of the squares."""
     # invalid: logaddexp warns of nan and at (-inf, -inf)
     with np.errstate(divide="ignore", invalid="ignore"):
-        log = np.log(squares)
+        log = np.log(squares, out=squares)
         log *= 0.5
         log += scale
         if log.shape[1] == 1:

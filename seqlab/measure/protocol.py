@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from seqlab import rules
 from seqlab.engine.ensemble import Ensemble
+from seqlab.engine.sums import Sums
 from seqlab.engine.tape import Tape
 from seqlab.kernels import backends
 from seqlab.kernels._cache import compiled_before
@@ -87,12 +88,14 @@ def _measure_block(
     free = sweep_curves(tape, spec.lengths, readout, UNCLIPPED, True, report.tick)
     # The adjoint is linear in the readout: the state's norm at lag 0 becomes 1 by dividing.
     start = np.stack([curve[:, 0] for curve in free.state], axis=1)
-    free.sums = ensemble.of_given(free.sums).scaled(-start[:, -1])
+    sums = ensemble.of_given(free.sums).scaled(-start[:, -1])
+    unclipped = _kept(spec, free)
+    del free  # before a clipped sweep has as many points
     scaled = readout * np.exp(-start)[:, None, :, None]
-    before = free.sums.log_norm()
+    before = sums.log_norm()
     ruled = [
         {"log_param_grad_norm_before": before}
-        | _under_rule(ensemble, tape, spec, text, free, scaled, report)
+        | _under_rule(ensemble, tape, spec, text, unclipped, sums, scaled, report)
         for text in spec.clip
     ]
     measured = {name: np.stack([one[name] for one in ruled], axis=1) for name in ruled[0]}
@@ -105,33 +108,37 @@ def _measure_block(
     return measured
 
 
+def _kept(spec: RunSpec, curves: Curves) -> dict[str, NDArray]:
+    """What is kept of one sweep's curves, by name, (M, ...) each."""
+    lags, start = kept_lags(spec), [curve[:, :1] for curve in curves.state]
+    kept = {name: _thinned(curve, start, lags) for name, curve in curves.named.items()}
+    kept["longest"] = curves.state[-1] - start[-1]
+    kept["underflow"] = curves.lost.astype(np.float64)
+    return kept
+
+
 def _under_rule(
     ensemble: Ensemble,
     tape: Tape,
     spec: RunSpec,
     text: str,
-    free: Curves,
+    unclipped: dict[str, NDArray],
+    sums: Sums,
     readout: NDArray,
     report: _Report,
 ) -> dict[str, NDArray]:
-    """One rule's numbers, by name, (M, ...) each: a sweep of its own if it acts inside the chain,
-    else the unclipped one's curves."""
+    """One rule's numbers, by name, (M, ...) each: from a sweep of its own if it acts inside the
+    chain, else what is kept of the unclipped one, whose gradients are `sums`."""
     rule = rules.parse(text)
     if rule.in_chain:
         curves = sweep_curves(tape, spec.lengths, readout, rule, True, report.tick)
         fired = curves.fired[:, -1] / (spec.steps * tape.sequences)
-        after = ensemble.of_given(curves.sums)
+        found, after = _kept(spec, curves), ensemble.of_given(curves.sums)
     else:
-        curves = free
-        after, changed = free.sums.clipped(rule)
+        found = unclipped
+        after, changed = sums.clipped(rule)
         fired = changed.astype(float)
-    lags, start = kept_lags(spec), [curve[:, :1] for curve in curves.state]
-    found = {name: _thinned(curve, start, lags) for name, curve in curves.named.items()}
-    found["longest"] = curves.state[-1] - start[-1]
-    found["clipped_fraction"] = fired
-    found["underflow"] = curves.lost.astype(np.float64)
-    found["log_param_grad_norm_after"] = after.log_norm()
-    return found
+    return {**found, "clipped_fraction": fired, "log_param_grad_norm_after": after.log_norm()}
 
 
 def _thinned(curves: list[NDArray], start: list[NDArray], lags: NDArray) -> NDArray:

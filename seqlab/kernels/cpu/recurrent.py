@@ -46,7 +46,7 @@ from seqlab.kernels.cpu.team import (
 from seqlab.kernels.cpu.threads import group_size, groups, share
 from seqlab.kernels.cpu.tile import prefetch
 from seqlab.kernels.layout import Bundle, Clip, Emitted, Span, Trace
-from seqlab.kernels.memory import LINE, aligned
+from seqlab.kernels.memory import LINE, aligned, cleared
 
 BLOCK = 16  # steps whose input is projected together
 AHEAD = 4  # steps by which the coefficients are asked for on the way back
@@ -308,7 +308,7 @@ class Recurrent:
         def scratch() -> ForwardScratch:
             z = aligned((BLOCK * size, width), x.dtype)
             return ForwardScratch(
-                aligned((BLOCK * size, inputs), x.dtype),
+                cleared((BLOCK * size, inputs), x.dtype),  # rows past the end count for nothing
                 z,
                 aligned((size, self._apart * units), x.dtype),
                 recurrent_product(saved.hidden, weights.recurrent, z, helpers),
