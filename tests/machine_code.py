@@ -135,7 +135,6 @@ def codes_for(target: str) -> dict[str, Code]:
     _keep(codes, lambda: case, TARGETS[target])
 
     import seqlab
-    from seqlab.bench import floor
     from seqlab.cells import CELLS, Draw, Sizes
     from seqlab.kernels.cpu import team
 

@@ -7,30 +7,18 @@ from pathlib import Path
 from seqlab.bench import peers
 from seqlab.kernels import backends
 from seqlab.kernels.cpu.threads import thread_count
-from seqlab.kernels.vectors import vector_registers
+from seqlab.kernels.processor import KINDS, PROCESSOR
 from seqlab.study.result import versions
 
 CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 GPU = "cuda"
-# Machine classes by the vector registers that kernels are compiled for: bytes of one, and how many.
-VECTORS = {
-    (64, 32): "avx512",
-    (32, 32): "avx2",  # AVX-512 with vectors of half the width, as LLVM has it on some processors
-    (32, 16): "avx2",
-    (16, 16): "sse",
-    (16, 32): "neon",
-}
-CLASSES = (*dict.fromkeys(VECTORS.values()), GPU)
+CLASSES = (*KINDS, GPU)
 
 
 def machine_class(backend: str = "cpu") -> str:
     """The class of machines that this one's times can be compared with: of CLASSES, or where its
-    vectors are none of those, the name of the architecture."""
-    if backend == GPU:
-        return GPU
-    registers = vector_registers()
-    named = None if registers is None else VECTORS.get(registers)
-    return named or platform.machine()
+    vectors are not known, the name of the architecture."""
+    return GPU if backend == GPU else PROCESSOR.kind
 
 
 def processor() -> str:

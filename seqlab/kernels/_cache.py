@@ -170,7 +170,7 @@ class KernelCache(FunctionCache):
         differ from process to process. CACHE_DIR stands for all source, PROCESSOR for the shapes
         that it is compiled with.
         """
-        return signature, codegen.magic_tuple(), PROCESSOR[:3], self._py_func.__qualname__
+        return signature, codegen.magic_tuple(), PROCESSOR[:4], self._py_func.__qualname__
 
     def load_overload(self, signature: Any, target: Any) -> Any:
         """The code compiled before for a signature; None where there is none that is sound."""

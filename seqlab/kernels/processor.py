@@ -1,6 +1,6 @@
 """The processor that the kernels are compiled for: its vector registers and its L2 cache."""
 
-import re
+import platform
 import sys
 from pathlib import Path
 from subprocess import SubprocessError, run
@@ -22,21 +22,24 @@ _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 
 
 class Processor(NamedTuple):
-    """What the kernels are compiled for: bytes of a vector register, how many of them there are,
-    and bytes of L2 cache that a thread has to itself, with where that number is from."""
+    """What the kernels are compiled for: the instruction set, by which benchmarks class machines;
+    bytes of a vector register and how many of them there are; bytes of L2 cache that a thread has
+    to itself, and how that is known."""
 
+    kind: str
     vector: int
     registers: int
     l2: int
     l2_from: str
 
-    @property
-    def kind(self) -> str:
-        """The instruction set, as benchmarks class machines."""
-        return _KINDS[self.vector, self.registers]
 
-
-_KINDS = {(64, 32): "avx512", (32, 16): "avx2", (16, 16): "sse", (16, 32): "neon"}
+# By instruction set how assemblers name the widest registers, their bytes and their number.
+KINDS = {
+    "avx512": ("%zmm", 64, 32),
+    "avx2": ("%ymm", 32, 16),
+    "sse": ("%xmm", 16, 16),
+    "neon": (".4s", 16, 32),
+}
 
 # What a sum of sixteen numbers in float32 is compiled to tells how wide vectors are.
 _PROBE = """
@@ -56,18 +59,15 @@ def target_machine() -> Any:
     return cpu_target.target_context.codegen()._tm
 
 
-def _registers() -> tuple[int, int]:
-    """Bytes of a vector register of the processor that LLVM compiles for, and their number."""
+def _registers() -> tuple[str, int, int]:
+    """The instruction set that LLVM compiles for, bytes of its vector registers, and their number;
+    the least there is for one that is not known here."""
     machine = target_machine()
     code = machine.emit_assembly(llvm.parse_assembly(_PROBE.format(machine.triple)))
-    for pattern, vector, registers in (
-        (r"%zmm\d", 64, 32),
-        (r"%ymm\d", 32, 16),
-        (r"%xmm\d", 16, 16),
-    ):
-        if re.search(pattern, code):
-            return vector, registers
-    return 16, 32  # AArch64
+    for kind, (name, vector, registers) in KINDS.items():
+        if name in code:
+            return kind, vector, registers
+    return platform.machine(), 16, 16
 
 
 def _count(cpus: str) -> int:
@@ -76,33 +76,35 @@ def _count(cpus: str) -> int:
     return sum(int(last[-1]) - int(last[0]) + 1 for last in ends)
 
 
-def _l2_of_linux(caches: Path) -> tuple[int, str] | None:
+def _l2_of_linux(caches: Path) -> tuple[int, int] | None:
+    """Bytes of the first core's L2 cache, and how many threads share it."""
     for folder in sorted(caches.glob("index*")):
         level, size, sharing = (
             (folder / name).read_text(encoding="ascii").strip()
             for name in ("level", "size", "shared_cpu_list")
         )
         if level == "2":
-            threads = _count(sharing)
-            shared = f", shared by {threads} threads" if threads > 1 else ""
-            return (int(size.removesuffix("K")) << 10) // threads, f"{size}iB{shared}"
+            return int(size.removesuffix("K")) << 10, _count(sharing)
     return None
 
 
-def _l2_of_macos() -> tuple[int, str]:
+def _l2_of_macos() -> tuple[int, int]:
     names = ["hw.perflevel0.l2cachesize", "hw.perflevel0.cpusperl2"]
     answer = run(["sysctl", "-n", *names], capture_output=True, check=True)
     size, threads = map(int, answer.stdout.split())
-    return size // threads, f"{size >> 10}KiB, shared by {threads} threads"
+    return size, threads
 
 
-def _l2() -> tuple[int, str]:
+def _l2(caches: Path = _CACHES) -> tuple[int, str]:
     """Bytes of L2 cache for each thread, and how that is known."""
     try:
-        found = _l2_of_macos() if sys.platform == "darwin" else _l2_of_linux(_CACHES)
+        found = _l2_of_macos() if sys.platform == "darwin" else _l2_of_linux(caches)
     except (OSError, ValueError, SubprocessError):
         found = None
-    return found or (ASSUMED_L2, "assumed: the system does not say")
+    if found is None:
+        return ASSUMED_L2, "assumed: the system does not say"
+    size, threads = found
+    return size // threads, "of its own" if threads == 1 else f"{threads} threads share one"
 
 
 PROCESSOR = Processor(*_registers(), *_l2())

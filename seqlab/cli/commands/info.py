@@ -10,11 +10,13 @@ from seqlab.errors import InputError
 
 @click.command()
 def info() -> None:
-    """Show versions, backends, threads, cache and memory."""
+    """Show versions, backends, threads, memory, what the kernels are cut into, and the cache."""
     from seqlab.bench.machine import processor
     from seqlab.host import GIB, available_memory
     from seqlab.kernels.backends import describe
+    from seqlab.kernels.cpu.shapes import SHAPES, explain
     from seqlab.kernels.cpu.threads import thread_count
+    from seqlab.kernels.processor import PROCESSOR
     from seqlab.study.result import versions
 
     memory = available_memory()
@@ -22,6 +24,7 @@ def info() -> None:
     rows |= {
         "threads": f"{thread_count()} (a thread pool; {os.cpu_count()} cores)",
         "processor": processor(),
+        **explain(PROCESSOR, SHAPES),
         "memory": "not known" if memory is None else f"{memory / GIB:.1f} GiB available",
         "cache": _cache(),
     }

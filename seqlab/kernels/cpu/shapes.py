@@ -48,4 +48,18 @@ def shapes_for(processor: Processor) -> Shapes:
     )
 
 
+def explain(processor: Processor, shapes: Shapes) -> dict[str, str]:
+    """What was chosen and why, for people: a name and a line each."""
+    vectors = f"{processor.registers} registers of {processor.vector} bytes"
+    tiles = ", ".join(f"{rows} x {columns}" for rows, columns in enumerate(shapes.tiles, 1))
+    return {
+        "vectors": f"{processor.kind}: {vectors}",
+        "L2 cache": f"{processor.l2 >> 10} KiB a thread, {processor.l2_from}",
+        "tiles": f"{tiles} vectors of sums: what {processor.registers} registers hold",
+        "strips": f"{shapes.strip} bytes of a weight row: {shapes.phases} vectors, none waits",
+        "scan": f"tasks of {shapes.scan // 4} channels in float32, {shapes.chunk} steps at a time",
+        "teams": f"from {2 * shapes.team >> 10} KiB of weights for each row: a quarter of L2",
+    }
+
+
 SHAPES = shapes_for(PROCESSOR)
