@@ -150,6 +150,12 @@ class _Compiled(CompileResultCacheImpl):
         self._locator_classes = [_Place]
         super().__init__(function)
 
+    def reduce(self, data: Any) -> Any:
+        """What is pickled of code: no environments of the functions within, which nothing reads and
+        whose modules would be loaded with them."""
+        *needed, _ = super().reduce(data)
+        return (*needed, ())
+
 
 class KernelCache(FunctionCache):
     """The cache of one kernel: what Numba's dispatcher asks before it compiles, and tells after."""
@@ -170,8 +176,12 @@ class KernelCache(FunctionCache):
         return signature, codegen.magic_tuple(), self._py_func.__qualname__
 
     def load_overload(self, signature: Any, target: Any) -> Any:
-        """The code compiled before for a signature; None where there is none that is sound."""
-        return None if CACHE_DIR is None else super().load_overload(signature, target)
+        """The code compiled before for a signature; None where there is none that is sound.
+
+        Numba would first load all that it knows to compile, which code that is there does not need:
+        half of a short run's start.
+        """
+        return None if CACHE_DIR is None else self._load_overload(signature, target)
 
     def save_overload(self, signature: Any, code: Any) -> None:
         """Keep code for the next process, if the cache can be written."""
