@@ -181,7 +181,19 @@ class KernelCache(FunctionCache):
         Numba would first load all that it knows to compile, which code that is there does not need:
         half of a short run's start.
         """
-        return None if CACHE_DIR is None else self._load_overload(signature, target)
+        found = None if CACHE_DIR is None else self._load_overload(signature, target)
+        if found is None and _acts and self._can_keep():
+            _acts.pop()()
+        return found
+
+    def _can_keep(self) -> bool:
+        if CACHE_DIR is None or _why_not is not None:
+            return False
+        try:
+            self._impl.locator.ensure_cache_path()
+        except OSError:  # said when there is code to keep
+            return False
+        return True
 
     def save_overload(self, signature: Any, code: Any) -> None:
         """Keep code for the next process, if the cache can be written."""
@@ -192,6 +204,21 @@ class KernelCache(FunctionCache):
                 super().save_overload(signature, code)
             except OSError as error:
                 _go_on_without(f"cannot write {CACHE_DIR}: {error.strerror or error}")
+
+
+_acts: list[Callable[[], None]] = []
+
+
+@contextmanager
+def when_missing(act: Callable[[], None]) -> Iterator[None]:
+    """Call `act` once within this block, as soon as a kernel is looked for in the cache that is not
+    there and can be kept there."""
+    _acts.append(act)
+    try:
+        yield
+    finally:
+        if act in _acts:
+            _acts.remove(act)
 
 
 def _go_on_without(why: str) -> None:

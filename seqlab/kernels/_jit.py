@@ -126,6 +126,10 @@ class _Ingredient(_Code):
         return self._shared_module
 
 
+# Numba's passes for expressions of whole arrays and for closures, which no kernel has.
+_IN_VAIN = {"nopython_rewrites", "inline_closure_likes"}
+
+
 class _Kernel(Compiler):
     """Numba's compiler for what Python calls."""
 
@@ -134,7 +138,12 @@ class _Kernel(Compiler):
     def define_pipelines(self) -> Any:
         state = self.state
         state.library = self.code(state.targetctx.codegen(), state.func_id.func_qualname)
-        return super().define_pipelines()
+        managers = super().define_pipelines()
+        for manager in managers:
+            needed = [step for step in manager.passes if step[0].name() not in _IN_VAIN]
+            manager.passes, manager._finalized = needed, False
+            manager.finalize()
+        return managers
 
 
 class _Inlined(_Kernel):
@@ -255,4 +264,11 @@ def inlined_apart(function: Callable) -> Any:
     return _within_kernels(function, _Apart)
 
 
-MATH_OPTIONS: Any = {"error_model": "numpy", "fastmath": EXACT_MATH, "forceinline": True}
+MATH_OPTIONS: Any = {
+    "error_model": "numpy",
+    "fastmath": EXACT_MATH,
+    "forceinline": True,
+    "pipeline_class": _Inlined,
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+}

@@ -9,17 +9,22 @@ the SHA-256 of the file with the 64 characters of the `checksum` attribute set t
 import hashlib
 import io
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from scipy.io import netcdf_file, netcdf_variable
+from numpy.typing import NDArray
 
 from seqlab.errors import InputError
 from seqlab.numbers.variables import NEVER, Variable
 
+if TYPE_CHECKING:
+    from scipy.io import netcdf_variable
+
 LARGEST_ARRAY = 2**31 - 4  # bytes of one variable in a netCDF-3 file
 
 _64_BIT_OFFSETS = 2
+_DIMENSION, _VARIABLE, _ATTRIBUTE = 10, 11, 12
+_KINDS = {"S": 2, "i": 4, "d": 6}  # of numbers, by NumPy's letter
 _DIGITS = 64
 # The attribute as the header holds it: its name with its length, the type (2: characters), its
 # length. No text in a file can look like this: it has zero bytes.
@@ -33,15 +38,35 @@ class DamagedResult(InputError):
 
 
 def encode(variables: Mapping[str, Variable], attributes: Attributes) -> bytes:
-    """The whole file. Equal variables and attributes give equal bytes."""
-    buffer = io.BytesIO()
-    file = netcdf_file(buffer, "w", version=_64_BIT_OFFSETS)
-    _put_attributes(file, {"checksum": "0" * _DIGITS, **attributes})
-    for name, variable in variables.items():
-        _put_variable(file, name, variable)
-    file.flush()
-    data = bytearray(buffer.getvalue())
-    buffer.close()  # SciPy's own close would write everything once more
+    """The whole file. Equal variables and attributes give equal bytes.
+
+    They are those that SciPy writes, whose import takes longer than a short run.
+    """
+    stored = {name: _stored(name, variable) for name, variable in variables.items()}
+    lengths = {dim: size for s in stored.values() for dim, size in s.lengths.items()}
+    # SciPy's order: the largest first.
+    names = sorted(stored, key=lambda name: stored[name].data.shape, reverse=True)
+    dims = b"".join(_text(name) + _int(size) for name, size in lengths.items())
+    header = [
+        b"CDF" + bytes([_64_BIT_OFFSETS]) + _int(0),
+        _list(_DIMENSION, len(lengths), dims),
+        _attribute_list({"checksum": "0" * _DIGITS, **attributes}),
+    ]
+    order = list(lengths)
+    heads, bodies = [], []
+    for name in names:
+        one = stored[name]
+        ids = b"".join(_int(order.index(dim)) for dim in one.lengths)
+        kind = _int(_KINDS[one.data.dtype.char])
+        heads.append(
+            _text(name) + _int(len(one.lengths)) + ids + _attribute_list(one.attributes) + kind
+        )
+        bodies.append(_padded(one.data.astype(one.data.dtype.newbyteorder(">")).tobytes()))
+    place = sum(map(len, header)) + 8 + sum(len(head) + 12 for head in heads)
+    for i, body in enumerate(bodies):
+        heads[i] += _int(len(body)) + place.to_bytes(8, "big")
+        place += len(body)
+    data = bytearray(b"".join([*header, _list(_VARIABLE, len(names), b"".join(heads)), *bodies]))
     start = data.index(_CHECKSUM) + len(_CHECKSUM)
     data[start : start + _DIGITS] = _digest(data, start).encode()
     return bytes(data)
@@ -57,6 +82,8 @@ def decode(data: bytes) -> tuple[dict[str, Variable], dict[str, str | float]]:
         raise DamagedResult("damaged, or not a seqlab result: it has no checksum")
     if data[start : start + _DIGITS] != _digest(data, start).encode():
         raise DamagedResult("damaged: its checksum does not fit its content")
+    from scipy.io import netcdf_file
+
     with netcdf_file(io.BytesIO(data), "r", mmap=False) as file:
         attributes = {name: _plain(value) for name, value in _attributes(file)}
         variables = {name: _get_variable(found) for name, found in file.variables.items()}
@@ -69,7 +96,15 @@ def _digest(data: bytes | bytearray, start: int) -> str:
     return hashlib.sha256(blanked).hexdigest()
 
 
-def _put_variable(file: netcdf_file, name: str, variable: Variable) -> None:
+class _Stored(NamedTuple):
+    """A variable as a file has it: float64, int32 or single characters."""
+
+    data: NDArray
+    lengths: dict[str, int]
+    attributes: dict[str, Any]
+
+
+def _stored(name: str, variable: Variable) -> _Stored:
     data, dims = variable.data, list(variable.dims)
     attributes: dict[str, Any] = {"long_name": variable.long_name, "units": variable.units}
     if data.dtype.kind == "U":
@@ -81,21 +116,40 @@ def _put_variable(file: netcdf_file, name: str, variable: Variable) -> None:
         data = data.astype(np.int32)
     if variable.never:
         attributes |= {"flag_values": np.int32(NEVER), "flag_meanings": "never"}
-    for dim, size in zip(dims, data.shape, strict=True):
-        if dim not in file.dimensions:
-            file.createDimension(dim, size)
-    stored = file.createVariable(name, data.dtype, tuple(dims))
-    stored[...] = data
-    _put_attributes(stored, attributes)
+    return _Stored(data, dict(zip(dims, data.shape, strict=True)), attributes)
 
 
-def _put_attributes(owner: netcdf_file | netcdf_variable, attributes: Mapping[str, Any]) -> None:
+def _int(value: int) -> bytes:
+    return value.to_bytes(4, "big")
+
+
+def _padded(content: bytes) -> bytes:
+    return content + bytes(-len(content) % 4)
+
+
+def _text(text: str) -> bytes:
+    content = text.encode()
+    return _int(len(content)) + _padded(content)
+
+
+def _list(tag: int, count: int, content: bytes) -> bytes:
+    return (_int(tag) + _int(count) if count else bytes(8)) + content
+
+
+def _attribute_list(attributes: Mapping[str, Any]) -> bytes:
+    content = b""
     for name, value in attributes.items():
-        # A bare Python float would be stored in single precision.
-        setattr(owner, name, value.encode() if isinstance(value, str) else np.asarray(value)[()])
+        content += _text(name)
+        if isinstance(value, str):
+            content += _int(_KINDS["S"]) + _text(value or "\0")  # none is empty, as in NumPy
+        else:
+            number = np.asarray(value)
+            content += _int(_KINDS[number.dtype.char]) + _int(1)
+            content += number.astype(number.dtype.newbyteorder(">")).tobytes()
+    return _list(_ATTRIBUTE, len(attributes), content)
 
 
-def _get_variable(stored: netcdf_variable) -> Variable:
+def _get_variable(stored: "netcdf_variable") -> Variable:
     attributes = {name: _plain(value) for name, value in _attributes(stored)}
     data, dims = stored.data, stored.dimensions
     if data.dtype.kind == "S":
