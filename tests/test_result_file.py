@@ -1,5 +1,6 @@
 """The file of a result: what is in it, its checksum and format, and how it is written."""
 
+import io
 import json
 import os
 import stat
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.io
 import xarray
 from hypothesis import given
 from hypothesis import strategies as st
@@ -81,6 +83,35 @@ def test_xarray_reads_it_without_seqlab(tmp_path):
         assert found.attrs["duration"] == 0.25
         assert found.attrs["Conventions"]
         assert found.attrs["title"]
+
+
+def test_bytes_are_those_that_scipy_writes():
+    """But for the checksum."""
+    variables = {
+        "one": netcdf.Variable(("x", "y"), np.arange(6.0).reshape(2, 3), "1", "λ"),
+        "lag": netcdf.Variable(("y",), np.array([1, -1, 2**31 - 1]), "steps", "a lag", True),
+        "number": netcdf.Variable((), np.array(-np.inf), "1", "no dimension"),
+    }
+    attributes = {"title": "∂L/∂h", "empty": "", "format": 2.0}
+    buffer = io.BytesIO()
+    file = scipy.io.netcdf_file(buffer, "w", version=2)
+    for name, value in {"checksum": "0" * 64, **attributes}.items():
+        setattr(file, name, value.encode() if isinstance(value, str) else np.float64(value))
+    for name, variable in variables.items():
+        for dim, size in zip(variable.dims, variable.data.shape, strict=True):
+            if dim not in file.dimensions:
+                file.createDimension(dim, size)
+        kind = "i4" if variable.data.dtype.kind == "i" else "f8"
+        stored = file.createVariable(name, kind, variable.dims)
+        stored[...] = variable.data
+        stored.long_name, stored.units = variable.long_name.encode(), variable.units.encode()
+        if variable.never:
+            stored.flag_values, stored.flag_meanings = np.int32(-1), b"never"
+    file.flush()
+    expected, found = buffer.getvalue(), netcdf.encode(variables, attributes)
+    start = expected.index(b"0" * 64)
+    assert found[:start] + b"0" * 64 + found[start + 64 :] == expected
+    buffer.close()
 
 
 def test_text_beyond_ascii_survives(tmp_path):

@@ -51,4 +51,4 @@ def _tape(arch: str, dtype: str) -> Tape:
 
 
 def _sweep(tape: Tape, gradients: bool = False) -> Sweep:
-    return Sweep(tape, [1], UNCLIPPED, record=True, gradients=gradients)
+    return Sweep(tape, [1], UNCLIPPED, record=False, gradients=gradients)

@@ -27,18 +27,19 @@ from numba.core.caching import (
     UserProvidedCacheLocator,
 )
 
+PACKAGE = Path(__file__).resolve().parent.parent
 _SEAL = hashlib.sha256().digest_size
 _log = logging.getLogger("seqlab")  # without a handler: the bare line on stderr
 _why_not: str | None = None  # code is not kept any more
 
 
-def _source_hash() -> str:
-    """A key of all source in the package, and of what compiles it.
+def _source_hash(root: Path) -> str:
+    """A key of the source of kernels in the package at `root`, and of what compiles it.
 
     Numba notices an edit in the kernel's own file only and would serve stale code after an edit
-    in one that it calls.
+    in one that it calls. Every byte counts: times and sizes, which an edit may leave as they were,
+    would be no faster to read (2 ms).
     """
-    root = Path(__file__).resolve().parent.parent
     digest = hashlib.sha256(f"{numba.__version__} {llvmlite.__version__}".encode())
     for folder in ("cells", "kernels"):
         for path in sorted((root / folder).rglob("*.py")):
@@ -66,7 +67,7 @@ def _home() -> Path | None:
 def _directory() -> Path | None:
     home = _home()
     # Absolute: the process may change its working directory before it compiles.
-    return None if home is None else Path(os.path.abspath(home), _source_hash())
+    return None if home is None else Path(os.path.abspath(home), _source_hash(PACKAGE))
 
 
 CACHE_DIR = _directory()
