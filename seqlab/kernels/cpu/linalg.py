@@ -129,7 +129,7 @@ def add_strips(a, a0, ar, ak, rows, b, b0, depth, out, out0, begin, end, backwar
 @inlined
 def add_rows(a, a0, ar, ak, rows, b, b0, depth, out, out0):
     """`add_product` for a `b` that is not packed, summed from zero before it is added."""
-    width = b.shape[1]
+    a, width = a.reshape(a.size), b.shape[1]
     _add_columns_apart(a, a0, ar, ak, rows, b, b0 * width, width, width, depth, out, out0, 0)
 
 
