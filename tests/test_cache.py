@@ -2,9 +2,11 @@
 damage to its files, nor on whether there can be one."""
 
 import errno
+import gc
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -64,6 +66,35 @@ def test_a_kernel_from_the_cache_has_the_bits_of_a_fresh_one(
     compiled = bits(arch, dtype, tmp_path)
     assert list(tmp_path.rglob("*.nbc")), "the first process cached nothing"
     assert bits(arch, dtype, tmp_path) == compiled
+
+
+@pytest.mark.tiny
+@pytest.mark.parametrize("name", ["kernels/cpu/linalg.py", "cells/lstm.py", "kernels/new.py"])
+def test_an_edit_in_any_source_of_kernels_makes_another_key(name: str, tmp_path: Path) -> None:
+    """Also one that leaves the file's size and times as they were."""
+    copy = shutil.copytree(_cache.PACKAGE, tmp_path / "seqlab")
+    before = _cache._source_hash(copy)
+    assert before == _cache._source_hash(_cache.PACKAGE)
+    path = copy / name
+    path.touch()
+    assert (before == _cache._source_hash(copy)) == (name != "kernels/new.py")
+    times = path.stat()
+    path.write_bytes(path.read_bytes().replace(b" + ", b" - "))
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert path.stat().st_size == times.st_size
+    assert before != _cache._source_hash(copy)
+
+
+@pytest.mark.parametrize("collects", [True, False])
+def test_garbage_is_collected_after_compilation_if_it_was_before(
+    collects: bool, cache: Path
+) -> None:
+    try:
+        (gc.enable if collects else gc.disable)()
+        assert in_new_process() == (2, 0)
+        assert gc.isenabled() == collects
+    finally:
+        gc.enable()
 
 
 # Damaged files.

@@ -76,12 +76,12 @@ class Sweep:
         tape, end = self.tape, span.start + span.hi
         bundle = Bundle(self.adjoint, self.exponent, self.lengths - end)
         live = int(np.count_nonzero(self.lengths >= end))
-        emitted = self._room_for_emitted(span)
+        emitted = self.room_for_emitted(span)
         tape.kernels.backward(
             tape.weights, saved, bundle, gradient, span, self.clip, live, self.trace, emitted
         )
         if self.gradients:
-            self._add(saved, span, emitted)
+            self.add(saved, span, emitted)
         if self.trace.exponent.size:
             self._find_lost(saved, span, live)
         return emitted
@@ -112,7 +112,7 @@ class Sweep:
             start = tape.starts[index]
             yield index, Span(start, first - start, last - start)
 
-    def _room_for_emitted(self, span: Span) -> Emitted:
+    def room_for_emitted(self, span: Span) -> Emitted:
         """Where a call leaves gradients: the same memory for all calls."""
         networks, sequences = self.exponent.shape[:2]
         lead = (networks, span.hi - span.lo, sequences)
@@ -127,7 +127,7 @@ class Sweep:
             np.full((networks, sequences), EMPTY),
         )
 
-    def _add(self, saved: Saved, span: Span, emitted: Emitted) -> None:
+    def add(self, saved: Saved, span: Span, emitted: Emitted) -> None:
         """Add one call's share to the sums over time."""
         networks = len(emitted.exponent)
         exponent = np.concatenate(

@@ -29,18 +29,19 @@ from numba.core.caching import (
 
 from seqlab.kernels.processor import PROCESSOR
 
+PACKAGE = Path(__file__).resolve().parent.parent
 _SEAL = hashlib.sha256().digest_size
 _log = logging.getLogger("seqlab")  # without a handler: the bare line on stderr
 _why_not: str | None = None  # code is not kept any more
 
 
-def _source_hash() -> str:
-    """A key of all source in the package, and of what compiles it.
+def _source_hash(root: Path) -> str:
+    """A key of the source of kernels in the package at `root`, and of what compiles it.
 
     Numba notices an edit in the kernel's own file only and would serve stale code after an edit
-    in one that it calls.
+    in one that it calls. Every byte counts: times and sizes, which an edit may leave as they were,
+    would be no faster to read (2 ms).
     """
-    root = Path(__file__).resolve().parent.parent
     digest = hashlib.sha256(f"{numba.__version__} {llvmlite.__version__}".encode())
     for folder in ("cells", "kernels"):
         for path in sorted((root / folder).rglob("*.py")):
@@ -68,7 +69,7 @@ def _home() -> Path | None:
 def _directory() -> Path | None:
     home = _home()
     # Absolute: the process may change its working directory before it compiles.
-    return None if home is None else Path(os.path.abspath(home), _source_hash())
+    return None if home is None else Path(os.path.abspath(home), _source_hash(PACKAGE))
 
 
 CACHE_DIR = _directory()
@@ -152,6 +153,12 @@ class _Compiled(CompileResultCacheImpl):
         self._locator_classes = [_Place]
         super().__init__(function)
 
+    def reduce(self, data: Any) -> Any:
+        """What is pickled of code: no environments of the functions within, which nothing reads and
+        whose modules would be loaded with them."""
+        *needed, _ = super().reduce(data)
+        return (*needed, ())
+
 
 class KernelCache(FunctionCache):
     """The cache of one kernel: what Numba's dispatcher asks before it compiles, and tells after."""
@@ -173,8 +180,24 @@ class KernelCache(FunctionCache):
         return signature, codegen.magic_tuple(), PROCESSOR[:4], self._py_func.__qualname__
 
     def load_overload(self, signature: Any, target: Any) -> Any:
-        """The code compiled before for a signature; None where there is none that is sound."""
-        return None if CACHE_DIR is None else super().load_overload(signature, target)
+        """The code compiled before for a signature; None where there is none that is sound.
+
+        Numba would first load all that it knows to compile, which code that is there does not need:
+        half of a short run's start.
+        """
+        found = None if CACHE_DIR is None else self._load_overload(signature, target)
+        if found is None and _acts and self._can_keep():
+            _acts.pop()()
+        return found
+
+    def _can_keep(self) -> bool:
+        if CACHE_DIR is None or _why_not is not None:
+            return False
+        try:
+            self._impl.locator.ensure_cache_path()
+        except OSError:  # said when there is code to keep
+            return False
+        return True
 
     def save_overload(self, signature: Any, code: Any) -> None:
         """Keep code for the next process, if the cache can be written."""
@@ -185,6 +208,21 @@ class KernelCache(FunctionCache):
                 super().save_overload(signature, code)
             except OSError as error:
                 _go_on_without(f"cannot write {CACHE_DIR}: {error.strerror or error}")
+
+
+_acts: list[Callable[[], None]] = []
+
+
+@contextmanager
+def when_missing(act: Callable[[], None]) -> Iterator[None]:
+    """Call `act` once within this block, as soon as a kernel is looked for in the cache that is not
+    there and can be kept there."""
+    _acts.append(act)
+    try:
+        yield
+    finally:
+        if act in _acts:
+            _acts.remove(act)
 
 
 def _go_on_without(why: str) -> None:

@@ -1,12 +1,15 @@
 """Every Numba flag of the lab, each with its reason."""
 
+import gc
 import hashlib
 import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import llvmlite.binding as llvm
 import numba
 from llvmlite.binding.ffi import lib as llvm_library
+from numba import types
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
 from numba.core.compiler_lock import global_compiler_lock
@@ -66,7 +69,31 @@ class _NoEnvironment:
         """Nothing: there is no machine code."""
 
 
-class _Ingredient(JITCodeLibrary):
+class _Code(JITCodeLibrary):
+    """Numba's code of one function."""
+
+    def _exported(self) -> list[Any]:
+        found = self._final_module.functions
+        return [f for f in found if not f.is_declaration and f.linkage == llvm.Linkage.external]
+
+
+class _KernelCode(_Code):
+    """What a kernel is compiled to. No other function takes it in, so that the names of what its
+    machine code has are enough for the cache: LLVM's code was most of a file."""
+
+    def __init__(self, codegen: Any, name: str) -> None:
+        super().__init__(codegen, name)
+        self.enable_object_caching()
+
+    def _get_module_for_linking(self) -> Any:
+        self._ensure_finalized()
+        names = [
+            f'define void @"{function.name}"() {{ ret void }}' for function in self._exported()
+        ]
+        return llvm.parse_assembly("\n".join(names))
+
+
+class _Ingredient(_Code):
     """What an `inlined` function is compiled to: plain LLVM code, left to the kernels that it goes
     into. Numba would optimise and assemble it by itself too, which nobody runs: half of the
     time of a first run."""
@@ -85,15 +112,39 @@ class _Ingredient(JITCodeLibrary):
         self._ensure_finalized()
         return 0
 
+    def _get_module_for_linking(self) -> Any:
+        self._ensure_finalized()
+        if self._shared_module is None:  # no copy, as Numba makes: this is all that it is there for
+            self._shared_module = self._final_module
+            for function in self._exported():
+                function.linkage = "linkonce_odr"
+        return self._shared_module
 
-class _Inlined(Compiler):
-    """Numba's compiler for functions that exist only within kernels."""
+
+# Numba's passes for expressions of whole arrays and for closures, which no kernel has.
+_IN_VAIN = {"nopython_rewrites", "inline_closure_likes"}
+
+
+class _Kernel(Compiler):
+    """Numba's compiler for what Python calls."""
+
+    code: type[_Code] = _KernelCode
 
     def define_pipelines(self) -> Any:
         state = self.state
-        name = state.func_id.func_qualname
-        state.library = _Ingredient(state.targetctx.codegen(), name)
-        return super().define_pipelines()
+        state.library = self.code(state.targetctx.codegen(), state.func_id.func_qualname)
+        managers = super().define_pipelines()
+        for manager in managers:
+            needed = [step for step in manager.passes if step[0].name() not in _IN_VAIN]
+            manager.passes, manager._finalized = needed, False
+            manager.finalize()
+        return managers
+
+
+class _Inlined(_Kernel):
+    """The same for functions that exist only within kernels."""
+
+    code = _Ingredient
 
 
 class _Apart(_Inlined):
@@ -125,6 +176,14 @@ def _within_kernels(function: Callable, compiler: type[Compiler]) -> Any:
     def refuse(*args: Any, **named: Any) -> None:
         raise TypeError(f"{function.__name__} goes into kernels; Python cannot call it")
 
+    template = dispatcher.get_call_template
+
+    def get_call_template(args: Iterable[Any], named: dict[str, Any]) -> Any:
+        """Of the arguments' types: Numba would compile a version for each number in a call."""
+        named = {name: types.unliteral(kind) for name, kind in named.items()}
+        return template(tuple(map(types.unliteral, args)), named)
+
+    dispatcher.get_call_template = get_call_template
     dispatcher.add_overload, dispatcher._compile_for_args = add_overload, refuse
     return dispatcher
 
@@ -140,6 +199,22 @@ def _of(closure: Iterable[Any]) -> str:
     return hashlib.sha256(" ".join(names).encode()).hexdigest()[:16]
 
 
+def _uncollected(work: Callable) -> Callable:
+    """`work` without garbage collection: the compiler makes millions of objects and little garbage,
+    a tenth of its time. To be called with the compiler's lock held."""
+
+    def call(*arguments: Any) -> Any:
+        collects = gc.isenabled()
+        gc.disable()
+        try:
+            return work(*arguments)
+        finally:
+            if collects:
+                gc.enable()
+
+    return call
+
+
 def compiled(function: Callable) -> Any:
     """Compile a kernel: what Python calls. Whatever it calls in turn is `inlined`.
 
@@ -148,9 +223,16 @@ def compiled(function: Callable) -> Any:
     """
     if function.__closure__:
         function.__qualname__ = f"{function.__name__}.{_of(function.__closure__)}"
-    dispatcher = _njit(function, **_COMMON, fastmath=KERNEL_MATH)
+    dispatcher = _njit(
+        function,
+        **_COMMON,
+        fastmath=KERNEL_MATH,
+        pipeline_class=_Kernel,
+        no_cfunc_wrapper=True,
+    )
     if not DISABLED:
         dispatcher._cache = KernelCache(function)
+        dispatcher._compiler.compile = _uncollected(dispatcher._compiler.compile)
     return dispatcher
 
 
@@ -177,4 +259,11 @@ def inlined_apart(function: Callable) -> Any:
     return _within_kernels(function, _Apart)
 
 
-MATH_OPTIONS: Any = {"error_model": "numpy", "fastmath": EXACT_MATH, "forceinline": True}
+MATH_OPTIONS: Any = {
+    "error_model": "numpy",
+    "fastmath": EXACT_MATH,
+    "forceinline": True,
+    "pipeline_class": _Inlined,
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+}

@@ -158,10 +158,15 @@ def blocks(backend: str, networks: int, bytes_each: int) -> list[range]:
     return [range(first, last) for first, last in pairwise(edges)]
 
 
+def workers(backend: str) -> int:
+    """Blocks of networks that a resolved backend works on at once."""
+    return _package(backend).workers()
+
+
 def at_once(backend: str, blocks: Sequence[range]) -> int:
     """How many of the blocks `over_blocks` works on at the same time."""
-    workers = _package(backend).workers()
-    return workers if len(blocks) >= workers else 1
+    most = workers(backend)
+    return most if len(blocks) >= most else 1
 
 
 def over_blocks(

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from seqlab import rules
 from seqlab.engine.ensemble import Ensemble, arrays_of, check_array, find_cell, gather, on_host
+from seqlab.engine.rehearsal import compile_kernels
 from seqlab.engine.tape import Tape
 from seqlab.errors import InputError
 from seqlab.kernels import backends
@@ -62,6 +63,7 @@ def attenuation(
     ensemble = gather(arch, params, x, activation=activation)
     longest = _check_lengths(lengths, ensemble.x.shape[1])
     vectors = _readouts(ensemble, readout)
+    compile_kernels(chosen, arch, str(ensemble.x.dtype))
     rising = sorted(lengths)
     parts = ensemble.cell.parts
     names = ["", "_input", *(f"_{part}" for part in parts if len(parts) > 1)]

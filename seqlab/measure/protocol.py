@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from seqlab import rules
 from seqlab.engine.ensemble import Ensemble
+from seqlab.engine.rehearsal import compile_kernels
 from seqlab.engine.sums import Sums
 from seqlab.engine.tape import Tape
 from seqlab.kernels import backends
@@ -36,6 +37,8 @@ def measure(spec: RunSpec, backend: str = "auto", progress: Progress | None = No
     blocks = blocks_of(spec, chosen)
     report = _Report(progress, _work(spec) * len(blocks))
     sharers = backends.at_once(chosen, blocks)
+    report.begin("starting")
+    compile_kernels(chosen, spec.arch, spec.dtype, gradients=True)
 
     def one(networks: range) -> Block:
         report.begin("drawing")

@@ -9,13 +9,15 @@ the SHA-256 of the file with the 64 characters of the `checksum` attribute set t
 import hashlib
 import io
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.io import netcdf_file, netcdf_variable
 
 from seqlab.errors import InputError
 from seqlab.numbers.variables import NEVER, Variable
+
+if TYPE_CHECKING:  # SciPy's takes as long to import as a short run takes
+    from scipy.io import netcdf_file, netcdf_variable
 
 LARGEST_ARRAY = 2**31 - 4  # bytes of one variable in a netCDF-3 file
 
@@ -34,6 +36,8 @@ class DamagedResult(InputError):
 
 def encode(variables: Mapping[str, Variable], attributes: Attributes) -> bytes:
     """The whole file. Equal variables and attributes give equal bytes."""
+    from scipy.io import netcdf_file
+
     buffer = io.BytesIO()
     file = netcdf_file(buffer, "w", version=_64_BIT_OFFSETS)
     _put_attributes(file, {"checksum": "0" * _DIGITS, **attributes})
@@ -57,6 +61,8 @@ def decode(data: bytes) -> tuple[dict[str, Variable], dict[str, str | float]]:
         raise DamagedResult("damaged, or not a seqlab result: it has no checksum")
     if data[start : start + _DIGITS] != _digest(data, start).encode():
         raise DamagedResult("damaged: its checksum does not fit its content")
+    from scipy.io import netcdf_file
+
     with netcdf_file(io.BytesIO(data), "r", mmap=False) as file:
         attributes = {name: _plain(value) for name, value in _attributes(file)}
         variables = {name: _get_variable(found) for name, found in file.variables.items()}
@@ -69,7 +75,7 @@ def _digest(data: bytes | bytearray, start: int) -> str:
     return hashlib.sha256(blanked).hexdigest()
 
 
-def _put_variable(file: netcdf_file, name: str, variable: Variable) -> None:
+def _put_variable(file: "netcdf_file", name: str, variable: Variable) -> None:
     data, dims = variable.data, list(variable.dims)
     attributes: dict[str, Any] = {"long_name": variable.long_name, "units": variable.units}
     if data.dtype.kind == "U":
@@ -89,13 +95,13 @@ def _put_variable(file: netcdf_file, name: str, variable: Variable) -> None:
     _put_attributes(stored, attributes)
 
 
-def _put_attributes(owner: netcdf_file | netcdf_variable, attributes: Mapping[str, Any]) -> None:
+def _put_attributes(owner: "netcdf_file | netcdf_variable", attributes: Mapping[str, Any]) -> None:
     for name, value in attributes.items():
         # A bare Python float would be stored in single precision.
         setattr(owner, name, value.encode() if isinstance(value, str) else np.asarray(value)[()])
 
 
-def _get_variable(stored: netcdf_variable) -> Variable:
+def _get_variable(stored: "netcdf_variable") -> Variable:
     attributes = {name: _plain(value) for name, value in _attributes(stored)}
     data, dims = stored.data, stored.dimensions
     if data.dtype.kind == "S":

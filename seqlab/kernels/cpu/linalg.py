@@ -96,8 +96,9 @@ def add_product(a, a0, ar, ak, rows, b, b0, depth, out, out0):
     b (K, J) is `packed`, out (.., at least J) is not; row r of a at step k is entry
     a0 + r*ar + k*ak.
     """
-    strips = strip_count(b)
-    add_strips(a, a0, ar, ak, rows, b, b0, depth, out, out0, 0, strips, False)
+    # Flat, as a product in turns has it: one version of what follows serves both.
+    a = a.reshape(a.size)
+    add_strips(a, a0, ar, ak, rows, b, b0, depth, out, out0, 0, strip_count(b), 0)
 
 
 @inlined
@@ -128,7 +129,7 @@ def add_strips(a, a0, ar, ak, rows, b, b0, depth, out, out0, begin, end, backwar
 @inlined
 def add_rows(a, a0, ar, ak, rows, b, b0, depth, out, out0):
     """`add_product` for a `b` that is not packed, summed from zero before it is added."""
-    width = b.shape[1]
+    a, width = a.reshape(a.size), b.shape[1]
     _add_columns_apart(a, a0, ar, ak, rows, b, b0 * width, width, width, depth, out, out0, 0)
 
 

@@ -90,6 +90,8 @@ def _panel_function(module: Any, pointer: Any, rows: int, apart: bool) -> Any:
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), kinds), name)
     function.linkage = "internal"
     function.attributes.add("noinline")
+    # Unrolled further it takes longer to compile, and as long to run.
+    function.attributes.add("optsize")
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     arguments = function.args
     emitter = _Emitter(builder, pointer.pointee, rows, apart)
