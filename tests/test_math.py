@@ -15,6 +15,7 @@ import pytest
 
 from seqlab.kernels._jit import KERNEL_MATH
 from seqlab.kernels.cpu import math as kernel_math
+from seqlab.kernels.processor import PROCESSOR
 
 Array = npt.NDArray[Any]
 
@@ -56,6 +57,10 @@ class Given(NamedTuple):
     bound: float
     flushed: float
 
+
+# ulp more without fused multiply-adds: the last product of a polynomial, under one half of the sum
+# that it goes into, is rounded by itself.
+UNFUSED = 0.25 if PROCESSOR.kind == "sse" else 0.0
 
 # Beside each bound what was seen over ten million numbers.
 GIVEN = {
@@ -124,14 +129,14 @@ def worst(name: str, x: Array) -> float:
 @pytest.mark.parametrize(("name", "dtype"), CASES)
 def test_error_over_the_whole_range(name: str, dtype: type) -> None:
     """No number of any size is off by more than the function's bound."""
-    assert worst(name, whole_range(dtype, 40_000)) <= GIVEN[name].bound
+    assert worst(name, whole_range(dtype, 40_000)) <= GIVEN[name].bound + UNFUSED
 
 
 @pytest.mark.tiny
 @pytest.mark.parametrize(("name", "dtype"), CASES)
 def test_error_without_the_jit(name: str, dtype: type) -> None:
     """The same bound on few numbers: what plain Python computes is what is compiled."""
-    assert worst(name, whole_range(dtype, 100)) <= GIVEN[name].bound
+    assert worst(name, whole_range(dtype, 100)) <= GIVEN[name].bound + UNFUSED
 
 
 @pytest.mark.parametrize(("name", "dtype"), CASES)
@@ -143,7 +148,7 @@ def test_error_at_the_edges(name: str, dtype: type) -> None:
     ranges = np.array([20.0, 10.0, np.log(2) / 2, 0.5 * np.log(np.sqrt(2) - 1)], LONG)
     edges = np.concatenate([logs, ranges, -ranges]).astype(dtype)
     steps = np.arange(-50, 51)[:, None] * np.spacing(np.abs(edges))
-    assert worst(name, (edges + steps).astype(dtype).ravel()) <= GIVEN[name].bound
+    assert worst(name, (edges + steps).astype(dtype).ravel()) <= GIVEN[name].bound + UNFUSED
 
 
 @pytest.mark.tiny
@@ -209,7 +214,7 @@ def test_exp2_where_the_result_is_normal(dtype: type) -> None:
     x = np.concatenate([wide, rng.uniform(-2, 2, 100_000), halves]).astype(dtype)
     if numba.config.DISABLE_JIT:
         x = x[::1000]
-    assert ulps(EXP2(x), np.exp2(x.astype(LONG))).max() <= EXP2_BOUND
+    assert ulps(EXP2(x), np.exp2(x.astype(LONG))).max() <= EXP2_BOUND + UNFUSED
 
 
 @pytest.mark.tiny

@@ -145,7 +145,7 @@ ROW = """\
         over="mean",
     ),
 """
-LINE = '    found["toy"] = found["longest"][:, 1]\n'
+LINE = '    kept["toy"] = kept["longest"][:, 1]\n'
 COMMANDS = """
 import seqlab
 from seqlab.cli import main
@@ -166,7 +166,7 @@ def test_a_new_quantity_takes_one_row_and_one_line(tmp_path):
     """It then is in the file, the document, the tidy table and the figures."""
     folder = copied_package(tmp_path)
     insert(folder / "seqlab/numbers/quantities.py", "_MEASURED = (", ROW)
-    insert(folder / "seqlab/measure/protocol.py", 'found["longest"] = ', LINE)
+    insert(folder / "seqlab/measure/protocol.py", 'kept["longest"] = ', LINE)
     document = json.loads(run_python(folder, COMMANDS))
     with xarray.open_dataset(folder / document["result"], engine="scipy") as found:
         toy = found["toy"]
