@@ -86,13 +86,25 @@ class _Ingredient(JITCodeLibrary):
         return 0
 
 
+class _Part(_Ingredient):
+    """An ingredient that stays a function of its own, with all registers to itself."""
+
+    def add_llvm_module(self, ll_module: Any) -> None:
+        for function in ll_module.functions:
+            if not function.is_declaration:
+                function.add_function_attribute("noinline")
+        super().add_llvm_module(ll_module)
+
+
 class _Inlined(Compiler):
     """Numba's compiler for functions that exist only within kernels."""
+
+    ingredient = _Ingredient
 
     def define_pipelines(self) -> Any:
         state = self.state
         name = state.func_id.func_qualname
-        state.library = _Ingredient(state.targetctx.codegen(), name)
+        state.library = self.ingredient(state.targetctx.codegen(), name)
         return super().define_pipelines()
 
 
@@ -104,7 +116,11 @@ class _Apart(_Inlined):
         return super().define_pipelines()
 
 
-def _within_kernels(function: Callable, compiler: type[Compiler]) -> Any:
+class _Outlined(_Apart):
+    ingredient = _Part
+
+
+def _within_kernels(function: Callable, compiler: type[Compiler], inline: bool = True) -> Any:
     """Compile a function that only kernels call. Called from Python it says so: it has no machine
     code to jump to."""
     dispatcher = _njit(
@@ -112,7 +128,7 @@ def _within_kernels(function: Callable, compiler: type[Compiler]) -> Any:
         **_COMMON,
         fastmath=KERNEL_MATH,
         pipeline_class=compiler,
-        forceinline=True,
+        forceinline=inline,
         no_cpython_wrapper=True,
         no_cfunc_wrapper=True,
     )
@@ -175,6 +191,15 @@ def inlined_apart(function: Callable) -> Any:
     registers, and a count that is constant at the call unrolls.
     """
     return _within_kernels(function, _Apart)
+
+
+def outlined_apart(function: Callable) -> Any:
+    """`inlined_apart`, but called: for loops that need all registers, or for code that a kernel has
+    at many places. A call costs some tens of nanoseconds.
+
+    What it calls is `inlined` into it, so that there is one version, as of those.
+    """
+    return _within_kernels(function, _Outlined, inline=False)
 
 
 MATH_OPTIONS: Any = {"error_model": "numpy", "fastmath": EXACT_MATH, "forceinline": True}
