@@ -199,7 +199,7 @@ def test_float32_stays_float32(name: str) -> None:
     assert all(number.dtype == np.float32 for number in np.atleast_1d(function(np.float32(0.5))))
 
 
-EXP2 = looped("exp2")
+EXP2, EXP2_NORMAL = looped("exp2"), looped("exp2_normal")
 EXP2_BOUND = 1.0  # ulp; seen over ten million numbers: 0.83 (float64), 0.97 (float32)
 
 
@@ -215,6 +215,21 @@ def test_exp2_where_the_result_is_normal(dtype: type) -> None:
     if numba.config.DISABLE_JIT:
         x = x[::1000]
     assert ulps(EXP2(x), np.exp2(x.astype(LONG))).max() <= EXP2_BOUND + UNFUSED
+
+
+@pytest.mark.tiny
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_exp2_of_a_number_known_to_be_in_range(dtype: type) -> None:
+    """The bits of exp2, up to the limit, halves and NaN included."""
+    limit = int(kernel_math.normal_exponent(np.zeros(1, dtype)))
+    assert limit > 120
+    rng = np.random.default_rng(0)
+    edges = np.array([limit, -limit, np.nan, 0, -0.0, 0.5, 1.5, -0.5, -1.5])
+    halves = np.arange(-limit, limit) + 0.5
+    x = np.concatenate([edges, rng.uniform(-limit, limit, 100_000), halves]).astype(dtype)
+    if numba.config.DISABLE_JIT:
+        x = x[:300]
+    assert np.array_equal(EXP2_NORMAL(x), EXP2(x), equal_nan=True)
 
 
 @pytest.mark.tiny

@@ -121,6 +121,16 @@ class _Ingredient(_Code):
         return self._shared_module
 
 
+class _Part(_Ingredient):
+    """An ingredient that stays a function of its own, with all registers to itself."""
+
+    def add_llvm_module(self, ll_module: Any) -> None:
+        for function in ll_module.functions:
+            if not function.is_declaration:
+                function.add_function_attribute("noinline")
+        super().add_llvm_module(ll_module)
+
+
 # Numba's passes for expressions of whole arrays and for closures, which no kernel has.
 _IN_VAIN = {"nopython_rewrites", "inline_closure_likes"}
 
@@ -155,7 +165,13 @@ class _Apart(_Inlined):
         return super().define_pipelines()
 
 
-def _within_kernels(function: Callable, compiler: type[Compiler]) -> Any:
+class _Outlined(_Apart):
+    """The same, for functions that kernels call."""
+
+    code = _Part
+
+
+def _within_kernels(function: Callable, compiler: type[Compiler], inline: bool = True) -> Any:
     """Compile a function that only kernels call. Called from Python it says so: it has no machine
     code to jump to."""
     dispatcher = _njit(
@@ -163,7 +179,7 @@ def _within_kernels(function: Callable, compiler: type[Compiler]) -> Any:
         **_COMMON,
         fastmath=KERNEL_MATH,
         pipeline_class=compiler,
-        forceinline=True,
+        forceinline=inline,
         no_cpython_wrapper=True,
         no_cfunc_wrapper=True,
     )
@@ -257,6 +273,15 @@ def inlined_apart(function: Callable) -> Any:
     registers, and a count that is constant at the call unrolls.
     """
     return _within_kernels(function, _Apart)
+
+
+def outlined_apart(function: Callable) -> Any:
+    """`inlined_apart`, but called: for loops that need all registers, or for code that a kernel has
+    at many places. A call costs some tens of nanoseconds.
+
+    What it calls is `inlined` into it, so that there is one version, as of those.
+    """
+    return _within_kernels(function, _Outlined, inline=False)
 
 
 MATH_OPTIONS: Any = {

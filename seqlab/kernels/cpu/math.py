@@ -165,25 +165,58 @@ def _exp2_coefficients(fmt: Format) -> tuple[Any, ...]:
 
 
 @_for_each_format
-def exp2(fmt: Format) -> Callable:
-    """2^x in half the time of `exp`: zero or infinity where 2^round(x) is no normal number."""
-    real, integer = fmt.real, fmt.integer
-    smallest, largest = real(-fmt.bias), real(fmt.bias + 1)
-    unit = real(1.5 * 2.0**fmt.bits + fmt.bias)
-    coefficients = _exp2_coefficients(fmt)
+def _binary(fmt: Format) -> Callable:
+    """x -> (number, 2^r) with x = k + r, |r| <= 1/2, and the integer k in the number's lowest
+    bits, as in `_reduced`."""
+    unit, coefficients = fmt.real(1.5 * 2.0**fmt.bits), _exp2_coefficients(fmt)
     last = len(coefficients)
 
-    def exp2(x):
-        x = smallest if x < smallest else x
-        x = largest if x > largest else x
+    def binary(x):
         shifted = x + unit
         r = x - (shifted - unit)
         series = coefficients[0]
         for i in range(1, last):
             series = series * r + coefficients[i]
-        return series * _power(real(shifted).view(integer))
+        return shifted, series
+
+    return binary
+
+
+@_for_each_format
+def exp2(fmt: Format) -> Callable:
+    """2^x in half the time of `exp`: zero or infinity where 2^round(x) is no normal number."""
+    real, integer, bias = fmt.real, fmt.integer, fmt.integer(fmt.bias)
+    smallest, largest = real(-fmt.bias), real(fmt.bias + 1)
+
+    def exp2(x):
+        x = smallest if x < smallest else x
+        x = largest if x > largest else x
+        shifted, series = _binary(x)
+        return series * _power(integer(real(shifted).view(integer) + bias))
 
     return exp2
+
+
+def normal_exponent(like):
+    """How large |x| may be for `exp2_normal`; a constant for the compiler."""
+    return np.finfo(like.dtype).maxexp - 3
+
+
+@_for_each_format
+def exp2_normal(fmt: Format) -> Callable:
+    """`exp2`, to the bit, of |x| <= `normal_exponent`, in three quarters of its time.
+
+    There is nothing to cut off, and k is added to the polynomial's own exponent, an addition of
+    integers, for which processors have room beside multiply-adds.
+    """
+    real, integer, bits = fmt.real, fmt.integer, fmt.integer(fmt.bits)
+
+    def exp2_normal(x):
+        shifted, series = _binary(x)
+        exponent = real(shifted).view(integer) << bits
+        return integer(real(series).view(integer) + exponent).view(real)
+
+    return exp2_normal
 
 
 @_for_each_format

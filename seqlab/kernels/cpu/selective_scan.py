@@ -14,6 +14,8 @@ from seqlab.kernels._jit import compiled, inlined
 from seqlab.kernels.cpu.diagonal import CHUNK
 from seqlab.kernels.cpu.selective_scan_chunk import (
     Chunk,
+    Path,
+    announce,
     clear,
     copy_rows,
     discretise,
@@ -23,13 +25,14 @@ from seqlab.kernels.cpu.selective_scan_chunk import (
     lanes,
     move,
     new_chunk,
+    new_path,
     read,
+    scale,
     show,
-    step_back,
     task_channels,
     write,
 )
-from seqlab.kernels.cpu.selective_steps import advance
+from seqlab.kernels.cpu.selective_scan_states import advance, back, skip_ahead
 from seqlab.kernels.cpu.threads import share
 from seqlab.kernels.memory import aligned
 
@@ -39,8 +42,8 @@ TOGETHER = 4  # chunks whose sums over time go to float64 at once
 class Arguments(NamedTuple):
     """u, delta, z (batch, D, L), z empty without a gate; a (1, D, N); b, c (batch, N, L); skip,
     bias (1, D, 1); initial (batch, D, N), empty for a state of zeros. Or each task's share of their
-    gradients: then the first axis of a, skip and bias, in float64, is the batch, and that of b and
-    c all tasks."""
+    gradients: then the first axis of a, skip and bias, in float64, is the batch, and b and c are
+    (tasks, N, whole chunks)."""
 
     u: NDArray
     delta: NDArray
@@ -84,37 +87,14 @@ def _read_state(states, place, target):
 
 
 @inlined
-def _start(arguments, place, chunk):
+def _start(arguments, place, chunk, path):
     """Bring a task to its first step."""
     _, first, width = place
     read(arguments.a, (0, first, width), (0, chunk.a.shape[0]), chunk.a)
+    scale(chunk.a, path)
     read(arguments.skip, (0, first, width), (0, 1), chunk.skip)
     read(arguments.bias, (0, first, width), (0, 1), chunk.bias)
     _read_state(arguments.initial, place, chunk.h)
-
-
-@inlined
-def _scan(arguments, soft, place, span, chunk):
-    """Run the steps of `span` from chunk.h on."""
-    shared = (place[0], 0, chunk.h.shape[0])
-    read(arguments.u, place, span, chunk.u)
-    read(arguments.delta, place, span, chunk.delta)
-    read(arguments.b, shared, span, chunk.b)
-    read(arguments.c, shared, span, chunk.c)
-    discretise(chunk, span[1], soft)
-    advance(
-        chunk.h,
-        chunk.a,
-        chunk.delta,
-        chunk.drive,
-        chunk.b,
-        chunk.c,
-        span[1],
-        lanes(chunk.h),
-        chunk.y,
-        chunk.states,
-        chunk.decays,
-    )
 
 
 @inlined
@@ -123,49 +103,84 @@ def _span(length, k):
     return k * CHUNK, min(CHUNK, length - k * CHUNK)
 
 
+@inlined
+def _load(arguments, soft, place, span, coming, chunk, path):
+    """The steps of `span` made ready for the states; those of `coming` are wanted next. Whether
+    all decays are normal numbers."""
+    shared = (place[0], 0, chunk.h.shape[0])
+    read(arguments.u, place, span, chunk.u)
+    read(arguments.delta, place, span, chunk.delta)
+    announce(arguments.u, place, coming)
+    announce(arguments.delta, place, coming)
+    announce(arguments.b, shared, coming)
+    announce(arguments.c, shared, coming)
+    return discretise(chunk, path, span[1], soft)
+
+
+@inlined
+def _scan(arguments, normal, place, span, chunk, path):
+    """The steps of `span` from chunk.h on, to y without its gate; reads the gate's argument."""
+    show(chunk, span[1])
+    advance(chunk, path, arguments.b[place[0]], arguments.c[place[0]], span, normal)
+    if arguments.z.size > 0:
+        read(arguments.z, place, span, chunk.z)
+
+
 @compiled
-def _forward(arguments, soft, y, last, chunk, begin, end):
+def _forward(arguments, soft, y, last, scratch, begin, end):
+    chunk, path = scratch
     length = y.shape[2]
+    chunks = -(-length // CHUNK)
     for task in range(begin, end):
         place = _place(arguments, task)
-        _start(arguments, place, chunk)
-        for k in range(-(-length // CHUNK)):
-            span = _span(length, k)
-            _scan(arguments, soft, place, span, chunk)
-            show(chunk, span[1])
+        _start(arguments, place, chunk, path)
+        for k in range(chunks):
+            span, coming = _span(length, k), _span(length, min(k + 1, chunks - 1))
+            announce(y, place, span)
+            normal = _load(arguments, soft, place, span, coming, chunk, path)
+            _scan(arguments, normal, place, span, chunk, path)
             if arguments.z.size > 0:
-                read(arguments.z, place, span, chunk.z)
                 gate(chunk, span[1])
             write(chunk.y, place, span, y)
         write(chunk.h, place, (0, last.shape[2]), last)
 
 
 @inlined
-def _scan_back(arguments, soft, place, span, grad_y, chunk, grad):
-    """The steps of `span` back, from the state before them in chunk.h."""
-    count = span[1]
-    _scan(arguments, soft, place, span, chunk)
+def _scan_back(arguments, soft, task, place, span, coming, kept, grad_y, out, chunk, path, grad):
+    """The steps of `span` back, from the state before them in `kept`."""
+    count, states = span[1], (task, 0, chunk.h.shape[0])
+    announce(out.u, place, span)
+    announce(out.delta, place, span)
+    announce(out.b, states, span)
+    announce(out.c, states, span)
+    announce(grad_y, place, coming)
+    normal = _load(arguments, soft, place, span, coming, chunk, path)
     read(grad_y, place, span, grad.y)
+    copy_rows(kept, chunk.h)
     if arguments.z.size > 0:
-        show(chunk, count)
-        read(arguments.z, place, span, chunk.z)
+        _scan(arguments, normal, place, span, chunk, path)
+        copy_rows(kept, chunk.h)
         gate_back(chunk, grad, count)
-    for s in range(count - 1, -1, -1):
-        step_back(chunk, grad, s)
-    finish(chunk, grad, count)
+    clear(grad.delta)
+    clear(grad.drive)
+    b, c = arguments.b[place[0]], arguments.c[place[0]]
+    back(chunk, path, grad, b, c, span, normal, out.b[task], out.c[task])
+    finish(chunk, grad, path.slope, count)
 
 
 @compiled
 def _backward(arguments, soft, grad_y, grad_last, out, scratch, begin, end):
-    chunk, grad, total, kept = scratch  # kept (chunks, N, lanes): the state before each chunk
+    chunk, path, grad, total, kept = scratch  # kept (chunks, N, lanes): the state before each chunk
     length, (chunks, states, _) = grad_y.shape[2], kept.shape
     for task in range(begin, end):
         place = _place(arguments, task)
-        _start(arguments, place, chunk)
+        _start(arguments, place, chunk, path)
         for k in range(chunks):
             copy_rows(chunk.h, kept[k])
             if k < chunks - 1:
-                _scan(arguments, soft, place, _span(length, k), chunk)
+                span, coming = _span(length, k), _span(length, k + 1)
+                normal = _load(arguments, soft, place, span, coming, chunk, path)
+                skip_ahead(chunk, path, arguments.b[place[0]], span, normal)
         clear(grad.a)
         _read_state(grad_last, place, grad.h)
         clear(grad.skip)
@@ -174,17 +189,16 @@ def _backward(arguments, soft, grad_y, grad_last, out, scratch, begin, end):
         clear(total.skip)
         clear(total.bias)
         for k in range(chunks - 1, -1, -1):
-            span = _span(length, k)
-            copy_rows(kept[k], chunk.h)
-            _scan_back(arguments, soft, place, span, grad_y, chunk, grad)
+            span, coming = _span(length, k), _span(length, max(k - 1, 0))
+            _scan_back(
+                arguments, soft, task, place, span, coming, kept[k], grad_y, out, chunk, path, grad
+            )
             if k % TOGETHER == 0:
                 move(grad.a, total.a)
                 move(grad.skip, total.skip)
                 move(grad.bias, total.bias)
             write(grad.u, place, span, out.u)
             write(grad.delta, place, span, out.delta)
-            write(grad.b, (task, 0, states), span, out.b)
-            write(grad.c, (task, 0, states), span, out.c)
             if out.z.size > 0:
                 write(grad.z, place, span, out.z)
         write(grad.h, place, (0, states), out.initial)
@@ -230,8 +244,8 @@ def forward(softplus: bool, **given: Any) -> tuple[NDArray, NDArray]:
     y = np.empty_like(arguments.u)
     last = np.empty((*y.shape[:2], arguments.a.shape[2]), y.dtype)
 
-    def scratch() -> Chunk:
-        return new_chunk(arguments.a.shape[2], y)
+    def scratch() -> tuple[Chunk, Path]:
+        return new_chunk(arguments.a.shape[2], y), new_path(y)
 
     share(_forward, len(y) * _blocks(y), scratch, arguments, softplus, y, last)
     return y, last
@@ -248,26 +262,30 @@ def backward(
     arguments = _arguments(**given)
     batch, channels, length = grad_y.shape
     blocks, states, dtype = _blocks(grad_y), arguments.a.shape[2], grad_y.dtype
+    chunks = -(-length // CHUNK)
+    shares = (batch * blocks, states, chunks * CHUNK)
     out = Arguments(
         u=np.empty_like(grad_y),
         delta=np.empty_like(grad_y),
         a=np.empty((batch, channels, states)),
-        b=np.empty((batch * blocks, states, length), dtype),
-        c=np.empty((batch * blocks, states, length), dtype),
+        b=aligned(shares, dtype),
+        c=aligned(shares, dtype),
         skip=np.empty((batch, channels, 1)),
         z=np.empty_like(arguments.z),
         bias=np.empty((batch, channels, 1)),
         initial=np.empty((batch, channels, states), dtype),
     )
 
-    def scratch() -> tuple[Chunk, Chunk, Totals, NDArray]:
+    def scratch() -> tuple[Chunk, Path, Chunk, Totals, NDArray]:
         chunk, grad = new_chunk(states, grad_y), new_chunk(states, grad_y)
         sums = (grad.a, grad.skip, grad.bias)
         total = Totals._make(aligned(part.shape, np.float64) for part in sums)
-        return chunk, grad, total, aligned((-(-length // CHUNK), *chunk.h.shape), dtype)
+        return chunk, new_path(grad_y), grad, total, aligned((chunks, *chunk.h.shape), dtype)
 
     def over_blocks(shares: NDArray) -> NDArray:
-        parts = shares.reshape(batch, blocks, states, length)
+        parts = shares[..., :length].reshape(batch, blocks, states, length)
+        if blocks <= 2:  # a single rounding in any dtype
+            return parts.sum(axis=1)
         return parts.sum(axis=1, dtype=np.float64).astype(dtype)
 
     grad_last = _or_empty(grad_last_state, grad_y)

@@ -1,46 +1,59 @@
-"""A chunk of the bare selective scan in scratch, channels innermost, and what is done to it.
+"""A chunk of the bare selective scan in scratch, channels innermost, and what is done to its steps
+before and after the states are.
 
 Every loop over channels runs over all lanes, a constant for the compiler; lanes without a channel
 hold zeros.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from seqlab.kernels._jit import inlined, inlined_apart
+from seqlab.kernels._jit import inlined, inlined_apart, outlined_apart
 from seqlab.kernels.cpu.diagonal import CHUNK
-from seqlab.kernels.cpu.math import sigmoid, softplus
-from seqlab.kernels.cpu.selective_steps import adjoint
+from seqlab.kernels.cpu.math import normal_exponent, sigmoid, softplus
 from seqlab.kernels.cpu.shapes import SHAPES
-from seqlab.kernels.memory import aligned
+from seqlab.kernels.cpu.tile import prefetch, turn
+from seqlab.kernels.memory import LINE, aligned
+
+SHORTEST = 32  # lanes: LLVM takes a shorter loop apart before it would make vectors of it
+LOG2E, LN2 = 1 / math.log(2), math.log(2)
+
+_normal_exponent = inlined(normal_exponent)
 
 
 class Chunk(NamedTuple):
-    """A task's scratch: (CHUNK, lanes) for what has steps, but b, c (CHUNK, N); a, h (N, lanes);
-    skip, bias (1, lanes); states (CHUNK + 1, N, lanes), decays (CHUNK, N, lanes). Or the gradients
-    of all that; that of h is what goes back in time."""
+    """A task's scratch: u, delta, drive, z, y (CHUNK, lanes); a, times log2 e, and h (N, lanes);
+    skip, bias (1, lanes). Or the gradients of all that; that of h is what goes back in time."""
 
     u: NDArray
     delta: NDArray
-    slope: NDArray
     drive: NDArray
     z: NDArray
     y: NDArray
-    b: NDArray
-    c: NDArray
     a: NDArray
     h: NDArray
     skip: NDArray
     bias: NDArray
-    states: NDArray
+
+
+class Path(NamedTuple):
+    """What there is besides: slope (CHUNK, lanes); `steepest` (1, lanes), the largest |a|. Of one
+    state its decays, `before` each step and after the last, and the gradients by it after each,
+    `flow`: (CHUNK, lanes), `before` a row more."""
+
+    slope: NDArray
+    steepest: NDArray
     decays: NDArray
+    before: NDArray
+    flow: NDArray
 
 
 def task_channels(like):
     """Channels of one task; a constant for the compiler."""
-    return 8 * SHAPES.scan // np.finfo(like.dtype).bits
+    return max(SHORTEST, 8 * SHAPES.scan // np.finfo(like.dtype).bits)
 
 
 lanes = inlined(task_channels)
@@ -49,15 +62,15 @@ lanes = inlined(task_channels)
 def new_chunk(states: int, like: NDArray) -> Chunk:
     """Scratch for N states, not initialised."""
     width = task_channels(like)
-    shapes = [
-        *[(CHUNK, width)] * 6,
-        *[(CHUNK, states)] * 2,
-        *[(states, width)] * 2,
-        *[(1, width)] * 2,
-        (CHUNK + 1, states, width),
-        (CHUNK, states, width),
-    ]
+    shapes = [*[(CHUNK, width)] * 5, *[(states, width)] * 2, *[(1, width)] * 2]
     return Chunk._make(aligned(shape, like.dtype) for shape in shapes)
+
+
+def new_path(like: NDArray) -> Path:
+    """Scratch, not initialised."""
+    width = task_channels(like)
+    rows = (CHUNK, 1, CHUNK, CHUNK + 1, CHUNK)
+    return Path._make(aligned((count, width), like.dtype) for count in rows)
 
 
 @inlined_apart
@@ -77,27 +90,55 @@ def move(part, total):
             part[i, j] = 0
 
 
-@inlined_apart
+@outlined_apart
+def announce(array, place, span):
+    """Ask for what `read` or `write` will want there: no hardware foresees so many rows."""
+    i, row, rows = place
+    column, columns = span
+    length, more = array.shape[2], LINE // array.itemsize
+    start = (i * array.shape[1] + row) * length + column
+    for _ in range(rows):
+        for s in range(0, columns - 1, more):
+            prefetch(array, start + s)
+        prefetch(array, start + columns - 1)
+        start += length
+
+
+@outlined_apart
 def read(source, place, span, target):
     """target[s, d] = source[i, row + d, column + s] for d < rows and s < columns, with place =
     (i, row, rows) and span = (column, columns); zero in the lanes beyond."""
     i, row, rows = place
     column, columns = span
-    for d in range(rows):
+    side = SHAPES.vector // source.itemsize
+    whole = rows // side * side if columns % side == 0 else 0
+    length, width = source.shape[2], target.shape[1]
+    for d in range(0, whole, side):
+        start = (i * source.shape[1] + row + d) * length + column
+        for s in range(0, columns, side):
+            turn(source, start + s, length, target, s * width + d, width)
+    for d in range(whole, rows):
         line = source[i, row + d, column : column + columns]
         for s in range(columns):
             target[s, d] = line[s]
-    for d in range(rows, target.shape[1]):
+    for d in range(rows, width):
         for s in range(columns):
             target[s, d] = 0
 
 
-@inlined_apart
+@outlined_apart
 def write(source, place, span, target):
     """The way back of `read`: target[i, row + d, column + s] = source[s, d]."""
     i, row, rows = place
     column, columns = span
-    for d in range(rows):
+    side = SHAPES.vector // source.itemsize
+    whole = rows // side * side if columns % side == 0 else 0
+    length, width = target.shape[2], source.shape[1]
+    for d in range(0, whole, side):
+        start = (i * target.shape[1] + row + d) * length + column
+        for s in range(0, columns, side):
+            turn(source, s * width + d, width, target, start + s, length)
+    for d in range(whole, rows):
         line = target[i, row + d, column : column + columns]
         for s in range(columns):
             line[s] = source[s, d]
@@ -112,27 +153,49 @@ def copy_rows(source, target):
 
 
 @inlined_apart
-def discretise(chunk, count, soft):
-    """From the raw step in chunk.delta: the step, its slope by the raw one, and Delta u."""
-    width = lanes(chunk.u)
+def scale(a, path):
+    """a times log2 e, and path.steepest."""
+    log2e = a.dtype.type(LOG2E)
+    clear(path.steepest)
+    for n in range(a.shape[0]):
+        for d in range(lanes(a)):
+            a[n, d] *= log2e
+            size, most = abs(a[n, d]), path.steepest[0, d]
+            path.steepest[0, d] = size if size > most else most
+
+
+@outlined_apart
+def discretise(chunk, path, count, soft):
+    """From the raw step in chunk.delta: the step, its slope by the raw one, and Delta u. Whether
+    every decay is surely a normal number."""
+    width = chunk.delta.shape[1]  # as a constant LLVM would take such short loops apart
+    longest = path.flow[0]
+    for d in range(width):
+        longest[d] = 0
     for s in range(count):
         for d in range(width):
             chunk.delta[s, d] += chunk.bias[0, d]
-            chunk.slope[s, d] = 1
+            path.slope[s, d] = 1
         if soft:
             for d in range(width):
-                chunk.slope[s, d] = sigmoid(chunk.delta[s, d])
+                path.slope[s, d] = sigmoid(chunk.delta[s, d])
                 chunk.delta[s, d] = softplus(chunk.delta[s, d])
         for d in range(width):
-            chunk.drive[s, d] = chunk.delta[s, d] * chunk.u[s, d]
+            step = chunk.delta[s, d]
+            chunk.drive[s, d] = step * chunk.u[s, d]
+            longest[d] = abs(step) if abs(step) > longest[d] else longest[d]
+    limit, normal = longest.dtype.type(_normal_exponent(longest)), True
+    for d in range(width):
+        normal = normal and longest[d] * path.steepest[0, d] <= limit  # false of NaN
+    return normal
 
 
 @inlined_apart
 def show(chunk, count):
-    """y += D u."""
+    """y = D u."""
     for s in range(count):
         for d in range(lanes(chunk.u)):
-            chunk.y[s, d] += chunk.skip[0, d] * chunk.u[s, d]
+            chunk.y[s, d] = chunk.skip[0, d] * chunk.u[s, d]
 
 
 @inlined_apart
@@ -157,40 +220,14 @@ def gate_back(chunk, grad, count):
 
 
 @inlined_apart
-def step_back(chunk, grad, s):
-    """Step s back: grad.h comes from later steps and leaves for earlier ones.
-
-    Writes row s of grad.b, grad.c and grad.drive, and of grad.delta what comes through the decay;
-    adds to grad.a.
-    """
-    width = lanes(chunk.u)
-    for d in range(width):
-        grad.delta[s, d] = 0
-        grad.drive[s, d] = 0
-    for n in range(grad.h.shape[0]):
-        b, c = chunk.b[s, n], chunk.c[s, n]
-        b_total = c_total = chunk.b.dtype.type(0)
-        for d in range(width):
-            g = grad.h[n, d] + grad.y[s, d] * c
-            b_total += g * chunk.drive[s, d]
-            c_total += grad.y[s, d] * chunk.states[s + 1, n, d]
-            exponent, drive, grad.h[n, d] = adjoint(
-                g, chunk.decays[s, n, d], chunk.states[s, n, d], b
-            )
-            grad.a[n, d] += exponent * chunk.delta[s, d]
-            grad.delta[s, d] += exponent * chunk.a[n, d]
-            grad.drive[s, d] += drive
-        grad.b[s, n], grad.c[s, n] = b_total, c_total
-
-
-@inlined_apart
-def finish(chunk, grad, count):
-    """From `step_back`'s sums: grad.u, and in grad.delta that of the raw step; add to grad.skip
-    and grad.bias."""
+def finish(chunk, grad, slope, count):
+    """From what `back` has summed over states: grad.u, and in grad.delta that of the raw step; add
+    to grad.skip and grad.bias."""
+    ln2 = slope.dtype.type(LN2)
     for s in range(count):
         for d in range(lanes(chunk.u)):
             u, y, drive = chunk.u[s, d], grad.y[s, d], grad.drive[s, d]
-            raw = (grad.delta[s, d] + drive * u) * chunk.slope[s, d]
+            raw = (grad.delta[s, d] * ln2 + drive * u) * slope[s, d]
             grad.delta[s, d] = raw
             grad.u[s, d] = drive * chunk.delta[s, d] + y * chunk.skip[0, d]
             grad.bias[0, d] += raw

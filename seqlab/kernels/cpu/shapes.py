@@ -19,7 +19,7 @@ class Shapes(NamedTuple):
     strip: int  # bytes of a row of weights that lie together: one row's tile, all one phase
     small: int  # bytes of weights up to which sums too go back and forth
     team: int  # bytes of weights, passed over by a row, that are worth a thread of a team
-    scan: int  # bytes of the channels that a task of the bare selective scan has
+    scan: int  # bytes of the channels that a task of the bare selective scan has, at least
     chunk: int  # steps between the states that a diagonal cell keeps
 
 
@@ -43,7 +43,7 @@ def shapes_for(processor: Processor) -> Shapes:
         strip=phases * processor.vector,
         small=processor.l2 // 8,
         team=processor.l2 // 8,
-        scan=256,
+        scan=4 * processor.vector,
         chunk=16,
     )
 

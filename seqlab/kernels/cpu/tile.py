@@ -126,6 +126,80 @@ def _make_prefetch() -> Callable[..., None]:
 prefetch = _make_prefetch()
 
 
+def _make_turn() -> Callable[..., None]:
+    """A function (a, a0, a_row, b, b0, b_row) -> None: transpose a square of as many rows as a
+    vector has lanes, b[b0 + j*b_row + i] = a[a0 + i*a_row + j]; a and b are contiguous."""
+    if DISABLED:
+        return _plain_turn
+
+    @intrinsic
+    def turn(typing_context, a, a0, a_row, b, b0, b_row):
+        word = types.intp
+
+        def generate(context, builder, signature, arguments):
+            source, target = (
+                context.make_array(signature.args[i])(context, builder, arguments[i]).data
+                for i in (0, 3)
+            )
+            emitter = _Emitter(builder, source.type.pointee, 1, False)
+            emitter.turn((source, *arguments[1:3]), (target, *arguments[4:]))
+            return context.get_dummy_value()
+
+        return types.void(a, word, word, b, word, word), generate
+
+    return turn
+
+
+def _plain_turn(a, a0, a_row, b, b0, b_row):
+    a, b = a.reshape(-1), b.reshape(-1)
+    for i in range(lanes(a.itemsize)):
+        for j in range(lanes(a.itemsize)):
+            b[b0 + j * b_row + i] = a[a0 + i * a_row + j]
+
+
+turn = _make_turn()
+
+
+def _make_dot_rows() -> Callable[..., None]:
+    """A function (a, a0, b, b0, row, vectors, out, o0) -> None, for as many rows as a vector has
+    lanes: out[o0 + i] = sum over j of a[a0 + i*row + j] b[b0 + i*row + j], j over `vectors` whole
+    vectors. The arrays are contiguous.
+
+    A sum by itself ends with its lanes added one to another; these end so side by side.
+    """
+    if DISABLED:
+        return _plain_dot_rows
+
+    @intrinsic
+    def dot_rows(typing_context, a, a0, b, b0, row, vectors, out, o0):
+        word = types.intp
+
+        def generate(context, builder, signature, arguments):
+            a, b, out = (
+                context.make_array(signature.args[i])(context, builder, arguments[i]).data
+                for i in (0, 2, 6)
+            )
+            _, a0, _, b0, row, vectors, _, o0 = arguments
+            emitter = _Emitter(builder, out.type.pointee, 1, False)
+            emitter.dot_rows((a, a0, row), (b, b0, row), vectors, (out, o0))
+            return context.get_dummy_value()
+
+        return types.void(a, word, b, word, word, word, out, word), generate
+
+    return dot_rows
+
+
+def _plain_dot_rows(a, a0, b, b0, row, vectors, out, o0):
+    a, b, out = a.reshape(-1), b.reshape(-1), out.reshape(-1)
+    width = vectors * lanes(out.itemsize)
+    for i in range(lanes(out.itemsize)):
+        x, y = a[a0 + i * row :][:width], b[b0 + i * row :][:width]
+        out[o0 + i] = (x * y).sum()
+
+
+dot_rows = _make_dot_rows()
+
+
 class _Emitter:
     """Writes a panel's instructions; names of values as in `make_panel`."""
 
@@ -256,3 +330,56 @@ class _Emitter:
         loaded = self.builder.load(self._at(pointer, offset))
         loaded.align = self.size
         return loaded
+
+    def turn(self, a, b):
+        """Squares of half the side are exchanged across the diagonal, then within each of these
+        squares of a quarter, down to single numbers."""
+        rows, half = [self._load(a[0], place) for place in self._places(a)], self.lanes // 2
+        while half:
+            for i in range(self.lanes):
+                if not i & half:
+                    rows[i], rows[i + half] = self._exchange(rows[i], rows[i + half], half)
+            half //= 2
+        for place, row in zip(self._places(b), rows, strict=True):
+            self.builder.store(row, self._at(b[0], place)).align = self.size
+
+    def dot_rows(self, a, b, vectors, out):
+        """As `turn`, but that what it would put side by side is added."""
+        builder, zero = self.builder, ir.Constant(self.vector, [0.0] * self.lanes)
+        starts = list(zip(self._places(a), self._places(b), strict=True))
+
+        def multiply(i, sums):
+            column = builder.mul(i, self.word(self.lanes))
+            for r, places in enumerate(starts):
+                x, y = (
+                    self._load(matrix[0], builder.add(place, column))
+                    for matrix, place in zip((a, b), places, strict=True)
+                )
+                product = builder.fmul(x, y, flags=("contract",))
+                sums[r] = builder.fadd(sums[r], product, flags=("contract",))
+            return sums
+
+        sums, half = self._repeat(vectors, [zero] * self.lanes, multiply), self.lanes // 2
+        while half:
+            pairs = [self._exchange(sums[i], sums[i + half], half) for i in range(half)]
+            sums, half = [builder.fadd(x, y) for x, y in pairs], half // 2
+        builder.store(sums[0], self._at(*out)).align = self.size
+
+    def _exchange(self, upper, lower, half):
+        """Two rows after the exchange of every other `half` numbers of the upper one with those
+        of the lower one beside them."""
+        numbers = range(self.lanes)
+        left = [j if not j & half else self.lanes + j - half for j in numbers]
+        right = [j + half if not j & half else self.lanes + j for j in numbers]
+        return self._pick(upper, lower, left), self._pick(upper, lower, right)
+
+    def _places(self, matrix):
+        """Where each row of a square begins."""
+        _, first, row = matrix
+        builder, word = self.builder, self.word
+        return [builder.add(first, builder.mul(row, word(i))) for i in range(self.lanes)]
+
+    def _pick(self, x, y, numbers):
+        """Of two vectors' numbers, one after the other, some."""
+        mask = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), numbers)
+        return self.builder.shuffle_vector(x, y, mask)
