@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 from seqlab.kernels._jit import inlined, inlined_apart, outlined_apart
 from seqlab.kernels.cpu.diagonal import CHUNK
 from seqlab.kernels.cpu.math import normal_exponent, sigmoid, softplus
-from seqlab.kernels.cpu.shapes import SHAPES
+from seqlab.kernels.cpu.shapes import SHAPES, SHORTEST
 from seqlab.kernels.cpu.tile import prefetch, turn
 from seqlab.kernels.memory import LINE, aligned
 
-SHORTEST = 32  # lanes: LLVM takes a shorter loop apart before it would make vectors of it
 LOG2E, LN2 = 1 / math.log(2), math.log(2)
 
 _normal_exponent = inlined(normal_exponent)

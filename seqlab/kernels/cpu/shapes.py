@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 from seqlab.kernels.processor import PROCESSOR, Processor
 
+SHORTEST = 32  # turns: LLVM takes a shorter loop apart before it would make vectors of it
+
 
 class Shapes(NamedTuple):
     """Sizes that the kernels are made with; constants for the compiler."""
@@ -52,12 +54,13 @@ def explain(processor: Processor, shapes: Shapes) -> dict[str, str]:
     """What was chosen and why, for people: a name and a line each."""
     vectors = f"{processor.registers} registers of {processor.vector} bytes"
     tiles = ", ".join(f"{rows} x {columns}" for rows, columns in enumerate(shapes.tiles, 1))
+    channels = max(SHORTEST, shapes.scan // 4)
     return {
         "vectors": f"{processor.kind}: {vectors}",
         "L2 cache": f"{processor.l2 >> 10} KiB a thread, {processor.l2_from}",
         "tiles": f"{tiles} vectors of sums: what {processor.registers} registers hold",
         "strips": f"{shapes.strip} bytes of a weight row: {shapes.phases} vectors, none waits",
-        "scan": f"tasks of {shapes.scan // 4} channels in float32, {shapes.chunk} steps at a time",
+        "scan": f"tasks of {channels} channels in float32, {shapes.chunk} steps at a time",
         "teams": f"from {2 * shapes.team >> 10} KiB of weights for each row: a quarter of L2",
     }
 
