@@ -15,6 +15,7 @@ from seqlab.engine.ensemble import Ensemble
 from seqlab.engine.tape import Tape
 from seqlab.kernels import backends
 from seqlab.kernels._beside import beside
+from seqlab.kernels._jit import DISABLED
 from seqlab.kernels.layout import Span
 from seqlab.rules import UNCLIPPED
 
@@ -25,7 +26,7 @@ _STEP = Span(start=0, lo=0, hi=1)
 def compile_kernels(backend: str, arch: str, dtype: str, gradients: bool = False) -> None:
     """Compile a cell's kernels for the way there and back, with `gradients` also those for sums
     over time. Kernels of CUDA are left to their first call."""
-    if backend != "cpu" or backends.workers(backend) == 1:
+    if DISABLED or backend != "cpu" or backends.workers(backend) == 1:
         return
     tape = _tape(arch, dtype)
     with beside(__name__, _go_back.__name__, arch, dtype):

@@ -163,6 +163,9 @@ def _run(weights, x, h, saved, chunk, m, b, first, count):
     xs, u, raw, delta, slope, drive, y, mixed, dt, b_t, c_t, none, path, decays = chunk
     for s in range(count):
         copy(x[m, first + s, b], xs[s])
+    for s in range(count, CHUNK):
+        fill(xs[s], 0)
+        fill(dt[s], 0)
     # Whole chunks: a row's bits must not depend on how many steps follow.
     project(xs, CHUNK, weights.in_proj[m], none[:units], u)
     project(u, CHUNK, weights.x_proj[m], none[:width], mixed)
