@@ -1,5 +1,6 @@
 """What the kernels are cut into, by the processor that they are compiled for."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -46,7 +47,7 @@ def cache(folder: Path, level: str, size: str, sharing: str) -> None:
         (folder / name).write_text(text + "\n", encoding="ascii")
 
 
-@pytest.mark.skipif(processor.sys.platform == "darwin", reason="reads Linux's files")
+@pytest.mark.skipif(sys.platform == "darwin", reason="reads Linux's files")
 @pytest.mark.parametrize(
     ("sharing", "size", "told"),
     [
@@ -66,7 +67,7 @@ def test_the_l2_cache_is_a_thread_s_share(
     assert told in how
 
 
-@pytest.mark.skipif(processor.sys.platform == "darwin", reason="reads Linux's files")
+@pytest.mark.skipif(sys.platform == "darwin", reason="reads Linux's files")
 def test_an_l2_cache_that_nothing_tells_of_is_assumed(tmp_path: Path) -> None:
     assert processor._l2(tmp_path) == (512 * KIB, "assumed: the system does not say")
     cache(tmp_path / "index2", "2", "much", "0")
