@@ -172,21 +172,29 @@ def test_files_that_are_gone_or_in_disorder_are_made_again(cache: Path) -> None:
     assert in_new_process() == (0, 2)
 
 
-def test_kernels_made_of_different_functions_are_told_apart(cache: Path) -> None:
-    """As those of different cells are, which one loop makes; each is found again."""
+@pytest.mark.parametrize("between", [False, True])
+def test_kernels_made_of_different_functions_are_told_apart(cache: Path, between: bool) -> None:
+    """As those of different cells are, which one loop makes, at first or at second hand; each is
+    found again."""
 
-    def made_of(function: Callable[[Any], Any]) -> Any:
+    def made_of(function: Callable[[Any], Any], between: bool) -> Any:
         part = inlined(function)
+
+        @inlined
+        def step(x):
+            return part(x)
+
+        called = step if between else part
 
         @compiled
         def kernel(x):
-            return part(x)
+            return called(x)
 
         return kernel
 
     for hits in (0, 1):
         for function, times in ((twice, 2), (thrice, 3)):
-            kernel = made_of(function)
+            kernel = made_of(function, between)
             assert kernel(21) == times * 21
             assert sum(kernel.stats.cache_hits.values()) == hits
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from functools import wraps
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,30 +14,29 @@ import pytest
 from drawn import draw
 
 import seqlab
-from seqlab.kernels._jit import compiled
-from seqlab.kernels.cpu import team, threads
+from seqlab.kernels._jit import compiled, inlined
+from seqlab.kernels.cpu import recurrent, team, threads
 from seqlab.kernels.cpu.atomic import add, look, nanoseconds, offer_core
-from seqlab.kernels.cpu.linalg import packed
+from seqlab.kernels.cpu.linalg import add_strips, packed
 from seqlab.kernels.cpu.team import (
     ALONE,
     ARRIVED,
-    BACKWARDS,
     CALL,
     DISMISSED,
     DONE,
+    FIRST,
     IN_VAIN,
-    LEFT,
+    MET,
     MOST,
-    NETWORK,
-    OUT,
     OWED,
-    ROWS,
+    TEAM_BITS,
     TIMED,
-    Product,
-    add_recurrent,
+    Job,
+    Pass,
+    board_for,
     helpers_for,
-    recurrent_product,
-    with_helpers,
+    make_team,
+    strips_of,
 )
 from seqlab.kernels.cpu.threads import share, side_by_side
 
@@ -113,69 +112,107 @@ def small_teams(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     return use
 
 
+class Chain(NamedTuple):
+    """Recurrent steps of two networks: what comes out of one goes into the next."""
+
+    left: Array
+    weights: Array
+    out: Array
+
+
+@inlined
+def columns(on, job, part, parts):
+    weights = on.weights[job.network]
+    begin, end = strips_of(weights, part, parts)
+    left, depth, back = on.left.reshape(on.left.size), weights.shape[0], job.step & 1
+    add_strips(left, 0, depth, 1, job.rows, weights, 0, depth, on.out, job.at, begin, end, back)
+
+
+@inlined
+def rows(on, job, first, last, part):
+    for r in range(first, last):
+        for j in range(on.left.shape[1]):
+            on.left[r, j] = on.out[job.at + r, j] * 0.5
+            on.out[job.at + r, j] = job.network - 0.25
+
+
+alone, together, help_out = make_team(columns, rows)
+
+
+def loop(do: Any) -> Any:
+    @compiled
+    def steps(on, board, count, rows):
+        for s in range(count):
+            for m in range(2):
+                do(on, board, Job(m, 0, rows, s, m * rows, 0))
+
+    return steps
+
+
+steps_alone, steps = loop(alone), loop(together)
+
+
 @compiled
-def steps(product, count, rows):
-    """So many recurrent steps of two networks: what comes out of one goes into the next."""
-    width = product.out.shape[1]
-    for s in range(count):
-        for m in range(2):
-            add_recurrent(product, m, 0, rows, m * rows, s & 1)
-            for i in range(rows * width):
-                r, j = i // width, i % width
-                product.left[i] = product.out[m * rows + r, j] * 0.5
-                product.out[m * rows + r, j] = m - 0.25
+def help_with(on, board):
+    help_out(on, board)
 
 
-def made(helpers: int, width: int, rows: int) -> Product:
+def made(width: int, rows: int) -> Chain:
     rng = np.random.default_rng(width)
     weights = packed(rng.normal(size=(2, width, width)) / width)
-    left, out = rng.normal(size=(rows, width)), rng.normal(size=(2 * rows, width))
-    return recurrent_product(left, weights, out, helpers)
+    return Chain(rng.normal(size=(rows, width)), weights, rng.normal(size=(2 * rows, width)))
 
 
-def outcome(product: Product) -> Array:
-    return np.concatenate([product.left, product.out.reshape(-1)])
+def outcome(chain: Chain) -> Array:
+    return np.concatenate([chain.left.reshape(-1), chain.out.reshape(-1)])
 
 
-@pytest.mark.parametrize("helpers", [1, 2, 5])
-@pytest.mark.parametrize("rows", [1, 3])
+def wanted(count: int, width: int, rows: int) -> Array:
+    chain = made(width, rows)
+    steps_alone(chain, board_for(0), count, rows)
+    return outcome(chain)
+
+
+@pytest.mark.parametrize("helpers", [0, 1, 2, 5])
+@pytest.mark.parametrize("rows", [1, 3, 6])
 @pytest.mark.parametrize("width", [1, 64, 65, 130, 200])
 @must_end
 def test_a_team_has_the_bits_of_one(width: int, rows: int, helpers: int) -> None:
-    """More helpers than cores, and than strips, too; who is counted in takes part."""
-    alone, together = made(0, width, rows), made(helpers, width, rows)
-    steps(alone, 30, rows)
-    pool = Daemons(helpers)
-    beside = [pool.submit(team._help, together) for _ in range(helpers)]
-    wait_until(lambda: together.board[ARRIVED] == helpers)
-    steps(together, 30, rows)
-    together.board[CALL] = DISMISSED
-    assert all(future.result() is None for future in beside)
-    assert together.board[DONE] == together.board[OWED] >= TIMED * helpers
-    assert np.array_equal(outcome(together), outcome(alone))
+    """More helpers than cores, than strips and than rows, too; who is counted in takes part."""
+    chain, board = made(width, rows), board_for(helpers)
+    pool = Daemons(max(helpers, 1))
+    beside = [pool.submit(help_with, chain, board) for _ in range(helpers)]
+    if helpers:
+        wait_until(lambda: board[ARRIVED] == helpers)
+    steps(chain, board, 30, rows)
+    if helpers:
+        board[CALL] = DISMISSED
+        assert all(future.result() is None for future in beside)
+        assert board[MET] >= TIMED * helpers
+        assert board[DONE] == board[OWED] >= TIMED * min(helpers, rows - 1)
+    assert np.array_equal(outcome(chain), wanted(30, width, rows))
 
 
 @pytest.mark.tiny
 @must_end
 def test_nobody_waits_for_a_helper_that_comes_late() -> None:
-    alone, together = made(0, 70, 1), made(1, 70, 1)
-    steps(alone, 9, 1)
-    steps(together, 4, 1)  # it is not there yet
-    assert together.board[DONE] == 0
-    late = Daemons(1).submit(team._help, together)
-    wait_until(lambda: together.board[ARRIVED] == 1)
-    steps(together, 5, 1)
-    together.board[CALL] = DISMISSED
+    chain, board = made(70, 2), board_for(1)
+    steps(chain, board, 4, 2)  # it is not there yet
+    assert board[MET] == board[DONE] == 0
+    late = Daemons(1).submit(help_with, chain, board)
+    wait_until(lambda: board[ARRIVED] == 1)
+    steps(chain, board, 5, 2)
+    board[CALL] = DISMISSED
     assert late.result() is None
-    assert together.board[DONE] == 2 * 5
-    assert np.array_equal(outcome(together), outcome(alone))
+    assert board[MET] == board[DONE] == 2 * 5
+    assert np.array_equal(outcome(chain), wanted(9, 70, 2))
 
 
 @compiled
-def help_late(product, late):
+def help_late(on, board, late):
     """A helper that does its part only `late` ns after it was called, as one that must wait for
-    its core."""
-    board, seen = product.board, 0
+    its core; of steps with two rows."""
+    seen = 0
     part = add(board, ARRIVED, 1) + 1
     while look(board, CALL) != DISMISSED:
         call = look(board, CALL)
@@ -183,8 +220,12 @@ def help_late(product, late):
             start = nanoseconds()
             while nanoseconds() - start < late:
                 offer_core()
-            place = (board[NETWORK], board[LEFT], board[ROWS], board[OUT], board[BACKWARDS])
-            team._add_part(product, *place, part, call & MOST)
+            job = team._job(board)
+            columns(on, job, part, call & MOST)
+            add(board, MET, 1)
+            while look(board, FIRST) != call >> TEAM_BITS:
+                offer_core()
+            rows(on, job, 1, 2, part)
             add(board, DONE, 1)
             seen = call
         offer_core()
@@ -194,30 +235,36 @@ def help_late(product, late):
 def test_helpers_that_save_no_time_are_done_without() -> None:
     """For a while; then they are tried again."""
     count, tried = ALONE, TIMED * IN_VAIN
-    alone, together = made(0, 130, 1), made(1, 130, 1)
-    steps(alone, count, 1)
-    late = Daemons(1).submit(help_late, together, 200_000)
-    wait_until(lambda: together.board[ARRIVED] == 1)
-    steps(together, count, 1)
-    together.board[CALL] = DISMISSED
+    chain, board = made(130, 2), board_for(1)
+    late = Daemons(1).submit(help_late, chain, board, 200_000)
+    wait_until(lambda: board[ARRIVED] == 1)
+    steps(chain, board, count, 2)
+    board[CALL] = DISMISSED
     assert late.result() is None
-    assert together.board[DONE] == together.board[OWED] == 2 * tried
-    assert np.array_equal(outcome(together), outcome(alone))
+    assert board[MET] == board[DONE] == board[OWED] == 2 * tried
+    assert np.array_equal(outcome(chain), wanted(count, 130, 2))
 
 
+@pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("arch", ["rnn", "lstm", "gru"])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @must_end
 def test_gradients_and_curves_do_not_depend_on_the_team(
-    arch: str, dtype: type, small_teams: Callable[[int], None]
+    arch: str,
+    dtype: type,
+    batch: int,
+    small_teams: Callable[[int], None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    run = draw(arch, hidden=150, steps=200, batch=1).cast(dtype)
+    """Nor on whether there is one: the sequences share a task, as with large weights."""
+    monkeypatch.setattr(recurrent, "SHAPES", recurrent.SHAPES._replace(large=1))
+    run = draw(arch, hidden=150, steps=200, batch=batch).cast(dtype)
     two = draw(arch, hidden=150, steps=200, batch=1, networks=2).cast(dtype)
 
     def answers() -> list[Array]:
         trajectory = seqlab.forward(arch, run.params, run.x, run.initial)
         gradients = seqlab.backward(trajectory, run.grad)
-        curves = seqlab.attenuation(arch, two.params, two.x, [10, 60, 150, 200])
+        curves = seqlab.attenuation(arch, two.params, two.x, [10, 60, 150, 200], clip="step-norm:1")
         return [
             trajectory.output,
             gradients.x,
@@ -269,15 +316,17 @@ def test_who_helps(monkeypatch: pytest.MonkeyPatch) -> None:
 @must_end
 def test_helpers_are_free_again_after_a_failure(small_teams: Callable[[int], None]) -> None:
     small_teams(2)
-    product = made(1, 70, 1)
+    scratch = SimpleNamespace(board=board_for(1))
 
-    def kernel(scratch: Any, begin: int, end: int) -> None:
-        wait_until(lambda: product.board[ARRIVED] == 1)
+    def fail(scratch: Any, begin: int, end: int) -> None:
+        wait_until(lambda: scratch.board[ARRIVED] == 1)
         raise KeyboardInterrupt
 
-    scratch = SimpleNamespace(product=product)
+    def helper(scratch: Any) -> None:
+        help_with(made(70, 1), scratch.board)
+
     with pytest.raises(KeyboardInterrupt):
-        share(with_helpers(kernel, 1), 1, lambda: scratch)
+        share(Pass(fail, fail, helper).by(1), 1, lambda: scratch)
     # Both threads of the pool pass only if neither is held.
     both = threading.Barrier(2)
     for future in [threads.start(both.wait) for _ in range(2)]:

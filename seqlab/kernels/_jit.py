@@ -204,14 +204,16 @@ def _within_kernels(function: Callable, compiler: type[Compiler], inline: bool =
     return dispatcher
 
 
-def _of(closure: Iterable[Any]) -> str:
-    """A short name for what a function closes over: functions by their names, other values by
-    themselves."""
-    values = [cell.cell_contents for cell in closure]
-    names = [
-        f"{value.__module__}.{value.__qualname__}" if callable(value) else repr(value)
-        for value in values
-    ]
+def _of(closure: Iterable[Any] | None) -> str:
+    """A short name for what a function closes over: functions by their names and by what they close
+    over themselves, other values by themselves."""
+    names = []
+    for value in (cell.cell_contents for cell in closure or ()):
+        if callable(value):
+            inner = getattr(value, "py_func", value).__closure__
+            names.append(f"{value.__module__}.{value.__qualname__}.{_of(inner)}")
+        else:
+            names.append(repr(value))
     return hashlib.sha256(" ".join(names).encode()).hexdigest()[:16]
 
 

@@ -15,16 +15,17 @@ LOW, HIGH = 2.0**-60, 2.0**60
 
 
 class TaskRows(NamedTuple):
-    """The rows that a task carries back: `size` rows of a network from `first` on.
+    """Of the rows that a task carries back, those of a network from `first` on, `begin` to `end`.
 
-    They are one sequence's losses (`across` 0), or one loss of several sequences (`across` 1),
-    from `sequence` on. Divisions would tell the two apart as well, but took measurable time beside
-    a small network's step.
+    The task's are one sequence's losses (`across` 0), or one loss of several sequences (`across`
+    1), from `sequence` on. Divisions would tell the two apart as well, but took measurable time
+    beside a small network's step.
     """
 
     network: int
     first: int
-    size: int
+    begin: int
+    end: int
     sequence: int
     across: int
 
@@ -213,7 +214,7 @@ def inject_losses(rows, grad, span, step, trace, squares, task, add_output_gradi
     if index < 0 and step < span.hi - 1:
         return
     m = task.network
-    for r in range(task.size):
+    for r in range(task.begin, task.end):
         row, loss = task.first + r, loss_of(task, r)
         state, exponent = rows.adjoint[m, row], rows.exponent[m, row]
         has_loss = index >= 0 and not is_zero(grad[m, index, row])
@@ -232,7 +233,7 @@ def inject_losses(rows, grad, span, step, trace, squares, task, add_output_gradi
 def finish_step(rows, span, step, clip, trace, squares, task):
     """After a step back, rescale, clip and record a task's rows; `squares` (P,) is scratch."""
     m, done = task.network, span.hi - 1 - step
-    for r in range(task.size):
+    for r in range(task.begin, task.end):
         row, b, loss = task.first + r, sequence_of(task, r), loss_of(task, r)
         lag = rows.lag[loss] + done
         state = rows.adjoint[m, row]
@@ -249,7 +250,7 @@ def record_inputs(rows, span, step, trace, dx, dx0, task):
     """Record the input's part of a step: rows of `dx` from dx0 on, still at the exponent before the
     step, which the trace has."""
     done = span.hi - 1 - step
-    for r in range(task.size):
+    for r in range(task.begin, task.end):
         loss = loss_of(task, r)
         point = trace.offset[loss] + rows.lag[loss] + done
         trace.inputs[task.network, sequence_of(task, r), point] = sum_of_squares(dx[dx0 + r])

@@ -145,7 +145,7 @@ def _make_backward(steps_back: StepsBack) -> Any:
         for index in range(begin, end):
             m, b = index // sequences, index % sequences
             head = b * rows.lag.shape[0]
-            task = TaskRows(m, head, live, b, 0)
+            task = TaskRows(m, head, 0, live, b, 0)
             current, common = -1, np.int64(EMPTY)
             for p in range(total.shape[0]):
                 fill(total[p], 0)

@@ -108,6 +108,12 @@ def strip_count(b):
 
 
 @inlined
+def columns_of(b, strips):
+    """Columns before a strip of a packed b (K, J)."""
+    return min(strips * (STRIP // b.itemsize), b.shape[1])
+
+
+@inlined
 def add_strips(a, a0, ar, ak, rows, b, b0, depth, out, out0, begin, end, backwards):
     """The columns of strips `begin` to `end` of `add_product`, from the last one on if `backwards`.
 
@@ -148,11 +154,19 @@ def fill(target, value):
 
 
 @inlined
+def project_columns(x, rows, weight, bias, out, begin, end):
+    """The columns of strips `begin` to `end` of `project`."""
+    first, last = columns_of(weight, begin), columns_of(weight, end)
+    for r in range(rows):
+        copy(bias[first:last], out[r, first:last])
+    depth = weight.shape[0]
+    add_strips(x.reshape(x.size), 0, depth, 1, rows, weight, 0, depth, out, 0, begin, end, 0)
+
+
+@inlined
 def project(x, rows, weight, bias, out):
     """out = x weight + bias for the first `rows` rows of x (R, K), weight (K, J), out (R, J)."""
-    for r in range(rows):
-        copy(bias, out[r])
-    add_product(x, 0, x.shape[1], 1, rows, weight, 0, weight.shape[0], out, 0)
+    project_columns(x, rows, weight, bias, out, 0, strip_count(weight))
 
 
 def rows_of_steps(steps: NDArray) -> NDArray:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqlab.cells import Sizes
-from seqlab.kernels._jit import compiled, inlined
+from seqlab.kernels._jit import compiled, inlined, inlined_apart
 from seqlab.kernels.cpu.chain import (
     TaskRows,
     finish_step,
@@ -29,28 +29,33 @@ from seqlab.kernels.cpu.linalg import (
     Strip,
     accumulate,
     add_product,
+    add_strips,
     both_ways,
+    columns_of,
     copy,
     fill,
-    project,
+    project_columns,
     project_strips,
     rows_of_steps,
 )
+from seqlab.kernels.cpu.shapes import SHAPES
 from seqlab.kernels.cpu.team import (
-    Product,
-    add_recurrent,
+    APART,
+    Job,
+    Pass,
+    board_for,
     helpers_for,
-    recurrent_product,
-    with_helpers,
+    make_team,
+    strips_of,
 )
-from seqlab.kernels.cpu.threads import group_size, groups, share
+from seqlab.kernels.cpu.threads import share
 from seqlab.kernels.cpu.tile import prefetch
 from seqlab.kernels.layout import Bundle, Clip, Emitted, Span, Trace
 from seqlab.kernels.memory import LINE, aligned, cleared
 
 BLOCK = 16  # steps whose input is projected together
 AHEAD = 4  # steps by which the coefficients are asked for on the way back
-PANEL = 4  # rows that share one pass over the weights
+PANEL = 4  # rows that share one pass over the weights, at most
 
 
 class Weights(NamedTuple):
@@ -83,83 +88,133 @@ class Saved(NamedTuple):
 
 class ForwardScratch(NamedTuple):
     """`gathered` (BLOCK * g, I) and `z` (BLOCK * g, Q H) for a block of g sequences, `z_input`
-    (g, apart * H) for one step's input part where it is apart; `product` adds W_hh h to z."""
+    (g, apart * H) for one step's input part where it is apart; `board` is the team's."""
 
     gathered: NDArray
     z: NDArray
     z_input: NDArray
-    product: Product
+    board: NDArray
 
 
 class BackwardScratch(NamedTuple):
     """For R rows, of one step or a few: `dz` and `dz_input` (R, Q H) of W_hh h and of W_ih x where
-    they differ, `dx` (R, I). Besides, `squares` (P,); `product` adds dz W_hh to the adjoint."""
+    they differ, `dx` (R, I). Besides, `squares` (P,) for each of a team, on lines of their own;
+    `board` is the team's."""
 
     dz: NDArray
     dz_input: NDArray
     dx: NDArray
     squares: NDArray
-    product: Product
+    board: NDArray
 
 
 @inlined
-def _project_block(x, m, step, first, last, weight, bias, gathered, out):
-    """Project the input of up to BLOCK steps of sequences first..last: out (BLOCK * g, J).
+def _gather(x, m, step, first, count, gathered):
+    """The input of up to BLOCK steps of `count` sequences from the first on, row by row.
 
-    Always whole blocks: a row's bits must not depend on how many steps follow.
+    Always room for whole blocks: a row's bits must not depend on how many steps follow.
     """
-    steps = min(BLOCK, x.shape[1] - step)
-    group = last - first
-    for s in range(steps):
-        for b in range(group):
-            copy(x[m, step + s, first + b], gathered[s * group + b])
-    project(gathered, BLOCK * group, weight, bias, out)
+    for s in range(min(BLOCK, x.shape[1] - step)):
+        for b in range(count):
+            copy(x[m, step + s, first + b], gathered[s * count + b])
 
 
-def _make_forward(step: Callable[..., None], apart: int) -> Any:
-    @compiled
-    def forward(weights, x, state, saved, size, scratch, begin, end):
-        steps, sequences = x.shape[1:3]
-        groups = -(-sequences // size)
-        weight, bias = weights.input, weights.bias
-        hidden, coefficients = saved
-        units = hidden.shape[3]
-        gathered, z, z_input, product = scratch
-        joined = z.shape[1] - apart * units  # columns of z where both products add
-        for index in range(begin, end):
-            m, first = index // groups, index % groups * size
-            last = min(first + size, sequences)
-            group = last - first
-            for b in range(first, last):
-                copy(state[m, b, 0], hidden[m, 0, b])
-            for s in range(steps):
-                if s % BLOCK == 0:
-                    _project_block(x, m, s, first, last, weight[m], bias[m], gathered, z)
-                row = s % BLOCK * group
-                if apart:
-                    for b in range(group):
-                        copy(z[row + b, joined:], z_input[b])
-                        copy(weights.apart_bias[m], z[row + b, joined:])
-                left = ((m * (steps + 1) + s) * sequences + first) * units
-                add_recurrent(product, m, left, group, row, s & 1)
-                for b in range(group):
-                    before, after = hidden[m, s, first + b], hidden[m, s + 1, first + b]
-                    rest, k = state[m, first + b, 1:], coefficients[m, s, first + b]
-                    step(weights.code, z[row + b], z_input[b], before, after, rest, k)
-            for b in range(first, last):
-                copy(hidden[m, steps, b], state[m, b, 0])
-
-    return forward
+@inlined_apart
+def _set_apart(z, z_input, bias):
+    """What a step's pre-activations z (J,) have of the input goes to z_input, and they begin with
+    the recurrent bias."""
+    for j in range(z.shape[0]):
+        z_input[j] = z[j]
+        z[j] = bias[j]
 
 
 @inlined
-def _task_rows(index, rows, live, size, sequences):
-    """A task's rows: `live` losses each of `size` sequences."""
-    losses = rows.lag.shape[0]
-    groups = -(-sequences // size)
-    sequence = index % groups * size
-    count = min(size, sequences - sequence) * live
-    return TaskRows(index // groups, sequence * losses, count, sequence, int(losses == 1))
+def _add_recurrent(left, row, weight, out, to, job, begin, end):
+    """A step's recurrent product, columns of strips `begin` to `end`: the job's rows of `left`
+    (flat, of rows (K,)) from `row` on times weight (K, J) to those of `out` from `to` on."""
+    depth = weight.shape[0]
+    at, backwards = row * depth, job.step & 1
+    add_strips(left, at, depth, 1, job.rows, weight, 0, depth, out, to, begin, end, backwards)
+
+
+class Forward(NamedTuple):
+    """What a forward step works on; `states` is `hidden` flat, which would take time at each."""
+
+    weights: Weights
+    state: NDArray
+    hidden: NDArray
+    coefficients: NDArray
+    states: NDArray
+    scratch: ForwardScratch
+
+
+@inlined
+def _forward(weights, state, saved, scratch):
+    hidden, coefficients = saved
+    return Forward(weights, state, hidden, coefficients, hidden.reshape(hidden.size), scratch)
+
+
+def _make_forward(step: Callable[..., None], apart: int) -> Pass:
+    @inlined
+    def columns(on, job, part, parts):
+        """Pre-activations of one step; of their input part a block's, at its first step."""
+        gathered, z, z_input, _ = on.scratch
+        m, weight = job.network, on.weights.recurrent[job.network]
+        units, width = weight.shape
+        begin, end = strips_of(weight, part, parts)
+        if job.at == 0:
+            count, bias = BLOCK * job.rows, on.weights.bias[m]
+            project_columns(gathered, count, on.weights.input[m], bias, z, begin, end)
+        if apart:
+            joined = width - apart * units
+            first, last = max(columns_of(weight, begin), joined), columns_of(weight, end)
+            bias = on.weights.apart_bias[m, first - joined :]
+            for r in range(job.rows):
+                own = z_input[r, first - joined : last - joined]
+                _set_apart(z[job.at + r, first:last], own, bias)
+        steps, sequences = on.hidden.shape[1:3]
+        before = (m * steps + job.step) * sequences + job.sequence
+        _add_recurrent(on.states, before, weight, z, job.at, job, begin, end)
+
+    @inlined
+    def rows(on, job, begin, end, part):
+        """States and coefficients."""
+        m, s = job.network, job.step
+        for r in range(begin, end):
+            b = job.sequence + r
+            before, after = on.hidden[m, s, b], on.hidden[m, s + 1, b]
+            rest, k = on.state[m, b, 1:], on.coefficients[m, s, b]
+            z, z_input = on.scratch.z[job.at + r], on.scratch.z_input[r]
+            step(on.weights.code, z, z_input, before, after, rest, k)
+
+    def kernel(do: Any) -> Any:
+        @compiled
+        def forward(weights, x, state, saved, size, scratch, begin, end):
+            on = _forward(weights, state, saved, scratch)
+            steps, sequences = x.shape[1:3]
+            groups = -(-sequences // size)
+            for index in range(begin, end):
+                m, first = index // groups, index % groups * size
+                group = min(size, sequences - first)
+                for b in range(first, first + group):
+                    copy(state[m, b, 0], on.hidden[m, 0, b])
+                for s in range(steps):
+                    at = s % BLOCK * group
+                    if at == 0:
+                        _gather(x, m, s, first, group, scratch.gathered)
+                    do(on, scratch.board, Job(m, first, group, s, at, 0))
+                for b in range(first, first + group):
+                    copy(on.hidden[m, steps, b], state[m, b, 0])
+
+        return forward
+
+    alone, together, help_out = make_team(columns, rows)
+
+    @compiled
+    def help_forward(weights, x, state, saved, size, scratch):
+        help_out(_forward(weights, state, saved, scratch), scratch.board)
+
+    return Pass(kernel(alone), kernel(together), help_forward)
 
 
 @inlined
@@ -178,10 +233,10 @@ def _prefetch_coefficients(coefficients, m, s, b):
 
 
 @inlined
-def _steps_together(task):
+def _steps_together(rows):
     """Steps whose input is projected back together when a task has few rows: one pass over the
     weights then serves them all."""
-    return max(1, PANEL // task.size)
+    return max(1, PANEL // rows)
 
 
 @inlined
@@ -192,54 +247,140 @@ def _record_inputs(weight, dz, rows, span, step, steps, trace, dx, task):
     """
     if trace.exponent.shape[2] == 0:
         return
-    width = dz.shape[1]
-    for r in range(steps * task.size):
+    width, count = dz.shape[1], task.end
+    for r in range(steps * count):
         fill(dx[r], 0)
-    add_product(dz, 0, width, 1, steps * task.size, weight, 0, width, dx, 0)
+    add_product(dz, 0, width, 1, steps * count, weight, 0, width, dx, 0)
     for i in range(steps):
-        record_inputs(rows, span, step + steps - 1 - i, trace, dx, i * task.size, task)
+        record_inputs(rows, span, step + steps - 1 - i, trace, dx, i * count, task)
 
 
-def _make_backward(step_back: Callable[..., None], apart: int) -> Any:
+@inlined
+def _task_rows(rows, job, begin, end):
+    """Rows `begin` to `end` of a job's."""
+    losses = rows.lag.shape[0]
+    return TaskRows(job.network, job.sequence * losses, begin, end, job.sequence, int(losses == 1))
+
+
+class Backward(NamedTuple):
+    """What a step back works on. Besides what the kernel is given: `adjoints` (M * R, P*H), `dz`
+    flat, `gates` and `gates_input` (R, Q, H), other shapes that would take time at each, and P."""
+
+    weight: NDArray
+    coefficients: NDArray
+    rows: Bundle
+    adjoints: NDArray
+    grad: NDArray
+    span: Span
+    clip: Clip
+    trace: Trace
+    emitted: Emitted
+    scratch: BackwardScratch
+    dz: NDArray
+    gates: NDArray
+    gates_input: NDArray
+    parts: int
+
+
+@inlined
+def _backward(weights, saved, rows, grad, span, clip, trace, emitted, scratch):
+    dz, dz_input, units = scratch.dz, scratch.dz_input, saved.hidden.shape[3]
+    shape = (dz.shape[0], dz.shape[1] // units, units)
+    adjoints = rows.adjoint.reshape(rows.exponent.size, rows.adjoint.shape[2])
+    return Backward(
+        weights.recurrent_back,
+        saved.coefficients,
+        rows,
+        adjoints,
+        grad,
+        span,
+        clip,
+        trace,
+        emitted,
+        scratch,
+        dz.reshape(dz.size),
+        dz.reshape(shape),
+        dz_input.reshape(shape),
+        adjoints.shape[1] // units,
+    )
+
+
+def _make_backward(step_back: Callable[..., None], apart: int) -> Pass:
+    # A job's step is the one that ends there; the one before it begins.
+
+    @inlined
+    def columns(on, job, part, parts):
+        """The way of a step's gradients back through the recurrent weights."""
+        if job.step < on.span.hi:
+            weight, losses = on.weight[job.network], on.rows.lag.shape[0]
+            begin, end = strips_of(weight, part, parts)
+            to = job.network * on.rows.adjoint.shape[1] + job.sequence * losses
+            _add_recurrent(on.dz, job.at, weight, on.adjoints, to, job, begin, end)
+
+    @inlined
+    def rows(on, job, begin, end, part):
+        """All else."""
+        adjoints, trace, span, scratch = on.rows, on.trace, on.span, on.scratch
+        task = _task_rows(adjoints, job, begin, end)
+        squares = scratch.squares[part * APART : part * APART + on.parts]
+        if job.step < span.hi:
+            finish_step(adjoints, span, job.step, on.clip, trace, squares, task)
+        if job.step == span.lo:
+            return
+        s, units, width = job.step - 1, on.gates.shape[2], scratch.dz.shape[1]
+        inject_losses(adjoints, on.grad, span, s, trace, squares, task, _add_to_hidden)
+        for r in range(begin, end):
+            m, b, at = job.network, sequence_of(task, r), job.then + r
+            state, k = adjoints.adjoint[m, task.first + r], on.coefficients[m, s, b]
+            step_back(state[:units], state[units:], k, on.gates[at], on.gates_input[at])
+            if loss_of(task, r) == 0:
+                _prefetch_coefficients(on.coefficients, m, s, b)
+                i, exponent = s - span.lo, adjoints.exponent[m, task.first + r]
+                keep_gradient(on.emitted, m, i, b, exponent, scratch.dz[at], 0)
+                if apart:
+                    tail = scratch.dz_input[at, width - apart * units :]
+                    keep_gradient(on.emitted, m, i, b, exponent, tail, width)
+
+    def kernel(do: Any) -> Any:
+        @compiled
+        def backward(
+            weights, saved, rows, grad, span, clip, trace, emitted, live, size, scratch, begin, end
+        ):
+            on = _backward(weights, saved, rows, grad, span, clip, trace, emitted, scratch)
+            sequences = saved.hidden.shape[2]
+            groups = -(-sequences // size)
+            of_input = scratch.dz_input if apart else scratch.dz
+            for index in range(begin, end):
+                m, sequence = index // groups, index % groups * size
+                count = min(size, sequences - sequence) * live
+                at, then, full = 0, 0, _steps_together(count) * count
+                for s in range(span.hi, span.lo - 1, -1):
+                    job = Job(m, sequence, count, s, at, then)
+                    do(on, scratch.board, job)
+                    at, then = then, then + count
+                    if then == full or s == span.lo + 1:
+                        weight, task = weights.input_back[m], _task_rows(rows, job, 0, count)
+                        dx, steps = scratch.dx, then // count
+                        _record_inputs(weight, of_input, rows, span, s - 1, steps, trace, dx, task)
+                        then = 0
+
+        return backward
+
+    alone, together, help_out = make_team(columns, rows)
+
     @compiled
-    def backward(
-        weights, saved, rows, grad, span, clip, trace, emitted, live, size, scratch, begin, end
-    ):
-        weight = weights.input_back
-        width = weight.shape[1]
-        coefficients = saved.coefficients
-        sequences, units = saved.hidden.shape[2:]
-        dz, dz_input, dx, squares, product = scratch
-        gates = dz.reshape(dz.shape[0], width // units, units)
-        gates_input = dz_input.reshape(dz.shape[0], width // units, units)
-        for index in range(begin, end):
-            task = _task_rows(index, rows, live, size, sequences)
-            m, first, count = task.network, task.first, task.size
-            at, together = 0, _steps_together(task) * count
-            for s in range(span.hi - 1, span.lo - 1, -1):
-                inject_losses(rows, grad, span, s, trace, squares, task, _add_to_hidden)
-                for r in range(count):
-                    b, state = sequence_of(task, r), rows.adjoint[m, first + r]
-                    hidden, rest, k = state[:units], state[units:], coefficients[m, s, b]
-                    step_back(hidden, rest, k, gates[at + r], gates_input[at + r])
-                    if loss_of(task, r) == 0:
-                        _prefetch_coefficients(coefficients, m, s, b)
-                        i, exponent = s - span.lo, rows.exponent[m, first + r]
-                        keep_gradient(emitted, m, i, b, exponent, dz[at + r], 0)
-                        if apart:
-                            tail = dz_input[at + r, width - apart * units :]
-                            keep_gradient(emitted, m, i, b, exponent, tail, width)
-                out = m * rows.adjoint.shape[1] + first
-                add_recurrent(product, m, at * width, count, out, s & 1)
-                finish_step(rows, span, s, clip, trace, squares, task)
-                at += count
-                if at == together or s == span.lo:
-                    of_input = dz_input if apart else dz
-                    steps = at // count
-                    _record_inputs(weight[m], of_input, rows, span, s, steps, trace, dx, task)
-                    at = 0
+    def help_backward(weights, saved, rows, grad, span, clip, trace, emitted, live, size, scratch):
+        on = _backward(weights, saved, rows, grad, span, clip, trace, emitted, scratch)
+        help_out(on, scratch.board)
 
-    return backward
+    return Pass(kernel(alone), kernel(together), help_backward)
+
+
+def _group_size(sequences: int, weights: Weights) -> int:
+    """Sequences a task takes: few are better spread over threads, unless the weights then come to
+    each from beyond its L2 cache."""
+    spread = sequences if weights.recurrent[0].nbytes >= SHAPES.large else sequences // 2
+    return max(1, min(PANEL, spread))
 
 
 class Recurrent:
@@ -301,21 +442,19 @@ class Recurrent:
         """Run x (M, S, B, I) from `state` (M, B, P, H), which is left at the segment's end."""
         networks, _, sequences, inputs = x.shape
         units, width = weights.recurrent.shape[1:]
-        size = group_size(sequences)
-        tasks = networks * groups(sequences)
+        size = _group_size(sequences, weights)
+        tasks = networks * -(-sequences // size)
         helpers = helpers_for(weights.recurrent, size, tasks)
 
         def scratch() -> ForwardScratch:
-            z = aligned((BLOCK * size, width), x.dtype)
             return ForwardScratch(
                 cleared((BLOCK * size, inputs), x.dtype),  # rows past the end count for nothing
-                z,
+                aligned((BLOCK * size, width), x.dtype),
                 aligned((size, self._apart * units), x.dtype),
-                recurrent_product(saved.hidden, weights.recurrent, z, helpers),
+                board_for(helpers),
             )
 
-        kernel = with_helpers(self._forward, helpers)
-        share(kernel, tasks, scratch, weights, x, state, saved, size)
+        share(self._forward.by(helpers), tasks, scratch, weights, x, state, saved, size)
 
     def backward(
         self,
@@ -330,10 +469,10 @@ class Recurrent:
         emitted: Emitted,
     ) -> None:
         """Carry the first `live` rows of the bundle from step span.hi back to span.lo."""
-        networks, sequences, losses, parts, _ = bundle.adjoint.shape
+        networks, sequences, losses, _, _ = bundle.adjoint.shape
         # The rows of a task share each pass over the weights: one sequence's losses, or, where each
         # has one loss, some sequences.
-        size = group_size(sequences) if losses == 1 else 1
+        size = _group_size(sequences, weights) if losses == 1 else 1
         width, inputs = weights.recurrent.shape[2], weights.input.shape[1]
         most, dtype = max(size * live, PANEL), bundle.adjoint.dtype
         rows, gradient = flat_rows(bundle, grad)
@@ -341,17 +480,16 @@ class Recurrent:
         helpers = helpers_for(weights.recurrent_back, size * live, tasks)
 
         def scratch() -> BackwardScratch:
-            dz = aligned((most, width), dtype)
             return BackwardScratch(
-                dz,
+                aligned((most, width), dtype),
                 aligned((most, width), dtype),
                 aligned((most, inputs), dtype),
-                np.empty(parts),
-                recurrent_product(dz, weights.recurrent_back, rows.adjoint, helpers),
+                aligned((APART * (1 + helpers),), np.float64),
+                board_for(helpers),
             )
 
         arrays = (weights, saved, rows, gradient, span, clip, trace, emitted)
-        share(with_helpers(self._backward, helpers), tasks, scratch, *arrays, live, size)
+        share(self._backward.by(helpers), tasks, scratch, *arrays, live, size)
 
     def faintest(self, weights: Weights, saved: Saved, m: int, step: int, b: int) -> float | None:
         """The smallest factor of one sequence's step back among those that no finite state makes

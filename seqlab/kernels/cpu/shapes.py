@@ -20,6 +20,7 @@ class Shapes(NamedTuple):
     phases: int  # vectors of sums that keep the multiply-add units busy while each waits for itself
     strip: int  # bytes of a row of weights that lie together: one row's tile, all one phase
     small: int  # bytes of weights up to which sums too go back and forth
+    large: int  # bytes of weights from which few sequences share a pass over them, and a team each
     team: int  # bytes of weights, passed over by a row, that are worth a thread of a team
     scan: int  # bytes of the channels that a task of the bare selective scan has, at least
     chunk: int  # steps between the states that a diagonal cell keeps
@@ -44,6 +45,7 @@ def shapes_for(processor: Processor) -> Shapes:
         phases=phases,
         strip=phases * processor.vector,
         small=processor.l2 // 8,
+        large=processor.l2,
         team=processor.l2 // 8,
         scan=4 * processor.vector,
         chunk=16,
@@ -62,6 +64,7 @@ def explain(processor: Processor, shapes: Shapes) -> dict[str, str]:
         "strips": f"{shapes.strip} bytes of a weight row: {shapes.phases} vectors, none waits",
         "scan": f"tasks of {channels} channels in float32, {shapes.chunk} steps at a time",
         "teams": f"from {2 * shapes.team >> 10} KiB of weights for each row: a quarter of L2",
+        "sequences": f"few share a task from {shapes.large >> 10} KiB of weights on: they fill L2",
     }
 
 

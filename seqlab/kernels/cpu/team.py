@@ -1,13 +1,14 @@
-"""One matrix product by several threads: for a network whose weights outgrow one core's caches.
+"""One step by several threads: for a network whose weights outgrow one core's caches.
 
 A network's steps follow one another, so a single one leaves all cores but one idle. Here helpers
-wait within a kernel of their own, and each time step the thread that runs the network gives every
-one of them some columns of its recurrent product. A helper that comes late, or never, is not waited
-for: the columns are shared by those that are there, and their bits do not depend on who they are.
+wait within a kernel of their own, and each step the thread that runs the network gives every one of
+them some columns of the recurrent product, then, when all columns are done, some rows of all else.
+A helper that comes late, or never, is not waited for: a step is shared by those that are there, and
+its bits do not depend on who they are.
 
 Where another process has the other core, or the system leaves both threads on one, they take turns,
-and a step takes 1.7 times as long as alone. So some products are timed, and a team whose helpers
-are waited for longer than they save does without them for a while.
+and a step takes 1.7 times as long as alone. So some steps are timed, and a team whose helpers are
+waited for longer than they save does without them for a while.
 """
 
 from collections.abc import Callable
@@ -16,46 +17,51 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from seqlab.kernels._jit import compiled, inlined
+from seqlab.kernels._jit import inlined
 from seqlab.kernels.cpu.atomic import CAN_OFFER, add, look, nanoseconds, publish, wait_while
-from seqlab.kernels.cpu.linalg import STRIP, add_strips, strip_count
+from seqlab.kernels.cpu.linalg import STRIP, strip_count
 from seqlab.kernels.cpu.shapes import SHAPES
 from seqlab.kernels.cpu.threads import spare, start
 from seqlab.kernels.memory import LINE, aligned
 
 SHARE = SHAPES.team
 
-# One shared product in TIMED is timed, as looks at a clock take time too. After IN_VAIN timed
-# ones in a row that helpers did not shorten, the next ALONE products are done alone.
+# One shared step in TIMED is timed, as looks at a clock take time too. After IN_VAIN timed ones in
+# a row that helpers did not shorten, the next ALONE steps are done alone.
 TIMED, IN_VAIN, ALONE = 8, 3, 2000
 
 # Places on the board, those that different threads write on different lines (two lines, since
-# processors fetch pairs). CALL is the number of the latest product and how many share it; the
-# product's arguments follow. VAIN counts timed products in a row that were no gain, SOLO those that
+# processors fetch pairs). CALL is the number of the latest step and how many share it; the step's
+# job follows. ARRIVED counts helpers; MET those that are done with their columns, AWAITED in all;
+# FIRST is the latest step whose columns the caller is done with; DONE counts those that are done
+# with their rows, OWED in all. VAIN counts timed steps in a row that were no gain, SOLO those that
 # are still to be done alone; both are the caller's own.
-_APART = 2 * LINE // 8
-CALL, NETWORK, LEFT, ROWS, OUT, BACKWARDS, OWED = range(7)
-ARRIVED, DONE, VAIN, SOLO = _APART, 2 * _APART, 3 * _APART, 3 * _APART + 1
+APART = 2 * LINE // 8
+CALL, AWAITED, OWED, JOB = range(4)
+ARRIVED, MET, FIRST, DONE, VAIN = (place * APART for place in range(1, 6))
+SOLO = VAIN + 1
 TEAM_BITS = 8
 MOST = (1 << TEAM_BITS) - 1
 DISMISSED = -1
 
 
-class Product(NamedTuple):
-    """out (.., at least J) += left weights[m], time step by time step: `left` is flat, `weights`
-    (M, K, J) packed. `board` is what the team writes on, empty for a thread alone."""
+class Job(NamedTuple):
+    """One step of a task: `rows` rows of a network, which begin with a sequence. In scratch their
+    product is from row `at` on, and what they leave for the next one from row `then` on."""
 
-    left: NDArray
-    weights: NDArray
-    out: NDArray
-    board: NDArray
+    network: int
+    sequence: int
+    rows: int
+    step: int
+    at: int
+    then: int
 
 
-def recurrent_product(left: NDArray, weights: NDArray, out: NDArray, helpers: int) -> Product:
-    """The product of one kernel call that has `helpers`; its arrays are contiguous."""
-    board = aligned((4 * _APART if helpers else 0,), np.int64)
+def board_for(helpers: int) -> NDArray:
+    """What the team of one kernel call writes on, empty for a thread alone."""
+    board = aligned((6 * APART if helpers else 0,), np.int64)
     board.fill(0)
-    return Product(left.reshape(-1), weights, out.reshape(-1, out.shape[-1]), board)
+    return board
 
 
 def helpers_for(weights: NDArray, rows: int, tasks: int) -> int:
@@ -68,19 +74,25 @@ def helpers_for(weights: NDArray, rows: int, tasks: int) -> int:
 
 
 @inlined
-def _add_part(product, m, left, rows, out, backwards, part, parts):
-    """Part `part` of `parts` of the strips."""
-    weights = product.weights[m]
-    depth, strips = weights.shape[0], strip_count(weights)
-    begin, end = strips * part // parts, strips * (part + 1) // parts
-    a, to = product.left, product.out
-    add_strips(a, left, depth, 1, rows, weights, 0, depth, to, out, begin, end, backwards)
+def strips_of(weights, part, parts):
+    """Part `part` of `parts` of the strips of packed weights (K, J): the first, and the one after
+    the last."""
+    strips = strip_count(weights)
+    if parts == 1:  # divisions take a tenth of a small network's step
+        return 0, strips
+    return strips * part // parts, strips * (part + 1) // parts
+
+
+@inlined
+def _first_row(rows, part, parts):
+    """Of `rows` rows, the first of a part. Who called the others has one in any case."""
+    return rows * part if parts == 1 else -(-rows * part // parts)
 
 
 @inlined
 def _judge(board, own, whole, parts):
-    """Whether helpers are worth their while, from the time of this thread's own part of a product
-    and of all of it."""
+    """Whether helpers are worth their while, from the time of this thread's own part of a step and
+    of all of it."""
     if whole < own * parts:
         board[VAIN] = 0
         return
@@ -90,69 +102,128 @@ def _judge(board, own, whole, parts):
 
 
 @inlined
-def add_recurrent(product, m, left, rows, out, backwards):
-    """out[out + r, :J] += left row r, for r < rows, times weights[m], with the helpers there are.
+def _await(board, place, number):
+    seen = look(board, place)
+    while seen != number:
+        seen = wait_while(board, place, seen)
 
-    The rows of `left` begin at its entry `left` and follow one another.
+
+@inlined
+def _call(board, job, parts):
+    """Have the helpers begin; returns the step's number."""
+    network, sequence, rows, step, at, then = job
+    board[JOB], board[JOB + 1], board[JOB + 2] = network, sequence, rows
+    board[JOB + 3], board[JOB + 4], board[JOB + 5] = step, at, then
+    board[AWAITED] += parts - 1
+    board[OWED] += min(parts, rows) - 1
+    number = (board[CALL] >> TEAM_BITS) + 1
+    publish(board, CALL, number << TEAM_BITS | parts)
+    return number
+
+
+@inlined
+def _job(board):
+    """What `_call` wrote."""
+    network, sequence, rows = board[JOB], board[JOB + 1], board[JOB + 2]
+    return Job(network, sequence, rows, board[JOB + 3], board[JOB + 4], board[JOB + 5])
+
+
+@inlined
+def _parts(board):
+    """How many are there for a step."""
+    if board.shape[0] == 0:
+        return 1
+    if board[SOLO] > 0:
+        board[SOLO] -= 1
+        return 1
+    return 1 + look(board, ARRIVED)
+
+
+def make_team(columns: Callable[..., None], rows: Callable[..., None]) -> tuple[Any, Any, Any]:
+    """How a step is done: by a thread alone, (context, board, job) -> None; by one that has a team,
+    the same; and how a helper helps, (context, board) -> None.
+
+    `context` is what a kernel works on. `columns(context, job, part, parts)` does part `part` of
+    `parts` of a step's columns; then, when all are there, `rows(context, job, first, last, part)`
+    some of its rows, from 0 up to the job's `rows`.
     """
-    board = product.board
-    parts, timed, start, own = 1, False, 0, 0
-    if board.shape[0] > 0:
-        if board[SOLO] > 0:
-            board[SOLO] -= 1
-        else:
-            parts += look(board, ARRIVED)
-    if parts > 1:
-        board[NETWORK], board[LEFT], board[ROWS], board[OUT] = m, left, rows, out
-        board[BACKWARDS] = backwards
-        board[OWED] += parts - 1
-        number = (board[CALL] >> TEAM_BITS) + 1
-        publish(board, CALL, number << TEAM_BITS | parts)
-        timed = number % TIMED == 0
+
+    @inlined
+    def alone(context, board, job):
+        columns(context, job, 0, 1)
+        rows(context, job, 0, job.rows, 0)
+
+    @inlined
+    def together(context, board, job):
+        parts, number, timed, start, own = _parts(board), 0, False, 0, 0
+        if parts > 1:
+            number = _call(board, job, parts)
+            timed = number % TIMED == 0
         if timed:
             start = nanoseconds()
-    _add_part(product, m, left, rows, out, backwards, 0, parts)
-    if parts > 1:
-        if timed:
-            own = nanoseconds() - start
-        done = look(board, DONE)
-        while done != board[OWED]:
-            done = wait_while(board, DONE, done)
-        if timed:
-            _judge(board, own, nanoseconds() - start, parts)
+        columns(context, job, 0, parts)
+        if parts > 1:
+            if timed:
+                own = nanoseconds() - start
+            publish(board, FIRST, number)
+            _await(board, MET, board[AWAITED])
+            if timed:
+                own -= nanoseconds()
+        rows(context, job, 0, _first_row(job.rows, 1, parts), 0)
+        if parts > 1:
+            if timed:
+                own += nanoseconds()
+            _await(board, DONE, board[OWED])
+            if timed:
+                _judge(board, own, nanoseconds() - start, parts)
+
+    @inlined
+    def help_out(context, board):
+        """Take part in every step from the first that counts this thread in, until dismissed."""
+        part = add(board, ARRIVED, 1) + 1
+        call = look(board, CALL)
+        while call != DISMISSED:
+            parts = call & MOST
+            if part < parts:
+                job, awaited = _job(board), board[AWAITED]
+                columns(context, job, part, parts)
+                add(board, MET, 1)
+                first = _first_row(job.rows, part, parts)
+                last = _first_row(job.rows, part + 1, parts)
+                if first < last:
+                    _await(board, MET, awaited)
+                    _await(board, FIRST, call >> TEAM_BITS)
+                    rows(context, job, first, last, part)
+                    add(board, DONE, 1)
+            call = wait_while(board, CALL, call)
+
+    return alone, together, help_out
 
 
-@compiled
-def _help(product):
-    """Take part in every product from the first that counts this thread in, until dismissed."""
-    board = product.board
-    part = add(board, ARRIVED, 1) + 1
-    call = look(board, CALL)
-    while call != DISMISSED:
-        parts = call & MOST
-        if part < parts:
-            m, left, rows, out = board[NETWORK], board[LEFT], board[ROWS], board[OUT]
-            _add_part(product, m, left, rows, out, board[BACKWARDS], part, parts)
-            add(board, DONE, 1)
-        call = wait_while(board, CALL, call)
+class Pass(NamedTuple):
+    """The kernels of one pass over the steps: `alone(*context, begin, end)` for a thread alone,
+    `together` for one that has a team, `helper(*context)` for who helps. The last of `context` is
+    scratch with a `board`."""
 
+    alone: Callable[..., None]
+    together: Callable[..., None]
+    helper: Callable[..., None]
 
-def with_helpers(kernel: Callable[..., None], helpers: int) -> Callable[..., None]:
-    """`kernel`, whose third last argument is scratch with a `product`, with helpers beside it."""
-    if not helpers:
-        return kernel
+    def by(self, helpers: int) -> Callable[..., None]:
+        """The kernel that has so many helpers beside it."""
+        if not helpers:
+            return self.alone
 
-    def call(*arguments: Any) -> None:
-        product = arguments[-3].product
-        beside = []
-        try:
-            for _ in range(helpers):
-                beside.append(start(_help, product))
-            kernel(*arguments)
-        finally:
-            product.board[CALL] = DISMISSED
-            for helper in beside:
-                if not helper.cancel():
-                    helper.result()
+        def call(*arguments: Any) -> None:
+            context, beside = arguments[:-2], []
+            try:
+                for _ in range(helpers):
+                    beside.append(start(self.helper, *context))
+                self.together(*arguments)
+            finally:
+                context[-1].board[CALL] = DISMISSED
+                for each in beside:
+                    if not each.cancel():
+                        each.result()
 
-    return call
+        return call

@@ -21,7 +21,6 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 WORTH = 2_000_000  # multiply-adds that take as long as to wake a thread
-GROUP = 4  # sequences that share one pass over the weights
 
 
 def thread_count() -> int:
@@ -164,13 +163,3 @@ def _begin_in_child() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_begin_in_child)
-
-
-def group_size(sequences: int) -> int:
-    """Sequences a task takes: few are better spread over threads."""
-    return max(1, min(GROUP, sequences // 2))
-
-
-def groups(sequences: int) -> int:
-    """Tasks that one network's sequences make."""
-    return -(-sequences // group_size(sequences))
