@@ -9,6 +9,7 @@ code goes on with what kernels that do nothing leave.
 
 import argparse
 import csv
+import os
 import re
 import subprocess
 import sys
@@ -137,23 +138,28 @@ def codes_for(target: str) -> dict[str, Code]:
     import seqlab
     from seqlab.cells import CELLS, Draw, Sizes
     from seqlab.kernels.cpu import team
+    from seqlab.kernels.cpu.shapes import SHAPES
 
-    rng = np.random.default_rng(0)
+    def there_and_back(arch: str, dtype: np.dtype, units: int, sequences: int) -> None:
+        drawn = CELLS[arch].draw(np.random.default_rng(0), Sizes(units, 16), Draw())
+        params = {name: value.astype(dtype) for name, value in drawn.items()}
+        trajectory = seqlab.forward(arch, params, np.zeros((40, sequences, 16), dtype))
+        seqlab.backward(trajectory, np.ones((40, sequences, units), dtype))
+
     for dtype in map(np.dtype, (np.float32, np.float64)):
-        for arch, cell in CELLS.items():
+        for arch in CELLS:
             case = f"{arch} {dtype}"
-            drawn = cell.draw(rng, Sizes(64, 16), Draw())
-            params = {name: value.astype(dtype) for name, value in drawn.items()}
-            trajectory = seqlab.forward(arch, params, np.zeros((40, 4, 16), dtype))
-            seqlab.backward(trajectory, np.ones((40, 4, 64), dtype))
+            there_and_back(arch, dtype, units=64, sequences=4)
         case = f"scan {dtype}"
         u, b = np.ones((2, 64, 40), dtype), np.ones((2, 16, 40), dtype)
         given = {"u": u, "delta": u, "A": -np.ones((64, 16), dtype), "B": b, "C": b, "z": u}
         seqlab.selective_scan(**given)
         seqlab.selective_scan_backward(u, **given)
-        case = f"team {dtype}"
-        rows, weights = np.zeros((4, 64), dtype), np.zeros((1, 64, 64), dtype)
-        team._help(team.recurrent_product(rows, weights, rows, helpers=1))
+        # A team has kernels of its own; one cell's show all that there is to see.
+        case, team.SHARE = f"team {dtype}", 1
+        os.environ["NUMBA_NUM_THREADS"] = "4"
+        there_and_back("lstm", dtype, units=256, sequences=1)
+        os.environ["NUMBA_NUM_THREADS"], team.SHARE = "1", SHAPES.team
     return codes
 
 
@@ -192,7 +198,7 @@ def main() -> None:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["target", "kernel", *Code._fields])
             for target, codes in rows.items():
-                writer.writerows([target, name, *code] for name, code in codes.items())
+                writer.writerows([target, name, *code] for name, code in sorted(codes.items()))
     elif rows != committed()[1]:
         sys.exit("the code differs from the table")
 
