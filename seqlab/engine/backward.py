@@ -10,6 +10,7 @@ from seqlab.engine.sums import Sums
 from seqlab.engine.tape import Tape, Tick, no_tick
 from seqlab.kernels.contract import Array, Saved
 from seqlab.kernels.layout import EMPTY, TRUNCATE, Bundle, Clip, Emitted, Span, Trace
+from seqlab.kernels.memory import cleared
 from seqlab.rules import Rule
 
 
@@ -42,9 +43,9 @@ class Sweep:
         points = self.lengths + 1 if record else np.zeros_like(self.lengths)
         recorded = (networks, sequences, int(points.sum()))
         self.trace = Trace(
-            np.zeros((*recorded, len(tape.cell.parts))),
-            np.full(recorded, np.nan),
-            np.zeros(recorded, np.int64),
+            cleared((networks, sequences, len(tape.cell.parts), recorded[2]), np.float64),
+            cleared(recorded, np.float64, np.nan),
+            cleared(recorded, np.int64),
             np.cumsum(points) - points,
             np.zeros((networks, sequences, rows), np.int64),
         )
@@ -115,7 +116,7 @@ class Sweep:
     def room_for_emitted(self, span: Span) -> Emitted:
         """Where a call leaves gradients: the same memory for all calls."""
         networks, sequences = self.exponent.shape[:2]
-        lead = (networks, span.hi - span.lo, sequences)
+        lead = (networks, span.hi - span.lo, sequences) if self.gradients else (0, 0, 0)
         parts = self.tape.cell.state_shape(self.tape.sizes) if self.gradients else (0, 0)
         shape = (*lead, self._width)
         whole = math.prod(shape) == self._values.size

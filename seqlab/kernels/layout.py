@@ -79,7 +79,7 @@ class Clip(NamedTuple):
 class Trace(NamedTuple):
     """What is written down at each lag.
 
-    `squares` (M, B, points, named parts) and `inputs` (M, B, points) are float64 sums of squares of
+    `squares` (M, B, named parts, points) and `inputs` (M, B, points) are float64 sums of squares of
     the direction, `exponent` (M, B, points) int64; loss l at lag tau has point offset[l] + tau.
     `fired` (M, B, L) int64 counts the steps at which the rule acted. Without points only `fired`
     is written.

@@ -85,8 +85,8 @@ def aligned(shape: tuple[int, ...], dtype: np.dtype | type) -> NDArray:
     return np.ndarray(shape, dtype, raw, -place % LINE)
 
 
-def cleared(shape: tuple[int, ...], dtype: np.dtype | type) -> NDArray:
-    """`aligned`, all zero."""
+def cleared(shape: tuple[int, ...], dtype: np.dtype | type, value: float = 0) -> NDArray:
+    """`aligned`, all zero or another value."""
     array = aligned(shape, dtype)
-    array.fill(0)
+    array.fill(value)
     return array

@@ -76,8 +76,8 @@ def _read(sweep: Sweep) -> Curves:
         return np.split(log, trace.offset[1:], axis=1)[::-1]
 
     one = len(names) == 1
-    whole = trace.squares[..., 0] if one else trace.squares.sum(axis=-1)
-    parts = {} if one else {n: by_length(trace.squares[..., i]) for i, n in enumerate(names)}
+    whole = trace.squares[:, :, 0] if one else trace.squares.sum(axis=2)
+    parts = {} if one else {n: by_length(trace.squares[:, :, i]) for i, n in enumerate(names)}
     return Curves(
         by_length(whole),
         parts,

@@ -194,11 +194,11 @@ def record(trace, m, b, point, exponent, squares):
     if trace.exponent.shape[2] == 0:
         return
     trace.exponent[m, b, point] = exponent
-    named = trace.squares.shape[3]
+    named = trace.squares.shape[2]
     for p in range(named):
-        trace.squares[m, b, point, p] = squares[p]
+        trace.squares[m, b, p, point] = squares[p]
     for p in range(named, squares.shape[0]):
-        trace.squares[m, b, point, named - 1] += squares[p]
+        trace.squares[m, b, named - 1, point] += squares[p]
 
 
 @inlined

@@ -91,7 +91,7 @@ class Call:
     @property
     def named(self) -> int:
         """Parts of the state that have a name."""
-        return int(self._trace.squares.shape[3])
+        return int(self._trace.squares.shape[2])
 
     @property
     def keeps_gradients(self) -> bool:
@@ -162,7 +162,7 @@ class Call:
         for row in range(live):
             points = self._points(row, 0, exponent.shape[3])
             self._trace.exponent[:, :, points] = exponent[:, :, row]
-            self._trace.squares[:, :, points] = sums[:, :, row]
+            self._trace.squares[..., points] = sums[:, :, row].swapaxes(2, 3)
 
 
 def _by_task(grad: Any, live: int, real: type) -> Array:
