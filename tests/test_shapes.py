@@ -43,7 +43,8 @@ def test_what_is_read_again_soon_follows_the_l2_cache() -> None:
 def cache(folder: Path, level: str, size: str, sharing: str) -> None:
     """One of Linux's files of caches."""
     folder.mkdir()
-    for name, text in (("level", level), ("size", size), ("shared_cpu_list", sharing)):
+    files = {"level": level, "type": "Unified", "size": size, "shared_cpu_list": sharing}
+    for name, text in files.items():
         (folder / name).write_text(text + "\n", encoding="ascii")
 
 

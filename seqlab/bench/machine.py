@@ -7,10 +7,9 @@ from pathlib import Path
 from seqlab.bench import peers
 from seqlab.kernels import backends
 from seqlab.kernels.cpu.threads import thread_count
-from seqlab.kernels.processor import KINDS, PROCESSOR
+from seqlab.kernels.processor import KINDS, PROCESSOR, caches_of_linux
 from seqlab.study.result import versions
 
-CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 GPU = "cuda"
 CLASSES = (*KINDS, GPU)
 
@@ -32,15 +31,10 @@ def processor() -> str:
 
 def caches() -> str:
     """The first core's caches, smallest first: "L1 data 48K, L2 1024K"."""
-    found = []
-    for folder in sorted(CACHES.glob("index*")):
-        level, kind, size = (
-            (folder / name).read_text(encoding="ascii").strip()
-            for name in ("level", "type", "size")
-        )
-        if kind != "Instruction":
-            found.append(f"L{level}{' data' if kind == 'Data' else ''} {size}")
-    return ", ".join(found) or "not known"
+    found = [cache for cache in caches_of_linux() if cache.content != "Instruction"]
+    data = [" data" if cache.content == "Data" else "" for cache in found]
+    told = [f"L{c.level}{kind} {c.size >> 10}K" for c, kind in zip(found, data, strict=True)]
+    return ", ".join(told) or "not known"
 
 
 def describe(backend: str = "cpu") -> dict[str, str]:

@@ -76,16 +76,36 @@ def _count(cpus: str) -> int:
     return sum(int(last[-1]) - int(last[0]) + 1 for last in ends)
 
 
-def _l2_of_linux(caches: Path) -> tuple[int, int] | None:
-    """Bytes of the first core's L2 cache, and how many threads share it."""
-    for folder in sorted(caches.glob("index*")):
-        level, size, sharing = (
-            (folder / name).read_text(encoding="ascii").strip()
-            for name in ("level", "size", "shared_cpu_list")
+class Cache(NamedTuple):
+    """One of a core's caches: its level, what is in it in Linux's word, bytes, and how many threads
+    share it."""
+
+    level: int
+    content: str
+    size: int
+    threads: int
+
+
+def caches_of_linux(folder: Path = _CACHES) -> list[Cache]:
+    """The first core's caches, smallest first; none where the system does not say.
+
+    Raises OSError and ValueError for files that are not as Linux has them.
+    """
+    found = []
+    for index in sorted(folder.glob("index*")):
+        level, content, size, sharing = (
+            (index / name).read_text(encoding="ascii").strip()
+            for name in ("level", "type", "size", "shared_cpu_list")
         )
-        if level == "2":
-            return int(size.removesuffix("K")) << 10, _count(sharing)
-    return None
+        size_bytes = int(size.removesuffix("K")) << 10
+        found.append(Cache(int(level), content, size_bytes, _count(sharing)))
+    return found
+
+
+def _l2_of_linux(folder: Path) -> tuple[int, int] | None:
+    """Bytes of the first core's L2 cache, and how many threads share it."""
+    found = [(cache.size, cache.threads) for cache in caches_of_linux(folder) if cache.level == 2]
+    return found[0] if found else None
 
 
 def _l2_of_macos() -> tuple[int, int]:
