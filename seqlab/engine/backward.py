@@ -5,18 +5,34 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
 from seqlab.engine.sums import Sums
 from seqlab.engine.tape import Tape, Tick, no_tick
+from seqlab.kernels import memory
 from seqlab.kernels.contract import Array, Saved
 from seqlab.kernels.layout import EMPTY, TRUNCATE, Bundle, Clip, Emitted, Span, Trace
-from seqlab.kernels.memory import cleared
 from seqlab.rules import Rule
+
+REUSED_POINTS = 1 << 19  # of records; kept for later, long ones would be most of what a run holds
 
 
 def faint(dtype: np.dtype) -> float:
     """A factor under which products with a direction's entries and usual weights may underflow."""
     return float(np.finfo(dtype).smallest_normal * 2.0**60)
+
+
+def _room_for_records(lead: tuple[int, int, int], points: NDArray, parts: int) -> Trace:
+    """A trace of (networks, sequences, losses) that has `points` (L,) and as many named parts."""
+    recorded = (*lead[:2], int(points.sum()))
+    full = memory.full if math.prod(recorded) < REUSED_POINTS else np.full
+    return Trace(
+        full((*lead[:2], parts, recorded[2]), 0.0, np.float64),
+        full(recorded, np.nan, np.float64),
+        full(recorded, 0, np.int64),
+        np.cumsum(points) - points,
+        np.zeros(lead, np.int64),
+    )
 
 
 class Sweep:
@@ -41,14 +57,7 @@ class Sweep:
         self._dead = np.zeros((networks, sequences, rows), bool)
         self.lost = np.zeros_like(self._dead)
         points = self.lengths + 1 if record else np.zeros_like(self.lengths)
-        recorded = (networks, sequences, int(points.sum()))
-        self.trace = Trace(
-            cleared((networks, sequences, len(tape.cell.parts), recorded[2]), np.float64),
-            cleared(recorded, np.float64, np.nan),
-            cleared(recorded, np.int64),
-            np.cumsum(points) - points,
-            np.zeros((networks, sequences, rows), np.int64),
-        )
+        self.trace = _room_for_records((networks, sequences, rows), points, len(tape.cell.parts))
         self.sums = Sums.zeros(tape.cell.shapes(tape.sizes), networks)
         self._width = tape.kernels.emitted_width(tape.sizes) if gradients else 0
         longest = min(tape.segment_steps, int(self.lengths[0]))

@@ -85,8 +85,13 @@ def aligned(shape: tuple[int, ...], dtype: np.dtype | type) -> NDArray:
     return np.ndarray(shape, dtype, raw, -place % LINE)
 
 
-def cleared(shape: tuple[int, ...], dtype: np.dtype | type, value: float = 0) -> NDArray:
-    """`aligned`, all zero or another value."""
+def cleared(shape: tuple[int, ...], dtype: np.dtype | type) -> NDArray:
+    """`aligned`, all zero."""
+    return full(shape, 0, dtype)
+
+
+def full(shape: tuple[int, ...], value: float, dtype: np.dtype | type) -> NDArray:
+    """`aligned`, as `numpy.full`."""
     array = aligned(shape, dtype)
     array.fill(value)
     return array

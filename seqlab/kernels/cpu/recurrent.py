@@ -358,7 +358,7 @@ def _make_backward(step_back: Callable[..., None], apart: int) -> Pass:
                     job = Job(m, sequence, count, s, at, then)
                     do(on, scratch.board, job)
                     at, then = then, then + count
-                    if then == full or s == span.lo + 1:
+                    if s > span.lo and (then == full or s == span.lo + 1):
                         weight, task = weights.input_back[m], _task_rows(rows, job, 0, count)
                         dx, steps = scratch.dx, then // count
                         _record_inputs(weight, of_input, rows, span, s - 1, steps, trace, dx, task)
