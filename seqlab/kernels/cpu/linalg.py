@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from seqlab.kernels._jit import compiled, inlined, inlined_apart
+from seqlab.kernels._jit import compiled, inlined, inlined_apart, outlined_apart
 from seqlab.kernels.cpu.shapes import SHAPES
 from seqlab.kernels.cpu.threads import share
 from seqlab.kernels.cpu.tile import make_panel
@@ -43,7 +43,7 @@ def both_ways(*weights: NDArray) -> Iterator[NDArray]:
         yield packed(weight)
 
 
-@inlined
+@outlined_apart
 def _add_tail(a, a0, ar, ak, rows, b, start, stride, depth, out, target, done, columns):
     """The columns from `done` on, fewer than a vector has lanes."""
     a, b, entries = a.reshape(a.size), b.reshape(b.size), out.reshape(out.size)
