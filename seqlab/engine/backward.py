@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,13 @@ def _room_for_records(lead: tuple[int, int, int], points: NDArray, parts: int) -
     )
 
 
+def _emitted(values: Any, parts: tuple[int, ...]) -> Emitted:
+    """Room for what a call leaves in `values` (M, n, B, E) and for a sum of as many parts."""
+    lead = values.shape[:3]
+    carried = np.zeros((lead[0], lead[2], *parts))
+    return Emitted(values, np.full(lead, EMPTY), carried, np.full((lead[0], lead[2]), EMPTY))
+
+
 class Sweep:
     """One way back over a tape: a bundle of losses, one at the end of each of `lengths`.
 
@@ -62,6 +70,8 @@ class Sweep:
         self._width = tape.kernels.emitted_width(tape.sizes) if gradients else 0
         longest = min(tape.segment_steps, int(self.lengths[0]))
         self._values = tape.arrays.room((networks * longest * sequences * self._width,), dtype)
+        none = self._values[:0].reshape((networks, 0, sequences, 0))
+        self._nothing = _emitted(none, (0, 0))
 
     def run(
         self,
@@ -124,18 +134,14 @@ class Sweep:
 
     def room_for_emitted(self, span: Span) -> Emitted:
         """Where a call leaves gradients: the same memory for all calls."""
+        if not self.gradients:
+            return self._nothing
         networks, sequences = self.exponent.shape[:2]
-        lead = (networks, span.hi - span.lo, sequences) if self.gradients else (0, 0, 0)
-        parts = self.tape.cell.state_shape(self.tape.sizes) if self.gradients else (0, 0)
+        lead = (networks, span.hi - span.lo, sequences)
         shape = (*lead, self._width)
         whole = math.prod(shape) == self._values.size
         values = self._values if whole else self._values[: math.prod(shape)]
-        return Emitted(
-            values.reshape(shape),
-            np.full(lead, EMPTY),
-            np.zeros((networks, sequences, *parts)),
-            np.full((networks, sequences), EMPTY),
-        )
+        return _emitted(values.reshape(shape), self.tape.cell.state_shape(self.tape.sizes))
 
     def add(self, saved: Saved, span: Span, emitted: Emitted) -> None:
         """Add one call's share to the sums over time."""

@@ -97,9 +97,9 @@ class ForwardScratch(NamedTuple):
 
 
 class BackwardScratch(NamedTuple):
-    """For R rows, of one step or a few: `dz` and `dz_input` (R, Q H) of W_hh h and of W_ih x where
-    they differ, `dx` (R, I). Besides, `squares` (P,) for each of a team, on lines of their own;
-    `board` is the team's."""
+    """For R rows, of one step or a few: `dz` and `dz_input` (R, Q H) of W_hh h and of W_ih x, one
+    array where they do not differ, `dx` (R, I). Besides, `squares` (P,) for each of a team, on
+    lines of their own; `board` is the team's."""
 
     dz: NDArray
     dz_input: NDArray
@@ -480,11 +480,12 @@ class Recurrent:
         helpers = helpers_for(weights.recurrent_back, size * live, tasks)
 
         def scratch() -> BackwardScratch:
+            dz = aligned((most, width), dtype)
             return BackwardScratch(
-                aligned((most, width), dtype),
-                aligned((most, width), dtype),
+                dz,
+                aligned((most, width), dtype) if self._apart else dz,
                 aligned((most, inputs), dtype),
-                aligned((APART * (1 + helpers),), np.float64),
+                np.empty(APART * (1 + helpers)),
                 board_for(helpers),
             )
 

@@ -22,7 +22,7 @@ from seqlab.kernels.cpu.atomic import CAN_OFFER, add, look, nanoseconds, publish
 from seqlab.kernels.cpu.linalg import STRIP, strip_count
 from seqlab.kernels.cpu.shapes import SHAPES
 from seqlab.kernels.cpu.threads import spare, start
-from seqlab.kernels.memory import LINE, aligned
+from seqlab.kernels.memory import LINE, cleared
 
 SHARE = SHAPES.team
 
@@ -57,11 +57,12 @@ class Job(NamedTuple):
     then: int
 
 
+_NO_BOARD = np.empty(0, np.int64)
+
+
 def board_for(helpers: int) -> NDArray:
     """What the team of one kernel call writes on, empty for a thread alone."""
-    board = aligned((6 * APART if helpers else 0,), np.int64)
-    board.fill(0)
-    return board
+    return cleared((6 * APART,), np.int64) if helpers else _NO_BOARD
 
 
 def helpers_for(weights: NDArray, rows: int, tasks: int) -> int:
