@@ -31,7 +31,10 @@ def processor() -> str:
 
 def caches() -> str:
     """The first core's caches, smallest first: "L1 data 48K, L2 1024K"."""
-    found = [cache for cache in caches_of_linux() if cache.content != "Instruction"]
+    try:
+        found = [cache for cache in caches_of_linux() if cache.content != "Instruction"]
+    except (OSError, ValueError):
+        found = []
     data = [" data" if cache.content == "Data" else "" for cache in found]
     told = [f"L{c.level}{kind} {c.size >> 10}K" for c, kind in zip(found, data, strict=True)]
     return ", ".join(told) or "not known"
