@@ -8,7 +8,14 @@ import pytest
 
 from seqlab.errors import InputError
 from seqlab.numbers import depth, edge
-from seqlab.numbers.activations import NAMES, find_activation
+from seqlab.numbers.activations import (
+    NAMES,
+    find_activation,
+    kurtosis,
+    mean,
+    mean_square,
+    slope_square,
+)
 from seqlab.numbers.gaussian import batch_mean, normal_mean, pair_mean
 
 # At unit variance: E phi, E phi^2, E phi'^2, kappa, E phi'.
@@ -29,8 +36,8 @@ MOMENTS = {
 @pytest.mark.parametrize("name", MOMENTS)
 def test_moments_at_unit_variance(name: str) -> None:
     phi = find_activation(name)
-    have = [depth.mean(phi, 1), depth.mean_square(phi, 1), depth.slope_square(phi, 1)]
-    have += [depth.kurtosis(phi, 1), normal_mean(phi.slope, 1)]
+    have = [f(phi, 1) for f in (mean, mean_square, slope_square, kurtosis)]
+    have.append(normal_mean(phi.slope, 1))
     want = MOMENTS[name]
     assert have == pytest.approx(want, abs=5.1e-5)  # kappa has four decimals
     assert have[:3] + have[4:] == pytest.approx(want[:3] + want[4:], abs=5.1e-7)

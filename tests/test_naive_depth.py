@@ -9,7 +9,7 @@ from naive_depth import ACTIVATIONS, Array, Path, Stack
 from reference import stacks
 
 from seqlab.numbers import depth
-from seqlab.numbers.activations import find_activation
+from seqlab.numbers.activations import find_activation, kurtosis
 
 ROWS, WIDTH, DEPTH = 5, 6, 3
 
@@ -253,7 +253,7 @@ def test_plain_stacks_do_what_theory_says(name: str, init: str, sw2: float, sb2:
     phi = find_activation(name)
     totals = rates(Stack("mlp", name), init, width, blocks, 120)
     plain = depth.plain_stack(phi, sw2, sb2 / width, blocks)
-    shift = sum(depth.width_shift(depth.kurtosis(phi, q), width) for q in plain.q)
+    shift = sum(depth.width_shift(kurtosis(phi, q), width) for q in plain.q)
     error = totals.std(ddof=1) / math.sqrt(len(totals))
     assert abs(totals.mean() - plain.total - shift) <= 4 * error + blocks * 0.5 / width
 

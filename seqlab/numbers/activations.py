@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import erf, expit, ndtr
 
+from seqlab.numbers.gaussian import normal_mean
 from seqlab.wording import one_of, refuse
 
 Function = Callable[[NDArray], NDArray]
@@ -112,3 +113,24 @@ def find_activation(name: str) -> Activation:
             return make(value)
         raise refuse("activation", name, f"{kind}:NUMBER with a finite number")
     raise refuse("activation", name, one_of(NAMES))
+
+
+def mean(phi: Activation, q: float) -> float:
+    """E[phi(sqrt(q) z)]."""
+    return normal_mean(phi.value, q)
+
+
+def mean_square(phi: Activation, q: float) -> float:
+    """E[phi(sqrt(q) z)^2]."""
+    return normal_mean(lambda z: np.square(phi.value(z)), q)
+
+
+def slope_square(phi: Activation, q: float) -> float:
+    """E[phi'(sqrt(q) z)^2]."""
+    return normal_mean(lambda z: np.square(phi.slope(z)), q)
+
+
+def kurtosis(phi: Activation, q: float) -> float:
+    """kappa = E phi'^4 / (E phi'^2)^2 at q."""
+    fourth = normal_mean(lambda z: np.square(np.square(phi.slope(z))), q)
+    return fourth / slope_square(phi, q) ** 2

@@ -14,29 +14,8 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import digamma, gammaln, polygamma
 
-from seqlab.numbers.activations import Activation
-from seqlab.numbers.gaussian import batch_mean, normal_mean
-
-
-def mean(phi: Activation, q: float) -> float:
-    """E[phi(sqrt(q) z)]."""
-    return normal_mean(phi.value, q)
-
-
-def mean_square(phi: Activation, q: float) -> float:
-    """E[phi(sqrt(q) z)^2]."""
-    return normal_mean(lambda z: np.square(phi.value(z)), q)
-
-
-def slope_square(phi: Activation, q: float) -> float:
-    """E[phi'(sqrt(q) z)^2]."""
-    return normal_mean(lambda z: np.square(phi.slope(z)), q)
-
-
-def kurtosis(phi: Activation, q: float) -> float:
-    """kappa = E phi'^4 / (E phi'^2)^2 at q."""
-    fourth = normal_mean(lambda z: np.square(np.square(phi.slope(z))), q)
-    return fourth / slope_square(phi, q) ** 2
+from seqlab.numbers.activations import Activation, mean, mean_square, slope_square
+from seqlab.numbers.gaussian import batch_mean
 
 
 class Layers(NamedTuple):

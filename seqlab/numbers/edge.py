@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import ndtr
 
-from seqlab.numbers.activations import Activation
-from seqlab.numbers.depth import mean_square, slope_square
+from seqlab.numbers.activations import Activation, mean_square, slope_square
 from seqlab.numbers.gaussian import SPAN, pair_mean
 
 _LEAST, _MOST, _GRID = math.log(1e-7), math.log(1e9), 0.05  # of ln q, where roots are looked for

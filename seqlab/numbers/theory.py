@@ -10,9 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-SPAN = 9.0  # standard deviations kept on each side of a Gaussian: 1e-18 lies beyond
-NODES = 513
-
 
 @dataclass(frozen=True)
 class MeanField:
@@ -46,14 +43,20 @@ def _tanh_field(sw2: float, s02: float) -> MeanField:
         return MeanField(0.0, sw2)  # ordered: activity dies out, where phi' = 1
     # E[tanh^2] >= q - 2 q^2, so that without input q* is above (sw2 - 1)/(2 sw2): start at half.
     low = max(s02, (sw2 - 1) / (4 * sw2)) if sw2 > 1 else s02
-    q = _fixed_point(lambda q: sw2 * _tanh_squared(q) + s02, low, sw2 + s02)
-    return MeanField(q, sw2 * _sech_fourth(q))
+    return _field("tanh", sw2, s02, low)
 
 
 def _sigmoid_field(sw2: float, s02: float) -> MeanField:
-    # sigmoid(x) = (1 + tanh(x/2))/2
-    q = _fixed_point(lambda q: sw2 * (1 + _tanh_squared(q / 4)) / 4 + s02, sw2 / 4 + s02, sw2 + s02)
-    return MeanField(q, sw2 * _sech_fourth(q / 4) / 16)
+    return _field("sigmoid", sw2, s02, sw2 / 4 + s02)
+
+
+def _field(activation: str, sw2: float, s02: float, low: float) -> MeanField:
+    """The fixed point between `low` and what units that are all at one would make."""
+    from seqlab.numbers.activations import find_activation, mean_square, slope_square
+
+    phi = find_activation(activation)
+    q = _fixed_point(lambda q: sw2 * mean_square(phi, q) + s02, low, sw2 + s02)
+    return MeanField(q, sw2 * slope_square(phi, q))
 
 
 def _relu_field(sw2: float, s02: float) -> MeanField | None:
@@ -84,30 +87,6 @@ def _fixed_point(step: Callable[[float], float], low: float, high: float) -> flo
     if beyond(low) <= 0:
         return low
     return high if beyond(high) >= 0 else float(brentq(beyond, low, high, xtol=1e-15, rtol=1e-14))
-
-
-def _tanh_squared(q: float) -> float:
-    return _gaussian_mean(lambda x: np.tanh(x) ** 2, q)
-
-
-def _sech_fourth(q: float) -> float:
-    return _gaussian_mean(lambda x: (1 - np.tanh(x) ** 2) ** 2, q)
-
-
-def _gaussian_mean(f: Callable[[NDArray], NDArray], q: float) -> float:
-    """E[f(sqrt(q) z)] for a standard normal z and an f that is analytic near the real line.
-
-    Trapezoids in u, x = sinh(u): they converge exponentially (Trefethen & Weideman 2014), and the
-    substitution resolves both f's width of 1 and the Gaussian's of sqrt(q), however far apart.
-    """
-    if q == 0:
-        return float(f(np.zeros(1))[0])
-    u, step = np.linspace(-1, 1, NODES, retstep=True)
-    scale = math.sqrt(q)
-    reach = math.asinh(SPAN * scale)
-    x = np.sinh(reach * u)
-    weight = np.cosh(reach * u) * np.exp(-((x / scale) ** 2) / 2) * (step * reach)
-    return float(f(x) @ weight / (math.sqrt(2 * math.pi) * scale))
 
 
 def spectral_rate(jacobian: NDArray) -> float:
