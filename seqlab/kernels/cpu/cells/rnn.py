@@ -7,7 +7,8 @@ from seqlab.cells import ACTIVATIONS
 from seqlab.cells import rnn as algebra
 from seqlab.kernels._jit import inlined, inlined_apart
 from seqlab.kernels.cpu.math import sigmoid_pair, tanh
-from seqlab.kernels.cpu.recurrent import Recurrent, Saved, Weights
+from seqlab.kernels.cpu.recurrent import Recurrent
+from seqlab.kernels.cpu.recurrent_forward import Saved, Weights
 
 TANH, RELU, SIGMOID, IDENTITY = range(len(ACTIVATIONS))
 _tanh, _relu, _sigmoid, _identity = algebra.make_activations(inlined, sigmoid_pair, tanh)
