@@ -146,6 +146,7 @@ def codes_for(target: str) -> dict[str, Code]:
         trajectory = seqlab.forward(arch, params, np.zeros((40, sequences, 16), dtype))
         seqlab.backward(trajectory, np.ones((40, sequences, units), dtype))
 
+    os.environ["NUMBA_NUM_THREADS"] = "1"
     for dtype in map(np.dtype, (np.float32, np.float64)):
         for arch in CELLS:
             case = f"{arch} {dtype}"

@@ -88,7 +88,7 @@ def _depth(factor: float) -> float:
 
 def correlation_depths(phi: Activation, sw2: float, sb2: float) -> Depths | None:
     """How deep a signal reaches: xi_q = -1/ln(dq'/dq), xi_c = -1/ln chi(c*) (Schoenholz et al.
-    2017, eq. 8 and 9); None where q grows for ever."""
+    2017, eq. 8 and 9); None where q grows for ever or fades to zero."""
     q = fixed_variance(phi, sw2, sb2)
     if q is None or q == 0:
         return None

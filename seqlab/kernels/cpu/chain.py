@@ -63,6 +63,7 @@ def sum_of_squares(row):
 def _measure(state, squares):
     """Sum of squares of each of the P parts of `state` (P*H,) to `squares` (P,), and of all."""
     parts = squares.shape[0]
+    # Without a division for each row where there is nothing to divide.
     units = state.shape[0] if parts == 1 else state.shape[0] // parts
     total = 0.0
     for p in range(parts):
