@@ -55,7 +55,8 @@ class Ensemble:
         """One tape of all networks on a resolved backend, not yet run, one of as many at once."""
         kernels = backends.kernels(backend, self.cell.name)
         weights = kernels.prepare(self.params, self.activation)
-        return Tape(self.cell, backend, weights, self.sizes, self.x, self.state, sharers)
+        arrays = (weights, self.sizes, self.x, self.state)
+        return Tape(self.cell, backend, kernels, *arrays, sharers)
 
     def some(self, networks: range) -> "Ensemble":
         """Some of the networks."""

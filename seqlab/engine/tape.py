@@ -12,9 +12,9 @@ from functools import partial
 
 from numpy.typing import NDArray
 
-from seqlab.cells import Cell, Sizes
+from seqlab.cells import Sizes
 from seqlab.kernels import backends
-from seqlab.kernels.contract import Array, Saved, Weights
+from seqlab.kernels.contract import Array, CellKernels, Chain, Saved, Weights
 
 SEGMENT_BYTES = 16 << 20  # of one network's saved arrays in one segment
 TRAJECTORY_BYTES = 256 << 20  # of saved arrays kept at once; beyond, segments are recomputed
@@ -30,20 +30,22 @@ def no_tick(steps: int) -> None:
 class Tape:
     """One ensemble's forward pass: x (M, T, B, I), where it lives, state (M, B, P, H) at the start.
 
-    As many as `sharers` tapes share what may be kept.
+    As many as `sharers` tapes share what may be kept, `budget` bytes.
     """
 
     def __init__(
         self,
-        cell: Cell,
+        cell: Chain,
         backend: str,
+        kernels: CellKernels,
         weights: Weights,
         sizes: Sizes,
         x: Array,
         state: NDArray,
         sharers: int = 1,
+        budget: int = TRAJECTORY_BYTES,
     ) -> None:
-        self.cell, self.kernels = cell, backends.kernels(backend, cell.name)
+        self.cell, self.kernels = cell, kernels
         self.arrays, self._ahead = backends.arrays(backend), partial(backends.ahead, backend)
         self.weights, self.sizes, self.x = weights, sizes, x
         self.networks, self.steps, self.sequences = x.shape[:3]
@@ -53,7 +55,7 @@ class Tape:
         # networks there are.
         self.segment_steps = segment_steps(per_step, self.steps)
         whole = self.networks * per_step * self.steps
-        self.keeps_all = whole <= TRAJECTORY_BYTES // sharers
+        self.keeps_all = whole <= budget // sharers
         self._starts: list[NDArray] = []  # the state before each segment
         self._saved: list[Saved] = []  # of each segment, where all are kept
         self._recomputed: tuple[int, Saved] | None = None  # the last segment computed again

@@ -14,6 +14,7 @@ from seqlab.cells import CELLS
 from seqlab.errors import InputError
 from seqlab.kernels.contract import Array, Backend, CellKernels, ScanKernels, TimeArrays
 from seqlab.kernels.layout import on_gpu
+from seqlab.layers.stack import Stack
 from seqlab.values import as_float
 
 Result = TypeVar("Result")
@@ -187,6 +188,20 @@ def ahead(
 def kernels(backend: str, arch: str) -> CellKernels:
     """The kernels of one cell on a resolved backend."""
     return cast(CellKernels, import_module(f"seqlab.kernels.{backend}.cells.{arch}"))
+
+
+def stack_kernels(backend: str, stack: Stack, entries: bool = False) -> CellKernels:
+    """The kernels of a deep stack on a resolved backend; with `entries` a step back leaves the
+    gradients of its layer's numbers, else their norms.
+
+    Raises InputError where the backend has none.
+    """
+    if find_spec(f"seqlab.kernels.{backend}.stack") is None:
+        raise InputError(f"backend: {backend} has no {stack.arch}; it is on cpu")
+    kernels: CellKernels = import_module(f"seqlab.kernels.{backend}.stack").StackKernels(
+        stack, entries
+    )
+    return kernels
 
 
 def scan_kernels(backend: str) -> ScanKernels:

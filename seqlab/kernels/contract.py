@@ -59,6 +59,24 @@ class Saved(Protocol):
         ...
 
 
+class Chain(Protocol):
+    """What the engine asks of an architecture, a cell's row or a stack: the names of its state's
+    parts, and shapes by its sizes."""
+
+    @property
+    def parts(self) -> tuple[str, ...]: ...
+
+    @property
+    def shapes(self) -> Callable[[Sizes], dict[str, tuple[int, ...]]]:
+        """Of the parameters that all steps share."""
+        ...
+
+    @property
+    def state_shape(self) -> Callable[[Sizes], tuple[int, int]]:
+        """(P, H) of one sequence."""
+        ...
+
+
 class CellKernels(Protocol):
     """One cell's kernels. Whatever is written goes into arrays that the caller gave."""
 

@@ -1,6 +1,6 @@
 """Attenuation curves: the norm of the adjoint at every lag, for every length, in one sweep."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from seqlab.engine.backward import Sweep
 from seqlab.engine.sums import Sums
 from seqlab.engine.tape import Tape, Tick, no_tick
+from seqlab.kernels.layout import Emitted
 from seqlab.rules import Rule
 
 
@@ -44,10 +45,11 @@ def sweep_curves(
     rule: Rule,
     gradients: bool = False,
     tick: Tick = no_tick,
+    on_gradient: Callable[[int, Emitted], None] | None = None,
 ) -> Curves:
     """Curves of the losses readout . y_T, T in `lengths` (rising), from one sweep over a tape.
 
-    `readout` is (M, B, L, H), one for each length.
+    `readout` is (M, B, L, H), one for each length; `on_gradient` as of `Sweep.run`.
     """
     falling = list(lengths)[::-1]
     readout = np.ascontiguousarray(readout[:, :, ::-1].astype(tape.x.dtype))
@@ -62,7 +64,7 @@ def sweep_curves(
             gradient[:, 0, :, row] = readout[:, :, row]
         return gradient
 
-    sweep.run(loss, tick)
+    sweep.run(loss, tick, on_gradient)
     return _read(sweep)
 
 

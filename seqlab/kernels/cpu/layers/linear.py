@@ -1,0 +1,142 @@
+"""The linear map: by the lab's own product, W as it was drawn, both ways."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seqlab.kernels._jit import compiled, inlined_apart
+from seqlab.kernels.cpu.layers.places import View
+from seqlab.kernels.cpu.linalg import add_rows, copy, fill
+from seqlab.kernels.cpu.threads import share
+from seqlab.kernels.memory import aligned
+
+BLOCK = 64  # units that one task of a product has
+PANEL = 16  # rows of dL/dW that are kept at once, so that they stay in the L1 cache
+
+
+class Map(NamedTuple):
+    """Where a layer's numbers x have W (outputs, inputs), row by row, and b."""
+
+    weight: int
+    bias: int
+    outputs: int
+    inputs: int
+
+
+class _Product(NamedTuple):
+    """`units` sums over `depth` numbers: of x the matrix's entry [r, k] is weight + r row + k
+    column. The sums are added to what is there where `keep`, else to x[bias + r], or to zero where
+    that is negative."""
+
+    weight: int
+    row: int
+    column: int
+    units: int
+    depth: int
+    bias: int
+    keep: bool
+
+
+@compiled
+def _product(x, s, of, source, at, target, to, scratch, begin, end):
+    blocks = -(-of.units // BLOCK)
+    for task in range(begin, end):
+        m, first = task // blocks, task % blocks * BLOCK
+        count, numbers = min(BLOCK, of.units - first), x[m, s, 0]
+        start, row = of.weight + first * of.row, to.first + first
+        for i in range(at.count):
+            b, out = source[m, at.s + i], target[m, to.s + i]
+            for r in range(0 if of.keep else count):
+                fill(out[row + r], numbers[of.bias + first + r] if of.bias >= 0 else 0)
+            add_rows(numbers, start, of.row, of.column, count, b, at.first, of.depth, out, row)
+
+
+def _multiply(x: NDArray, s: int, of: _Product, source: View, target: View) -> None:
+    tasks = len(x) * -(-of.units // BLOCK)
+    arrays = (x, s, of, source.array, source.place, target.array, target.place)
+    share(_product, tasks, tuple, *arrays, operations=BLOCK * source.size)
+
+
+def forward(x: NDArray, s: int, of: Map, source: View, target: View) -> None:
+    """target = W source + b with the numbers x (M, S, 1, I) of layer s of a segment."""
+    product = _Product(of.weight, of.inputs, 1, of.outputs, of.inputs, of.bias, False)
+    _multiply(x, s, product, source, target)
+
+
+def back(x: NDArray, s: int, of: Map, delta: View, into: View, keep: bool) -> None:
+    """into = W^T delta, added to what is there where `keep`."""
+    product = _Product(of.weight, 1, of.inputs, of.inputs, of.outputs, -1, keep)
+    _multiply(x, s, product, delta, into)
+
+
+@inlined_apart
+def _turn(h, first, turned):
+    """turned (rows, units) = the first rows of h (units, C) from unit `first` on."""
+    for j in range(turned.shape[1]):
+        row = h[first + j]
+        for p in range(turned.shape[0]):
+            turned[p, j] = row[p]
+
+
+@inlined_apart
+def _sum_of_squares(row):
+    """In float64: of a gradient the squares leave the range of float32 long before it does."""
+    total = 0.0
+    for j in range(row.shape[0]):
+        total += float(row[j]) * float(row[j])
+    return total
+
+
+@compiled
+def _gradient(of, source, at, delta, to, squares, values, step, scratch, begin, end):
+    turned, part, sums = scratch
+    panels, whole = squares.shape[2], values.shape[3] > of.bias
+    for task in range(begin, end):
+        m, panel = task // panels, task % panels
+        first = panel * PANEL
+        count, rows = min(PANEL, of.outputs - first), turned.shape[0]
+        if panel == 0 or task == begin:
+            _turn(source[m, at.s], at.first, turned)
+        for loss in range(to.count):
+            g = delta[m, to.s + loss]
+            start, width = (to.first + first) * g.shape[1], g.shape[1]
+            for r in range(count):
+                fill(part[r], 0)
+                total = g.dtype.type(0)
+                for p in range(rows):
+                    total += g[to.first + first + r, p]
+                sums[r] = total
+            add_rows(g, start, width, 1, count, turned, 0, rows, part, 0)
+            square = 0.0
+            for r in range(count):
+                square += _sum_of_squares(part[r])
+            squares[m, loss, panel, 0] = square
+            squares[m, loss, panel, 1] = _sum_of_squares(sums[:count])
+            if whole and loss == 0:
+                numbers = values[m, step, 0]
+                for r in range(count):
+                    place = of.weight + (first + r) * of.inputs
+                    copy(part[r], numbers[place : place + of.inputs])
+                    numbers[of.bias + first + r] = sums[r]
+
+
+def gradient(
+    of: Map, source: View, rows: int, delta: View, values: NDArray, step: int
+) -> NDArray:
+    """Sums of squares (M, L, 2) of dL/dW and dL/db for each loss of delta, over the first `rows`
+    columns. If it has room for them, `values` (M, S, 1, E) gets the gradients of loss 0 at `step`,
+    where the layer's numbers lie."""
+    networks, dtype = len(source.array), source.array.dtype
+    panels = -(-of.outputs // PANEL)
+    squares = np.empty((networks, delta.count, panels, 2))
+
+    def scratch() -> tuple[NDArray, NDArray, NDArray]:
+        shapes = (rows, of.inputs), (PANEL, of.inputs), (PANEL,)
+        turned, part, sums = (aligned(shape, dtype) for shape in shapes)
+        return turned, part, sums
+
+    arrays = (of, source.array, source.place, delta.array, delta.place, squares, values, step)
+    each = PANEL * of.inputs * rows * delta.count
+    share(_gradient, networks * panels, scratch, *arrays, operations=each)
+    return squares.sum(axis=2)

@@ -1,0 +1,267 @@
+"""Deep stacks on the CPU, as the engine runs a cell: a layer is a step, its weights are the drive.
+
+A stack has no parameters, so whoever made the kernels has said all, and nobody here looks at the
+engine's weights and sizes. The blocks' parts do the work; the chain's rules are those of every cell.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seqlab.cells import Parameters, Sizes
+from seqlab.kernels._jit import compiled, inlined
+from seqlab.kernels.contract import Weights
+from seqlab.kernels.cpu.chain import (
+    TaskRows,
+    finish_step,
+    flat_rows,
+    inject_losses,
+    sum_of_squares,
+)
+from seqlab.kernels.cpu.layers.linear import Map
+from seqlab.kernels.cpu.layers.parts import Back, Forward, Part, Size, bound
+from seqlab.kernels.cpu.layers.places import View, padded
+from seqlab.kernels.cpu.threads import share
+from seqlab.kernels.layout import Bundle, Clip, Emitted, Span, Trace
+from seqlab.kernels.memory import aligned
+from seqlab.layers.stack import Stack
+
+DYING = ("relu", "leaky:0", "prelu:0", "elu:0")  # whose slopes are zero for half of all numbers
+NORMS = 2  # what a step back leaves when only norms are asked for: of dL/dW and of dL/db
+
+
+@dataclass
+class Saved:
+    """What a forward segment leaves: `x` its layers' numbers; `path` the states, (M, S+1, n, C)
+    before its first layer and after each, of a stack that grows all features (M, 1, units, C);
+    `kept` what the parts keep, and `past` by layer what they know of it."""
+
+    x: NDArray
+    path: NDArray
+    kept: list[Any]
+    past: list[Any]
+    rows: int
+
+    @property
+    def outputs(self) -> NDArray:
+        """The states after the segment's layers, (M, S, 1, n C)."""
+        after = self.path[:, 1:]
+        return after.reshape(*after.shape[:2], 1, -1)
+
+    @property
+    def coefficients(self) -> NDArray:
+        """None: a stack's theory takes its numbers from the spec."""
+        return self.path[:, :0]
+
+
+@inlined
+def _add(state, gradient, factor):
+    for j in range(gradient.shape[0]):
+        state[j] += gradient[j] * factor
+
+
+@inlined
+def _record_newest(rows, trace, m, loss, lag, newest):
+    """Of a stack that grows the curve is that of its newest features, numbers `newest` of the
+    state; of any other there are none of these, and the whole state's is recorded already."""
+    low, high = newest
+    if high > 0 and trace.exponent.shape[2] > 0:
+        part = rows.adjoint[m, loss, low:high]
+        trace.squares[m, 0, 0, trace.offset[loss] + lag] = sum_of_squares(part)
+
+
+@compiled
+def _begin(rows, newest, grad, span, step, trace, live, squares, begin, end):
+    for m in range(begin, end):
+        task = TaskRows(m, 0, 0, live, 0, 0)
+        inject_losses(rows, grad, span, step, trace, squares, task, _add)
+        for loss in range(live):
+            if step == span.hi - 1 and rows.lag[loss] == 0:
+                _record_newest(rows, trace, m, loss, 0, newest)
+
+
+@compiled
+def _finish(rows, newest, span, step, clip, trace, live, squares, begin, end):
+    for m in range(begin, end):
+        task = TaskRows(m, 0, 0, live, 0, 0)
+        finish_step(rows, span, step, clip, trace, squares, task)
+        for loss in range(live):
+            _record_newest(rows, trace, m, loss, rows.lag[loss] + span.hi - step, newest)
+
+
+class StackKernels:
+    """One stack's kernels; see `seqlab.kernels.contract.CellKernels`. With `entries` a step back
+    leaves the gradients of the layer's numbers for loss 0, else only their norms."""
+
+    def __init__(self, stack: Stack, entries: bool = False) -> None:
+        self.stack, self._entries = stack, entries
+        self.chain = bound(stack.block, stack.width, stack.rows)
+
+    def columns(self, dtype: np.dtype) -> int:
+        """Columns that hold the rows."""
+        return padded(self.stack.rows, dtype.itemsize)
+
+    def prepare(self, params: Parameters, activation: str | None) -> Weights:
+        """Nothing: all weights are the drive."""
+        del params, activation
+        return Weights(None)
+
+    def save(self, lead: tuple[int, int, int], sizes: Sizes, dtype: np.dtype) -> Saved:
+        """Room for one segment of (networks, layers, 1)."""
+        networks, steps, _ = lead
+        stack = self.stack
+        size = Size(networks, steps, stack.rows, self.columns(dtype), dtype)
+        states = 1 if stack.grows else steps + 1
+        path = size.room(states, stack.units, size.columns)
+        return Saved(path[:, :0], path, self.chain.room(size), [], stack.rows)
+
+    def saved_width(self, sizes: Sizes) -> int:
+        """Numbers that a layer saves, its own among them."""
+        states = self.stack.width + self.chain.width()
+        return self.stack.most_numbers + states * (sizes.hidden // self.stack.units)
+
+    def emitted_width(self, sizes: Sizes) -> int:
+        """Numbers that a step back leaves."""
+        return self.stack.most_numbers if self._entries else NORMS
+
+    def forward(self, weights: Weights, x: NDArray, state: NDArray, saved: Saved) -> None:
+        """Run layers x (M, S, 1, I) from `state` (M, 1, 1, units C), left at the segment's end."""
+        networks, steps = x.shape[:2]
+        path = saved.path
+        before = path[:, 0].reshape(networks, 1, 1, -1)
+        before[:] = state
+        saved.x = x
+        for s in range(steps):
+            layer = self._layer(x, s)
+            source, target = self._around(path, s, layer)
+            on = Forward(s, x, self._maps(layer), self.stack.rows)
+            saved.past.append(self.chain.forward(on, saved.kept, source, target))
+        state[:] = path[:, -1].reshape(state.shape)
+
+    def _layer(self, x: NDArray, s: int) -> int:
+        """Which layer of the stack it is: its last number."""
+        return int(x[0, s, 0, -1])
+
+    def _maps(self, layer: int) -> list[Map]:
+        return _maps(self.stack, layer if self.stack.grows else 0)
+
+    def _around(self, array: NDArray, s: int, layer: int, count: int = 1) -> tuple[View, View]:
+        """A layer's input and output."""
+        width = self.stack.width
+        if self.stack.grows:
+            features = (layer + 1) * width
+            return View(array, 0, 0, features, count), View(array, 0, features, width, count)
+        return View(array, s, 0, width), View(array, s + 1, 0, width)
+
+    def backward(
+        self,
+        weights: Weights,
+        saved: Saved,
+        bundle: Bundle,
+        grad: NDArray,
+        span: Span,
+        clip: Clip,
+        live: int,
+        trace: Trace,
+        emitted: Emitted,
+    ) -> None:
+        """Carry the first `live` rows of the bundle from step span.hi back to span.lo."""
+        networks, losses, dtype = len(saved.x), bundle.exponent.shape[2], saved.x.dtype
+        rows, gradient = flat_rows(bundle, grad)
+        columns = saved.path.shape[3]
+        adjoint = bundle.adjoint.reshape(networks, losses, self.stack.units, columns)
+        measured = trace.exponent.size > 0 or emitted.values.size > 0
+        squares = np.zeros((networks, live, 2)) if measured else None
+        whole = self._entries and emitted.values.size > 0
+        values = emitted.values if whole else np.empty((networks, 0, 1, 0), dtype)
+        rooms: dict[Part, NDArray] = {}
+        for s in range(span.hi - 1, span.lo - 1, -1):
+            layer, step = self._layer(saved.x, s), s - span.lo
+            if whole:
+                emitted.values[:, step, 0, self.stack.numbers(layer) :] = 0
+            if s == span.hi - 1 or s >= span.hi - gradient.shape[1]:
+                newest = self._newest(layer + 1, columns)
+                self._share(_begin, rows, newest, gradient, span, s, trace, live)
+            if squares is not None:
+                squares[:] = 0
+            arrays = (s, saved.x, self._maps(layer), self.stack.rows, squares, values, step)
+            on = Back(*arrays, self.stack.grows, rooms)
+            if self.stack.grows:
+                into, g = self._around(adjoint, s, layer, live)
+                self.chain.back(on, saved.kept, saved.past[s], g, into)
+                g.array[:, :live, g.first : g.first + g.units] = 0
+            else:
+                g = View(adjoint, 0, 0, self.stack.width, live)
+                self.chain.back(on, saved.kept, saved.past[s], g, g)
+            if squares is not None:
+                self._record(squares, rows, span, s, trace, emitted)
+            newest = self._newest(layer, columns)
+            self._share(_finish, rows, newest, span, s, clip, trace, live)
+
+    def _newest(self, layer: int, columns: int) -> tuple[int, int]:
+        """Where a growing stack's state has what layer `layer` begins with."""
+        size = self.stack.width * columns
+        return (layer * size, (layer + 1) * size) if self.stack.grows else (0, 0)
+
+    def _share(self, kernel: Any, rows: Bundle, *arguments: Any) -> None:
+        """A kernel of the chain, over networks."""
+        networks, losses, size = rows.adjoint.shape
+        share(kernel, networks, lambda: np.empty(1), rows, *arguments, operations=4 * losses * size)
+
+    def _record(
+        self,
+        squares: NDArray,
+        rows: Bundle,
+        span: Span,
+        s: int,
+        trace: Trace,
+        emitted: Emitted,
+    ) -> None:
+        """What a layer's parameters get, at the exponent before the step, which the trace has."""
+        live = squares.shape[1]
+        if trace.exponent.size:
+            points = trace.offset[:live] + rows.lag[:live] + span.hi - 1 - s
+            trace.inputs[:, 0, points] = squares.sum(axis=2)
+        if emitted.values.size:
+            i = s - span.lo
+            emitted.exponent[:, i, 0] = rows.exponent[:, 0]
+            if not self._entries:
+                emitted.values[:, i, 0] = np.sqrt(squares[:, 0])
+
+    def faintest(self, weights: Weights, saved: Saved, m: int, step: int, b: int) -> float | None:
+        """The smallest slope of a layer of one network; None where zeros are true."""
+        if self.stack.activation in DYING:
+            return None
+        slopes = self.chain.slopes(saved.past[step])
+        found = [one.array[m, one.s, :, : saved.rows].min() for one in slopes]
+        return float(min(found, default=1.0))
+
+    def add_gradients(
+        self,
+        weights: Weights,
+        saved: Saved,
+        x: NDArray,
+        span: Span,
+        emitted: Emitted,
+        factor: NDArray,
+        out: dict[str, NDArray],
+    ) -> None:
+        """Nothing: no parameters are shared by the layers."""
+
+    def input_gradient(self, weights: Weights, emitted: Emitted, out: NDArray) -> None:
+        """dL/dx of one call's layers, where they were asked for."""
+        out[..., : emitted.values.shape[3]] = emitted.values[:, :, 0]
+
+
+@cache
+def _maps(stack: Stack, layer: int) -> list[Map]:
+    """Where a layer's numbers have its maps."""
+    found, start = [], 0
+    for one in stack.maps(layer):
+        bias = start + one.outputs * one.inputs
+        found.append(Map(start, bias, one.outputs, one.inputs))
+        start = bias + one.outputs
+    return found
