@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 
 from seqlab.cells import CELLS
 from seqlab.errors import InputError
-from seqlab.kernels.contract import Array, Backend, CellKernels, ScanKernels, TimeArrays
+from seqlab.kernels.contract import (
+    Array,
+    Backend,
+    CellKernels,
+    ScanKernels,
+    StackKernels,
+    TimeArrays,
+)
 from seqlab.kernels.layout import on_gpu
 from seqlab.layers.stack import Stack
 from seqlab.values import as_float
@@ -21,6 +28,7 @@ Result = TypeVar("Result")
 
 BACKENDS = ("cpu", "cuda")
 CHOICES = ("auto", *BACKENDS)
+STACKS = ("cpu",)  # the backends that have deep stacks
 AVAILABLE = "available"
 
 
@@ -190,15 +198,17 @@ def kernels(backend: str, arch: str) -> CellKernels:
     return cast(CellKernels, import_module(f"seqlab.kernels.{backend}.cells.{arch}"))
 
 
-def stack_kernels(backend: str, stack: Stack, entries: bool = False) -> CellKernels:
-    """The kernels of a deep stack on a resolved backend; with `entries` a step back leaves the
-    gradients of its layer's numbers, else their norms.
+def resolve_stack(backend: str) -> str:
+    """The backend that a choice means for deep stacks. Raises InputError where it has none."""
+    if backend in BACKENDS and backend not in STACKS:
+        raise InputError(f"backend: {backend} has no deep stacks; they are on {', '.join(STACKS)}")
+    return STACKS[0] if backend == "auto" else resolve(backend)
 
-    Raises InputError where the backend has none.
-    """
-    if find_spec(f"seqlab.kernels.{backend}.stack") is None:
-        raise InputError(f"backend: {backend} has no {stack.arch}; it is on cpu")
-    kernels: CellKernels = import_module(f"seqlab.kernels.{backend}.stack").StackKernels(
+
+def stack_kernels(backend: str, stack: Stack, entries: bool = False) -> StackKernels:
+    """The kernels of a deep stack on a resolved backend; with `entries` a step back leaves the
+    gradients of its layer's numbers, else their norms.    """
+    kernels: StackKernels = import_module(f"seqlab.kernels.{backend}.stack").StackKernels(
         stack, entries
     )
     return kernels

@@ -148,6 +148,22 @@ class CellKernels(Protocol):
         ...
 
 
+class StackKernels(CellKernels, Protocol):
+    """One deep stack's kernels: a cell's whose drive is its layers' numbers, each layer's followed
+    by its index, and whose state is (units, C)."""
+
+    def columns(self, dtype: np.dtype) -> int:
+        """C, the columns that hold the state's rows; those after the rows count for nothing."""
+        ...
+
+    def look(self, saved: Any, least: float) -> tuple[NDArray, NDArray]:
+        """What is seen of a segment's activations: (M, S + 1, 2), before its first layer and after
+        each, the mean square and the mean cosine of two rows; (M, S, 4), the shares of slopes that
+        are zero, of units for which all are, of units for which none is, and of slopes that are
+        under `least`."""
+        ...
+
+
 class TimeArrays(Protocol):
     """Arrays along time, (M, S, B, W), between the drivers and a backend's kernels."""
 

@@ -101,6 +101,11 @@ class Stack:
         """Of the largest layer, which every layer has room for."""
         return self.numbers(self.depth - 1)
 
+    def sizes(self, columns: int) -> Sizes:
+        """As the engine has them: the state's numbers where its rows take so many columns, and
+        those of a layer, its index after them."""
+        return Sizes(self.units * columns, self.most_numbers + 1)
+
     # What the engine asks of a cell.
 
     @staticmethod

@@ -24,6 +24,12 @@ def stream(seed: int, network: int, purpose: Purpose) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 
 
+def layer_stream(seed: int, network: int, layer: int) -> np.random.Generator:
+    """The generator of one layer of a deep stack: a deeper one begins like a shorter one."""
+    key = (network, int(Purpose.PARAMETERS), layer)
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
+
+
 def unit_readout(seed: int, network: int, units: int) -> NDArray:
     """A random unit vector (H,), uniform on the sphere."""
     vector = stream(seed, network, Purpose.READOUT).standard_normal(units)

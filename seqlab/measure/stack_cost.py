@@ -1,0 +1,83 @@
+"""What a run of a deep stack takes, told from its spec alone; see `seqlab.spec.kinds.Cost`."""
+
+import math
+
+import numpy as np
+
+from seqlab import rules
+from seqlab.engine.tape import segment_steps
+from seqlab.kernels import backends
+from seqlab.kernels.contract import StackKernels
+from seqlab.measure.cost import curve_shape
+from seqlab.measure.stack_networks import KEPT_BYTES, stack_of
+from seqlab.spec.stack import StackSpec
+
+__all__ = ["blocks_of", "curve_shape", "file_bytes", "memory_bytes", "require_backend", "seconds"]
+
+# Fitted to runs of 10 to 1,000 layers of 10 to 512 units on two cores: within a factor of two.
+_A_RUN = 0.01  # seconds, whatever its size
+_A_DRAW = 8e-9  # seconds for a weight to be drawn, on one thread
+_A_PRODUCT = 4e-11  # seconds for a multiplication and addition
+_A_STATE = 60  # products that the elementwise work on one activation takes
+_A_LAYER = 4e-5  # seconds that any layer takes
+
+
+def require_backend(spec: StackSpec, backend: str, elsewhere: bool) -> None:
+    """Refuse a choice of backend that cannot measure it. Raises InputError."""
+    del elsewhere
+    backends.resolve_stack(backend)
+
+
+def _kernels(spec: StackSpec) -> tuple[StackKernels, int]:
+    """A spec's kernels, and the columns of its state."""
+    entries = any(rules.parse(rule).kind == "value" for rule in spec.clip)
+    kernels = backends.stack_kernels(backends.STACKS[0], stack_of(spec), entries)
+    return kernels, kernels.columns(np.dtype(spec.dtype))
+
+
+def _layer_bytes(spec: StackSpec) -> int:
+    """Bytes that the forward pass of one network saves of a layer."""
+    kernels, columns = _kernels(spec)
+    return kernels.saved_width(stack_of(spec).sizes(columns)) * np.dtype(spec.dtype).itemsize
+
+
+def blocks_of(spec: StackSpec, backend: str) -> list[range]:
+    """The networks in blocks, as the backend likes them."""
+    return backends.blocks(backend, spec.networks, spec.steps * _layer_bytes(spec))
+
+
+def memory_bytes(spec: StackSpec) -> int:
+    """Bytes that `measure` needs at its peak."""
+    blocks = blocks_of(spec, backends.STACKS[0])
+    at_once = backends.at_once(backends.STACKS[0], blocks)
+    networks, item = at_once * max(map(len, blocks)), np.dtype(spec.dtype).itemsize
+    stack, layer, (kernels, columns) = stack_of(spec), _layer_bytes(spec), _kernels(spec)
+    whole = networks * layer * spec.steps
+    segment = networks * layer * min(segment_steps(layer, spec.steps), spec.steps)
+    emitted = segment * kernels.emitted_width(stack.sizes(columns)) * item // layer
+    held = whole if whole <= KEPT_BYTES else 0  # else computed again
+    rows = (len(spec.lengths) + (spec.spectrum or 0)) * stack.units * columns * item
+    points = (sum(spec.lengths) + len(spec.lengths)) * 8 * 8
+    kept = spec.networks * len(spec.clip) * (spec.steps + 1) * 8 * 5
+    drawn = stack.most_numbers * 8 * 3
+    starts = networks * stack.units * columns * item * math.ceil(whole / max(segment, 1))
+    return held + 3 * segment + emitted + networks * (6 * rows + points + drawn) + starts + kept
+
+
+def seconds(spec: StackSpec, threads: int) -> float:
+    """About how long a run takes on a CPU, compilation apart."""
+    stack = stack_of(spec)
+    sweeps = 1 + sum(rules.parse(rule).in_chain for rule in spec.clip)
+    rows = 1 + sweeps * 2 * sum(spec.lengths) / spec.steps + (spec.spectrum or 0)
+    numbers = stack.numbers(spec.steps // 2)
+    whole = spec.networks * spec.steps * _layer_bytes(spec)
+    draws = 1 if whole <= KEPT_BYTES else 1 + sweeps
+    state = stack.rows * (numbers + _A_STATE * stack.width)
+    each = draws * numbers * _A_DRAW + rows * state * _A_PRODUCT + rows * _A_LAYER / spec.networks
+    return _A_RUN + spec.networks * spec.steps * each / min(threads, spec.networks)
+
+
+def file_bytes(spec: StackSpec) -> int:
+    """About the size of the result's file, and hardly ever less."""
+    networks, ruled, lengths, lags = curve_shape(spec)
+    return 8 * networks * lags * (ruled * (2 * lengths + 2) + 6)
