@@ -300,13 +300,13 @@ def test_what_has_no_theory() -> None:
 
 
 def totals(stack: Stack, sw2: float, width: int, depth: int, networks: int, rows: int) -> Array:
-    """Of networks drawn with biases of variance 0.04, inputs normal."""
+    """Of networks drawn with biases of variance one, inputs normal."""
     found = []
     for m in range(networks):
         rng = np.random.default_rng([m, 17])
         layers = naive.draw(rng, stack, depth, width, "normal", math.sqrt(sw2))
         for params in layers:
-            params["bias"] = 0.2 * rng.normal(size=width)
+            params["bias"] = rng.normal(size=width)
         path = naive.forward(rng.normal(size=(rows, width)), stack, layers)
         logs = naive.adjoints(path, stack, rng.normal(size=path.states[-1].shape)).log_norm
         found.append(logs[-1] - logs[0])
@@ -325,7 +325,7 @@ def agrees(have: Prediction, found: Array, more: float) -> bool:
         (Stack("mlp", "tanh"), {}),
         (Stack("mlp", "relu", "layer"), {"norm": "layer"}),
         (Stack("resnet", "tanh", alpha=0.5), {"alpha": 0.5}),
-        (Stack("resnet", "silu", outside=False), {"outside": False}),
+        (Stack("resnet", "tanh", outside=False), {"outside": False}),
         (Stack("resnet", "relu", "layer"), {"norm": "layer"}),
         (Stack("resnet", "relu", "layer", outside=False), {"norm": "layer", "outside": False}),
         (Stack("resnet", "relu", "layer", "post"), {"norm": "layer", "place": "post"}),
@@ -340,17 +340,15 @@ def test_stacks_with_biases(stack: Stack, wide: dict[str, object]) -> None:
     """2/n a layer; of a densenet 0.05 nat."""
     width, depth = 48, 16
     found = totals(stack, 1.5, width, depth, 60, 1)
-    have = predict(Wide(stack.arch, stack.activation, depth, width, 1.5, 0.04)._replace(**wide))
+    have = predict(Wide(stack.arch, stack.activation, depth, width, 1.5, 1.0)._replace(**wide))
     assert agrees(have, found, 0.05 if stack.arch == "densenet" else 2 * depth / width)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["relu", "tanh", "sigmoid"])
-def test_batch_norm_from_the_first_layer_to_the_last(name: str) -> None:
+@pytest.mark.parametrize(("depth", "networks"), [(1, 200), (12, 10)])
+def test_batch_norm_from_the_first_layer_to_the_last(name: str, depth: int, networks: int) -> None:
     """0.003 a layer: the first sees raw inputs, the last an adjoint that is not centred."""
-    stack, width, depth, rows = Stack("mlp", name, "batch"), 192, 12, 8
-    found = totals(stack, 2, width, depth, 10, rows)
-    have = predict(mlp(name, depth=depth, width=width, rows=rows, norm="batch", sb2=0.04))
+    stack, width, rows = Stack("mlp", name, "batch"), 192, 8
+    found = totals(stack, 2, width, depth, networks, rows)
+    have = predict(mlp(name, depth=depth, width=width, rows=rows, norm="batch", sb2=1.0))
     assert agrees(have, found, 0.003 * depth)
-    # A sum of equal factors misses it.
-    assert not agrees(have._replace(total=have.total + 0.5), found, 0.003 * depth)
