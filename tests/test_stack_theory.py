@@ -352,3 +352,21 @@ def test_batch_norm_from_the_first_layer_to_the_last(name: str, depth: int, netw
     found = totals(stack, 2, width, depth, networks, rows)
     have = predict(mlp(name, depth=depth, width=width, rows=rows, norm="batch", sb2=1.0))
     assert agrees(have, found, 0.003 * depth)
+
+
+@pytest.mark.parametrize("outside", [False, True])
+def test_the_mean_square_behind_residual_blocks_with_biases(outside: bool) -> None:
+    """4 errors and 2/n of it, since h is squared."""
+    stack, width, depth, networks = Stack("resnet", "tanh", outside=outside), 48, 16, 60
+    squares = []
+    for m in range(networks):
+        rng = np.random.default_rng([m, 19])
+        layers = naive.draw(rng, stack, depth, width, "normal")
+        for params in layers:
+            params["bias"] = rng.normal(size=width)
+        path = naive.forward(rng.normal(size=(1, width)), stack, layers)
+        squares.append(np.mean(path.states[-1] ** 2))
+    have = predict(Wide("resnet", "tanh", depth, width, 1.0, 1.0, outside=outside))
+    assert have.q is not None
+    error = np.std(squares, ddof=1) / math.sqrt(networks)
+    assert abs(np.mean(squares) - have.q[-1]) <= 4 * error + 2 / width * have.q[-1]
