@@ -10,17 +10,18 @@ from numpy.typing import NDArray
 
 
 class Purpose(IntEnum):
-    """The last word of a stream's spawn key."""
+    """What a stream is for: the word of its spawn key after the network."""
 
     PARAMETERS = 0
     DRIVE = 1
     READOUT = 2
     FRAME = 3  # the first vectors of a Lyapunov spectrum
+    IN_LAW = 4  # what stands for the weights where none are drawn
 
 
-def stream(seed: int, network: int, purpose: Purpose) -> np.random.Generator:
-    """The generator of one network for one purpose."""
-    key = (network, int(purpose))
+def stream(seed: int, network: int, purpose: Purpose, *within: int) -> np.random.Generator:
+    """The generator of one network for one purpose, or for a numbered piece of it."""
+    key = (network, int(purpose), *within)
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 
 

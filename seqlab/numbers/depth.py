@@ -6,7 +6,7 @@ Totals are ln of the norm of the adjoint at the input relative to the output, na
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +15,11 @@ from scipy.optimize import brentq
 from scipy.special import digamma, gammaln, polygamma
 
 from seqlab.numbers.activations import Activation, mean, mean_square, slope_square
-from seqlab.numbers.gaussian import batch_mean
+from seqlab.numbers.gaussian import batch_mean, pair_mean
+
+_STILL = 1e-15  # a variance that moves by less, relative to itself, is at its fixed point
+# A variance beyond which every activation is as good as homogeneous, so that chi stays.
+FAR = 1e100
 
 
 class Layers(NamedTuple):
@@ -40,9 +44,15 @@ def plain_stack(phi: Activation, sw2: float, sb2: float, depth: int, square: flo
     """
     q, chi = np.empty(depth), np.empty(depth)
     for layer in range(depth):
-        q[layer] = sw2 * square + sb2
-        chi[layer] = sw2 * slope_square(phi, q[layer])
-        square = mean_square(phi, q[layer])
+        v = sw2 * square + sb2
+        # A homogeneous phi is the same at every variance, out of the range of floats too.
+        at = 1.0 if phi.homogeneous else v
+        q[layer], chi[layer] = v, sw2 * slope_square(phi, at)
+        still = layer > 0 and abs(v - q[layer - 1]) <= _STILL * v
+        if still or v > FAR:
+            q[layer + 1 :], chi[layer:] = v if still else math.inf, chi[layer]
+            break
+        square = mean_square(phi, at) * (v / at if v else 1.0)
     return Layers(q, chi)
 
 
@@ -92,15 +102,16 @@ def layer_norm_factor(phi: Activation, sw2: float = 1, sb2: float = 0) -> float:
     return slope_square(phi, 1) / square * (sw2 * square / (sw2 * square + sb2))
 
 
-def batch_norm_factor(phi: Activation, batch: int | None) -> float:
-    """chi of phi(BN(W h)) for a batch of so many samples, from 4 up; None is the limit of many.
+class _BatchNorm(NamedTuple):
+    """Means over a batch behind its norm: E tr[(P - z z'/B) D M D] for M = P = 1 - 11'/B and for
+    M = 1, D = diag phi'(z); and the variance of phi(z) over the batch, without bias."""
 
-    Of the squared norm of the whole batch's adjoint, independent of the weights' scale (Yang et al.
-    2019). It assumes that samples stay symmetric: with gelu, silu and softplus they do not.
-    """
-    if batch is None:
-        return slope_square(phi, 1) / (mean_square(phi, 1) - mean(phi, 1) ** 2)
+    centred: float
+    free: float
+    spread: float
 
+
+def _batch_norm(phi: Activation, batch: int) -> _BatchNorm:
     def expected(f: Callable[[NDArray, NDArray], NDArray]) -> float:
         return batch_mean(f, batch)
 
@@ -110,35 +121,86 @@ def batch_norm_factor(phi: Activation, batch: int | None) -> float:
     pulls = expected(lambda x, _: np.square(x * s(x)))
     pulls_of_two = expected(lambda x, y: x * s(x) * y * s(y))
     others = batch - 1
-    # E tr[(P - z z'/B) D P D] over entries and pairs of entries, P = 1 - 11'/B, D = diag phi'(z).
-    trace = others * slopes - slopes + (slopes + others * slopes_of_two) / batch
-    trace += -pulls + (pulls + others * pulls_of_two) / batch
+    # Over entries, and over pairs of entries.
+    free = others * slopes - pulls
+    centred = free - slopes + (slopes + others * slopes_of_two) / batch
+    centred += (pulls + others * pulls_of_two) / batch
     spread = expected(lambda x, _: np.square(f(x))) - expected(lambda x, y: f(x) * f(y))
-    return batch / ((batch - 3) * others) * trace / spread
+    return _BatchNorm(centred, free, spread)
+
+
+def batch_norm_factor(phi: Activation, batch: int | None) -> float:
+    """chi of phi(BN(W h)) for a batch of so many samples, from 4 up; None is the limit of many.
+
+    Of the squared norm of the whole batch's adjoint, independent of the weights' scale (Yang et al.
+    2019). It assumes that samples stay symmetric: with gelu, silu and softplus they do not.
+    """
+    if batch is None:
+        return slope_square(phi, 1) / (mean_square(phi, 1) - mean(phi, 1) ** 2)
+    means = _batch_norm(phi, batch)
+    return batch / ((batch - 3) * (batch - 1)) * means.centred / means.spread
+
+
+def batch_norm_stack(phi: Activation, batch: int, depth: int, square: float = 1) -> float:
+    """The total of phi(BN(W h)), batches of 4 and more, from inputs of mean square `square` that
+    are independent, to a loss that sees each sample in a direction of its own.
+
+    Within, `batch_norm_factor` a layer. The last layer gets an adjoint that has not been centred
+    over the batch, and the first normalises what varies by `square`, not by the spread of phi.
+    """
+    means, within = _batch_norm(phi, batch), batch_norm_factor(phi, batch)
+    last = means.free / ((batch - 3) * means.spread)
+    total = (depth - 1) * math.log(within) + math.log(last) + math.log(means.spread / square)
+    return total / 2
 
 
 def residual_stack(
-    phi: Activation, sw2: float, alpha: float, depth: int, outside: bool = True
+    phi: Activation,
+    sw2: float,
+    alpha: float,
+    depth: int,
+    outside: bool = True,
+    sb2: float = 0,
+    square: float = 1,
 ) -> Layers:
-    """h + alpha phi(W h), or with `outside` false h + alpha W phi(h), from an input of mean square
-    one: the bulk, 1 + alpha^2 sw2 E phi'^2 a block; q is the mean square of h after each.
+    """h + alpha phi(W h + b), or with `outside` false h + alpha (W phi(h) + b), from an input of
+    mean square `square`: the bulk, 1 + alpha^2 sw2 E phi'^2 a block; q is the mean square of h
+    after each.
 
     With `outside` and E phi > 0 the mean of h drifts and carries a part of the adjoint with it: see
-    `relu_outlier`.
+    `relu_outlier` and `drift`.
     """
-    q, m = 1.0, 0.0
+    q, m = square, 0.0
     squares, chi = np.empty(depth), np.empty(depth)
     for block in range(depth):
-        v = sw2 * q if outside else q
+        v = sw2 * q + sb2 if outside else q
         chi[block] = 1 + alpha**2 * sw2 * slope_square(phi, v)
+        if v > FAR:
+            squares[block:], chi[block:] = math.inf, chi[block]
+            break
         if outside:
             average = mean(phi, v)
             q += 2 * alpha * m * average + alpha**2 * mean_square(phi, v)
             m += alpha * average
         else:
-            q += alpha**2 * sw2 * mean_square(phi, v)
+            q += alpha**2 * (sw2 * mean_square(phi, v) + sb2)
         squares[block] = q
     return Layers(squares, chi)
+
+
+def drift(phi: Activation, sw2: float, alpha: float, depth: int) -> float:
+    """ln of the growth of |h| through blocks h + alpha phi(W h) of a homogeneous phi.
+
+    <g, h> is the same number before and after every block, and g has a share of 1/n in the
+    direction of h: that share of the squared adjoint grows as the square of this.
+    """
+    average, square = mean(phi, sw2), mean_square(phi, sw2)
+    cosine, total = 0.0, 0.0  # of h and the vector of ones
+    for _ in range(depth):
+        growth = 1 + 2 * alpha * cosine * average + alpha**2 * square
+        cosine = (cosine + alpha * average) / math.sqrt(growth)
+        total += math.log(growth) / 2
+    return total
 
 
 class Outlier(NamedTuple):
@@ -164,40 +226,76 @@ def relu_outlier(sw2: float, alpha: float) -> Outlier:
     return Outlier(r, math.log(growth(r)) / 2)
 
 
-def pre_norm_stack(
-    phi: Activation, sw2: float, alpha: float, depth: int, outside: bool = True
-) -> Layers:
-    """h + alpha phi(W LN(h)), or h + alpha W phi(LN(h)): a power law in depth; q is the variance of
-    h over its units after each block, which begins at one."""
-    inner = sw2 if outside else 1.0
-    square, slopes = mean_square(phi, inner), slope_square(phi, inner)
-    added = square - mean(phi, inner) ** 2 if outside else sw2 * square
-    before = 1 + alpha**2 * added * np.arange(depth)
-    return Layers(before + alpha**2 * added, 1 + alpha**2 * sw2 * slopes / before)
-
-
-def post_norm_factor(phi: Activation, sw2: float, alpha: float, outside: bool = True) -> float:
-    """chi of LN(h + alpha phi(W h)), or LN(h + alpha W phi(h)): the same in every block."""
-    inner = sw2 if outside else 1.0
+def _branch(phi: Activation, sw2: float, sb2: float, outside: bool) -> tuple[float, float]:
+    """Behind a layer norm, of phi(W h + b) or W phi(h) + b: its variance over units, and the factor
+    on the mean square of the adjoint."""
+    inner = sw2 + sb2 if outside else 1.0
     square = mean_square(phi, inner)
-    added = square - mean(phi, inner) ** 2 if outside else sw2 * square
-    return (1 + alpha**2 * sw2 * slope_square(phi, inner)) / (1 + alpha**2 * added)
+    varies = square - mean(phi, inner) ** 2 if outside else sw2 * square + sb2
+    return varies, sw2 * slope_square(phi, inner)
 
 
-def dense_stack(phi: Activation, sw2: float, depth: int, all_features: bool = True) -> float:
-    """The total of x_l = phi(W_l [x_0 .. x_{l-1}]), Var W = sw2/fan-in, read out from all features
-    or from the last block's: gamma_j = r_j + sum over l > j of (s_l/l) gamma_l."""
-    squares, share = [1.0], []
-    for block in range(1, depth + 1):
-        q = sw2 * sum(squares) / block
-        squares.append(mean_square(phi, q))
-        share.append(sw2 * slope_square(phi, q) / block)
+def pre_norm_stack(
+    phi: Activation,
+    sw2: float,
+    alpha: float,
+    depth: int,
+    outside: bool = True,
+    sb2: float = 0,
+    square: float = 1,
+) -> Layers:
+    """h + alpha phi(W LN(h) + b), or h + alpha (W phi(LN(h)) + b): a power law in depth; q is the
+    variance of h over its units after each block, which begins at `square`."""
+    varies, back = _branch(phi, sw2, sb2, outside)
+    before = square + alpha**2 * varies * np.arange(depth)
+    return Layers(before + alpha**2 * varies, 1 + alpha**2 * back / before)
+
+
+def post_norm_factor(
+    phi: Activation, sw2: float, alpha: float, outside: bool = True, sb2: float = 0
+) -> float:
+    """chi of LN(h + alpha phi(W h + b)), or LN(h + alpha (W phi(h) + b)): the same in every
+    block whose input has unit variance."""
+    varies, back = _branch(phi, sw2, sb2, outside)
+    return (1 + alpha**2 * back) / (1 + alpha**2 * varies)
+
+
+def dense_stack(
+    phi: Activation,
+    sw2: float | Sequence[float],
+    depth: int,
+    all_features: bool = True,
+    sb2: float | Sequence[float] = 0,
+    square: float = 1,
+) -> float:
+    """The total of x_l = phi(W_l [x_0 .. x_{l-1}] + b_l), Var W = sw2/fan-in, sw2 and sb2 one
+    number or one a block, read out from all features or from the last block's:
+    gamma_j = r_j + sum over l > j of (s_l/l) gamma_l."""
+    scales, biases = (np.broadcast_to(x, depth).tolist() for x in (sw2, sb2))
+    sum_of_squares, share = square, []
+    for block, (scale, bias) in enumerate(zip(scales, biases, strict=True), 1):
+        q = scale * sum_of_squares / block + bias
+        sum_of_squares += mean_square(phi, q)
+        share.append(scale * slope_square(phi, q) / block)
     gamma, later = 1.0, share[-1] if depth else 0.0
     for block in range(depth - 1, -1, -1):
         gamma = float(all_features) + later
         if block:
             later += share[block - 1] * gamma
     return math.log(gamma) / 2
+
+
+class Blocks(NamedTuple):
+    """Variances of the maps of a Transformer block, each the fan-in times that of its weights:
+    `attention` of the values' map times that of the output's, `inner` and `outer` of the two of the
+    feed-forward network; what is added after each is the variance of a bias."""
+
+    attention: float
+    inner: float
+    outer: float
+    attention_bias: float = 0.0
+    inner_bias: float = 0.0
+    outer_bias: float = 0.0
 
 
 class Transformer(NamedTuple):
@@ -208,46 +306,57 @@ class Transformer(NamedTuple):
 
 
 def transformer_stack(
-    attention: float, forward: float, depth: int, tokens: int, pre: bool = True
+    phi: Activation, blocks: Blocks, depth: int, tokens: int, pre: bool = True, square: float = 1
 ) -> Transformer:
-    """Blocks of attention and a relu network, by a mean field in which every token looks at all
-    alike (the softmax of small logits is 1/T), from independent tokens, the loss on all of them.
+    """Blocks of attention and a network with phi inside, by a mean field in which every token looks
+    at all alike (the softmax of small logits is 1/T), from independent tokens of mean square
+    `square`, the loss on all of them.
 
-    `attention` = sw_V^2 sw_O^2 and `forward` = sw_2^2 sw_1^2/2. q and c are the mean square of a
-    token and the mean product of two, p and r those of their adjoints. `pre` has the norms within
-    the branches, otherwise they come after the sums.
+    q and c are the mean square of a token and the mean product of two, p and r those of their
+    adjoints. `pre` has the norms within the branches, otherwise they come after the sums.
     """
 
     def mixed(own: float, other: float) -> float:
         return (own + (tokens - 1) * other) / tokens
 
-    q, c = 1.0, 0.0
-    steps = []  # of each half block: its kind, the scale it works at, the tokens' cosine
+    v = blocks.inner + blocks.inner_bias  # of what enters phi: tokens have mean square one there
+    slopes, squares = slope_square(phi, v), mean_square(phi, v)
+
+    def fed(rho: float) -> tuple[float, float]:
+        """E of the product of phi for two tokens, and of its slopes."""
+        if rho >= 1:
+            return squares, slopes
+        c = (blocks.inner * rho + blocks.inner_bias) / v
+        return (
+            pair_mean(lambda x, y: phi.value(x) * phi.value(y), v, c),
+            pair_mean(lambda x, y: phi.slope(x) * phi.slope(y), v, c),
+        )
+
+    q, c = square, 0.0
+    steps = []  # of each half block: its kind, what it divides by, the slopes of two tokens
     for _ in range(depth):
-        added = attention * mixed(1.0, c / q)
-        scale = 1.0 if pre else q
-        steps.append(("attention", q, c / q))
-        q, c = q + added * scale, c + added * scale
+        scale = 1.0 if pre else q  # only a first block without a norm before it has another
+        added = (blocks.attention * mixed(1.0, c / q)) * scale + blocks.attention_bias
+        steps.append(("attention", q if pre else 1.0, 0.0))
+        q, c = q + added, c + added
         if not pre:
             steps.append(("norm", q, 0.0))
             q, c = 1.0, c / q
-        rho = min(1.0, c / q)
-        steps.append(("forward", q, rho))
-        angle = math.acos(rho)
-        across = (math.sqrt(1 - rho**2) + rho * (math.pi - angle)) / math.pi
-        scale = 1.0 if pre else q
-        q, c = q + forward * scale, c + forward * across * scale
+        across, slopes_of_two = fed(c / q)
+        steps.append(("forward", q if pre else 1.0, slopes_of_two))
+        q += blocks.outer * squares + blocks.outer_bias
+        c += blocks.outer * across + blocks.outer_bias
         if not pre:
             steps.append(("norm", q, 0.0))
             q, c = 1.0, c / q
     p, r = 1.0, 0.0
-    for kind, scale, rho in reversed(steps):
+    for kind, scale, slopes_of_two in reversed(steps):
         if kind == "norm":
             p, r = p / scale, r / scale
         elif kind == "forward":
-            share = forward / (scale if pre else 1.0)
-            p, r = p * (1 + share), r * (1 + share * (math.pi - math.acos(rho)) / math.pi)
+            share = blocks.outer * blocks.inner / scale
+            p, r = p * (1 + share * slopes), r * (1 + share * slopes_of_two)
         else:
-            back = attention * mixed(p, r) / (scale if pre else 1.0)
+            back = blocks.attention * mixed(p, r) / scale
             p, r = p + back, r + back
     return Transformer(math.log(p) / 2, c / q)
