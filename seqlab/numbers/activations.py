@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.special import erf, expit, ndtr
 
 from seqlab.numbers.gaussian import normal_mean
-from seqlab.wording import one_of, refuse
+from seqlab.wording import did_you_mean, one_of, refuse
 
 Function = Callable[[NDArray], NDArray]
 
@@ -100,19 +100,33 @@ def find_activation(name: str) -> Activation:
 
     Raises InputError.
     """
+    kind, number = _taken_apart(name, "activation")
+    return _PLAIN[kind] if number is None else _WITH_NUMBER[kind][0](number)
+
+
+def spelled(name: str, field: str = "activation") -> str:
+    """The one spelling of a name: `elu:1` for elu and for elu:1.0.
+
+    Raises InputError that begins with the field.
+    """
+    kind, number = _taken_apart(name, field)
+    return kind if number is None else f"{kind}:{number!r}".removesuffix(".0")
+
+
+def _taken_apart(name: str, field: str) -> tuple[str, float | None]:
+    """A kind of activation and its number, None where it has none."""
     if name in _PLAIN:
-        return _PLAIN[name]
+        return name, None
     kind, colon, number = name.partition(":")
-    if kind in _WITH_NUMBER:
-        make, usual = _WITH_NUMBER[kind]
-        try:
-            value = float(number) if colon else usual
-        except ValueError:
-            value = math.nan
-        if math.isfinite(value):
-            return make(value)
-        raise refuse("activation", name, f"{kind}:NUMBER with a finite number")
-    raise refuse("activation", name, one_of(NAMES))
+    if kind not in _WITH_NUMBER:
+        raise refuse(field, name, one_of(NAMES) + did_you_mean(name, NAMES))
+    try:
+        value = float(number) if colon else _WITH_NUMBER[kind][1]
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise refuse(field, name, f"{kind}:NUMBER with a finite number")
+    return kind, value + 0.0  # no -0.0
 
 
 def mean(phi: Activation, q: float) -> float:

@@ -13,6 +13,8 @@ from typing import Any, ClassVar, Protocol, Self, cast
 from seqlab.numbers.variables import Measurement
 from seqlab.spec.option import Option, Table
 from seqlab.spec.run import RunSpec
+from seqlab.spec.stack import StackSpec
+from seqlab.spec.stack_table import STACK_TABLE
 from seqlab.spec.table import TABLE
 
 Progress = Callable[[float, str], None]
@@ -85,15 +87,25 @@ class Cost(Protocol):
 @dataclass(frozen=True)
 class Kind:
     """One kind of run. `measurement` is "module:function", called as `measure` below is; `cost`
-    names a module that has what Cost has."""
+    names a module that has what Cost has. `link` is what lags, lengths and rates count."""
 
     spec: type[Spec]
     table: Table
     measurement: str
     cost: str
+    link: str = "step"
 
 
-KINDS = [Kind(RunSpec, TABLE, "seqlab.measure:measure", "seqlab.measure.cost")]
+KINDS = [
+    Kind(RunSpec, TABLE, "seqlab.measure:measure", "seqlab.measure.cost"),
+    Kind(
+        StackSpec,
+        STACK_TABLE,
+        "seqlab.measure.stacks:measure",
+        "seqlab.measure.stack_cost",
+        link="layer",
+    ),
+]
 
 
 def of(arch: object) -> Kind:

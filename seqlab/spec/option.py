@@ -26,6 +26,7 @@ class Option:
     `in_table`: a column of a store's table, and a setting in the heading of a result's; with
     `in_curves` of a result's curves too. `label` names the axis of a figure, None where it can be
     none. The ranks order axes and headings, the smallest first.
+    `spelled` is what the command of its kind calls it, where that is another word than the name.
     `is_file`: the path of a file of arrays. `modest` is a size that is never to blame for what a
     run takes, None where the field is no size.
     """
@@ -44,6 +45,7 @@ class Option:
     heading_rank: int = LAST
     in_table: bool = True
     in_curves: bool = True
+    spelled: str | None = None
     is_file: bool = False
     modest: int | None = None
 
