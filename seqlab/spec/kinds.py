@@ -5,7 +5,7 @@ imported when they are first asked for, so that a spec loads nothing that runs. 
 format of result files, one store and one sweep.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, ClassVar, Protocol, Self, cast
@@ -112,6 +112,11 @@ def of(arch: object) -> Kind:
     """The kind of an architecture. What no kind has is the first one's to refuse."""
     known = (kind for kind in KINDS if isinstance(arch, str) and arch in kind.table.archs)
     return next(known, KINDS[0])
+
+
+def links(archs: Iterable[str]) -> tuple[str, ...]:
+    """What is a link of these architectures, each word once."""
+    return tuple(dict.fromkeys(of(arch).link for arch in archs))
 
 
 def create(check: Callable[[Any], None] | None = None, /, **given: Any) -> Spec:
