@@ -1,4 +1,4 @@
-"""seqlab: measure how gradients vanish and explode through time.
+"""seqlab: measure how gradients vanish and explode through time and depth.
 
 Everything public is reached from here; each name is imported when it is first used.
 """
@@ -15,6 +15,7 @@ _HOME = {
     "selective_scan_backward": "engine.selective",
     "attenuation": "measure.attenuation",
     "run": "study.run",
+    "depth": "study.run",
     "sweep": "study.sweep",
     "load": "study.load",
     "InputError": "errors",

@@ -1,12 +1,18 @@
 """How messages and tables phrase values."""
 
 import difflib
+import re
 import reprlib
 from collections.abc import Iterable, Mapping
 
 from seqlab.errors import InputError
 
 MOST_LISTED = 6  # of a list of lengths or rules
+# What a text says of the links of a chain, of time steps first.
+_OF_LINKS = {
+    "step": ("step", "steps", "sequence length", "by length"),
+    "layer": ("layer", "layers", "depth", "by depth"),
+}
 
 _repr = reprlib.Repr()
 _repr.maxstring = _repr.maxother = _repr.maxlong = 60
@@ -27,6 +33,16 @@ def one_of(names: Iterable[str]) -> str:
     return f"{', '.join(most)} or {last}" if most else last
 
 
+def in_links(text: str, links: Iterable[str]) -> str:
+    """A text about steps, of the links that there are: `nat/layer`, `steps or layers`.
+
+    Names with a hyphen, of clip rules, stay as they are.
+    """
+    for usual, *words in zip(_OF_LINKS["step"], *map(_OF_LINKS.__getitem__, links), strict=True):
+        text = re.sub(rf"\b{usual}\b(?!-)", " or ".join(words), text)
+    return text
+
+
 def describe_settings(settings: Mapping[str, object]) -> str:
     """`steps 1000, input scale 0.5, clip none+norm:1`; what is None is left out."""
     return ", ".join(
@@ -38,6 +54,8 @@ def describe_settings(settings: Mapping[str, object]) -> str:
 
 def describe_value(value: object) -> str:
     """A setting as people write it: 1 for 1.0, and not all of many lengths."""
+    if value is True:
+        return "yes"
     if not isinstance(value, tuple):
         return str(value).removesuffix(".0")
     items = value if len(value) <= MOST_LISTED else (*value[:2], "...", value[-1])

@@ -2,11 +2,15 @@
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from seqlab.errors import InputError
+
+if TYPE_CHECKING:
+    from seqlab.spec.option import Table
 
 Decorator = Callable[[Any], Any]
 
@@ -23,27 +27,69 @@ def store(help: str) -> Decorator:
     )
 
 
-class RunCommand(click.Command):
-    """A command whose first options are the rows of the table of runs, read when it is used."""
+def of_results() -> Decorator:
+    """What commands have that measure and show results, in the order of their help."""
+    return _all(
+        click.option(
+            "--from",
+            "source",
+            metavar="RESULT.nc",
+            help="Measure again what a result file measured.",
+        ),
+        backend(),
+        store("Folder for the result's file."),
+        click.option(
+            "--plot",
+            metavar="FIG",
+            help="Draw the curves to a .pdf, .svg or .png; their data: .csv.",
+        ),
+        click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table."),
+    )
+
+
+def _all(*decorators: Decorator) -> Decorator:
+    def decorate(function: Any) -> Any:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return decorate
+
+
+class TableCommand(click.Command):
+    """A command whose first options are the rows of a table, "module:name", read when it is used;
+    each has the word that the command of the table's kind has for it."""
+
+    def __init__(self, *args: Any, table: str, **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self._table = table
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        return [*_of_table(), *super().get_params(ctx)]
+        return [*_of_table(self._table), *super().get_params(ctx)]
 
 
 @cache  # click tells one option from another by which object it is
-def _of_table() -> list[click.Parameter]:
-    from seqlab.spec.table import TABLE
-
+def _of_table(name: str) -> list[click.Parameter]:
+    table = find_table(name)
     return [
         click.Option(
-            [f"--{name.replace('_', '-')}"],
-            type=row.read,
+            [f"--{table.words[field].replace('_', '-')}", field],
+            type=None if row.read is bool else row.read,
+            is_flag=row.read is bool,
+            default=None,
             multiple=row.many,
             metavar=row.metavar,
-            help=TABLE.text(name),
+            help=table.text(field),
         )
-        for name, row in TABLE.items()
+        for field, row in table.items()
     ]
+
+
+def find_table(name: str) -> "Table":
+    """The table of options at "module:name"."""
+    module, _, attribute = name.partition(":")
+    found: Table = getattr(import_module(module), attribute)
+    return found
 
 
 def check_figure(option: str, name: str) -> None:

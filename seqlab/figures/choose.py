@@ -8,9 +8,20 @@ import numpy as np
 
 from seqlab.errors import InputError
 from seqlab.figures.gather import Run, Series, Where, pool, read
-from seqlab.figures.names import COORDINATES, FIELDS, Measure, check_axis, measure, named, text
+from seqlab.figures.names import (
+    COORDINATES,
+    FIELDS,
+    Measure,
+    check_axis,
+    label,
+    measure,
+    named,
+    text,
+)
 from seqlab.figures.telling import values_of, varying
 from seqlab.report.measured import Measured
+from seqlab.spec import kinds
+from seqlab.wording import in_links
 
 KINDS = ("heatmap", "curves", "profile", "distribution")
 MOST_PANELS = 12
@@ -227,6 +238,19 @@ class Selection:
     choice: Choice
     runs: list[Run]
     series: list[Series]
+
+    @property
+    def archs(self) -> list[str]:
+        return values_of(self.runs, "arch")
+
+    @property
+    def value_label(self) -> str:
+        """What is said of the measure, in the words of the kinds of runs drawn."""
+        return in_links(self.choice.measure.label, kinds.links(self.archs))
+
+    def label(self, name: str) -> str:
+        """What is said of a field or coordinate, in the same words."""
+        return label(name, self.archs)
 
     def panels(self) -> Iterator[tuple[str, list[Series]]]:
         """The series of each panel, with what it is headed."""

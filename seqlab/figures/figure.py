@@ -65,8 +65,11 @@ def _heatmap(selection: Selection, looks: Looks) -> Figure:
     for ax, one in zip(page.axes, filled, strict=True):
         key |= maps.draw(ax, one, scale, choice.measure, looks.contours)
         maps.frame(ax, one)
-    label = _label(choice.measure.label, looks.value_label)
-    labels = _label(columns.label, looks.xlabel), _label(rows.label, looks.ylabel)
+    label = _label(selection.value_label, looks.value_label)
+    labels = (
+        _label(selection.label(columns.field), looks.xlabel),
+        _label(selection.label(rows.field), looks.ylabel),
+    )
     high = ROW * len(rows.values) if rows.kind == "names" else 0.72 * page.wide
     high = page.high(high, label, labels[1])
     scale.bar(page.axes, page.beside("value_label", label, high), page.tall(high))
@@ -94,8 +97,8 @@ def _curves(selection: Selection, looks: Looks) -> Figure:
         lines.draw(ax, some, choice, scale)
     # What a curve is called stands at its end, where there is one panel of them and room.
     alone = choice.facet is None
-    label = _label(choice.measure.label, looks.value_label, looks.ylabel)
-    labels = _label(scales[0].label, looks.xlabel), label
+    label = _label(selection.value_label, looks.value_label, looks.ylabel)
+    labels = _label(selection.label(scales[0].field), looks.xlabel), label
     high, key = page.high(ALONE if alone else BESIDE, label), lines.key(every, choice)
     below = hanging(scales[0], page.wide)
     page.arrange(high, labels, key, below)
@@ -120,8 +123,8 @@ def _distribution(selection: Selection, looks: Looks) -> Figure:
     scale = dots.scale_of(selection)
     bounds = looks.value_range or dots.limits([group for some in drawn for group in some])
     page.axes[0].set_ylim(*bounds)
-    label = _label(choice.measure.label, looks.value_label, looks.ylabel)
-    labels = _label(scale.label, looks.xlabel), label
+    label = _label(selection.value_label, looks.value_label, looks.ylabel)
+    labels = _label(selection.label(scale.field), looks.xlabel), label
     high = page.high(BESIDE if choice.facet else ALONE, label)
     page.arrange(high, labels, dots.key(selection), hanging(scale, page.wide))
     for ax, some in zip(page.axes, drawn, strict=True):

@@ -64,7 +64,7 @@ def curves(
         axes = ax or Figure(figsize=size, layout="constrained").subplots()
         drawn = read_curves(selection, selection.series)
         scale = scale_of(selection, xscale)
-        axes.set(xlabel=scale.label, ylabel=selection.choice.measure.label)
+        axes.set(xlabel=selection.label(scale.field), ylabel=selection.value_label)
         axes.set_ylim(*limits(drawn, selection.choice))
         draw(axes, drawn, selection.choice, scale)
         zeros = name_zeros(axes, selection.choice)

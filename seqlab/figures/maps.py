@@ -90,8 +90,9 @@ def _alone(selection: Selection, ax: Axes | None, contours: bool) -> Axes:
         scale = colors(cells.values, measure)
         key = draw(axes, cells, scale, measure, contours)
         frame(axes, cells)
-        axes.set(xlabel=cells.columns.label, ylabel=cells.rows.label)
-        scale.bar([axes], measure.label, axes.bbox.height / axes.figure.dpi)
+        labels = [selection.label(axis.field) for axis in (cells.columns, cells.rows)]
+        axes.set(xlabel=labels[0], ylabel=labels[1])
+        scale.bar([axes], selection.value_label, axes.bbox.height / axes.figure.dpi)
         if key:
             axes.legend(
                 handles=list(key.values()), loc="lower left", bbox_to_anchor=(0, 1), ncols=2

@@ -1,6 +1,6 @@
 """What may be put on an axis, how it is spelled, ordered and labelled."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import PurePath
@@ -13,7 +13,7 @@ from seqlab.figures.writing import literal
 from seqlab.numbers.quantities import Quantity, in_figures
 from seqlab.spec import kinds
 from seqlab.spec.option import labels
-from seqlab.wording import did_you_mean
+from seqlab.wording import did_you_mean, in_links
 
 # Fields of a grid, with the labels of their axes; those that tell more come first.
 FIELDS = labels(kinds.options())
@@ -78,10 +78,21 @@ def check_axis(option: str, name: str) -> str:
     return name
 
 
+def label(name: str, archs: Collection[str]) -> str:
+    """What an axis says of a field or coordinate, in the words of the kinds of runs drawn."""
+    if name in COORDINATES:
+        return in_links(COORDINATES[name], kinds.links(archs))
+    tables = [kinds.of(arch).table for arch in archs]
+    found = dict.fromkeys(table[name].label for table in tables if name in table)
+    return " or ".join(filter(None, found)) or AXES[name]
+
+
 def text(value: Any) -> str:
     """A field's value as a tick or a label writes it."""
     if value is None:
         return "default"
+    if value is True:
+        return "yes"
     if isinstance(value, float):
         return f"{value:g}".replace("-", MINUS)
     return PurePath(value).name if "/" in str(value) else str(value)

@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from seqlab.figures.scales import mark_log
 from seqlab.figures.style import GREY, WIDTHS, palette, points, style, write_figure
+from seqlab.wording import in_links
 
 HEIGHT = 2.8  # inches
 
 
 class Curve(Protocol):
-    """Decades at lags."""
+    """Decades at lags, which count links."""
 
     @property
     def name(self) -> str: ...
@@ -24,6 +25,8 @@ class Curve(Protocol):
     def lag(self) -> NDArray: ...
     @property
     def log10(self) -> NDArray: ...
+    @property
+    def link(self) -> str: ...
 
 
 def overlay(found: Sequence[Curve], kept: Sequence[Curve], atol: float, path: Path) -> None:
@@ -31,6 +34,7 @@ def overlay(found: Sequence[Curve], kept: Sequence[Curve], atol: float, path: Pa
     baselines = {curve.name: curve for curve in kept}
     every = [(curve, baselines[curve.name]) for curve in found if curve.name in baselines]
     pairs = [(new, old) for new, old in every if not (_apart(new, old)[1] <= atol).all()] or every
+    links = dict.fromkeys(curve.link for curve in found)
     with style():
         figure = Figure(figsize=(WIDTHS["double"].inches, HEIGHT), layout="constrained")
         left, right = figure.subplots(1, 2)
@@ -44,7 +48,7 @@ def overlay(found: Sequence[Curve], kept: Sequence[Curve], atol: float, path: Pa
         right.set(yscale="log", ylabel="distance from the baseline (decades)")
         mark_log(right, "y")
         for ax in (left, right):
-            ax.set(xscale="log", xlabel="lag (steps)")
+            ax.set(xscale="log", xlabel=in_links("lag (steps)", links))
             mark_log(ax, "x")
             ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
         write_figure(figure, path)

@@ -11,7 +11,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
 from seqlab.errors import InputError
-from seqlab.figures.names import AXES, COORDINATES, are_numbers, in_order, text
+from seqlab.figures.names import COORDINATES, are_numbers, in_order, text
 from seqlab.figures.style import LETTER, SMALL, points
 from seqlab.figures.writing import length, literal
 
@@ -36,10 +36,6 @@ class Scale:
     kind: str
     centres: NDArray
     edges: NDArray
-
-    @property
-    def label(self) -> str:
-        return AXES[self.field]
 
     @property
     def numeric(self) -> bool:

@@ -17,6 +17,7 @@ from seqlab.errors import InputError
 from seqlab.numbers.quantities import LN10
 from seqlab.numbers.statistics import bootstrap_t, median
 from seqlab.report.points import arrays_of, curve_points
+from seqlab.spec import kinds
 
 if TYPE_CHECKING:
     from seqlab.study.result import Result
@@ -28,7 +29,7 @@ RATES = ("rate", "rate_low", "rate_high")
 
 @dataclass(frozen=True)
 class Curve:
-    """A named curve: `log10` at `lag` (lags,), its rate in nats per step and that one's interval.
+    """A named curve: `log10` at `lag` (lags,), its rate in nats a link and that one's interval.
 
     The rate is nan where none is defined; low and high are the rate itself where there are not
     networks enough.
@@ -40,6 +41,7 @@ class Curve:
     rate: float
     low: float
     high: float
+    link: str = "step"
 
 
 def curves_of(source: "Result | Mapping[str, Any]") -> list[Curve]:
@@ -87,20 +89,22 @@ def _array(name: str, values: Any) -> NDArray:
 
 
 def _of_result(result: "Result") -> Iterator[Curve]:
-    data = arrays_of(result)
+    data, (link,) = arrays_of(result), kinds.links([result.spec.arch])
     curves, rates = data["log_norm"], data["decay_rate"]
     longest, ends = curve_points(data, every_length=False), curve_points(data, every_lag=False)
     by_lag, by_length = median(longest.of(curves)), median(ends.of(curves))  # (rules, points)
     for k, rule in enumerate(map(str, data["rule"])):
-        yield _curve(rule, longest.lag, by_lag[k], rates[:, k])
-        yield _curve(f"{rule} by length", ends.length, by_length[k], np.array([np.nan]))
+        yield _curve(rule, longest.lag, by_lag[k], rates[:, k], link)
+        yield _curve(f"{rule} by length", ends.length, by_length[k], np.array([np.nan]), link)
 
 
-def _curve(name: str, lag: NDArray, log_norm: ArrayLike, rates: NDArray) -> Curve:
+def _curve(
+    name: str, lag: NDArray, log_norm: ArrayLike, rates: NDArray, link: str = "step"
+) -> Curve:
     with np.errstate(invalid="ignore"):
         rate = float(rates.mean())
     low, high = bootstrap_t(rates) or (rate, rate)
-    return Curve(name, lag.astype(int), np.asarray(log_norm) / LN10, rate, low, high)
+    return Curve(name, lag.astype(int), np.asarray(log_norm) / LN10, rate, low, high, link)
 
 
 def compare(
@@ -149,7 +153,8 @@ def _rates(new: Curve, old: Curve, atol: float) -> Iterator[str]:
     low, high = old.low - atol, old.high + atol
     if not (low <= new.rate <= high or (np.isnan(new.rate) and np.isnan(old.rate))):
         yield (
-            f"rate {new.rate:.6g} nat/step, was {old.rate:.6g}; {low:.6g} to {high:.6g} is allowed"
+            f"rate {new.rate:.6g} nat/{new.link}, was {old.rate:.6g}; "
+            f"{low:.6g} to {high:.6g} is allowed"
         )
 
 
@@ -197,7 +202,8 @@ def _read(name: str, rows: Sequence[Sequence[str]]) -> Curve:
     rates = {quantity: float(value) for _, quantity, lag, value in rows if not lag}
     points = [(int(lag), float(value)) for _, _, lag, value in rows if lag]
     lag, log10 = (np.array(column) for column in zip(*points, strict=True))
-    return Curve(name, lag, log10, *(rates.get(name, np.nan) for name in RATES))
+    rate, low, high = (rates.get(name, np.nan) for name in RATES)
+    return Curve(name, lag, log10, rate, low, high)
 
 
 def draw(found: Sequence[Curve], kept: Sequence[Curve], atol: float, path: Path) -> str:

@@ -48,7 +48,7 @@ def choose(name: str) -> Choice:
         return Choice(KINDS.index("elu"), SELU_ALPHA, SELU_SCALE)
     if kind in ("leaky", "prelu"):
         kind = "leaky" if number else "relu"
-    return Choice(KINDS.index(kind), number, 1.0)
+    return Choice(KINDS.index(kind), number or 0.0, 1.0)
 
 
 class Functions(NamedTuple):

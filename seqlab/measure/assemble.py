@@ -1,16 +1,16 @@
 """From the numbers of every network to the variables of a result."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from seqlab.cells import CELLS
 from seqlab.numbers.fit import fit_decay, fit_lags
 from seqlab.numbers.quantities import LN_SMALLEST, MOST_LAGS, THRESHOLDS, in_files
 from seqlab.numbers.statistics import first_below, median
 from seqlab.numbers.variables import Variable
-from seqlab.spec.run import RunSpec
+from seqlab.spec import kinds
+from seqlab.spec.kinds import Spec
 
 # What is measured of some networks, by name, one entry a network on the first axis; logs are
 # natural. Quantities (see `seqlab.numbers.quantities`) as a file has them, and `longest` (M, rules,
@@ -18,14 +18,14 @@ from seqlab.spec.run import RunSpec
 Block = dict[str, NDArray]
 
 
-def kept_lags(spec: RunSpec) -> NDArray[np.int64]:
+def kept_lags(spec: Spec) -> NDArray[np.int64]:
     """The lags a file keeps: 0, 1, every length, and at most 256 evenly spaced in log."""
     spread = np.rint(np.geomspace(1, spec.steps, MOST_LAGS)).astype(np.int64)
     return np.unique(np.concatenate([[0, 1], spec.lengths, spread]))
 
 
-def assemble(spec: RunSpec, blocks: Sequence[Block]) -> dict[str, Variable]:
-    """All variables of a result, networks in order.
+def assemble(spec: Spec, blocks: Sequence[Block], parts: Iterable[str] = ()) -> dict[str, Variable]:
+    """All variables of a result, networks in order; `parts` are those of a state that has several.
 
     Raises KeyError for what has no row in `seqlab.numbers.quantities`.
     """
@@ -41,10 +41,10 @@ def assemble(spec: RunSpec, blocks: Sequence[Block]) -> dict[str, Variable]:
     found["decay_rate"] = longest[:, :, -1] / spec.steps
     found["theory"] = predicted.mean()
     found |= _of_median(spec.steps, median(longest, axis=0))
-    rows = in_files(CELLS[spec.arch].parts)
+    rows, (link,) = in_files(parts), kinds.links([spec.arch])
     if unknown := found.keys() - rows.keys():
         raise KeyError(f"no row in seqlab.numbers.quantities: {', '.join(sorted(unknown))}")
-    return {name: row.variable(found[name]) for name, row in rows.items() if name in found}
+    return {name: row.variable(found[name], link) for name, row in rows.items() if name in found}
 
 
 def _of_median(steps: int, curves: NDArray) -> dict[str, ArrayLike]:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqlab import rules
+from seqlab.cells import CELLS
 from seqlab.engine.ensemble import Ensemble
 from seqlab.engine.rehearsal import compile_kernels
 from seqlab.engine.sums import Sums
@@ -47,7 +48,7 @@ def measure(spec: RunSpec, backend: str = "auto", progress: Progress | None = No
             return _measure_block(source, networks, ensemble, tape, report)
 
     measured = backends.over_blocks(chosen, blocks, one)
-    return Measurement(chosen, assemble(spec, measured))
+    return Measurement(chosen, assemble(spec, measured, CELLS[spec.arch].parts))
 
 
 def _measure_block(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.special import erf, expit, ndtr
 
 from seqlab.numbers.gaussian import normal_mean
-from seqlab.wording import one_of, refuse
+from seqlab.wording import did_you_mean, one_of, refuse
 
 Function = Callable[[NDArray], NDArray]
 
@@ -95,32 +95,38 @@ _WITH_NUMBER: dict[str, tuple[Callable[[float], Activation], float]] = {
 NAMES = (*_PLAIN, *_WITH_NUMBER)
 
 
-def parse_activation(name: str) -> tuple[str, float]:
-    """Which of NAMES a name is, and its number; 0 where there is none.
+def parse_activation(name: str, field: str = "activation") -> tuple[str, float | None]:
+    """Which of NAMES a name is, and its number: None where it has none.
 
-    The last three of NAMES may have `:number`. Raises InputError.
+    The last three of NAMES may have `:number`. Raises InputError that begins with the field.
     """
     if name in _PLAIN:
-        return name, 0.0
+        return name, None
     kind, colon, number = name.partition(":")
     if kind not in _WITH_NUMBER:
-        raise refuse("activation", name, one_of(NAMES))
+        raise refuse(field, name, one_of(NAMES) + did_you_mean(name, NAMES))
     try:
         value = float(number) if colon else _WITH_NUMBER[kind][1]
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise refuse("activation", name, f"{kind}:NUMBER with a finite number")
-    return kind, value
+        raise refuse(field, name, f"{kind}:NUMBER with a finite number")
+    return kind, value + 0.0  # no -0.0
 
 
 def find_activation(name: str) -> Activation:
-    """The activation of a name that `parse_activation` takes.
-
-    Raises InputError.
-    """
+    """The activation of a name that `parse_activation` takes. Raises InputError."""
     kind, number = parse_activation(name)
-    return _PLAIN[kind] if kind in _PLAIN else _WITH_NUMBER[kind][0](number)
+    return _PLAIN[kind] if number is None else _WITH_NUMBER[kind][0](number)
+
+
+def spelled(name: str, field: str = "activation") -> str:
+    """The one spelling of a name: `elu:1` for elu and for elu:1.0.
+
+    Raises InputError that begins with the field.
+    """
+    kind, number = parse_activation(name, field)
+    return kind if number is None else f"{kind}:{number!r}".removesuffix(".0")
 
 
 def mean(phi: Activation, q: float) -> float:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from seqlab.numbers.variables import Variable
+from seqlab.wording import in_links
 
 LN10 = math.log(10)
 # The smallest subnormals are 2 to these powers: below, a plain number is zero.
@@ -118,10 +119,12 @@ class Quantity:
             found.append(f"{self.read}_dead")
         return tuple(found)
 
-    def variable(self, data: ArrayLike) -> Variable:
-        """It as a file has it. Raises ValueError where data has another number of axes."""
-        array = np.asarray(data)
-        return Variable(self.dims, array, self.units, self.long_name, self.kind == "lag")
+    def variable(self, data: ArrayLike, link: str = "step") -> Variable:
+        """It as a file has it, counted in steps or in another link. Raises ValueError where data
+        has another number of axes."""
+        array, is_lag = np.asarray(data), self.kind == "lag"
+        units, long_name = (in_links(text, [link]) for text in (self.units, self.long_name))
+        return Variable(self.dims, array, units, long_name, is_lag)
 
     def shown(self, stored: NDArray) -> NDArray:
         """Stored values in the unit that people read."""

@@ -1,7 +1,7 @@
 """The table that a terminal shows: one row a rule, cells compared, at most 80 columns."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from seqlab.numbers.quantities import HORIZON, SMALLEST
@@ -10,7 +10,7 @@ from seqlab.report.measured import Measured
 from seqlab.report.text import Row, decimals, fill, grid, joined, spread
 from seqlab.spec import kinds
 from seqlab.spec.option import settings
-from seqlab.wording import describe_settings, describe_value
+from seqlab.wording import describe_settings, describe_value, in_links
 
 MOST_LENGTHS = 6  # columns of the table by length
 MOST_EXPONENTS = 8
@@ -33,16 +33,22 @@ float32 zero   the same for the smallest float32, 2^{_SINGLE}; float64 zero: 2^{
 fit            exp (exponential) or power (power law), whichever misses by less
 clipped        share of steps where the rule acted; norm, value: of networks
 gradient norm  log10 over all parameters, median; before and after clipping"""
+_TERM = 15  # columns that the legend has for what it explains
 
 
 @dataclass(frozen=True)
 class Group:
-    """One cell's rows, under a title where several cells are compared."""
+    """One architecture's rows, under a title where several are compared."""
 
     result: Measured
     entries: list[Entry]
     settings: str  # those that not all cells share
     titled: bool
+
+    @property
+    def link(self) -> str:
+        """What its lags count."""
+        return _links([self.result])[0]
 
     def head(self, settings: str = "") -> list[Row]:
         """The line above the rows, where there is one."""
@@ -55,17 +61,22 @@ class Group:
 def table(results: Sequence[Measured]) -> str:
     """Results as text, compared where there are several; no newline at the end."""
     common = _common(results)
-    groups = [_group(result, common, len(results) > 1) for result in results]
+    groups = [_group(results, result, common) for result in results]
+    links, decay_rows = _links(results), list(_decay_rows(groups))
     parts = [
         _heading(results, common),
-        grid(_DECAY, list(_decay_rows(groups))),
+        grid([[in_links(head, links) for head in row] for row in _DECAY], decay_rows),
         grid(_LAGS, list(_lag_rows(groups))),
-        _by_length(groups),
+        _by_length(groups, links),
         "\n".join(map(fill, _remarks(groups))),
-        _LEGEND,
+        "\n".join(fill(in_links(line, links), _TERM) for line in _LEGEND.splitlines()),
         "\n".join(fill(f"stored: {result.path}") for result in results if result.path),
     ]
     return "\n\n".join(part for part in parts if part)
+
+
+def _links(results: Sequence[Measured]) -> tuple[str, ...]:
+    return kinds.links(result.spec.arch for result in results)
 
 
 def _settings(result: Measured) -> dict[str, str]:
@@ -79,16 +90,25 @@ def _common(results: Sequence[Measured]) -> dict[str, str]:
     return {k: v for k, v in first.items() if all(other.get(k) == v for other in others)}
 
 
+def _described(results: Sequence[Measured], own: Mapping[str, str]) -> str:
+    """Settings in the words of the results' kind; of several kinds, by the fields' names."""
+    words, *others = (kinds.of(result.spec.arch).table.words for result in results)
+    words = {} if any(other != words for other in others) else words
+    return describe_settings({words.get(name, name): value for name, value in own.items()})
+
+
 def _heading(results: Sequence[Measured], common: dict[str, str]) -> str:
     cells = ", ".join(result.spec.arch for result in results)
     backends = " and ".join(sorted({result.backend for result in results}))
     seconds = sum(result.duration for result in results)
-    return fill(f"{cells}: {describe_settings(common)}; measured on {backends} in {seconds:.2g} s")
+    said = _described(results, common)
+    return fill(f"{cells}: {said}; measured on {backends} in {seconds:.2g} s")
 
 
-def _group(result: Measured, common: dict[str, str], titled: bool) -> Group:
+def _group(results: Sequence[Measured], result: Measured, common: dict[str, str]) -> Group:
     own = {k: v for k, v in _settings(result).items() if k not in common}
-    return Group(result, entries(result), f": {describe_settings(own)}" if own else "", titled)
+    settings = f": {_described(results, own)}" if own else ""
+    return Group(result, entries(result), settings, len(results) > 1)
 
 
 def _decay_rows(groups: Sequence[Group]) -> Iterator[Row]:
@@ -141,7 +161,7 @@ def _lag_rows(groups: Sequence[Group]) -> Iterator[Row]:
             )
 
 
-def _by_length(groups: Sequence[Group]) -> str:
+def _by_length(groups: Sequence[Group], links: Sequence[str]) -> str:
     """Attenuation at a few of the lengths, first and last among them; all groups share them."""
     lengths = groups[0].result.spec.lengths
     if len(lengths) == 1:
@@ -154,7 +174,7 @@ def _by_length(groups: Sequence[Group]) -> str:
             values = [entry["log10_attenuation_by_length"][index] for index in shown]
             rows.append((group.label(entry["clip"]), [decimals(2, [x])(x) for x in values]))
     headers = [str(lengths[index]) for index in shown]
-    return "attenuation by length, decades\n" + grid([headers], rows)
+    return in_links("attenuation by length, decades\n", links) + grid([headers], rows)
 
 
 def _remarks(groups: Sequence[Group]) -> Iterator[str]:
@@ -175,7 +195,7 @@ def _remarks(groups: Sequence[Group]) -> Iterator[str]:
         if exponents := group.entries[0]["lyapunov"]:
             shown = exponents[:MOST_EXPONENTS]
             yield (
-                f"{spec.arch}, Lyapunov exponents in nat/step, first {len(shown)} of "
+                f"{spec.arch}, Lyapunov exponents in nat/{group.link}, first {len(shown)} of "
                 f"{len(exponents)}: {', '.join(map(decimals(4, shown), shown))}"
             )
             if dead := group.entries[0]["lyapunov_dead"]:
@@ -186,5 +206,5 @@ def _remarks(groups: Sequence[Group]) -> Iterator[str]:
             if unknown := sum(map(math.isnan, exponents)):
                 yield (
                     f"{spec.arch}: {unknown} of {len(exponents)} exponents not known (nan): "
-                    "saturated units hide them under the rounding of a step"
+                    f"saturated units hide them under the rounding of a {group.link}"
                 )

@@ -6,15 +6,17 @@ from typing import TYPE_CHECKING
 from seqlab.report.run_table import MOST_LENGTHS
 from seqlab.report.text import Row, decimals, fill, grid, spread
 from seqlab.report.tidy import SPEC
-from seqlab.wording import describe_settings
+from seqlab.spec import kinds
+from seqlab.wording import describe_settings, in_links
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _CELL = ("hash", "clip", "length", "log10_attenuation")
-_TITLE = """\
-attenuation by length, decades: log10 of |dL/d state| that many steps before the
-loss over that at the loss; median over networks"""
+_TITLE = (
+    "attenuation by length, decades: log10 of |dL/d state| that many steps before the loss over "
+    "that at the loss; median over networks"
+)
 
 
 def table(frame: "pd.DataFrame") -> str:
@@ -30,6 +32,7 @@ def table(frame: "pd.DataFrame") -> str:
     at: dict[tuple[str, str], dict[int, float]] = defaultdict(dict)
     for run, rule, length, value in zip(*(frame[name] for name in _CELL), strict=True):
         at[run, rule][length] = value
+    links = kinds.links(frame["arch"].unique())
     rows: list[Row] = []
     title = None
     heads = frame.drop_duplicates(["hash", "clip"]).astype(object)
@@ -42,5 +45,9 @@ def table(frame: "pd.DataFrame") -> str:
         cells = [decimals(2, [found[n]])(found[n]) if n in found else "-" for n in lengths]
         rows.append((f"  {own}" if varied else head["arch"], cells))
     return "\n\n".join(
-        [_TITLE, fill(describe_settings(common)), grid([list(map(str, lengths))], rows)]
+        [
+            fill(in_links(_TITLE, links), 0),
+            fill(describe_settings(common)),
+            grid([list(map(str, lengths))], rows),
+        ]
     )

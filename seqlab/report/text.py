@@ -14,9 +14,9 @@ T = TypeVar("T")
 Row = tuple[str, list[str]]  # a label and its cells; a title has none
 
 
-def fill(text: str) -> str:
+def fill(text: str, indent: int = 2) -> str:
     """A paragraph; its later lines are indented."""
-    return textwrap.fill(text, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+    return textwrap.fill(text, WIDTH, subsequent_indent=" " * indent, break_on_hyphens=False)
 
 
 def grid(headers: Sequence[Sequence[str]], rows: Sequence[Row]) -> str:

@@ -41,7 +41,7 @@ def load_params(
     """
     with opened_params(cell, path, module) as stored:
         loaded = read("params", path, stored)
-    _require_digest("params", path, loaded, sha256)
+    require_digest("params", path, loaded, sha256)
     return loaded
 
 
@@ -53,7 +53,7 @@ def load_input(path: str | PathLike[str], sha256: str | None = None) -> NDArray:
     """
     with opened_input(path) as stored:
         loaded = read("input", path, stored)
-    _require_digest("input", path, loaded, sha256)
+    require_digest("input", path, loaded, sha256)
     return loaded["input"]
 
 
@@ -65,14 +65,21 @@ def opened_params(
 
     None is read before it is asked for. Raises InputError where the file does not hold them.
     """
-    with _opened("params", path) as found:
-        if isinstance(found, Stored):
-            raise InputError(
-                f"params: {path} holds one array; named ones are needed, in a file of "
-                f"{', '.join(formats.SUFFIXES)}"
-            )
+    with opened_archive("params", path) as found:
         given = naming.of_file(cell, found, fspath(path), module)
         yield {own: found[name] for own, name in given.items()}
+
+
+@contextmanager
+def opened_archive(name: str, path: str | PathLike[str]) -> Iterator[Archive]:
+    """The named arrays of a file. Raises InputError."""
+    with _opened(name, path) as found:
+        if isinstance(found, Stored):
+            raise InputError(
+                f"{name}: {path} holds one array; named ones are needed, in a file of "
+                f"{', '.join(formats.SUFFIXES)}"
+            )
+        yield found
 
 
 @contextmanager
@@ -198,8 +205,9 @@ def _explained(name: str, path: str | PathLike[str]) -> Iterator[None]:
     raise InputError(f"{name}: cannot read {path}: {reason}")
 
 
-def _require_digest(
+def require_digest(
     name: str, path: str | PathLike[str], arrays: Mapping[str, NDArray], sha256: str | None
 ) -> None:
+    """Refuse arrays of another digest. Raises InputError."""
     if sha256 is not None and digest(arrays) != sha256:
         raise InputError(f"{name}: {path} has changed since the spec was made")

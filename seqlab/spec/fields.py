@@ -18,6 +18,7 @@ Parser = Callable[[str, Any], Any]
 
 LARGEST = 2**31 - 1  # netCDF-3 keeps lags and axes as 32-bit integers
 MOST_LENGTHS = 1000
+DEFAULT_LENGTHS = (10, 13)  # the shortest, and how many up to `steps`
 
 
 def whole(smallest: int, largest: int = LARGEST) -> Parser:

@@ -5,7 +5,7 @@ imported when they are first asked for, so that a spec loads nothing that runs. 
 format of result files, one store and one sweep.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, ClassVar, Protocol, Self, cast
@@ -13,6 +13,8 @@ from typing import Any, ClassVar, Protocol, Self, cast
 from seqlab.numbers.variables import Measurement
 from seqlab.spec.option import Option, Table
 from seqlab.spec.run import RunSpec
+from seqlab.spec.stack import StackSpec
+from seqlab.spec.stack_table import STACK_TABLE
 from seqlab.spec.table import TABLE
 
 Progress = Callable[[float, str], None]
@@ -85,21 +87,36 @@ class Cost(Protocol):
 @dataclass(frozen=True)
 class Kind:
     """One kind of run. `measurement` is "module:function", called as `measure` below is; `cost`
-    names a module that has what Cost has."""
+    names a module that has what Cost has. `link` is what lags, lengths and rates count."""
 
     spec: type[Spec]
     table: Table
     measurement: str
     cost: str
+    link: str = "step"
 
 
-KINDS = [Kind(RunSpec, TABLE, "seqlab.measure:measure", "seqlab.measure.cost")]
+KINDS = [
+    Kind(RunSpec, TABLE, "seqlab.measure:measure", "seqlab.measure.cost"),
+    Kind(
+        StackSpec,
+        STACK_TABLE,
+        "seqlab.measure.stacks:measure",
+        "seqlab.measure.stack_cost",
+        link="layer",
+    ),
+]
 
 
 def of(arch: object) -> Kind:
     """The kind of an architecture. What no kind has is the first one's to refuse."""
     known = (kind for kind in KINDS if isinstance(arch, str) and arch in kind.table.archs)
     return next(known, KINDS[0])
+
+
+def links(archs: Iterable[str]) -> tuple[str, ...]:
+    """What is a link of these architectures, each word once."""
+    return tuple(dict.fromkeys(of(arch).link for arch in archs))
 
 
 def create(check: Callable[[Any], None] | None = None, /, **given: Any) -> Spec:

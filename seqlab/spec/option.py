@@ -4,12 +4,15 @@ A kind of run has a table (`seqlab.spec.table` is that of recurrent cells). Its 
 the command line, result tables and the axes of figures take names, order and words from it.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from seqlab.errors import InputError
 from seqlab.spec.fields import Parser
-from seqlab.wording import describe_value, one_of
+from seqlab.wording import describe_value, did_you_mean, one_of
 
 LAST = 99  # the rank of what has none: in the table's order, behind all that has one
 
@@ -26,6 +29,7 @@ class Option:
     `in_table`: a column of a store's table, and a setting in the heading of a result's; with
     `in_curves` of a result's curves too. `label` names the axis of a figure, None where it can be
     none. The ranks order axes and headings, the smallest first.
+    `spelled` is what the command of its kind calls it, where that is another word than the name.
     `is_file`: the path of a file of arrays. `modest` is a size that is never to blame for what a
     run takes, None where the field is no size.
     """
@@ -44,6 +48,7 @@ class Option:
     heading_rank: int = LAST
     in_table: bool = True
     in_curves: bool = True
+    spelled: str | None = None
     is_file: bool = False
     modest: int | None = None
 
@@ -92,6 +97,38 @@ class Table(Mapping[str, Option]):
         if takers and known["arch"] not in takers:
             return f"for {known['arch']}; it is for {one_of(takers)}"
         return self[name].idle(known)
+
+    @property
+    def words(self) -> dict[str, str]:
+        """What the kind's own command calls its fields, by the fields' names."""
+        return {name: row.spelled or name for name, row in self.items()}
+
+    def fields(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """What was given by the words of the kind's own command, by the fields' names.
+
+        Raises InputError for other words.
+        """
+        names = {word: name for name, word in self.words.items()}
+        for word in given:
+            if word not in names:
+                raise InputError(f"{word}: no such option{did_you_mean(word, names)}")
+        return {names[word]: value for word, value in given.items()}
+
+    @contextmanager
+    def in_own_words(self) -> Iterator[None]:
+        """Let refusals within name fields as the kind's own command calls them: at the beginning
+        of the line, and where it says what is allowed."""
+        try:
+            yield
+        except InputError as error:
+            raise type(error)(self._reworded(str(error))) from None
+
+    def _reworded(self, message: str) -> str:
+        name, colon, rest = message.partition(": ")
+        told, semicolon, allowed = rest.rpartition("; ")
+        for field, word in self.words.items():
+            allowed = re.sub(rf"\b{field}\b", word, allowed) if semicolon else allowed
+        return f"{self.words.get(name, name)}{colon}{told}{semicolon}{allowed}"
 
     def text(self, name: str) -> str:
         """The option's line of `--help`."""

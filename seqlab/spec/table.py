@@ -1,20 +1,29 @@
 """The options of a recurrent run, a row each: a new option is a row here and a field of RunSpec."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from seqlab import rules
 from seqlab.cells import ACTIVATIONS, CELLS, INITS
 from seqlab.spec.arrays import ArrayFile
-from seqlab.spec.fields import choice, clip_rules, lengths, number, number_or, whole
+from seqlab.spec.fields import (
+    DEFAULT_LENGTHS,
+    choice,
+    clip_rules,
+    lengths,
+    number,
+    number_or,
+    whole,
+)
 from seqlab.spec.option import Option, Table
 from seqlab.wording import one_of, refuse
 
-DEFAULT_LENGTHS = (10, 13)  # the shortest, and how many up to `steps`
 _DRIVES = {"white": "white (noise)", "zeros": "zeros"}  # as `--help` calls them
 _DTYPES = ("float64", "float32")
-_DEFAULT_INIT = "pytorch"
+DEFAULT_INIT = "pytorch"
+
+Idle = Callable[[Mapping[str, Any]], str | None]  # see Option
 
 
 def _array_file(name: str, value: Any) -> str | ArrayFile:
@@ -36,26 +45,31 @@ def _module(name: str, value: Any) -> str:
     return path
 
 
-def _number_or_word(word: str) -> float | str:
+def number_or_word(word: str) -> float | str:
     try:
         return float(word)
     except ValueError:
         return word
 
 
-def _beside(file: str) -> Callable[[Mapping[str, Any]], str | None]:
+def beside(file: str) -> Idle:
     """Idle where one's own arrays take its place."""
     are = "are" if file == "params" else "is"
     return lambda known: f"beside {file}, which {are} not drawn" if file in known else None
 
 
-def _gain_is_idle(known: Mapping[str, Any]) -> str | None:
-    if why := _beside("params")(known):
-        return why
-    if known.get("init", _DEFAULT_INIT) == _DEFAULT_INIT:
-        others = one_of(name for name in INITS if name != _DEFAULT_INIT)
-        return f"for init {_DEFAULT_INIT}; it is for init {others}"
-    return None
+def gain_is_idle(inits: Iterable[str]) -> Idle:
+    """Idle beside the default of these draws, which has a scale of its own."""
+    others = one_of(name for name in inits if name != DEFAULT_INIT)
+
+    def why(known: Mapping[str, Any]) -> str | None:
+        if reason := beside("params")(known):
+            return reason
+        if known.get("init", DEFAULT_INIT) == DEFAULT_INIT:
+            return f"for init {DEFAULT_INIT}; it is for init {others}"
+        return None
+
+    return why
 
 
 def _module_is_idle(known: Mapping[str, Any]) -> str | None:
@@ -171,19 +185,19 @@ TABLE = Table(
             "init",
             choice(INITS),
             f"{_having('init')}: draw of the recurrent weights; {one_of(INITS)}.",
-            default=_DEFAULT_INIT,
+            default=DEFAULT_INIT,
             metavar="NAME",
-            idle=_beside("params"),
+            idle=beside("params"),
             label="initialisation",
             axis_rank=1,
         ),
         Option(
             "gain",
             number("a positive, finite number", lambda gain: gain > 0),
-            f"{_having('gain')}: scale of a draw other than {_DEFAULT_INIT}.",
+            f"{_having('gain')}: scale of a draw other than {DEFAULT_INIT}.",
             default=1.0,
             read=float,
-            idle=_gain_is_idle,
+            idle=gain_is_idle(INITS),
             label="recurrent gain",
             axis_rank=1,
         ),
@@ -195,7 +209,7 @@ TABLE = Table(
             default_text="PyTorch's weights and biases",
             metavar="S",
             read=float,
-            idle=_beside("params"),
+            idle=beside("params"),
             label="input scale",
             axis_rank=2,
         ),
@@ -205,7 +219,7 @@ TABLE = Table(
             f"Input sequence: {one_of(_DRIVES.values())} (not for {_NEEDING_A_DRIVE}).",
             default="white",
             metavar="NAME",
-            idle=_beside("input"),
+            idle=beside("input"),
             label="drive",
             axis_rank=2,
             heading_rank=2,
@@ -216,8 +230,8 @@ TABLE = Table(
             f"{_FORGET_BIASES}.",
             default_text="PyTorch's",
             metavar="B",
-            read=_number_or_word,
-            idle=_beside("params"),
+            read=number_or_word,
+            idle=beside("params"),
             label="forget bias",
             axis_rank=1,
         ),

@@ -125,7 +125,7 @@ class Result:
         """The bytes of its file."""
         attributes: dict[str, str | float] = {
             "format": float(FORMAT),
-            "title": f"seqlab: gradients through time of {self.spec.arch}, {self.spec.steps} steps",
+            "title": self._title,
             "Conventions": "CF-1.11",
             "spec": json.dumps(self.spec.to_dict(), allow_nan=False),
             "spec_hash": self.spec.hash,
@@ -136,6 +136,12 @@ class Result:
             "duration_units": "s",
         }
         return netcdf.encode(self.variables, attributes)
+
+    @property
+    def _title(self) -> str:
+        (link,), spec = kinds.links([self.spec.arch]), self.spec
+        through = "time" if link == "step" else f"the {link}s"
+        return f"seqlab: gradients through {through} of {spec.arch}, {spec.steps} {link}s"
 
     @property
     def file_name(self) -> str:

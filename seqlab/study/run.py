@@ -8,6 +8,8 @@ from typing import Any
 
 from seqlab.spec import kinds
 from seqlab.spec.kinds import Progress, Spec
+from seqlab.spec.stack import StackSpec
+from seqlab.spec.stack_table import DEFAULT_ARCH, STACK_TABLE
 from seqlab.study import limits
 from seqlab.study.result import Result
 
@@ -29,6 +31,25 @@ def run(
     """
     spec = kinds.create(limits.require_memory, **fields)
     check(spec, store, backend)
+    return measure_spec(spec, backend, store, progress)
+
+
+def depth(
+    *,
+    arch: str = DEFAULT_ARCH,
+    backend: str = "auto",
+    store: Folder | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Result:
+    """Measure one deep stack: `depth` and any other option of `seqlab depth`, by its name there.
+
+    The rest is as `run` has it.
+    """
+    with STACK_TABLE.in_own_words():
+        fields = STACK_TABLE.fields(options)
+        spec = StackSpec.create(limits.require_memory, arch=arch, **fields)
+        check(spec, store, backend)
     return measure_spec(spec, backend, store, progress)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from seqlab.spec.formats import checkpoint, npz, safetensors
 from seqlab.spec.formats.stored import Archive, Stored, Unreadable
 
-__all__ = ["SUFFIXES", "UNREADABLE", "Archive", "Stored", "Unreadable", "opened"]
+__all__ = ["SUFFIXES", "UNREADABLE", "Archive", "Stored", "Unreadable", "keeps_order", "opened"]
 
 CHECKPOINTS, SAFETENSORS = (".pt", ".pth"), ".safetensors"
 SUFFIXES = (".npz", SAFETENSORS, *CHECKPOINTS)
@@ -51,3 +51,9 @@ def opened(path: str | os.PathLike[str]) -> Iterator[Archive | Stored]:
                 yield npz.array(file)
             else:
                 raise Unreadable("it is no file of arrays of numbers")
+
+
+def keeps_order(path: str | os.PathLike[str]) -> bool:
+    """Whether a file has its arrays in the order in which they were given: safetensors' own
+    library sorts them."""
+    return Path(path).suffix.lower() != SAFETENSORS

@@ -1,0 +1,89 @@
+"""What the commands that measure have in common: architectures measured one after the other, kept,
+and shown beside each other."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from seqlab.cli import options, streams
+from seqlab.errors import InputError
+
+if TYPE_CHECKING:
+    from seqlab.spec.kinds import Spec
+
+Create = Callable[..., "Spec"]  # as `seqlab.spec.kinds.create`
+
+
+def measure_and_show(
+    create: Create,
+    archs: Sequence[str],
+    *,
+    default_arch: str | None = None,
+    source: str | None,
+    backend: str,
+    store: str,
+    plot: str | None,
+    as_json: bool,
+    **fields: Any,
+) -> None:
+    """Measure a spec of `fields` for each architecture, or again what `source` measured.
+
+    `default_arch` is taken where there is none, None to have `create` ask for one.
+
+    Raises InputError before any work.
+    """
+    import json
+
+    from seqlab.cli.progress import ProgressLine
+    from seqlab.report import run_table
+    from seqlab.study.run import check, measure_spec
+
+    given = {name: value for name, value in fields.items() if value not in (None, ())}
+    if source is None:
+        specs = _specs(create, archs or (default_arch,), given)
+    else:
+        specs = [_repeated(source, archs, given)]
+    if plot is not None:
+        options.check_figure("plot", plot)
+    for spec in specs:
+        check(spec, store, backend)
+    results = []
+    with ProgressLine() as line:
+        for spec in specs:
+            results.append(measure_spec(spec, backend, store, partial(_say, line, spec.arch)))
+    if as_json:
+        documents = [result.to_json() for result in results]
+        whole = documents if len(documents) > 1 else documents[0]
+        text = json.dumps(whole, indent=2, allow_nan=False)
+    else:
+        text = run_table.table(results)
+    try:
+        streams.say(text)
+    finally:  # also where stdout is full
+        if plot is not None:
+            from seqlab.figures import plot_results
+
+            plot_results(results, plot)
+
+
+def _specs(create: Create, archs: Sequence[str | None], given: dict[str, Any]) -> "list[Spec]":
+    from seqlab.spec import kinds
+    from seqlab.study.limits import require_memory
+
+    for name in archs:
+        if archs.count(name) > 1:
+            what = kinds.of(name).table["arch"].label
+            raise InputError(f"arch: {name!r} is given twice; each {what} once")
+    return [create(require_memory, arch=name, **given) for name in archs]
+
+
+def _repeated(source: str, archs: Sequence[str], given: dict[str, Any]) -> "Spec":
+    from seqlab.study.result import read_spec
+
+    if beside := [*(["arch"] if archs else []), *given]:
+        raise InputError(f"{beside[0]}: means nothing beside from, whose file says what to measure")
+    return read_spec(source)
+
+
+def _say(line: Callable[[float, str], None], arch: str, fraction: float, what: str) -> None:
+    line(fraction, f"{arch}: {what}")
