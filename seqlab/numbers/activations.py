@@ -95,24 +95,32 @@ _WITH_NUMBER: dict[str, tuple[Callable[[float], Activation], float]] = {
 NAMES = (*_PLAIN, *_WITH_NUMBER)
 
 
+def parse_activation(name: str) -> tuple[str, float]:
+    """Which of NAMES a name is, and its number; 0 where there is none.
+
+    The last three of NAMES may have `:number`. Raises InputError.
+    """
+    if name in _PLAIN:
+        return name, 0.0
+    kind, colon, number = name.partition(":")
+    if kind not in _WITH_NUMBER:
+        raise refuse("activation", name, one_of(NAMES))
+    try:
+        value = float(number) if colon else _WITH_NUMBER[kind][1]
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise refuse("activation", name, f"{kind}:NUMBER with a finite number")
+    return kind, value
+
+
 def find_activation(name: str) -> Activation:
-    """The activation of a name: one of NAMES, the last three with `:number` if need be.
+    """The activation of a name that `parse_activation` takes.
 
     Raises InputError.
     """
-    if name in _PLAIN:
-        return _PLAIN[name]
-    kind, colon, number = name.partition(":")
-    if kind in _WITH_NUMBER:
-        make, usual = _WITH_NUMBER[kind]
-        try:
-            value = float(number) if colon else usual
-        except ValueError:
-            value = math.nan
-        if math.isfinite(value):
-            return make(value)
-        raise refuse("activation", name, f"{kind}:NUMBER with a finite number")
-    raise refuse("activation", name, one_of(NAMES))
+    kind, number = parse_activation(name)
+    return _PLAIN[kind] if kind in _PLAIN else _WITH_NUMBER[kind][0](number)
 
 
 def mean(phi: Activation, q: float) -> float:

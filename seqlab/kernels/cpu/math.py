@@ -38,6 +38,14 @@ class Format:
     expm1_degree: int  # of the polynomial for expm1(r)/r, |r| <= ln(2)/2
     log_terms: int  # of the series of atanh(s), |s| <= 0.172
     exp2_degree: int  # of the polynomial for 2^r, |r| <= 1/2
+    erf_degree: int  # of the polynomial for erf(x)/x in x^2, |x| <= 1/2
+    tail_degree: int  # of the polynomial for the tails of erf and of the normal distribution
+
+    @property
+    def unit(self) -> float:
+        """Added to a small number, it rounds that to an integer k, and k + bias is in the lowest
+        bits."""
+        return 1.5 * 2.0**self.bits + self.bias
 
 
 FLOAT64 = Format(
@@ -52,6 +60,8 @@ FLOAT64 = Format(
     expm1_degree=11,
     log_terms=10,
     exp2_degree=11,
+    erf_degree=9,
+    tail_degree=24,
 )
 FLOAT32 = Format(
     real=np.float32,
@@ -65,6 +75,8 @@ FLOAT32 = Format(
     expm1_degree=6,
     log_terms=5,
     exp2_degree=6,
+    erf_degree=5,
+    tail_degree=9,
 )
 
 
@@ -74,8 +86,8 @@ def _format(x: Any) -> Format:
     return FLOAT32 if name.endswith("32") else FLOAT64
 
 
-def _for_each_format(make: Callable[[Format], Callable]) -> Callable:
-    """Turn a maker of one-argument functions into one function, for Numba and for plain Python."""
+def for_each_format(make: Callable[[Format], Callable]) -> Callable:
+    """Turn a maker of functions of x into one function, for Numba and for plain Python."""
 
     def function(x):
         return make(_format(x))(x)
@@ -85,7 +97,18 @@ def _for_each_format(make: Callable[[Format], Callable]) -> Callable:
     return function
 
 
-def _economised(taylor: Sequence[float], edge: float, degree: int) -> NDArray:
+def horner(coefficients, x):
+    """The polynomial with these coefficients, highest power first."""
+    series = coefficients[0]
+    for i in range(1, len(coefficients)):
+        series = series * x + coefficients[i]
+    return series
+
+
+overload(horner, jit_options=MATH_OPTIONS)(lambda coefficients, x: horner)
+
+
+def economised(taylor: Sequence[float], edge: float, degree: int) -> NDArray:
     """A series cut to a degree for |x| <= edge by way of Chebyshev's (Lanczos 1938), highest power
     first."""
     where = [-edge, edge]
@@ -98,51 +121,57 @@ def _expm1_coefficients(fmt: Format) -> tuple[Any, ...]:
     """expm1(r) / r for |r| <= ln(2)/2, highest power first; the last one, 1, stays exact."""
     degree = fmt.expm1_degree
     rest = [1 / math.factorial(n + 2) for n in range(degree + 6)]
-    return tuple(map(fmt.real, (*_economised(rest, math.log(2) / 2, degree - 1), 1.0)))
+    return tuple(map(fmt.real, (*economised(rest, math.log(2) / 2, degree - 1), 1.0)))
 
 
-@_for_each_format
+@for_each_format
+def expm1_near_zero(fmt: Format) -> Callable:
+    """expm1(x) for |x| <= ln(2)/2."""
+    coefficients = _expm1_coefficients(fmt)
+
+    def expm1_near_zero(x):
+        return horner(coefficients, x) * x
+
+    return expm1_near_zero
+
+
+@for_each_format
 def _reduced(fmt: Format) -> Callable:
-    """x -> (p, expm1(r)) with x = k ln 2 + r and |r| <= ln(2)/2; p is what `_power` takes.
+    """x -> (p, expm1(r)) with x = k ln 2 + r and |r| <= ln(2)/2; p is what `power_of_two` takes.
 
     Adding a number whose last place is worth 1 rounds to an integer k and leaves k + bias in the
     lowest bits. AVX2 has no conversion from float64 to integers.
     """
     integer, real = fmt.integer, fmt.real
     log2e, high, low = real(1 / math.log(2)), real(fmt.ln2_high), real(fmt.ln2_low)
-    unit = real(1.5 * 2.0**fmt.bits + fmt.bias)
-    coefficients = _expm1_coefficients(fmt)
-    last = len(coefficients)
+    unit = real(fmt.unit)
 
     def reduced(x):
         shifted = x * log2e + unit
         turns = shifted - unit
         r = (x - turns * high) - turns * low
-        series = coefficients[0]
-        for i in range(1, last):
-            series = series * r + coefficients[i]
-        return real(shifted).view(integer), series * r
+        return real(shifted).view(integer), expm1_near_zero(r)
 
     return reduced
 
 
-@_for_each_format
-def _power(fmt: Format) -> Callable:
+@for_each_format
+def power_of_two(fmt: Format) -> Callable:
     """x -> 2^k where the lowest bits of x are k + bias, for k in the format's normal range."""
     real, integer, bits = fmt.real, fmt.integer, fmt.integer(fmt.bits)
 
-    def power(x):
+    def power_of_two(x):
         return integer(x << bits).view(real)
 
-    return power
+    return power_of_two
 
 
-@_for_each_format
+@for_each_format
 def exp(fmt: Format) -> Callable:
     """exp(x), subnormal results included."""
     one, integer, bias = fmt.real(1), fmt.integer, fmt.integer(fmt.bias)
     smallest, largest = fmt.real(fmt.smallest), fmt.real(fmt.largest)
-    none = fmt.real(1.5 * 2.0**fmt.bits + fmt.bias).view(integer)  # p of 2^0
+    none = fmt.real(fmt.unit).view(integer)  # p of 2^0
 
     def exp(x):
         x = smallest if x < smallest else x
@@ -152,7 +181,8 @@ def exp(fmt: Format) -> Callable:
         k = integer(p - none)
         half = integer(k >> 1)
         rest = integer(k - half)
-        return (one + series) * _power(integer(half + bias)) * _power(integer(rest + bias))
+        scaled = (one + series) * power_of_two(integer(half + bias))
+        return scaled * power_of_two(integer(rest + bias))
 
     return exp
 
@@ -161,28 +191,24 @@ def exp(fmt: Format) -> Callable:
 def _exp2_coefficients(fmt: Format) -> tuple[Any, ...]:
     """2^r for |r| <= 1/2, highest power first."""
     taylor = [math.log(2) ** n / math.factorial(n) for n in range(fmt.exp2_degree + 6)]
-    return tuple(map(fmt.real, _economised(taylor, 0.5, fmt.exp2_degree)))
+    return tuple(map(fmt.real, economised(taylor, 0.5, fmt.exp2_degree)))
 
 
-@_for_each_format
+@for_each_format
 def _binary(fmt: Format) -> Callable:
     """x -> (number, 2^r) with x = k + r, |r| <= 1/2, and the integer k in the number's lowest
     bits, as in `_reduced`."""
     unit, coefficients = fmt.real(1.5 * 2.0**fmt.bits), _exp2_coefficients(fmt)
-    last = len(coefficients)
 
     def binary(x):
         shifted = x + unit
         r = x - (shifted - unit)
-        series = coefficients[0]
-        for i in range(1, last):
-            series = series * r + coefficients[i]
-        return shifted, series
+        return shifted, horner(coefficients, r)
 
     return binary
 
 
-@_for_each_format
+@for_each_format
 def exp2(fmt: Format) -> Callable:
     """2^x in half the time of `exp`: zero or infinity where 2^round(x) is no normal number."""
     real, integer, bias = fmt.real, fmt.integer, fmt.integer(fmt.bias)
@@ -192,7 +218,7 @@ def exp2(fmt: Format) -> Callable:
         x = smallest if x < smallest else x
         x = largest if x > largest else x
         shifted, series = _binary(x)
-        return series * _power(integer(real(shifted).view(integer) + bias))
+        return series * power_of_two(integer(real(shifted).view(integer) + bias))
 
     return exp2
 
@@ -202,7 +228,7 @@ def normal_exponent(like):
     return np.finfo(like.dtype).maxexp - 3
 
 
-@_for_each_format
+@for_each_format
 def exp2_normal(fmt: Format) -> Callable:
     """`exp2`, to the bit, of |x| <= `normal_exponent`, in three quarters of its time.
 
@@ -219,7 +245,7 @@ def exp2_normal(fmt: Format) -> Callable:
     return exp2_normal
 
 
-@_for_each_format
+@for_each_format
 def _fading(fmt: Format) -> Callable:
     """x -> (p, s) with exp(-|x|) = p + p s, and p zero where that is no normal number."""
     least = fmt.real(-fmt.bias * math.log(2))  # 2^-bias has the bits of zero
@@ -227,12 +253,24 @@ def _fading(fmt: Format) -> Callable:
     def fading(x):
         y = -abs(x)
         p, series = _reduced(least if y < least else y)
-        return _power(p), series
+        return power_of_two(p), series
 
     return fading
 
 
-@_for_each_format
+@for_each_format
+def decay(fmt: Format) -> Callable:
+    """exp(-|x|) and expm1(-|x|); the former is zero where it is no normal number."""
+    one = fmt.real(1)
+
+    def decay(x):
+        power, series = _fading(x)
+        return power * series + power, power * series + (power - one)
+
+    return decay
+
+
+@for_each_format
 def tanh(fmt: Format) -> Callable:
     """tanh(x) and its slope, both exact to the last digits at every x.
 
@@ -251,7 +289,7 @@ def tanh(fmt: Format) -> Callable:
     return tanh
 
 
-@_for_each_format
+@for_each_format
 def sigmoid_pair(fmt: Format) -> Callable:
     """sigmoid(x) and sigmoid(-x) = 1 - sigmoid(x), whose product is the slope.
 
@@ -270,7 +308,7 @@ def sigmoid_pair(fmt: Format) -> Callable:
     return sigmoid_pair
 
 
-@_for_each_format
+@for_each_format
 def sigmoid(fmt: Format) -> Callable:
     """1 / (1 + exp(-x)) alone, by exp(-|x|), which `softplus` of the same x shares."""
     one, zero = fmt.real(1), fmt.real(0)
@@ -282,7 +320,7 @@ def sigmoid(fmt: Format) -> Callable:
     return sigmoid
 
 
-@_for_each_format
+@for_each_format
 def softplus(fmt: Format) -> Callable:
     """ln(1 + exp(x)) = max(x, 0) + ln(1 + e), e = exp(-|x|).
 
@@ -292,16 +330,12 @@ def softplus(fmt: Format) -> Callable:
     zero, one, two, three = real(0), real(1), real(2), real(3)
     fold, ln2 = real(math.sqrt(2) - 1), real(math.log(2))
     coefficients = tuple(real(2 / (2 * n + 1)) for n in range(fmt.log_terms, -1, -1))
-    last = len(coefficients)
 
     def softplus(x):
         e = exp(-abs(x))
         s = (e - one) / (e + three) if e > fold else e / (e + two)
         square = s * s
-        series = coefficients[0]
-        for i in range(1, last):
-            series = series * square + coefficients[i]
-        log = (ln2 if e > fold else zero) + s * series
+        log = (ln2 if e > fold else zero) + s * horner(coefficients, square)
         return (zero if x < zero else x) + log
 
     return softplus

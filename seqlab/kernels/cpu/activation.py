@@ -1,0 +1,59 @@
+"""The activations of deep stacks on the CPU, a kernel each."""
+
+from functools import cache
+from typing import Any
+
+from seqlab.kernels._jit import compiled, inlined, inlined_apart
+from seqlab.kernels.cpu.math import decay, sigmoid, sigmoid_pair, softplus, tanh
+from seqlab.kernels.cpu.math_normal import erf, normal
+from seqlab.layers.activation import Functions, make_activations
+
+_ALGEBRAS = make_activations(
+    inlined,
+    Functions(sigmoid, sigmoid_pair, tanh, erf, softplus, decay, normal),
+)
+
+
+@inlined_apart
+def _clear(rows, first):
+    """Columns of rows (n, C) from `first` on become zero."""
+    for j in range(rows.shape[0]):
+        for c in range(first, rows.shape[1]):
+            rows[j, c] = 0
+
+
+@cache
+def activation_kernel(kind: int) -> Any:
+    """The kernel of one of `seqlab.layers.activation.KINDS`: apply(z, slope, out, s, so, columns,
+    a, scale, scratch, begin, end).
+
+    For networks m from `begin` to `end`: out[m, so] = phi(z[m, s]) and slope[m, s] = phi'(z[m, s]),
+    z and slope (M, S, n, C), one array perhaps, and out (M, So, n, C), all contiguous. Columns from
+    `columns` on are padding, which becomes zero whatever it was. `scratch` is idle.
+    """
+    phi = _ALGEBRAS[kind]
+
+    @inlined_apart
+    def over(z, slope, out, a, scale):
+        # The promise is kept where it counts when z and slope are one array: each number is read
+        # once, before it is written, and its new value depends on it.
+        for i in range(z.shape[0]):
+            out[i], slope[i] = phi(z[i], a, scale)
+
+    @compiled
+    def apply(z, slope, out, s, so, columns, a, scale, scratch, begin, end):
+        real, rows, width = z.dtype.type, z.shape[2], z.shape[3]
+        count = rows * width
+        for m in range(begin, end):
+            values, slopes = out[m, so], slope[m, s]
+            over(
+                z[m, s].reshape(count),
+                slopes.reshape(count),
+                values.reshape(count),
+                real(a),
+                real(scale),
+            )
+            _clear(values, columns)
+            _clear(slopes, columns)
+
+    return apply
