@@ -43,7 +43,7 @@ def _source_hash(root: Path) -> str:
     would be no faster to read (2 ms).
     """
     digest = hashlib.sha256(f"{numba.__version__} {llvmlite.__version__}".encode())
-    for folder in ("cells", "kernels"):
+    for folder in ("cells", "kernels", "layers"):
         for path in sorted((root / folder).rglob("*.py")):
             digest.update(str(path.relative_to(root)).encode())
             digest.update(path.read_bytes())

@@ -60,7 +60,7 @@ FLOAT64 = Format(
     expm1_degree=11,
     log_terms=10,
     exp2_degree=11,
-    erf_degree=8,
+    erf_degree=9,
     tail_degree=24,
 )
 FLOAT32 = Format(
@@ -75,7 +75,7 @@ FLOAT32 = Format(
     expm1_degree=6,
     log_terms=5,
     exp2_degree=6,
-    erf_degree=4,
+    erf_degree=5,
     tail_degree=9,
 )
 
