@@ -35,6 +35,25 @@ class Draw(NamedTuple):
     bias_scale: float | None = None
 
 
+class Moments(NamedTuple):
+    """Of one map: its inputs times the variance of a weight, and the variance of a bias."""
+
+    sw2: float
+    sb2: float
+
+
+def moments(of: Linear, how: Draw) -> Moments:
+    """What theory knows of a map that is drawn so."""
+    own = 1 / (3 * of.inputs) if how.init == "pytorch" else 0.0
+    sb2 = own if how.bias_scale is None else how.bias_scale**2
+    if how.init == "pytorch":
+        return Moments(1 / 3, sb2)
+    gain = 1.0 if how.gain is None else how.gain
+    if how.init == "orthogonal":  # entries of orthonormal rows or columns
+        return Moments(gain**2 * of.inputs / max(of.outputs, of.inputs), sb2)
+    return Moments(gain**2 * of.inputs * _SQUARES[how.init](of), sb2)
+
+
 def draw_layer(rng: np.random.Generator, stack: Stack, layer: int, how: Draw) -> NDArray:
     """The numbers of one layer of one network, float64."""
     if stack.arch == "transformer":

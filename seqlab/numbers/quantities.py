@@ -171,6 +171,13 @@ _COORDINATES = (
     Quantity("rule", ("rule",), "1", "clip rule"),
     Quantity("threshold", ("threshold",), "1", "attenuation that a horizon is asked for"),
 )
+# Of a stack's layers, shares: name, of what it is one, its label.
+_SHARES = (
+    ("zero_units", "activations whose slope is exactly zero", "zero activations"),
+    ("dead_units", "units whose slope is zero for every input of the batch", "dead units"),
+    ("always_on_units", "units whose slope is zero for no input of it", "units always on"),
+    ("saturated_units", "slopes under 5% of the steepest", "saturated activations"),
+)
 # In the order of an entry of the JSON document.
 _MEASURED = (
     Quantity(
@@ -320,6 +327,55 @@ _MEASURED = (
         read="lyapunov",
         label="largest Lyapunov exponent (nat/step)",
         over="mean",
+    ),
+    Quantity(
+        "log_mean_square",
+        ("network", "lag"),
+        "1",
+        "ln of the mean square of a layer's activations, longest length",
+        optional=True,
+        value="log10_mean_square",
+        label="log10 mean square of activations (decades)",
+        kind="decades",
+    ),
+    Quantity(
+        "cosine",
+        ("network", "lag"),
+        "1",
+        "mean cosine of a layer's activations for two inputs, or tokens, longest length",
+        optional=True,
+        value="cosine",
+        label="cosine of two inputs' activations",
+        over="mean",
+    ),
+    *(
+        Quantity(
+            name,
+            ("network", "lag"),
+            "1",
+            f"share of {what}, longest length",
+            optional=True,
+            value=name,
+            label=f"share of {label}",
+            kind="share",
+            over="mean",
+            to_start=False,
+        )
+        for name, what, label in _SHARES
+    ),
+    *(
+        Quantity(
+            f"log_{what}_grad_norm",
+            ("network", "rule", "lag"),
+            "nat",
+            f"ln norm of the gradient of a layer's {plural}, longest length",
+            optional=True,
+            value=f"log10_{what}_grad_norm",
+            label=f"log10 gradient norm of the {plural} (decades)",
+            kind="decades",
+            to_start=False,
+        )
+        for what, plural in (("weight", "weights"), ("bias", "biases"))
     ),
     Quantity(
         "theory",
