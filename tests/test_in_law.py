@@ -11,7 +11,8 @@ from naive_depth import Array, Stack
 from seqlab.errors import InputError
 from seqlab.measure import in_law
 from seqlab.measure.in_law import Law, Sampled, sample
-from seqlab.measure.law_parts import norms
+from seqlab.measure.law_parts import Value, activation, norms, residual, true_scale
+from seqlab.numbers.activations import find_activation
 from seqlab.numbers.depth import he_relu_law, linear_law
 
 WIDTH, DEPTH, DRAWN, SAMPLED = 12, 10, 300, 3000
@@ -227,6 +228,15 @@ def test_ticks_add_up_to_all_layers() -> None:
 def test_norms_of_numbers_whose_squares_leave_the_range() -> None:
     x = np.array([[3e-200, 4e-200], [3e200, 4e200], [0.0, 0.0], [3.0, 4.0]])
     assert norms(x)[:, 0] == pytest.approx([5e-200, 5e200, 0, 5], rel=1e-14, abs=0)
+
+
+@pytest.mark.parametrize("exponent", [-3, 0, 5])
+def test_the_scales_of_a_sum_need_not_be_alike(exponent: int) -> None:
+    h = Value(np.array([[0.5, -0.75]]), np.array([[exponent]]))
+    tanh = find_activation("tanh")
+    total, _ = residual(h, 0.5, lambda z: activation(z, tanh))
+    z = true_scale(h)
+    assert true_scale(total) == pytest.approx(z + 0.5 * np.tanh(z), rel=1e-15)
 
 
 @pytest.mark.parametrize(
