@@ -38,17 +38,20 @@ class Met(NamedTuple):
 Back = Callable[[NDArray, NDArray], tuple[NDArray, Met | None]]
 Part = Callable[[Value], tuple[Value, Back]]
 
-_FAINT = 1e-250  # a sum of squares under which some may have been lost
+_FAINT = 1e-140  # a norm under which squares may have been lost
 
 
 def norms(x: NDArray) -> NDArray:
     """|x| of every row, (M, 1); no square leaves the range of floats."""
-    squares = np.einsum("mn,mn->m", x, x)[:, None]
-    if ((squares < _FAINT) | ~np.isfinite(squares)).any():
-        most = np.abs(x).max(axis=1, keepdims=True)
-        scaled = x / np.where(most > 0, most, 1)
-        return most * np.sqrt(np.einsum("mn,mn->m", scaled, scaled)[:, None])
-    return np.sqrt(squares)
+    size = np.sqrt(dots(x, x))
+    lost = np.flatnonzero(
+        (size < _FAINT) | np.isinf(size)
+    )  # those rows alone: the others' bits stay
+    if lost.size:
+        most = np.abs(x[lost]).max(axis=1, keepdims=True)
+        scaled = x[lost] / np.where(most > 0, most, 1)
+        size[lost] = most * np.sqrt(dots(scaled, scaled))
+    return size
 
 
 def dots(x: NDArray, y: NDArray) -> NDArray:
