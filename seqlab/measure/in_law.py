@@ -66,10 +66,11 @@ class Sampled(NamedTuple):
 
     Of the longest length at `lags`, (M, lags) each: ln of the mean square of h, the share of
     its entries that are zero, and ln of the norms of dL/dW and dL/db of the layer that h left
-    (nan at h_0, which no layer left).
+    (nan at h_0, which no layer left). `log_norm_all` (M,) is that of all layers' gradients.
     """
 
     curves: list[NDArray]
+    log_norm_all: NDArray
     log_square: NDArray
     zero_share: NDArray
     log_norm_weight: NDArray
@@ -126,6 +127,7 @@ class _Pass:
         self._curves = [np.full((count, length + 1), np.nan) for length in lengths]
         self._found = {depth - lag: column for column, lag in enumerate(lags)}
         self._table = np.full((4, count, len(lags)), np.nan)
+        self._log_square = np.full(count, -np.inf)
         h = np.stack(
             [stream(self._seed, m, Purpose.DRIVE).standard_normal(units) for m in self._networks]
         )
@@ -151,7 +153,7 @@ class _Pass:
                     start = adjoints.get(row) or (readout, np.zeros((count, 1), np.int64))
                     adjoints[row] = self._back(row, length, start, first, backs)
         log_square, zero_share, weight, bias = self._table
-        return Sampled(self._curves, log_square, zero_share, weight, bias)
+        return Sampled(self._curves, self._log_square / 2, log_square, zero_share, weight, bias)
 
     def _forward(
         self, value: Value, low: int, high: int, first: bool = False
@@ -187,10 +189,13 @@ class _Pass:
         for layer in range(high, first, -1):
             g, met = backs[layer - 1 - first](g, drawn[:, layer - 1 - first])
             column = self._found.get(layer)
-            if longest and column is not None and met is not None:
+            if longest and met is not None:
                 log_delta = logs(met.delta[:, None], exponent)
-                self._table[2, :, column] = log_delta + met.log_input
-                self._table[3, :, column] = log_delta
+                log_weight = log_delta + met.log_input
+                for part in (log_weight, log_delta):
+                    self._log_square = np.logaddexp(self._log_square, 2 * part)
+                if column is not None:
+                    self._table[2:, :, column] = log_weight, log_delta
             size = norms(g)
             curve[:, length - layer + 1] = logs(size, exponent)
             _, more = np.frexp(size)

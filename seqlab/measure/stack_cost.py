@@ -1,6 +1,7 @@
 """What a run of a deep stack takes, told from its spec alone; see `seqlab.spec.kinds.Cost`."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 
@@ -8,6 +9,7 @@ from seqlab import rules
 from seqlab.engine.tape import segment_steps
 from seqlab.kernels import backends
 from seqlab.kernels.contract import StackKernels
+from seqlab.measure import in_law
 from seqlab.measure.cost import curve_shape
 from seqlab.measure.stack_networks import KEPT_BYTES, stack_of
 from seqlab.spec.stack import StackSpec
@@ -20,6 +22,8 @@ _A_DRAW = 8e-9  # seconds for a weight to be drawn, on one thread
 _A_PRODUCT = 4e-11  # seconds for a multiplication and addition
 _A_STATE = 60  # products that the elementwise work on one activation takes
 _A_LAYER = 4e-5  # seconds that any layer takes
+_A_SAMPLE = 8e-8  # seconds for one activation in law
+_A_SAMPLED_LAYER = 2e-5  # and for any layer of one network, at worst
 
 
 def require_backend(spec: StackSpec, backend: str, elsewhere: bool) -> None:
@@ -42,12 +46,18 @@ def _layer_bytes(spec: StackSpec) -> int:
 
 
 def blocks_of(spec: StackSpec, backend: str) -> list[range]:
-    """The networks in blocks, as the backend likes them."""
+    """The networks in blocks, as the backend likes them; in law as many as there are workers."""
+    if spec.in_law:
+        count = min(spec.networks, backends.workers(backend))
+        edges = [spec.networks * i // count for i in range(count + 1)]
+        return [range(first, last) for first, last in pairwise(edges)]
     return backends.blocks(backend, spec.networks, spec.steps * _layer_bytes(spec))
 
 
 def memory_bytes(spec: StackSpec) -> int:
     """Bytes that `measure` needs at its peak."""
+    if spec.in_law:
+        return _in_law_bytes(spec)
     blocks = blocks_of(spec, backends.STACKS[0])
     at_once = backends.at_once(backends.STACKS[0], blocks)
     networks, item = at_once * max(map(len, blocks)), np.dtype(spec.dtype).itemsize
@@ -64,8 +74,18 @@ def memory_bytes(spec: StackSpec) -> int:
     return held + 3 * segment + emitted + networks * (6 * rows + points + drawn) + starts + kept
 
 
+def _in_law_bytes(spec: StackSpec) -> int:
+    """What the sampler keeps, and the curves of all networks."""
+    curves = sum(spec.lengths) + len(spec.lengths)
+    at_once = min(spec.networks, backends.workers(backends.STACKS[0]))
+    return at_once * (2 * in_law.KEPT_BYTES + 32 * 8 * spec.hidden) + 4 * 8 * spec.networks * curves
+
+
 def seconds(spec: StackSpec, threads: int) -> float:
     """About how long a run takes on a CPU, compilation apart."""
+    if spec.in_law:
+        layers = spec.networks * (spec.steps + sum(spec.lengths))
+        return _A_RUN + layers * (_A_SAMPLE * spec.hidden + _A_SAMPLED_LAYER) / threads
     stack = stack_of(spec)
     sweeps = 1 + sum(rules.parse(rule).in_chain for rule in spec.clip)
     rows = 1 + sweeps * 2 * sum(spec.lengths) / spec.steps + (spec.spectrum or 0)

@@ -58,11 +58,13 @@ class Gradients:
     """Gathers the gradients of a stack's parameters while a sweep runs, in logs: their norms, and
     for thresholds `clamps` those of entries clamped there.
 
-    With clamps the kernels must leave all entries, else the norms alone.
+    Kernels leave all `entries`, which clamps need, or norms alone.
     """
 
-    def __init__(self, stack: Stack, networks: int, clamps: Sequence[float] = ()) -> None:
-        self._stack, self.clamps = stack, tuple(clamps)
+    def __init__(
+        self, stack: Stack, networks: int, entries: bool, clamps: Sequence[float] = ()
+    ) -> None:
+        self._stack, self._entries, self._clamps = stack, entries, clamps
         shape = (networks, stack.depth)
         self._squares = np.zeros((2, *shape))
         self._exponent = np.zeros(shape)
@@ -79,9 +81,9 @@ class Gradients:
 
     def _of_layer(self, layer: int, lag: int, values: NDArray, exponent: NDArray) -> NDArray:
         """Sums of squares (2, M) of weights' and biases' gradients."""
-        if not self.clamps:
+        if not self._entries:
             return np.square(values.T.astype(float))
-        for clamp in self.clamps:
+        for clamp in self._clamps:
             logs, changed = _clamped(values, exponent, clamp)
             self._clamped[clamp][:, lag] = logs
             self._changed[clamp] |= changed

@@ -13,6 +13,7 @@ from seqlab.measure.keeping import kept
 from seqlab.measure.progress import Report, work
 from seqlab.measure.randomness import Purpose, stream
 from seqlab.measure.stack_cost import blocks_of
+from seqlab.measure.stack_in_law import measure_in_law
 from seqlab.measure.stack_layers import Activations, Gradients
 from seqlab.measure.stack_networks import Networks
 from seqlab.measure.stack_theory import predicted_rate
@@ -30,6 +31,8 @@ def measure(
     Raises InputError for a backend that has no stacks and for files of arrays that have changed.
     """
     chosen = backends.resolve_stack(backend)
+    if spec.in_law:
+        return measure_in_law(spec, progress)
     networks = Networks(spec)
     clamps = [rule.threshold for rule in map(rules.parse, spec.clip) if rule.kind == "value"]
     kernels = backends.stack_kernels(chosen, networks.stack, entries=bool(clamps))
@@ -105,7 +108,7 @@ class _Measured:
     def _sweep(
         self, readout: NDArray, rule: Rule, clamps: "list[float] | tuple[()]"
     ) -> tuple[Curves, Gradients]:
-        gradients = Gradients(self._stack, len(self._block), clamps)
+        gradients = Gradients(self._stack, len(self._block), bool(self._clamps), clamps)
         curves = sweep_curves(
             self._tape,
             self._spec.lengths,

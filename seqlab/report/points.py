@@ -42,6 +42,11 @@ class Points:
         """Curves (..., lengths, lags) at the points: (..., points)."""
         return curves[..., self.row, self.column]
 
+    def of_longest(self, curves: NDArray) -> NDArray:
+        """Curves (..., lags) of the longest length at the points, nan at those of others."""
+        longest = self.row == self.row.max(initial=0)
+        return np.where(longest, curves[..., self.column], np.nan)
+
 
 def curve_points(
     data: Data, *, every_length: bool = True, every_lag: bool = True, to_start: bool = True
@@ -64,5 +69,11 @@ def at_points(quantity: Quantity, data: Data, at: Points) -> NDArray:
 
     (networks, rules, points).
     """
-    lost = data["underflow"][:, :, at.row] > 0
-    return quantity.at_points(at.of(data[quantity.source]), lost, at.lag)
+    lost, stored = data["underflow"][:, :, at.row] > 0, data[quantity.source]
+    if "lag" in quantity.dims and "length" not in quantity.dims:
+        found = at.of_longest(stored)
+        if "rule" not in quantity.dims:  # the same under all
+            found = np.broadcast_to(found[:, np.newaxis], lost.shape)
+    else:
+        found = at.of(stored)
+    return quantity.at_points(found, lost, at.lag)
