@@ -8,7 +8,7 @@ import numpy as np
 from seqlab.cells import CELLS
 from seqlab.numbers.quantities import in_files
 from seqlab.numbers.variables import Measurement
-from seqlab.spec.run import RunSpec
+from seqlab.spec import kinds
 from seqlab.study.result import Result
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -31,7 +31,7 @@ def measurement(spec, rate=-0.45, spread=0.01, **replaced):
     norms = rates[:, :, None, None] * np.where(lags <= lengths[:, None], lags, np.nan)
     every_lag = rate * np.arange(steps + 1) * np.ones((rules, 1))
     thresholds = np.array([1e-1, 1e-3, 1e-6])
-    parts = CELLS[spec.arch].parts
+    parts = CELLS[spec.arch].parts if spec.arch in CELLS else ()
     data = {
         "lag": lags,
         "length": lengths,
@@ -56,8 +56,9 @@ def measurement(spec, rate=-0.45, spread=0.01, **replaced):
     if spec.spectrum is not None:
         data["lyapunov"] = rates[:, :1] - 0.1 * np.arange(spec.spectrum)
     data |= replaced
-    rows = in_files(parts)
-    return Measurement("cpu", {name: rows[name].variable(value) for name, value in data.items()})
+    rows, (link,) = in_files(parts), kinds.links([spec.arch])
+    found = {name: rows[name].variable(value, link) for name, value in data.items()}
+    return Measurement("cpu", found)
 
 
 def result(arch="lstm", rate=-0.45, edit=None, steps=1000, networks=5, **fields):
@@ -65,7 +66,7 @@ def result(arch="lstm", rate=-0.45, edit=None, steps=1000, networks=5, **fields)
 
     The curves are (network, rule, length, lag), in nats.
     """
-    spec = RunSpec.create(arch=arch, steps=steps, networks=networks, **fields)
+    spec = kinds.create(arch=arch, steps=steps, networks=networks, **fields)
     made = measurement(spec, rate).variables
     if edit is not None:
         edit(made["log_norm"].data, made["lag"].data)
@@ -76,6 +77,6 @@ def made_result(
     arch="lstm", steps=1000, replaced=None, rate=-0.45, spread=0.01, duration=0.25, **fields
 ):
     """A result of such a measurement; `replaced` overwrites data by variable name."""
-    spec = RunSpec.create(arch=arch, steps=steps, **fields)
+    spec = kinds.create(arch=arch, steps=steps, **fields)
     measured = measurement(spec, rate, spread, **(replaced or {}))
     return Result.from_measurement(spec, measured, NOW, duration)

@@ -142,10 +142,10 @@ def test_one_study_has_runs_of_both_kinds(here, made_up):
     )
 
 
-def test_a_value_is_refused_where_no_kind_takes_it(here):
+def test_a_value_is_refused_where_no_kind_of_the_study_takes_it(here):
     for name, value, said in (
         ("norm", "layer", "norm: 'layer' is not allowed; none or batch"),
-        ("hidden", 0, "hidden: 0 is not allowed; a whole number from 1 up"),
+        ("hidden", 1, "hidden: 1 is not allowed; a whole number from 2 up"),
         ("nrm", 1, "nrm: no such field (did you mean norm?)"),
     ):
         (here / "study.toml").write_text(toml(tables({"arch": "stack", name: value})))

@@ -34,13 +34,19 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SPEC = tuple(row.name for row in kinds.options().values() if row.in_table)
+_NEVER_MISS = ("steps", "hidden", "networks", "seed")
 _AT_LENGTH = tuple(row for row in IN_TABLES if row.by_length)
 _OF_RUN = tuple(row for row in IN_TABLES if not row.by_length)
 COLUMNS = (
     *("hash", *SPEC, "clip", "length"),
     *(name for row in (*_AT_LENGTH, *_OF_RUN) for name in row.columns),
 )
-_TYPES = {"state": "Int64", "gain": "float64", "input_scale": "float64"} | {
+_MAY_MISS = {int: "Int64", float: "float64", bool: "boolean"}
+_TYPES = {
+    name: _MAY_MISS[row.read]
+    for name, row in kinds.options().items()
+    if row.read in _MAY_MISS and name in SPEC and name not in _NEVER_MISS
+} | {
     name: "Int64" if row.kind == "lag" else "float64"
     for row in _OF_RUN
     for name in row.columns

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, ClassVar, Protocol, Self, cast
 
+from seqlab.errors import InputError
 from seqlab.numbers.variables import Measurement
 from seqlab.spec.option import Option, Table
 from seqlab.spec.run import RunSpec
 from seqlab.spec.stack import StackSpec
 from seqlab.spec.stack_table import STACK_TABLE
 from seqlab.spec.table import TABLE
+from seqlab.wording import short_repr
 
 Progress = Callable[[float, str], None]
 
@@ -121,7 +123,14 @@ def links(archs: Iterable[str]) -> tuple[str, ...]:
 
 def create(check: Callable[[Any], None] | None = None, /, **given: Any) -> Spec:
     """The spec of some options, validated by its kind. Raises InputError."""
-    return of(given.get("arch")).spec.create(check, **given)
+    kind, arch = of(given.get("arch")), given.get("arch")
+    if arch in archs():
+        elsewhere = options().keys() - kind.table.keys()
+        for name, value in given.items():
+            if name in elsewhere and value is not None:
+                why = kind.table.idle(name, given)
+                raise InputError(f"{name}: {short_repr(value)} means nothing {why}")
+    return kind.spec.create(check, **given)
 
 
 def from_dict(fields: Mapping[str, Any]) -> Spec:

@@ -125,5 +125,5 @@ class StackSpec(TabledSpec):
         ):
             value = getattr(self, name)
             if value not in allowed:
-                shown = describe_value(value) if name == "clip" else value
+                shown = describe_value(value) if name in ("clip", "params") else value
                 raise refuse(name, shown, f"in_law takes {said}")

@@ -250,7 +250,10 @@ STACK_TABLE = Table(
             ),
             spelled="depths",
         ),
-        TABLE["spectrum"],
+        replace(
+            TABLE["spectrum"],
+            help=f"{_having('spectrum')}: measure the K largest Lyapunov exponents.",
+        ),
         TABLE["dtype"],
         replace(
             TABLE["params"],

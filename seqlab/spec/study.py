@@ -17,7 +17,7 @@ from typing import Any
 
 from seqlab.errors import InputError
 from seqlab.spec import kinds
-from seqlab.spec.kinds import Spec
+from seqlab.spec.kinds import Kind, Spec
 from seqlab.spec.option import Option
 from seqlab.wording import describe_settings, did_you_mean, one_of, refuse
 
@@ -140,13 +140,13 @@ def _check_tables(tables: Mapping[str, Any]) -> None:
 
 def _axes(tables: Mapping[str, Any], folder: Path) -> Iterator[list[Fields]]:
     """What each axis of the product sets at each of its places."""
+    parse = _Parser(_kinds_in(tables), folder)
     fixed = tables.get("fixed", {})
-    yield [{name: _parse("fixed", name, value, folder) for name, value in fixed.items()}]
+    yield [{name: parse.one("fixed", name, value) for name, value in fixed.items()}]
     for name, values in tables.get("grid", {}).items():
-        yield [{name: value} for value in _parse_list("grid", name, values, folder)]
+        yield [{name: value} for value in parse.all("grid", name, values)]
     columns = {
-        name: _parse_list("zip", name, values, folder)
-        for name, values in tables.get("zip", {}).items()
+        name: parse.all("zip", name, values) for name, values in tables.get("zip", {}).items()
     }
     if columns:
         yield [dict(zip(columns, row, strict=True)) for row in _rows(columns)]
@@ -162,21 +162,40 @@ def _rows(columns: Mapping[str, list[Any]]) -> Iterator[tuple[Any, ...]]:
     return zip(*columns.values(), strict=True)
 
 
-def _parse_list(table: str, name: str, values: Any, folder: Path) -> list[Any]:
-    _check_name(table, name)
-    if not (isinstance(values, Sequence) and not isinstance(values, str) and values):
-        raise refuse(f"{table}.{name}", values, "a list of one value or more, each for a run")
-    return [_parse(table, name, value, folder) for value in values]
+def _kinds_in(tables: Mapping[str, Any]) -> list[Kind]:
+    """The kinds of the architectures that a study names; of an unknown one the first."""
+    given = [tables.get("fixed", {}).get("arch")]
+    for table in ("grid", "zip"):
+        values = tables.get(table, {}).get("arch")
+        given += values if isinstance(values, (list, tuple)) else []
+    named = [kinds.of(arch) for arch in given if arch is not None]
+    return [kind for kind in kinds.KINDS if kind in named]
 
 
-def _parse(table: str, name: str, value: Any, folder: Path) -> Any:
-    _check_name(table, name)
-    rows = [kind.table[name] for kind in kinds.KINDS if name in kind.table]
-    if not rows[0].is_file:
-        return _first_taker(rows, f"{table}.{name}", value)
-    if not isinstance(value, str):
-        raise refuse(f"{table}.{name}", value, "the path of a file")
-    return str(folder / value)
+@dataclass(frozen=True)
+class _Parser:
+    """Values as the kinds of a study's runs take them."""
+
+    kinds: Sequence[Kind]
+    folder: Path
+
+    def all(self, table: str, name: str, values: Any) -> list[Any]:
+        """A list of values, each for a run."""
+        _check_name(table, name)
+        if not (isinstance(values, Sequence) and not isinstance(values, str) and values):
+            raise refuse(f"{table}.{name}", values, "a list of one value or more, each for a run")
+        return [self.one(table, name, value) for value in values]
+
+    def one(self, table: str, name: str, value: Any) -> Any:
+        """One value; what only other kinds have is as they take it."""
+        _check_name(table, name)
+        rows = [kind.table[name] for kind in self.kinds if name in kind.table]
+        rows = rows or [kinds.options()[name]]
+        if not rows[0].is_file:
+            return _first_taker(rows, f"{table}.{name}", value)
+        if not isinstance(value, str):
+            raise refuse(f"{table}.{name}", value, "the path of a file")
+        return str(self.folder / value)
 
 
 def _first_taker(rows: Sequence[Option], name: str, value: Any) -> Any:

@@ -46,8 +46,8 @@ def depth(
 
     The rest is as `run` has it.
     """
+    fields = STACK_TABLE.fields(options)
     with STACK_TABLE.in_own_words():
-        fields = STACK_TABLE.fields(options)
         spec = StackSpec.create(limits.require_memory, arch=arch, **fields)
         check(spec, store, backend)
     return measure_spec(spec, backend, store, progress)
