@@ -11,7 +11,7 @@ from seqlab.kernels import backends
 from seqlab.kernels.contract import StackKernels
 from seqlab.measure import in_law
 from seqlab.measure.cost import curve_shape
-from seqlab.measure.stack_networks import KEPT_BYTES, stack_of
+from seqlab.measure.stack_networks import KEPT_BYTES
 from seqlab.spec.stack import StackSpec
 
 __all__ = ["blocks_of", "curve_shape", "file_bytes", "memory_bytes", "require_backend", "seconds"]
@@ -35,14 +35,14 @@ def require_backend(spec: StackSpec, backend: str, elsewhere: bool) -> None:
 def _kernels(spec: StackSpec) -> tuple[StackKernels, int]:
     """A spec's kernels, and the columns of its state."""
     entries = any(rules.parse(rule).kind == "value" for rule in spec.clip)
-    kernels = backends.stack_kernels(backends.STACKS[0], stack_of(spec), entries)
+    kernels = backends.stack_kernels(backends.STACKS[0], spec.stack, entries)
     return kernels, kernels.columns(np.dtype(spec.dtype))
 
 
 def _layer_bytes(spec: StackSpec) -> int:
     """Bytes that the forward pass of one network saves of a layer."""
     kernels, columns = _kernels(spec)
-    return kernels.saved_width(stack_of(spec).sizes(columns)) * np.dtype(spec.dtype).itemsize
+    return kernels.saved_width(spec.stack.sizes(columns)) * np.dtype(spec.dtype).itemsize
 
 
 def blocks_of(spec: StackSpec, backend: str) -> list[range]:
@@ -61,7 +61,7 @@ def memory_bytes(spec: StackSpec) -> int:
     blocks = blocks_of(spec, backends.STACKS[0])
     at_once = backends.at_once(backends.STACKS[0], blocks)
     networks, item = at_once * max(map(len, blocks)), np.dtype(spec.dtype).itemsize
-    stack, layer, (kernels, columns) = stack_of(spec), _layer_bytes(spec), _kernels(spec)
+    stack, layer, (kernels, columns) = spec.stack, _layer_bytes(spec), _kernels(spec)
     whole = networks * layer * spec.steps
     segment = networks * layer * min(segment_steps(layer, spec.steps), spec.steps)
     emitted = segment * kernels.emitted_width(stack.sizes(columns)) * item // layer
@@ -86,7 +86,7 @@ def seconds(spec: StackSpec, threads: int) -> float:
     if spec.in_law:
         layers = spec.networks * (spec.steps + sum(spec.lengths))
         return _A_RUN + layers * (_A_SAMPLE * spec.hidden + _A_SAMPLED_LAYER) / threads
-    stack = stack_of(spec)
+    stack = spec.stack
     sweeps = 1 + sum(rules.parse(rule).in_chain for rule in spec.clip)
     rows = 1 + sweeps * 2 * sum(spec.lengths) / spec.steps + (spec.spectrum or 0)
     numbers = stack.numbers(spec.steps // 2)

@@ -11,7 +11,6 @@ from seqlab.measure.assemble import Block, assemble, kept_lags
 from seqlab.measure.in_law import Law, Sampled, sample
 from seqlab.measure.progress import Report
 from seqlab.measure.stack_cost import blocks_of
-from seqlab.measure.stack_networks import stack_of
 from seqlab.measure.stack_theory import predicted_rate
 from seqlab.numbers.variables import Measurement
 from seqlab.spec.kinds import Progress
@@ -20,7 +19,7 @@ from seqlab.spec.stack import StackSpec
 
 def law_of(spec: StackSpec) -> Law:
     """What the sampler needs to know of a spec."""
-    stack, init = stack_of(spec), spec.init or "pytorch"
+    stack, init = spec.stack, spec.init or "pytorch"
     of = moments(stack.maps(0)[0], Draw(init, spec.gain, spec.bias_scale))
     return Law(
         stack.arch,

@@ -27,22 +27,6 @@ KEPT_BYTES = 1 << 30  # of layers and states at once; beyond, layers are drawn a
 STEM = 0  # the number of the first layer that brings inputs to the width; the others follow
 
 
-def stack_of(spec: StackSpec) -> Stack:
-    """The architecture of a spec."""
-    return Stack(
-        spec.arch,
-        spec.steps,
-        spec.hidden,
-        spec.rows,
-        spec.activation,
-        spec.norm or "none",
-        spec.place or "pre",
-        spec.order != "inside",
-        1.0 if spec.branch_scale is None else spec.branch_scale,
-        spec.heads or 1,
-    )
-
-
 class Layers:
     """The numbers of some networks' layers, (M, L, 1, I), as the engine cuts an array along time:
     `layers[:, first:last]` has them."""
@@ -83,7 +67,7 @@ class Networks:
     """Networks of one spec by number; one's own weights are read once."""
 
     def __init__(self, spec: StackSpec) -> None:
-        self.spec, self.stack, self.dtype = spec, stack_of(spec), np.dtype(spec.dtype)
+        self.spec, self.stack, self.dtype = spec, spec.stack, np.dtype(spec.dtype)
         self._how = Draw(spec.init or "pytorch", spec.gain, spec.bias_scale)
         self._own: Any = None
         if spec.params is not None:

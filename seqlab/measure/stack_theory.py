@@ -1,22 +1,35 @@
 """What theory says of a spec of a stack: its numbers, put before the closed forms."""
 
+import math
 from functools import lru_cache
 
 from seqlab.layers.draws import Draw, Moments, moments
 from seqlab.layers.parts import Linear
 from seqlab.layers.stack import Stack
-from seqlab.measure.stack_networks import stack_of
 from seqlab.numbers.activations import find_activation, mean_square
 from seqlab.numbers.depth import Blocks
 from seqlab.numbers.stack_theory import Prediction, Wide, predict
 from seqlab.spec.stack import StackSpec
 
+RARE = 1e-9  # probabilities that nobody will meet
 _LAWS = {"pytorch": "uniform", "orthogonal": "orthogonal", None: "given"}
 
 
 def predicted_rate(spec: StackSpec) -> float:
     """The decay rate of a spec's networks, nat a layer; nan where nothing is known."""
     return prediction(spec).total / spec.steps
+
+
+def remarks(spec: StackSpec) -> list[str]:
+    """What its table says of the theory: what was summed, what is missing, the exact law."""
+    found = prediction(spec)
+    said = [text for text in (found.law, found.why) if text]
+    lines = [f"theory: {'; '.join(said)}"] if said else []
+    if (law := found.exact) is not None:
+        nats = f"{law.mean:.3f} nat, standard deviation {math.sqrt(law.variance):.3f}"
+        zero = f"; exactly zero with probability {law.zero:.3g}" if law.zero > RARE else ""
+        lines.append(f"exact law of the whole depth at this width: mean {nats}{zero}")
+    return lines
 
 
 @lru_cache(maxsize=64)
@@ -27,7 +40,7 @@ def prediction(spec: StackSpec) -> Prediction:
 
 def wide(spec: StackSpec) -> Wide:
     """A spec as theory sees it."""
-    stack = stack_of(spec)
+    stack = spec.stack
     found = Wide(
         spec.arch,
         spec.activation,

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from seqlab.numbers.quantities import IN_TABLES, THRESHOLDS, Quantity
 from seqlab.numbers.statistics import bootstrap_t, median, quantile
+from seqlab.report import layer_table
 from seqlab.report.measured import Measured
 from seqlab.report.points import Data, Points, arrays_of, at_points, curve_points
 
@@ -81,12 +82,16 @@ class Reading:
 
 def document(result: Measured) -> dict[str, Any]:
     """The document that `--json` prints, in strict JSON's own types."""
-    return {
+    found: dict[str, Any] = {
         "spec": result.spec.to_dict(),
         "backend": result.backend,
         "result": None if result.path is None else str(result.path),
         "curves": [_json(entry) for entry in entries(result)],
     }
+    data = arrays_of(result)
+    if layer_table.by_layer(data):
+        found["layers"] = _json(layer_table.document(data, data["rule"].tolist()))
+    return found
 
 
 def entries(result: Measured) -> list[Entry]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from seqlab.numbers.quantities import HORIZON, SMALLEST
 from seqlab.report.entries import Entry, entries
+from seqlab.report.layer_table import layer_table
 from seqlab.report.measured import Measured
 from seqlab.report.text import Row, decimals, fill, grid, joined, spread
 from seqlab.spec import kinds
@@ -68,6 +69,7 @@ def table(results: Sequence[Measured]) -> str:
         grid([[in_links(head, links) for head in row] for row in _DECAY], decay_rows),
         grid(_LAGS, list(_lag_rows(groups))),
         _by_length(groups, links),
+        *map(layer_table, results[:1] if len(results) == 1 else ()),
         "\n".join(map(fill, _remarks(groups))),
         "\n".join(fill(in_links(line, links), _TERM) for line in _LEGEND.splitlines()),
         "\n".join(fill(f"stored: {result.path}") for result in results if result.path),
@@ -178,9 +180,11 @@ def _by_length(groups: Sequence[Group], links: Sequence[str]) -> str:
 
 
 def _remarks(groups: Sequence[Group]) -> Iterator[str]:
-    """What deserves a line where it happens: zeros, what left the range, Lyapunov exponents."""
+    """What deserves a line where it happens: zeros, what left the range, Lyapunov exponents, what
+    is to be said of the theory."""
     for group in groups:
         spec = group.result.spec
+        yield from kinds.remarks(spec)
         for entry in group.entries:
             for count, what in (
                 (entry["zeros"], "exactly zero"),

@@ -89,13 +89,15 @@ class Cost(Protocol):
 @dataclass(frozen=True)
 class Kind:
     """One kind of run. `measurement` is "module:function", called as `measure` below is; `cost`
-    names a module that has what Cost has. `link` is what lags, lengths and rates count."""
+    names a module that has what Cost has. `link` is what lags, lengths and rates count; `remarks` is
+    "module:function", a spec's to lines of text that its table ends with."""
 
     spec: type[Spec]
     table: Table
     measurement: str
     cost: str
     link: str = "step"
+    remarks: str | None = None
 
 
 KINDS = [
@@ -106,6 +108,7 @@ KINDS = [
         "seqlab.measure.stacks:measure",
         "seqlab.measure.stack_cost",
         link="layer",
+        remarks="seqlab.measure.stack_theory:remarks",
     ),
 ]
 
@@ -143,6 +146,14 @@ def measure(spec: Spec, backend: str, progress: Progress | None) -> Measurement:
     """Measure all that a spec asks for; `progress(fraction, what)` is called now and then."""
     module, _, function = of(spec.arch).measurement.partition(":")
     return getattr(import_module(module), function)(spec, backend, progress)
+
+
+def remarks(spec: Spec) -> list[str]:
+    """What is to be said of a spec below its table."""
+    if (named := of(spec.arch).remarks) is None:
+        return []
+    module, _, function = named.partition(":")
+    return getattr(import_module(module), function)(spec)
 
 
 def cost(spec: Spec) -> Cost:

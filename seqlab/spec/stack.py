@@ -3,9 +3,11 @@
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from seqlab.errors import InputError
+from seqlab.layers.stack import Stack
 from seqlab.spec import stack_arrays
 from seqlab.spec.arrays import ArrayFile
 from seqlab.spec.stack_table import INITS_OF_TRANSFORMERS, SQRT, STACK_TABLE
@@ -56,6 +58,22 @@ class StackSpec(TabledSpec):
     def rows(self) -> int:
         """Rows of the state: inputs seen together, or tokens."""
         return self.tokens or self.batch or 1
+
+    @cached_property
+    def stack(self) -> Stack:
+        """The architecture."""
+        return Stack(
+            self.arch,
+            self.steps,
+            self.hidden,
+            self.rows,
+            self.activation,
+            self.norm or "none",
+            self.place or "pre",
+            self.order != "inside",
+            1.0 if self.branch_scale is None else self.branch_scale,
+            self.heads or 1,
+        )
 
     @property
     def branch_scale(self) -> float | None:
