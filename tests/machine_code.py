@@ -138,7 +138,9 @@ def codes_for(target: str) -> dict[str, Code]:
     import seqlab
     from seqlab.cells import CELLS, Draw, Sizes
     from seqlab.kernels.cpu import team
+    from seqlab.kernels.cpu.activation import activation_kernel
     from seqlab.kernels.cpu.shapes import SHAPES
+    from seqlab.layers.activation import KINDS
 
     def there_and_back(arch: str, dtype: np.dtype, units: int, sequences: int) -> None:
         drawn = CELLS[arch].draw(np.random.default_rng(0), Sizes(units, 16), Draw())
@@ -156,6 +158,10 @@ def codes_for(target: str) -> dict[str, Code]:
         given = {"u": u, "delta": u, "A": -np.ones((64, 16), dtype), "B": b, "C": b, "z": u}
         seqlab.selective_scan(**given)
         seqlab.selective_scan_backward(u, **given)
+        for kind, name in enumerate(KINDS):
+            if name not in ("identity", "relu"):  # which have no arithmetic to tell vectors by
+                case, z = f"{name} {dtype}", np.ones((1, 1, 8, 64), dtype)
+                activation_kernel(kind)(z, z, z.copy(), 0, 0, 64, 1.0, 1.0, None, 0, 1)
         # A team has kernels of its own; one cell's show all that there is to see.
         case, team.SHARE = f"team {dtype}", 1
         os.environ["NUMBA_NUM_THREADS"] = "4"

@@ -69,7 +69,9 @@ def test_a_kernel_from_the_cache_has_the_bits_of_a_fresh_one(
 
 
 @pytest.mark.tiny
-@pytest.mark.parametrize("name", ["kernels/cpu/linalg.py", "cells/lstm.py", "kernels/new.py"])
+@pytest.mark.parametrize(
+    "name", ["kernels/cpu/linalg.py", "cells/lstm.py", "layers/activation.py", "kernels/new.py"]
+)
 def test_an_edit_in_any_source_of_kernels_makes_another_key(name: str, tmp_path: Path) -> None:
     """Also one that leaves the file's size and times as they were."""
     copy = shutil.copytree(_cache.PACKAGE, tmp_path / "seqlab")

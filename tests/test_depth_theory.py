@@ -404,6 +404,8 @@ EDGE = {
     "gelu": {0: (0, 4), 0.0025: (0.075173, 3.429544), 0.3: (8.772172, 1.956159)},
     "relu": {0: (0, 2)},
     "leaky:0.5": {0: (0, 1.6)},
+    # At q = 0 a leaky one of its slopes on both sides: 2/(scale^2 (1 + alpha^2)).
+    "selu": {0: (0, 2 / (1.0507009873554805**2 * (1 + 1.6732632423543772**2)))},
 }
 
 
@@ -417,6 +419,7 @@ def test_the_edge_of_chaos(name: str) -> None:
 @pytest.mark.tiny
 def test_where_there_is_no_edge() -> None:
     assert edge.critical(find_activation("relu"), 0.1) is None
+    assert edge.critical(find_activation("softplus"), 0) is None
     sigmoid = edge.critical(find_activation("sigmoid"), 0)
     assert sigmoid == pytest.approx((45.62, 103.0), rel=2e-4)
 
@@ -456,6 +459,25 @@ def test_where_the_variance_comes_to() -> None:
     assert rest("sigmoid", 1, 0) == pytest.approx(0.264687, abs=5.1e-7)
     assert edge.correlation_depths(find_activation("relu"), 3, 0) is None
     assert edge.correlation_depths(find_activation("tanh"), 0.5, 0) is None
+
+
+@pytest.mark.tiny
+def test_at_the_edge_itself_two_inputs_become_one_without_a_rate() -> None:
+    relu = edge.correlation_depths(find_activation("relu"), 2, 0)
+    assert relu is not None
+    assert (relu.q, relu.c) == (2, 1)  # any q stays: that of an input of mean square one
+    assert relu.of_variance == relu.of_correlation == math.inf
+    phi = find_activation("tanh")
+    point = edge.critical(phi, 0.05)
+    assert point is not None
+    for sw2 in (point.sw2 * (1 - 1e-12), point.sw2 * (1 + 1e-12)):
+        near = edge.correlation_depths(phi, sw2, 0.05)
+        assert near is not None
+        assert near.c == 1
+        assert near.of_correlation > 1e9
+    # The half-stable point of gelu (Roberts, Yaida & Hanin 2022).
+    gelu = find_activation("gelu")
+    assert edge.variance_slope(gelu, 1.983058, 3.561553) == pytest.approx(1, abs=1e-6)
 
 
 @pytest.mark.tiny

@@ -18,8 +18,8 @@ from seqlab.numbers.activations import Activation, mean, mean_square, slope_squa
 from seqlab.numbers.gaussian import batch_mean, pair_mean
 
 _STILL = 1e-15  # a variance that moves by less, relative to itself, is at its fixed point
-# A variance beyond which every activation is as good as homogeneous, so that chi stays.
-FAR = 1e100
+# Variances as good as zero, and beyond which every activation is as good as homogeneous.
+NEAR, FAR = 1e-300, 1e100
 
 
 class Layers(NamedTuple):
@@ -45,14 +45,15 @@ def plain_stack(phi: Activation, sw2: float, sb2: float, depth: int, square: flo
     q, chi = np.empty(depth), np.empty(depth)
     for layer in range(depth):
         v = sw2 * square + sb2
-        # A homogeneous phi is the same at every variance, out of the range of floats too.
-        at = 1.0 if phi.homogeneous else v
+        # A homogeneous phi is the same at every variance, out of the range of floats too; others
+        # may have a kink, and no slope, at zero itself.
+        at = 1.0 if phi.homogeneous else max(v, NEAR)
         q[layer], chi[layer] = v, sw2 * slope_square(phi, at)
         still = layer > 0 and abs(v - q[layer - 1]) <= _STILL * v
         if still or v > FAR:
             q[layer + 1 :], chi[layer:] = v if still else math.inf, chi[layer]
             break
-        square = mean_square(phi, at) * (v / at if v else 1.0)
+        square = mean_square(phi, at) * (v if phi.homogeneous else 1.0)
     return Layers(q, chi)
 
 

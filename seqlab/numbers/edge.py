@@ -16,6 +16,8 @@ from seqlab.numbers.activations import Activation, mean_square, slope_square
 from seqlab.numbers.gaussian import SPAN, pair_mean
 
 _LEAST, _MOST, _GRID = math.log(1e-7), math.log(1e9), 0.05  # of ln q, where roots are looked for
+_STILL = 1e-12  # relative changes that are the quadrature's own
+_SMALL = 1e-30  # a variance as good as zero
 
 
 class Critical(NamedTuple):
@@ -36,8 +38,8 @@ def critical(phi: Activation, sb2: float) -> Critical | None:
 
     rests = float(phi.value(np.zeros(1))[0]) == 0
     if phi.homogeneous or (rests and sb2 == 0):
-        # At any q, or at none; with a kink there is no slope at 0.
-        return Critical(0.0, 1 / slope_square(phi, float(phi.homogeneous))) if sb2 == 0 else None
+        # At any q, or at none; with a kink there is no slope at 0 itself.
+        return Critical(0.0, 1 / slope_square(phi, _SMALL)) if sb2 == 0 else None
     log_q = _LEAST
     while log_q < _MOST:
         if bias(log_q) < 0 <= bias(log_q + _GRID):
@@ -45,6 +47,14 @@ def critical(phi: Activation, sb2: float) -> Critical | None:
             return Critical(q, 1 / slope_square(phi, q))
         log_q += _GRID
     return None
+
+
+def variance_slope(phi: Activation, sw2: float, q: float) -> float:
+    """dq'/dq = sw2 dE[phi^2]/dq, by central differences; above one at a fixed point q, what is near
+    it moves away."""
+    eps = 1e-5
+    moved = [sw2 * mean_square(phi, q * (1 + d)) for d in (-eps, eps)]
+    return (moved[1] - moved[0]) / (2 * eps * q)
 
 
 def fixed_variance(phi: Activation, sw2: float, sb2: float) -> float | None:
@@ -58,7 +68,7 @@ def fixed_variance(phi: Activation, sw2: float, sb2: float) -> float | None:
     # The mean square grows with q, so that q moves one way: to the next fixed point there.
     log_q = math.log(sw2 + sb2)
     towards = change(log_q)
-    if towards == 0:
+    if abs(towards) < _STILL:
         return sw2 + sb2
     step = math.copysign(_GRID, towards)
     while change(log_q + step) * towards > 0:
@@ -83,7 +93,10 @@ class Depths(NamedTuple):
 
 def _depth(factor: float) -> float:
     """Layers to fall by e at a factor a layer."""
-    return -1 / math.log(factor) if 0 < factor < 1 else (0.0 if factor == 0 else math.inf)
+    if factor <= 0:
+        return 0.0
+    # Differences have an error of 1e-10: what is as near to one has no end.
+    return -1 / math.log(factor) if factor < 1 - 1e-9 else math.inf
 
 
 def correlation_depths(phi: Activation, sw2: float, sb2: float) -> Depths | None:
@@ -93,18 +106,16 @@ def correlation_depths(phi: Activation, sw2: float, sb2: float) -> Depths | None
     if q is None or q == 0:
         return None
     chi = sw2 * slope_square(phi, q)
-    eps = 1e-5
-    moved = [sw2 * mean_square(phi, q * (1 + d)) for d in (-eps, eps)]
-    of_variance = _depth((moved[1] - moved[0]) / (2 * eps * q))
+    of_variance = _depth(variance_slope(phi, sw2, q))
 
     def next_correlation(c: float) -> float:
         both = pair_mean(lambda x, y: phi.value(x) * phi.value(y), q, c)
         return (sw2 * both + sb2) / q
 
-    c = 1.0
-    if chi > 1:
+    c, nearly = 1.0, 1 - 1e-6
+    if chi > 1 and next_correlation(nearly) < nearly:  # else at the edge, to rounding
         apart = next_correlation(0.0) < 1e-12
-        c = 0.0 if apart else brentq(lambda c: next_correlation(c) - c, 0.0, 1 - 1e-6, xtol=1e-13)
+        c = 0.0 if apart else brentq(lambda c: next_correlation(c) - c, 0.0, nearly, xtol=1e-13)
     chi_c = chi if c == 1 else sw2 * pair_mean(lambda x, y: phi.slope(x) * phi.slope(y), q, c)
     return Depths(q, chi, of_variance, c, chi_c, _depth(chi_c))
 

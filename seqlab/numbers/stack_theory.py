@@ -122,7 +122,7 @@ def _of_one_width(stack: Wide, phi: Activation, total: float, q: NDArray, where:
     if stack.norm == "none" and (one := _layer_law(stack)):
         shift = stack.depth * one.mean  # of every order in 1/n; but for biases
     else:
-        every, count = np.unique(np.minimum(q, layers.FAR), return_counts=True)
+        every, count = np.unique(np.clip(q, layers.NEAR, layers.FAR), return_counts=True)
         if phi.homogeneous:
             every, count = np.ones(1), np.array([stack.depth])
         first_orders = [
