@@ -129,7 +129,8 @@ def _heatmap(runs: Sequence[Run], asked: Asked) -> Choice:
     if not y and asked.measure.of_curve:  # one run: all there is to tell is in its lags
         x = asked.x or "lag"
         y = "lag" if x == "length" else "length"
-    return Choice("heatmap", x, y or "arch", _facet(runs, asked, free), None, asked.measure)
+    y = y or "arch"
+    return Choice("heatmap", x, y, _facet(runs, asked, free, x, y), None, asked.measure)
 
 
 def _profile(runs: Sequence[Run], asked: Asked) -> Choice:
@@ -155,7 +156,7 @@ def _curves(runs: Sequence[Run], asked: Asked) -> Choice:
     few = [name for name in free if name != x and len(values_of(runs, name)) <= MOST_COLORS]
     telling = [name for name in few if told[name] >= LEAST or name == "arch"]
     y = asked.y or ("arch" if "arch" in telling else next(iter(telling), None))
-    facet = _facet(runs, asked, (name for name in telling if name != y))
+    facet = _facet(runs, asked, (name for name in telling if name != y), x, y)
     stroke = "clip" if "clip" in told and "clip" not in (x, y, facet) else None
     if y is None:
         y, stroke = stroke, None
@@ -168,7 +169,7 @@ def _distribution(runs: Sequence[Run], asked: Asked) -> Choice:
     x = asked.x or next(iter(left), length)
     clips = "clip" in varying(runs, asked.measure) and "clip" not in asked.given.values()
     y = asked.y or ("clip" if clips else None)
-    facet = _facet(runs, asked, (name for name in left if name not in (x, y)))
+    facet = _facet(runs, asked, (name for name in left if name not in (x, y)), x, y)
     return Choice("distribution", x, y, facet, None, asked.measure)
 
 
@@ -212,12 +213,29 @@ def _free(runs: Sequence[Run], asked: Asked) -> Iterator[str]:
     )
 
 
-def _facet(runs: Sequence[Run], asked: Asked, names: Iterator[str]) -> str | None:
+def _facet(
+    runs: Sequence[Run], asked: Asked, names: Iterator[str], *placed: str | None
+) -> str | None:
+    """The first of the names that tells enough, and anything beside the fields that have a place:
+    a gain that only some initialisations take needs no panels beside these."""
     if asked.facet is not None or not asked.panels:
         return asked.facet
     telling = varying(runs, asked.measure)
     few = (name for name in names if len(values_of(runs, name)) <= MOST_PANELS)
-    return next((name for name in few if telling[name] >= LEAST), None)
+    told = [name for name in placed if name in FIELDS]
+    return next(
+        (name for name in few if telling[name] >= LEAST and _splits(runs, name, told)), None
+    )
+
+
+def _splits(runs: Sequence[Run], name: str, told: Sequence[str]) -> bool:
+    """Whether runs that agree on the fields `told` differ in another."""
+    found: dict[tuple[Any, ...], Any] = {}
+    for run in runs:
+        key = tuple(run.fields[field] for field in told)
+        if found.setdefault(key, run.fields[name]) != run.fields[name]:
+            return True
+    return False
 
 
 def _coordinate(runs: Sequence[Run], asked: Asked) -> str | None:
