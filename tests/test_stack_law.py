@@ -1,7 +1,6 @@
 """From a stack's spec to variances, against what is drawn; from there to theory and the sampler."""
 
 import math
-from types import SimpleNamespace
 from typing import Any
 
 import naive_depth as naive
@@ -9,59 +8,66 @@ import numpy as np
 import pytest
 from naive_depth import Stack
 
+from seqlab.layers.draws import INITS, Draw, draw_map, moments
+from seqlab.layers.parts import Linear
 from seqlab.measure.in_law import sample
-from seqlab.measure.stack_law import law_of, variances, wide_of
+from seqlab.measure.stack_in_law import law_of
+from seqlab.measure.stack_theory import wide
 from seqlab.numbers.stack_theory import predict
+from seqlab.spec.stack import StackSpec
 
 
-def spec(**more: Any) -> Any:
-    """The fields of a stack's spec, a plain one unless told."""
-    usual: dict[str, Any] = {
-        "arch": "mlp",
-        "steps": 20,
-        "hidden": 32,
-        "batch": 1,
-        "tokens": None,
-        "activation": "relu",
-        "init": "he",
-        "gain": 1.0,
-        "bias_scale": None,
-        "norm": None,
-        "place": None,
-        "order": None,
-        "alpha": None,
-        "readout": None,
-        "params": None,
-    }
-    return SimpleNamespace(**usual | more)
+def spec(**more: Any) -> StackSpec:
+    """A plain stack of one input unless told."""
+    usual: dict[str, Any] = {"arch": "mlp", "steps": 20, "hidden": 32, "batch": 1, "init": "he"}
+    if more.get("arch") == "transformer":
+        del usual["batch"]
+    return StackSpec.create(**usual | more)
 
 
-@pytest.mark.parametrize("init", ["pytorch", "xavier", "he", "normal", "unit", "orthogonal"])
-def test_variances_are_those_of_what_is_drawn(init: str) -> None:
-    """Of 200 x 200 entries: 4 errors of a variance, whose relative one is at most sqrt(2/N)."""
-    n, gain = 200, 1.0 if init == "pytorch" else 1.5
-    (params,) = naive.draw(np.random.default_rng(0), Stack("mlp"), 1, n, init, gain)
-    sw2, sb2 = variances("unit-normal" if init == "unit" else init, gain, None, n, n)
-    drawn = n * np.mean(params["weight"] ** 2)
-    assert abs(drawn - sw2) <= 4 * math.sqrt(2 / n**2) * sw2
-    assert abs(np.mean(params["bias"] ** 2) - sb2) <= 4 * math.sqrt(2 / n) * sb2
-    assert variances("he", 1.0, 0.3, n, n)[1] == pytest.approx(0.09)
+@pytest.mark.parametrize("outputs", [100, 200, 400])
+@pytest.mark.parametrize("init", INITS)
+def test_variances_are_those_of_what_is_drawn(init: str, outputs: int) -> None:
+    """4 errors of a variance, whose relative one is at most sqrt(2/N)."""
+    of, gain = Linear(outputs, 200), None if init == "pytorch" else 1.5
+    how = Draw(init, gain)
+    weight, bias = draw_map(np.random.default_rng(0), of, how)
+    known = moments(of, how)
+    assert weight.shape == (outputs, 200)
+    assert abs(200 * np.mean(weight**2) - known.sw2) <= 4 * math.sqrt(2 / weight.size) * known.sw2
+    assert abs(np.mean(bias**2) - known.sb2) <= 4 * math.sqrt(2 / outputs) * known.sb2
+    scaled = draw_map(np.random.default_rng(0), of, how._replace(bias_scale=0.3))
+    assert np.array_equal(scaled[0], weight)
+    assert moments(of, how._replace(bias_scale=0.3)).sb2 == pytest.approx(0.09)
+    assert np.mean(scaled[1] ** 2) == pytest.approx(0.09, rel=4 * math.sqrt(2 / outputs))
 
 
 @pytest.mark.tiny
 def test_xavier_counts_what_a_densenet_s_block_gives() -> None:
-    wide = wide_of(spec(arch="densenet", init="xavier", gain=2.0, steps=3))
-    assert wide.sw2 == pytest.approx([4.0, 4 * 4 / 3, 4 * 3 / 2])  # 2 g^2 l/(l + 1)
-    assert wide_of(spec(arch="densenet", steps=1)).sw2 == 2
-    biases = wide_of(spec(arch="densenet", init="pytorch", gain=None, steps=2)).sb2
+    made = wide(spec(arch="densenet", init="xavier", gain=2.0, steps=3))
+    assert made.sw2 == pytest.approx([4.0, 4 * 4 / 3, 4 * 3 / 2])  # 2 g^2 l/(l + 1)
+    assert wide(spec(arch="densenet", steps=1)).sw2 == [2]
+    biases = wide(spec(arch="densenet", init="pytorch", steps=2)).sb2
     assert biases == pytest.approx([1 / 96, 1 / 192])
+
+
+@pytest.mark.tiny
+def test_a_first_layer_sets_what_inputs_begin_with() -> None:
+    """Of variance 2 behind He's weights: a relu leaves half of it, a residual stack all."""
+    assert wide(spec(inputs=5)).square == pytest.approx(1.0)
+    assert wide(spec(inputs=5, init="normal")).square == pytest.approx(0.5)
+    assert wide(spec(inputs=5, arch="resnet")).square == pytest.approx(2.0)
+    assert wide(spec(inputs=5, init="pytorch", arch="resnet")).square == pytest.approx(
+        1 / 3 + 1 / 15
+    )
+    assert wide(spec(inputs=5, norm="layer", activation="identity")).square == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("init", ["pytorch", "xavier"])
 def test_a_transformer_s_maps(init: str) -> None:
     n = 64
     (params,) = naive.draw(np.random.default_rng(0), Stack("transformer"), 1, n, init)
-    blocks = wide_of(spec(arch="transformer", hidden=n, init=init, tokens=8)).blocks
+    blocks = wide(spec(arch="transformer", hidden=n, init=init, tokens=8)).blocks
 
     def scale(name: str, rows: slice = slice(None)) -> float:
         weight = params[name][rows]
@@ -82,38 +88,24 @@ def test_a_transformer_s_maps(init: str) -> None:
 @pytest.mark.tiny
 def test_what_scales_a_transformer() -> None:
     def made(**more: Any) -> Any:
-        return wide_of(spec(arch="transformer", init="xavier", tokens=8, **more))
+        return wide(
+            spec(arch="transformer", **{"init": "xavier", "tokens": 8, "lengths": [20]} | more)
+        )
 
     assert made().logits == 1
     assert made(gain=2.0).logits == 16
     assert math.isnan(predict(made(gain=2.0)).total)
     assert made(gain=0.5).blocks[:3] == pytest.approx([1 / 16, 0.1, 0.4])
     assert made(alpha=0.5).blocks[:3] == pytest.approx([0.25, 0.4, 0.4])
-    assert made(bias_scale=0.5).blocks[3:] == pytest.approx([0.5, 0.25, 0.25])
-    assert made(alpha="sqrt", steps=4).blocks.attention == pytest.approx(0.25)
+    assert made(alpha="sqrt", steps=4, lengths=[4]).blocks.attention == pytest.approx(0.25)
     assert made().rows == 8
-
-
-@pytest.mark.tiny
-def test_which_specs_are_sampled_in_law() -> None:
-    assert law_of(spec()) is not None
-    assert law_of(spec(arch="resnet", norm="layer", place="post")) is not None
-    for other in (
-        {"batch": 2},
-        {"norm": "batch"},
-        {"norm": "group:4"},
-        {"arch": "densenet"},
-        {"params": "weights.npz"},
-    ):
-        assert law_of(spec(**other)) is None
-    assert wide_of(spec(params="weights.npz")).weights == "given"
 
 
 @pytest.mark.parametrize(
     "more",
     [
         {},
-        {"init": "pytorch", "gain": None, "activation": "tanh"},
+        {"init": "pytorch", "activation": "tanh"},
         {"init": "orthogonal", "gain": 1.2, "activation": "tanh", "bias_scale": 0.3},
         {"arch": "resnet", "order": "inside", "alpha": "sqrt"},
         {"arch": "resnet", "order": "outside", "norm": "layer", "place": "pre"},
@@ -122,9 +114,8 @@ def test_which_specs_are_sampled_in_law() -> None:
 )
 def test_theory_and_the_sampler_are_of_the_same_stack(more: dict[str, Any]) -> None:
     """4 errors, and 1/2n a layer where the width is corrected for, else 2/n."""
-    stack = spec(**more)
-    law, have = law_of(stack), predict(wide_of(stack))
-    assert law is not None
+    stack = spec(in_law=True, **more)
+    law, have = law_of(stack), predict(wide(stack))
     curve = sample(law, range(500), 1, [stack.steps]).curves[0]
     totals = curve[:, -1] - curve[:, 0]
     error = totals.std() / math.sqrt(len(totals))

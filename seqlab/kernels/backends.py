@@ -207,7 +207,7 @@ def resolve_stack(backend: str) -> str:
 
 def stack_kernels(backend: str, stack: Stack, entries: bool = False) -> StackKernels:
     """The kernels of a deep stack on a resolved backend; with `entries` a step back leaves the
-    gradients of its layer's numbers, else their norms.    """
+    gradients of its layer's numbers, else their norms."""
     kernels: StackKernels = import_module(f"seqlab.kernels.{backend}.stack").StackKernels(
         stack, entries
     )

@@ -1,3 +1,3 @@
-"""What a layer of a deep stack is: part by part, forward and adjoint, in plain Python that a backend
-compiles.
+"""What a layer of a deep stack is: part by part, forward and adjoint, in plain Python that a
+backend compiles.
 """

@@ -1,10 +1,10 @@
 """Initial draws of a layer's numbers: each of its maps, row by row, then its biases.
 
 Variances are by the number of inputs of a map, as PyTorch counts them: `pytorch` is what nn.Linear
-does, U(+-1/sqrt(inputs)) for weights and biases; `xavier` Glorot & Bengio 2010, eq. 12's variance,
-2/(inputs + outputs); `he` He et al. 2015, eq. 10, 2/inputs; `normal` 1/inputs; `unit-normal` 1,
-which is what many call random normal weights; `orthogonal` rows or columns of a Haar matrix (Saxe et
-al. 2014). All but the first are normal, times the gain, with biases of a normal law or none.
+does, U(+-1/sqrt(inputs)) for weights and biases; `xavier` Glorot & Bengio 2010, eq. 16, uniform of
+variance 2/(inputs + outputs); `he` He et al. 2015, eq. 10, 2/inputs; `normal` 1/inputs;
+`unit-normal` 1, which is what many call random normal weights; `orthogonal` rows or columns of a
+Haar matrix (Saxe et al. 2014). All but the first have a gain, and biases of a normal law or none.
 """
 
 import math
@@ -22,8 +22,10 @@ _SQUARES = {
     "normal": lambda of: 1 / of.inputs,
     "unit-normal": lambda of: 1.0,
 }
+_UNIT = math.sqrt(3)  # uniform numbers up to here have a variance of one
 INITS = ("pytorch", *_SQUARES, "orthogonal")
-TRANSFORMER_INITS = ("pytorch", "xavier")
+TRANSFORMER__UNIT = math.sqrt(3)  # uniform numbers up to here have a variance of one
+INITS = ("pytorch", "xavier")
 
 
 class Draw(NamedTuple):
@@ -74,7 +76,8 @@ def draw_map(rng: np.random.Generator, of: Linear, how: Draw) -> tuple[NDArray, 
         if how.init == "orthogonal":
             weight = gain * _haar(rng, *shape)
         else:
-            weight = rng.standard_normal(shape)
+            drawn = rng.uniform(-_UNIT, _UNIT, shape) if how.init == "xavier" else None
+            weight = rng.standard_normal(shape) if drawn is None else drawn
             weight *= gain * math.sqrt(_SQUARES[how.init](of))
         bias = np.zeros(of.outputs)
     if how.bias_scale is not None:

@@ -5,8 +5,8 @@ are what drives it. The state is one sequence's, of all units and rows together,
 couples inputs and attention couples tokens; so a network has one exponent for all of them.
 
 Sources: residual networks He et al. 2016, in the order in which articles write the branch, alpha
-phi(W h), or with the activation first, alpha W phi(h) (He et al. 2016b); DenseNet Huang et al. 2017;
-Transformers Vaswani et al. 2017, with the norms after the sums or within the branches (Xiong et al.
+phi(W h), or with the activation first, alpha W phi(h) (He et al. 2016b); DenseNet Huang et al.
+2017; Transformers Vaswani et al. 2017, with the norms after the sums or within the branches (Xiong et al.
 2020), as torch.nn.TransformerEncoderLayer has them.
 """
 

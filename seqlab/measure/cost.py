@@ -12,6 +12,7 @@ from seqlab.cells import CELLS
 from seqlab.engine.tape import SEGMENT_BYTES, TRAJECTORY_BYTES
 from seqlab.kernels import backends
 from seqlab.numbers.quantities import MOST_LAGS
+from seqlab.spec.kinds import Spec
 from seqlab.spec.run import RunSpec
 
 # Fitted to runs of 10 to 10,000 steps and 2 to 256 units on two cores: within a factor of two.
@@ -80,7 +81,7 @@ def seconds(spec: RunSpec, threads: int) -> float:
     return _A_RUN + spec.networks * spec.steps * passes * products * _A_PRODUCT / threads
 
 
-def curve_shape(spec: RunSpec) -> tuple[int, int, int, int]:
+def curve_shape(spec: Spec) -> tuple[int, int, int, int]:
     """One part's curves: every network, rule, length and kept lag."""
     lags = min(spec.steps + 1, len(spec.lengths) + MOST_LAGS + 2)  # lags 0 and 1 besides
     return spec.networks, len(spec.clip), len(spec.lengths), lags

@@ -10,7 +10,9 @@ from seqlab.spec.kinds import Progress, Spec
 def work(spec: Spec) -> int:
     """Steps that a block takes, each row of a bundle counted as one."""
     sweeps = 1 + sum(rules.parse(rule).in_chain for rule in spec.clip)
-    return spec.steps * (1 + sweeps * len(spec.lengths) // 2 + (getattr(spec, "spectrum", None) or 0))
+    return spec.steps * (
+        1 + sweeps * len(spec.lengths) // 2 + (getattr(spec, "spectrum", None) or 0)
+    )
 
 
 class Report:

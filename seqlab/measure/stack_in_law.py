@@ -44,7 +44,7 @@ def measure_in_law(spec: StackSpec, progress: Progress | None) -> Measurement:
 
     def one(networks: range) -> Block:
         with np.errstate(all="ignore"):  # zeros, overflow and NaN are results
-            found = sample(law, networks, spec.seed, spec.lengths, lags, report.tick)
+            found = sample(law, networks, spec.seed, spec.lengths, lags.tolist(), report.tick)
             return _block(spec, found, lags)
 
     measured = backends.over_blocks("cpu", blocks_of(spec, "cpu"), one)

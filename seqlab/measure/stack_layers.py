@@ -40,7 +40,7 @@ class Activations:
             states[:, :, 0] = np.log(states[:, :, 0])
         unseen = np.full((len(slopes), 1, slopes.shape[2]), np.nan)
         slopes = np.concatenate([unseen, slopes], axis=1)
-        found = {}
+        found: dict[str, NDArray] = {}
         for names, table in ((_STATES, states), (_SLOPES, slopes)):
             backwards = table[:, ::-1][:, lags]
             found |= {name: backwards[:, :, i] for i, name in enumerate(names)}

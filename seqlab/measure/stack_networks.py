@@ -5,18 +5,15 @@ Layer l of network m has a stream of its own, so that a deeper stack begins like
 layers that do not fit in memory are drawn again on the way back.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from seqlab.engine.tape import Tape
-from seqlab.errors import InputError
-from seqlab.kernels import backends
-from seqlab.kernels.contract import StackKernels
+from seqlab.kernels.contract import Array, StackKernels
 from seqlab.layers.draws import Draw, draw_layer, draw_map
 from seqlab.layers.parts import Linear
-from seqlab.layers.stack import Stack
 from seqlab.measure.randomness import Purpose, layer_stream, stream
 from seqlab.numbers.activations import find_activation
 from seqlab.spec.stack import StackSpec
@@ -93,7 +90,7 @@ class Networks:
         inputs = state.reshape(-1, stack.units, columns)[:, : stack.width, : stack.rows]
         for i, m in enumerate(networks):
             inputs[i] = self._inputs(m).T
-        layers = Layers(self, networks)
+        layers = cast(Array, Layers(self, networks))
         weights, sizes = kernels.prepare({}, None), stack.sizes(columns)
         tape = Tape(stack, backend, kernels, weights, sizes, layers, state, sharers, KEPT_BYTES)
         return Block(tape, np.stack([self._readouts(m, columns) for m in networks])[:, None])

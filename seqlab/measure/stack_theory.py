@@ -12,7 +12,7 @@ from seqlab.numbers.stack_theory import Prediction, Wide, predict
 from seqlab.spec.stack import StackSpec
 
 RARE = 1e-9  # probabilities that nobody will meet
-_LAWS = {"pytorch": "uniform", "orthogonal": "orthogonal", None: "given"}
+_LAWS = {"pytorch": "uniform", "xavier": "uniform", "orthogonal": "orthogonal", None: "given"}
 
 
 def predicted_rate(spec: StackSpec) -> float:

@@ -89,8 +89,8 @@ class Cost(Protocol):
 @dataclass(frozen=True)
 class Kind:
     """One kind of run. `measurement` is "module:function", called as `measure` below is; `cost`
-    names a module that has what Cost has. `link` is what lags, lengths and rates count; `remarks` is
-    "module:function", a spec's to lines of text that its table ends with."""
+    names a module that has what Cost has. `link` is what lags, lengths and rates count; `remarks`
+    is "module:function", from a spec to lines of text that its table ends with."""
 
     spec: type[Spec]
     table: Table

@@ -1,7 +1,7 @@
 """Deep stacks on the CPU, as the engine runs a cell: a layer is a step, its weights are the drive.
 
 A stack has no parameters, so whoever made the kernels has said all, and nobody here looks at the
-engine's weights and sizes. The blocks' parts do the work; the chain's rules are those of every cell.
+engine's weights and sizes. The blocks' parts do the work; the chain's rules are every cell's.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,6 @@ from seqlab.kernels.cpu.layers.parts import Back, Forward, Part, Size, bound
 from seqlab.kernels.cpu.layers.places import View, padded
 from seqlab.kernels.cpu.threads import share
 from seqlab.kernels.layout import Bundle, Clip, Emitted, Span, Trace
-from seqlab.kernels.memory import aligned
 from seqlab.layers.stack import Stack
 
 DYING = ("relu", "leaky:0", "prelu:0", "elu:0")  # whose slopes are zero for half of all numbers

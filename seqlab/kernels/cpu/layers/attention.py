@@ -107,8 +107,10 @@ def back(g: View, into: View, mixed: View, weights: NDArray, s: int) -> None:
 
     def scratch() -> _Scratch:
         square = (tokens, columns)
-        return _Scratch(aligned((2, columns), dtype), aligned(square, dtype), aligned(square, dtype))
+        return _Scratch(
+            aligned((2, columns), dtype), aligned(square, dtype), aligned(square, dtype)
+        )
 
-    tasks, each = len(weights) * heads, 3 * g.count * _operations(weights, g.units)
-    arrays = (g.array, into.array, g.count, mixed.array, mixed.s, weights, s)
+    tasks, each = len(weights) * heads, 3 * g.places * _operations(weights, g.units)
+    arrays = (g.array, into.array, g.places, mixed.array, mixed.s, weights, s)
     share(_back, tasks, scratch, *arrays, operations=each)

@@ -39,7 +39,7 @@ def _add(h, factor, into):
 def _slopes(g, at, slope, s, into, to, same, scratch, begin, end):
     for m in range(begin, end):
         k = slope[m, s]
-        for i in range(at.count):
+        for i in range(at.places):
             source = g[m, at.s + i, at.first : at.first + at.units]
             if same:
                 _times_in_place(source, k)
@@ -51,7 +51,7 @@ def _slopes(g, at, slope, s, into, to, same, scratch, begin, end):
 def _combine(h, at, factor, into, to, keep, scratch, begin, end):
     scale = h.dtype.type(factor)
     for m in range(begin, end):
-        for i in range(at.count):
+        for i in range(at.places):
             source = h[m, at.s + i, at.first : at.first + at.units]
             target = into[m, to.s + i, to.first : to.first + to.units]
             if keep:

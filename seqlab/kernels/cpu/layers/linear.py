@@ -45,7 +45,7 @@ def _product(x, s, of, source, at, target, to, scratch, begin, end):
         m, first = task // blocks, task % blocks * BLOCK
         count, numbers = min(BLOCK, of.units - first), x[m, s, 0]
         start, row = of.weight + first * of.row, to.first + first
-        for i in range(at.count):
+        for i in range(at.places):
             b, out = source[m, at.s + i], target[m, to.s + i]
             for r in range(0 if of.keep else count):
                 fill(out[row + r], numbers[of.bias + first + r] if of.bias >= 0 else 0)
@@ -98,7 +98,7 @@ def _gradient(of, source, at, delta, to, squares, values, step, scratch, begin, 
         count, rows = min(PANEL, of.outputs - first), turned.shape[0]
         if panel == 0 or task == begin:
             _turn(source[m, at.s], at.first, turned)
-        for loss in range(to.count):
+        for loss in range(to.places):
             g = delta[m, to.s + loss]
             start, width = (to.first + first) * g.shape[1], g.shape[1]
             for r in range(count):
@@ -121,15 +121,13 @@ def _gradient(of, source, at, delta, to, squares, values, step, scratch, begin, 
                     numbers[of.bias + first + r] = sums[r]
 
 
-def gradient(
-    of: Map, source: View, rows: int, delta: View, values: NDArray, step: int
-) -> NDArray:
+def gradient(of: Map, source: View, rows: int, delta: View, values: NDArray, step: int) -> NDArray:
     """Sums of squares (M, L, 2) of dL/dW and dL/db for each loss of delta, over the first `rows`
     columns. If it has room for them, `values` (M, S, 1, E) gets the gradients of loss 0 at `step`,
     where the layer's numbers lie."""
     networks, dtype = len(source.array), source.array.dtype
     panels = -(-of.outputs // PANEL)
-    squares = np.empty((networks, delta.count, panels, 2))
+    squares = np.empty((networks, delta.places, panels, 2))
 
     def scratch() -> tuple[NDArray, NDArray, NDArray]:
         shapes = (rows, of.inputs), (PANEL, of.inputs), (PANEL,)
@@ -137,6 +135,6 @@ def gradient(
         return turned, part, sums
 
     arrays = (of, source.array, source.place, delta.array, delta.place, squares, values, step)
-    each = PANEL * of.inputs * rows * delta.count
+    each = PANEL * of.inputs * rows * delta.places
     share(_gradient, networks * panels, scratch, *arrays, operations=each)
     return squares.sum(axis=2)

@@ -32,7 +32,7 @@ def _back(batch, g, at, y, of, inverses, s, rows, eps, sums, begin, end):
     groups = inverses.shape[2]
     each = at.units // groups
     for m in range(begin, end):
-        for loss in range(at.count):
+        for loss in range(at.places):
             for group in range(groups):
                 low, first = at.first + group * each, of.first + group * each
                 adjoint, out = g[m, at.s + loss, low : low + each], y[m, of.s, first : first + each]

@@ -66,7 +66,7 @@ class Back(NamedTuple):
         if part not in self.rooms:
             networks, losses, _, columns = like.array.shape
             self.rooms[part] = aligned((networks, losses, units, columns), like.array.dtype)
-        return View(self.rooms[part], 0, 0, units, like.count)
+        return View(self.rooms[part], 0, 0, units, like.places)
 
 
 class Taken(NamedTuple):
@@ -279,9 +279,7 @@ class Chain:
             source = past[-1][-1]
         return past
 
-    def back(
-        self, on: Back, kept: list[Any], past: list[Any], g: View, into: View | None
-    ) -> View:
+    def back(self, on: Back, kept: list[Any], past: list[Any], g: View, into: View | None) -> View:
         """dL/d(input), at `into` where that is given; g is used up. `into` may be g."""
         first = self.parts[0]
         for part, own, took in zip(self.parts[::-1], kept[::-1], past[::-1], strict=True):

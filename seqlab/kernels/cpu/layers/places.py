@@ -9,13 +9,13 @@ from seqlab.kernels.cpu.shapes import SHAPES
 
 class View(NamedTuple):
     """Some units of some states, or of the adjoints of some losses: of array (M, S, .., C) the
-    places from s on, `count` of them, and the units from `first` on, `units` of them."""
+    places from s on, `places` of them, and the units from `first` on, `units` of them."""
 
     array: NDArray
     s: int
     first: int
     units: int
-    count: int = 1
+    places: int = 1
 
     @property
     def place(self) -> "Place":
@@ -25,7 +25,7 @@ class View(NamedTuple):
     @property
     def size(self) -> int:
         """Numbers of one network."""
-        return self.units * self.count * self.array.shape[3]
+        return self.units * self.places * self.array.shape[3]
 
 
 class Place(NamedTuple):
@@ -34,7 +34,7 @@ class Place(NamedTuple):
     s: int
     first: int
     units: int
-    count: int
+    places: int
 
 
 def padded(rows: int, itemsize: int) -> int:
