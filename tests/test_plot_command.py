@@ -17,6 +17,7 @@ from synthetic import measurement, result
 from seqlab.cli import main
 from seqlab.errors import InputError
 from seqlab.figures import Asked, select
+from seqlab.figures.choose import KINDS
 from seqlab.spec.run import RunSpec
 from seqlab.study.result import Result
 
@@ -77,7 +78,7 @@ def command(*words):
     return CliRunner().invoke(main, ["plot", *map(str, words)])
 
 
-@pytest.mark.parametrize("kind", ["heatmap", "curves", "profile", "distribution"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_store_is_drawn_and_its_data_kept_beside(store, kind):
     for name in ("a.png", "c.pdf"):
         done = command(store, "--kind", kind, "-o", name)
@@ -123,7 +124,7 @@ REFUSED = [
     (("--value", "decay"), "value: 'decay' is not measured; log10_attenuation, "),
     (("--value", "lyapunov_1"), "value: no run of this store has lyapunov_1"),
     (("--value", "horizon_1e-3", "--x", "length"), "value: horizon_1e-3 is one number a run"),
-    (("--kind", "pie"), "kind: 'pie' is not drawn; heatmap, curves, profile, distribution"),
+    (("--kind", "pie"), "kind: 'pie' is not drawn; heatmap, curves, profile, distribution, hist"),
     (("--kind", "profile", "--x", "lag"), "x, y: a profile has lag and length as its axes"),
     (("--kind", "distribution", "--x", "lag"), "x: a distribution is not drawn against lag"),
     (("--kind", "curves", "--y", "length"), "y: length cannot tell curves apart"),
@@ -134,6 +135,18 @@ REFUSED = [
     (("--where", "color=red"), "where: 'color' is no field"),
     (("--width", "wide"), "width: 'wide' is unknown; single, double, slide"),
     (("--xscale", "sqrt"), "xscale: 'sqrt' is unknown; log, linear"),
+    (("--yscale", "sqrt"), "yscale: 'sqrt' is unknown; log, linear"),
+    (("--xscale", "log"), "kind: 'heatmap' is not allowed; curves or histogram beside xscale"),
+    (
+        ("--kind", "histogram", "--yscale", "log"),
+        "kind: 'histogram' is not allowed; curves or distribution beside yscale",
+    ),
+    (
+        ("--kind", "histogram", "--value", "decay_rate", "--xscale", "log"),
+        "xscale: 'log' is not allowed; logarithms alone have a choice, not decay_rate",
+    ),
+    (("--kind", "histogram", "--x", "lag"), "x: a histogram has its values there; y and facet are"),
+    (("--kind", "histogram", "--y", "length"), "y: length cannot tell histogram apart; a field"),
     (("--value-range", "1"), "value_range: '1' is not LOW:HIGH"),
     (("--value-range", "1:0"), "value_range: (1.0, 0.0) does not ascend"),
     (("--value-range", "0:0"), "value_range: (0.0, 0.0) does not ascend"),

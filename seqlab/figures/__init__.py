@@ -1,6 +1,7 @@
 """Figures of results, as files or on axes of one's own; no global state is touched."""
 
 from seqlab.figures import _matplotlib as _matplotlib
+from seqlab.figures.bars import histogram
 from seqlab.figures.choose import Asked, select
 from seqlab.figures.data import check_path
 from seqlab.figures.dots import distribution
@@ -16,6 +17,7 @@ __all__ = [
     "curves",
     "distribution",
     "heatmap",
+    "histogram",
     "plot",
     "plot_results",
     "profile",

@@ -1,10 +1,11 @@
 """Which fields a figure puts where: those asked for, and for the rest those that tell most."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from seqlab.errors import InputError
 from seqlab.figures.gather import Run, Series, Where, pool, read
@@ -21,9 +22,10 @@ from seqlab.figures.names import (
 from seqlab.figures.telling import values_of, varying
 from seqlab.report.measured import Measured
 from seqlab.spec import kinds
-from seqlab.wording import in_links
+from seqlab.wording import in_links, refuse
 
-KINDS = ("heatmap", "curves", "profile", "distribution")
+KINDS = ("heatmap", "curves", "profile", "distribution", "histogram")
+COLORED = ("curves", "distribution", "histogram")  # where colours tell y apart
 MOST_PANELS = 12
 MOST_COLORS = 12
 LEAST = 0.01  # of the variance: what explains less is not worth panels
@@ -34,8 +36,8 @@ class Asked:
     """What the user asked for; None leaves a choice to the figure.
 
     `x` and `y` are fields or coordinates: of a heatmap the columns and rows, of curves and
-    distributions the axis and what colours tell apart; `facet` has a panel for each value, where
-    there are `panels` at all.
+    distributions the axis and what colours tell apart; a histogram has `y` alone. `facet` has a
+    panel for each value, where there are `panels` at all.
     """
 
     kind: str = "heatmap"
@@ -57,6 +59,8 @@ class Asked:
             taken[name] = option
         if self.kind == "profile" and (self.x or self.y):
             raise InputError("x, y: a profile has lag and length as its axes; facet is free")
+        if self.kind == "histogram" and self.x:
+            raise InputError("x: a histogram has its values there; y and facet are free")
         if self.kind != "heatmap" and self.y in COORDINATES:
             raise InputError(f"y: {self.y} cannot tell {self.kind} apart; a field can")
         if self.facet in COORDINATES:
@@ -79,7 +83,8 @@ class Asked:
         asked = set(self.given.values()) & set(COORDINATES)
         if asked or not self.measure.of_curve:
             return asked
-        return {"lag"} if self.kind == "curves" and self.x is None else {"length"}
+        by_lag = self.kind in ("curves", "histogram") and self.x is None
+        return {"lag"} if by_lag else {"length"}
 
 
 @dataclass(frozen=True)
@@ -114,7 +119,7 @@ def choose(runs: Sequence[Run], asked: Asked) -> Choice:
     choice = _KINDS[asked.kind](runs, asked)
     for option, spread, most in (
         ("facet", choice.facet, MOST_PANELS),
-        ("y", choice.y if asked.kind in ("curves", "distribution") else None, MOST_COLORS),
+        ("y", choice.y if asked.kind in COLORED else None, MOST_COLORS),
     ):
         count = len(values_of(runs, spread)) if spread else 0
         if count > most:
@@ -173,11 +178,20 @@ def _distribution(runs: Sequence[Run], asked: Asked) -> Choice:
     return Choice("distribution", x, y, facet, None, asked.measure)
 
 
+def _histogram(runs: Sequence[Run], asked: Asked) -> Choice:
+    free = iter(sorted(_free(runs, asked), key=lambda name: name == "clip"))
+    x = "lag" if asked.measure.of_curve else "arch"  # what is pooled, beside the networks
+    y = asked.y or next(free, None)
+    facet = _facet(runs, asked, free, x, y)
+    return Choice("histogram", x, y, facet, None, asked.measure)
+
+
 _KINDS: dict[str, Callable[[Sequence[Run], Asked], Choice]] = {
     "heatmap": _heatmap,
     "profile": _profile,
     "curves": _curves,
     "distribution": _distribution,
+    "histogram": _histogram,
 }
 
 
@@ -269,6 +283,30 @@ class Selection:
     def label(self, name: str) -> str:
         """What is said of a field or coordinate, in the same words."""
         return label(name, self.archs)
+
+    def scaled(self, option: str, scale: str | None) -> "Selection":
+        """It on a scale of numbers, "linear", in place of their log10, "log" or None.
+
+        Raises InputError, that begins with the option, for a measure that is no log10.
+        """
+        measure = self.choice.measure
+        if scale is not None and measure.kind != "decades":
+            raise refuse(option, scale, f"logarithms alone have a choice, not {measure.name}")
+        if scale != "linear":
+            return self
+
+        def number(decades: NDArray) -> NDArray:
+            with np.errstate(over="ignore"):
+                return np.power(10.0, decades)
+
+        return Selection(
+            replace(self.choice, measure=measure.as_number),
+            [replace(run, values=number(run.values)) for run in self.runs],
+            [
+                replace(s, low=number(s.low), value=number(s.value), high=number(s.high))
+                for s in self.series
+            ],
+        )
 
     def panels(self) -> Iterator[tuple[str, list[Series]]]:
         """The series of each panel, with what it is headed."""

@@ -134,6 +134,6 @@ def _curve(
 
 def _theory(series: Sequence[Series], choice: Choice, x: NDArray) -> NDArray:
     rates = np.concatenate([np.full(one.value.shape, one.theory) for one in series])
-    if choice.measure.name == "log10_attenuation" and choice.x in COORDINATES:
-        return rates * x / LN10
+    if choice.measure.quantity.name == "log_norm" and choice.x in COORDINATES:
+        return np.exp(rates * x) if choice.measure.number else rates * x / LN10
     return rates if choice.measure.name == "decay_rate" else np.full(rates.shape, np.nan)

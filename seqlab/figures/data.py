@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from seqlab.errors import InputError
+from seqlab.figures.bars import Bars, bars
 from seqlab.figures.choose import Selection
 from seqlab.figures.gather import Run, Series
 from seqlab.figures.names import text
@@ -54,14 +55,17 @@ def save(figure: Figure, data: pd.DataFrame, path: str | PathLike[str]) -> None:
 
 
 def table(selection: Selection) -> pd.DataFrame:
-    """A row for each point drawn; of a distribution, for each network.
+    """A row for each point drawn; of a distribution, for each network; of a histogram, each bin.
 
     Columns: the figure's kind, its fields, and the measure (with quartiles over networks); rates
-    of theory in nat/step, horizons in steps.
+    of theory in nat/step, horizons in steps. Of a bin: where it begins and ends, and the share of
+    all values that is in it; the shares that are in none are in each row.
     """
     choice = selection.choice
     if choice.kind == "distribution":
         parts = [_networks(selection, run) for run in selection.runs]
+    elif choice.kind == "histogram":
+        parts = [_bins(selection, one) for one in bars(selection)]
     else:
         parts = [_points(selection, one) for one in selection.series]
     whole = pd.concat(parts, ignore_index=True)
@@ -90,6 +94,16 @@ def _networks(selection: Selection, run: Run) -> pd.DataFrame:
     columns |= {"network": np.repeat(np.arange(networks), kept.size)}
     columns |= {choice.measure.name: run.values[:, kept].ravel()}
     return pd.DataFrame(columns, index=range(networks * kept.size))
+
+
+def _bins(selection: Selection, one: Bars) -> pd.DataFrame:
+    choice = selection.choice
+    told = {choice.facet: one.facet, choice.y: one.y}
+    columns: dict[str, Any] = _fields({name: value for name, value in told.items() if name})
+    name = choice.measure.name
+    columns |= {f"{name}_from": one.edges[:-1], f"{name}_to": one.edges[1:], "share": one.shares}
+    columns |= {"zero": one.zero, "overflow_or_nan": one.beyond, "values": one.count}
+    return pd.DataFrame(columns, index=range(one.shares.size))
 
 
 def _fields(key: Mapping[str, Any]) -> dict[str, Any]:

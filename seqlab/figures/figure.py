@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from os import PathLike
+from typing import Any
 
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
-from seqlab.figures import dots, grid, lines, maps, writing
-from seqlab.figures.choose import Asked, Selection, pooled_fields, select
+from seqlab.figures import bars, dots, grid, lines, maps, writing
+from seqlab.figures.choose import Asked, Choice, Selection, pooled_fields, select
 from seqlab.figures.colors import colors
 from seqlab.figures.curve import read_curves
 from seqlab.figures.data import check_path, save, table
@@ -18,9 +19,11 @@ from seqlab.figures.scales import hanging
 from seqlab.figures.style import style, width
 from seqlab.figures.telling import values_of
 from seqlab.report.measured import Measured
-from seqlab.wording import refuse
+from seqlab.wording import one_of, refuse
 
 ROW = 0.24  # inches: a row of a heatmap that lists names
+# The kinds of figures whose axes have a scale to be chosen.
+SCALED = {"xscale": ("curves", "histogram"), "yscale": ("curves", "distribution")}
 ALONE, BESIDE = 2.2, 1.5  # inches: the height of a panel of points or lines
 
 
@@ -38,10 +41,19 @@ def plot(
     check_path(path)
     if looks.value_range and asked.measure.kind == "lag" and looks.value_range[0] <= 0:
         raise refuse("value_range", looks.value_range, f"above 0, where {asked.value} is counted")
-    selection = select(results, asked)
+    _check_scales(asked, looks)
+    # The axis along which the measure lies.
+    option = "xscale" if asked.kind == "histogram" else "yscale"
+    selection = select(results, asked).scaled(option, getattr(looks, option))
     with style(width(looks.width).scale):
         figure = _KINDS[selection.choice.kind](selection, looks)
     save(figure, table(selection), path)
+
+
+def _check_scales(asked: Asked, looks: Looks) -> None:
+    for option, kinds in SCALED.items():
+        if getattr(looks, option) is not None and asked.kind not in kinds:
+            raise refuse("kind", asked.kind, f"{one_of(kinds)} beside {option}")
 
 
 def plot_results(results: Sequence[Measured], path: str | PathLike[str]) -> None:
@@ -114,8 +126,7 @@ def _curves(selection: Selection, looks: Looks) -> Figure:
 def _distribution(selection: Selection, looks: Looks) -> Figure:
     choice, runs = selection.choice, selection.runs
     values = values_of(runs, choice.facet) if choice.facet else [None]
-    heads = [named(choice.facet, v) if choice.facet else "" for v in values]
-    page = Page(heads, looks, _note(selection))
+    page = Page(_heads(choice, values), looks, _note(selection))
     drawn = [
         dots.groups(selection, [r for r in runs if not choice.facet or r.fields[choice.facet] == v])
         for v in values
@@ -134,12 +145,35 @@ def _distribution(selection: Selection, looks: Looks) -> Figure:
     return page.figure
 
 
+def _histogram(selection: Selection, looks: Looks) -> Figure:
+    choice = selection.choice
+    values = values_of(selection.runs, choice.facet) if choice.facet else [None]
+    page = Page(_heads(choice, values), looks, _note(selection))
+    drawn = bars.bars(selection)
+    label = _label(bars.count_label(selection), looks.ylabel)
+    labels = _label(selection.value_label, looks.value_label, looks.xlabel), label
+    page.axes[0].set_ylim(*bars.limits(drawn))
+    high = page.high(BESIDE if choice.facet else ALONE, label)
+    page.arrange(high, labels, bars.key(selection))
+    for ax, value in zip(page.axes, values, strict=True):
+        bars.draw(ax, [one for one in drawn if one.facet == value], selection)
+        bars.frame(ax, drawn, looks.value_range)
+    page.settle()
+    return page.figure
+
+
 _KINDS: dict[str, Callable[[Selection, Looks], Figure]] = {
     "heatmap": _heatmap,
     "profile": _heatmap,
     "curves": _curves,
     "distribution": _distribution,
+    "histogram": _histogram,
 }
+
+
+def _heads(choice: Choice, values: Sequence[Any]) -> list[str]:
+    """What panels of the values of the facet, if there is one, are headed."""
+    return [named(choice.facet, value) if choice.facet else "" for value in values]
 
 
 def _label(usual: str, *given: str | None) -> str:
@@ -160,6 +194,8 @@ def _note(selection: Selection) -> str:
     statistic = "mean" if choice.measure.mean else "median"
     if choice.kind in ("heatmap", "profile") and max(counts) > 1:
         parts.append(f"{statistic} of {several} networks")
+    if choice.kind == "histogram" and max(counts) > 1:
+        parts.append(f"{several} networks")
     if pooled := pooled_fields(runs, selection.series):
         parts.append(f"pooled over {_and([name.replace('_', ' ') for name in pooled])}")
     return ", ".join(parts)

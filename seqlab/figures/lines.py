@@ -48,17 +48,18 @@ def curves(
     value: str = "log10_attenuation",
     where: Where | None = None,
     xscale: str | None = None,
+    yscale: str | None = None,
 ) -> Axes:
     """Draw a measure against lag, length or a field, a colour for each value of `y`; returns `ax`.
 
     Line and band: median (of rates and shares the mean) and quartiles over networks, for each
     clip rule. Dashed: the predicted rate. A curve along the lower edge is exactly zero, one along
     the upper edge has overflowed. Against lag, the loss of the longest length is followed back.
-    Raises InputError where there is nothing to draw.
+    `yscale` "linear" has numbers in place of their log10. Raises InputError where there is nothing
+    to draw.
     """
-    selection = select(
-        results, Asked("curves", x=x, y=y, value=value, where=where or {}, panels=False)
-    )
+    asked = Asked("curves", x=x, y=y, value=value, where=where or {}, panels=False)
+    selection = select(results, asked).scaled("yscale", yscale)
     with style():
         size = (WIDTHS["single"].inches, HEIGHT)
         axes = ax or Figure(figsize=size, layout="constrained").subplots()
@@ -138,6 +139,8 @@ def limits(drawn: Sequence[Curve], choice: Choice) -> tuple[float, float]:
         bottom, top = (finite.min(), finite.max()) if finite.size else (1.0, 10.0)
         return float(bottom / 1.5), float(top * 1.5)
     bottom, top = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
+    if choice.measure.kind == "number":
+        return -0.04 * float(top or 1.0), 1.04 * float(top or 1.0)
     margin = max(0.04 * (top - bottom), 0.25 if choice.measure.kind == "decades" else 1e-3)
     return float(bottom - margin), float(top + margin)
 

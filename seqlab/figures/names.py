@@ -1,7 +1,7 @@
 """What may be put on an axis, how it is spelled, ordered and labelled."""
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 from pathlib import PurePath
 from typing import Any
@@ -10,6 +10,7 @@ from seqlab import rules
 from seqlab.cells import ACTIVATIONS, CELLS, INITS
 from seqlab.errors import InputError
 from seqlab.figures.writing import literal
+from seqlab.numbers import activations
 from seqlab.numbers.quantities import Quantity, in_figures
 from seqlab.spec import kinds
 from seqlab.spec.option import labels
@@ -24,23 +25,33 @@ AXES = FIELDS | COORDINATES
 _RULES = ("none", *rules.AFTER, *rules.IN_CHAIN)
 _ORDER = {
     name: position
-    for names in (kinds.archs(), ACTIVATIONS, INITS, _RULES)
-    for position, name in enumerate(names)
+    for names in (kinds.archs(), (*ACTIVATIONS, *activations.NAMES), INITS, _RULES)
+    for position, name in enumerate(dict.fromkeys(names))
 }
 
 
 @dataclass(frozen=True)
 class Measure:
-    """A number that a figure shows: a quantity, or one of those along its last axis."""
+    """A number that a figure shows: a quantity, or one of those along its last axis.
+
+    `number` is True where a logarithm's number is meant.
+    """
 
     name: str
     label: str
     quantity: Quantity
+    number: bool = False
 
     @property
     def kind(self) -> str:
-        """What it is a scale of: decades, rate, lag (inf for never) or share."""
-        return self.quantity.kind
+        """What it is a scale of: decades, number (from 0 up), rate, lag (inf for never), share."""
+        return "number" if self.number else self.quantity.kind
+
+    @property
+    def as_number(self) -> "Measure":
+        """What it is the log10 of."""
+        label = self.label.removeprefix("log10 ").removesuffix(" (decades)")
+        return replace(self, name=self.name.removeprefix("log10_"), label=label, number=True)
 
     @property
     def mean(self) -> bool:

@@ -33,6 +33,7 @@ BELOW, ABOVE = 0.75, 0.8
 BEYOND = 0.12  # inches that a label beside the panels may be longer
 WIDER = 1.25  # times the letters that it has for sure: most are narrower
 MOST_LINES = 3  # of a label beside the panels, as long as these may grow
+SCALES = ("xscale", "yscale")
 TEXTS = ("title", "xlabel", "ylabel", "value_label")
 # Ends of a range, and how far they are apart to the larger: floats and ticks end beyond.
 HIGHEST, NEAREST = 1e100, 1e-9
@@ -43,8 +44,9 @@ class Looks:
     """How a figure is dressed. What is None is written for you; an empty text leaves it out.
 
     Texts may have mathematics between dollars (see `seqlab.figures.writing`). `value_range` is
-    what the measure's axis or colour bar spans; `xscale`, "log" or "linear", is for curves,
-    `contours`, at 1e-3 and 1e-6, for heatmaps.
+    what the measure's axis or colour bar spans; `xscale`, "log" or "linear", is for curves and
+    histograms, `yscale` for curves and distributions: where the measure is a logarithm, "linear"
+    shows its number. `contours`, at 1e-3 and 1e-6, is for heatmaps.
     """
 
     width: str = "double"
@@ -55,6 +57,7 @@ class Looks:
     value_range: tuple[float, float] | None = None
     contours: bool = False
     xscale: str | None = None
+    yscale: str | None = None
 
     def __post_init__(self) -> None:
         width(self.width)
@@ -63,8 +66,9 @@ class Looks:
                 writing.check(option, text)
         if self.value_range is not None:
             _check_range(self.value_range)
-        if self.xscale not in (None, "log", "linear"):
-            raise InputError(f"xscale: {self.xscale!r} is unknown; log, linear")
+        for option in SCALES:
+            if (scale := getattr(self, option)) not in (None, "log", "linear"):
+                raise InputError(f"{option}: {scale!r} is unknown; log, linear")
 
 
 def _check_range(ends: tuple[float, float]) -> None:

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     default="heatmap",
     metavar="NAME",
     show_default=True,
-    help="heatmap, curves, profile (lag x length of single runs) or distribution (of networks).",
+    help="heatmap, curves, profile (lag x length of single runs), distribution (of networks) or "
+    "histogram (of networks and lags).",
 )
 @click.option("--value", metavar="NAME", help="What is measured. [default: log10_attenuation]")
 @click.option("--x", metavar="FIELD", help="A field of the runs, length or lag.")
@@ -45,7 +46,18 @@ if TYPE_CHECKING:
 @click.option("--value-label", metavar="TEXT", help="For the colour bar, or the axis of --value.")
 @click.option("--value-range", metavar="LOW:HIGH", help="Of the colours, or the axis of --value.")
 @click.option("--contours", is_flag=True, help="heatmap, profile: lines at 1e-3 and 1e-6.")
-@click.option("--xscale", metavar="NAME", help="curves: log or linear. [default: both]")
+@click.option(
+    "--xscale",
+    metavar="NAME",
+    help="curves: log or linear [default: both]. histogram, of what is a logarithm: linear has its "
+    "number in its place.",
+)
+@click.option(
+    "--yscale",
+    metavar="NAME",
+    help="curves, distribution, of what is a logarithm: linear has its number in its place. "
+    "[default: log]",
+)
 def plot(
     store: str, output: str, value_range: str | None, where: tuple[str, ...], **looks: Any
 ) -> None:
