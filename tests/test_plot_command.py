@@ -136,6 +136,8 @@ REFUSED = [
     (("--width", "wide"), "width: 'wide' is unknown; single, double, slide"),
     (("--xscale", "sqrt"), "xscale: 'sqrt' is unknown; log, linear"),
     (("--yscale", "sqrt"), "yscale: 'sqrt' is unknown; log, linear"),
+    (("--numbers", "--kind", "curves"), "kind: 'curves' is not allowed; heatmap beside numbers"),
+    (("--numbers",), "numbers: 4 x 13 cells are too small for them; choose with where"),
     (("--xscale", "log"), "kind: 'heatmap' is not allowed; curves or histogram beside xscale"),
     (
         ("--kind", "histogram", "--yscale", "log"),

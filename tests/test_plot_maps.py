@@ -5,11 +5,12 @@ import pytest
 from matplotlib.colors import LogNorm, TwoSlopeNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch
+from plots import clashes
 from synthetic import result
 
 from seqlab.errors import InputError
 from seqlab.figures import heatmap, profile
-from seqlab.figures.maps import MISSING, NEVER, OVERFLOW, UNDEFINED, ZERO
+from seqlab.figures.maps import MISSING, NEVER, OVERFLOW, UNDEFINED, ZERO, written
 
 LN10 = np.log(10)
 LENGTHS = [10, 32, 100, 316, 1000]
@@ -229,3 +230,41 @@ def test_ones_own_axes_are_used():
     left, right = Figure(layout="constrained").subplots(1, 2)
     assert heatmap([result()], ax=right) is right
     assert not left.collections
+
+
+# Numbers in cells.
+
+
+def test_values_are_written_where_they_are_and_can_be_read(drawn):
+    """Ink and cell: luma apart by half the range at least, black or white on any colour."""
+    asked = {"x": "init", "y": "gain", "value": "decay_rate", "where": {"activation": ["tanh"]}}
+    page, data = drawn("gains", asked, numbers=True)
+    ax = page.axes[0]
+    inits = [label.get_text() for label in ax.get_xticklabels()]
+    gains = [float(label.get_text()) for label in ax.get_yticklabels()]
+    found = {
+        (inits[int(t.get_position()[0])], gains[int(t.get_position()[1])]): t for t in ax.texts
+    }
+    assert len(found) == len(data)
+    [mesh] = (one for one in ax.collections if one.get_array() is not None)
+    for _, row in data.iterrows():
+        text = found[row["init"], row["gain"]]
+        assert text.get_text() == written(row["decay_rate"])
+        luma = np.dot(mesh.cmap(mesh.norm(row["decay_rate"]))[:3], (0.299, 0.587, 0.114))
+        assert abs(luma - {"white": 1, "black": 0}[text.get_color()]) >= 0.5
+    assert clashes(page) == []
+
+
+def test_how_a_value_is_written():
+    values = (-42.68, 1.04, 0.144, -0.0253, 3e-17, -0.0, np.inf, -np.inf, np.nan)
+    shown = [written(value) for value in values]
+    minus = "\N{MINUS SIGN}"
+    assert shown == [f"{minus}42.7", "1.0", "0.14", f"{minus}0.025", "0", "0", "", "", ""]
+
+
+def test_numbers_need_cells_that_are_large_enough():
+    runs = [result("rnn", -0.1 * k, init="normal", gain=float(k)) for k in range(1, 12)]
+    ax = heatmap(runs, x="init", y="gain", value="decay_rate", numbers=True)
+    assert len(ax.texts) == 11
+    with pytest.raises(InputError, match="numbers: 1 x 11 cells are too small for them"):
+        heatmap(runs, x="gain", y="init", value="decay_rate", numbers=True)

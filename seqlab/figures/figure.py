@@ -54,6 +54,8 @@ def _check_scales(asked: Asked, looks: Looks) -> None:
     for option, kinds in SCALED.items():
         if getattr(looks, option) is not None and asked.kind not in kinds:
             raise refuse("kind", asked.kind, f"{one_of(kinds)} beside {option}")
+    if looks.numbers and asked.kind != "heatmap":
+        raise refuse("kind", asked.kind, "heatmap beside numbers")
 
 
 def plot_results(results: Sequence[Measured], path: str | PathLike[str]) -> None:
@@ -88,6 +90,8 @@ def _heatmap(selection: Selection, looks: Looks) -> Figure:
     page.arrange(high, labels, list(key.values()), hanging(columns, page.wide))
     for ax, one in zip(page.axes, filled, strict=True):
         maps.frame(ax, one)
+        if looks.numbers:
+            maps.write_numbers(ax, one, scale)
     page.settle()
     return page.figure
 

@@ -1,6 +1,6 @@
 """Heatmaps: a measure over two fields, with what is no number marked apart."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 
 from seqlab.errors import InputError
 from seqlab.figures.choose import Asked, Selection, select
-from seqlab.figures.colors import Colors, colors
+from seqlab.figures.colors import ROUNDING, Colors, colors
 from seqlab.figures.gather import Where
 from seqlab.figures.grid import Grid, arrange, axes_of
-from seqlab.figures.names import Measure
+from seqlab.figures.names import MINUS, Measure
 from seqlab.figures.scales import Scale, mark
-from seqlab.figures.style import WIDTHS, points, style
+from seqlab.figures.style import SMALL, WIDTHS, points, style
+from seqlab.figures.writing import length
 from seqlab.numbers.quantities import HORIZON, LOG10_SMALLEST
 from seqlab.report.measured import Measured
 
@@ -57,15 +58,16 @@ def heatmap(
     value: str = "log10_attenuation",
     where: Where | None = None,
     contours: bool = False,
+    numbers: bool = False,
 ) -> Axes:
     """Draw a measure over two fields, length or lag, with its colour bar; returns `ax`.
 
     Hatched: where float32 would be exactly zero; nan, overflow and runs that are missing are
-    marked apart; a line is the horizon. `contours` adds lines at 1e-3 and 1e-6. Raises InputError
-    where there is nothing to draw.
+    marked apart; a line is the horizon. `contours` adds lines at 1e-3 and 1e-6, `numbers` the
+    values. Raises InputError where there is nothing to draw.
     """
     asked = Asked("heatmap", x=x, y=y, value=value, where=where or {}, panels=False)
-    return _alone(select(results, asked), ax, contours)
+    return _alone(select(results, asked), ax, contours, numbers)
 
 
 def profile(
@@ -81,7 +83,7 @@ def profile(
     return _alone(select(results, asked), ax, contours)
 
 
-def _alone(selection: Selection, ax: Axes | None, contours: bool) -> Axes:
+def _alone(selection: Selection, ax: Axes | None, contours: bool, numbers: bool = False) -> Axes:
     with style():
         size = (WIDTHS["single"].inches, HEIGHT)
         axes = ax or Figure(figsize=size, layout="constrained").subplots()
@@ -97,6 +99,11 @@ def _alone(selection: Selection, ax: Axes | None, contours: bool) -> Axes:
             axes.legend(
                 handles=list(key.values()), loc="lower left", bbox_to_anchor=(0, 1), ncols=2
             )
+        if numbers:
+            page = axes.get_figure(root=True)
+            assert page is not None
+            page.draw_without_rendering()  # axes have their size then
+            write_numbers(axes, cells, scale)
     return axes
 
 
@@ -133,6 +140,47 @@ def draw(
         key[label] = Line2D([], [], linewidth=width, label=label, **HORIZON_LINE)
     ax.spines[["top", "right"]].set_visible(True)
     return key
+
+
+def write_numbers(ax: Axes, grid: Grid, scale: Colors) -> None:
+    """Write its value into each cell, in the middle; what is hatched has none.
+
+    Axes must have their size. Raises InputError where cells are too small to read them.
+    """
+    texts = [[written(value) for value in row] for row in grid.values]
+    size = points(SMALL)
+    wide, high = np.array([ax.bbox.width, ax.bbox.height]) / ax.figure.dpi * 72
+    each = wide / len(grid.columns.values), high / len(grid.rows.values)
+    longest = max(length(text, SMALL) for row in texts for text in row) * size / SMALL
+    listed = {grid.columns.kind, grid.rows.kind} == {"names"}
+    if not (listed and longest + size / 2 < each[0] and 1.2 * size < each[1]):
+        shape = f"{len(grid.rows.values)} x {len(grid.columns.values)}"
+        raise InputError(f"numbers: {shape} cells are too small for them; choose with where")
+    for row, line in zip(grid.rows.centres, zip(grid.values, texts, strict=True), strict=True):
+        for column, value, text in zip(grid.columns.centres, *line, strict=True):
+            ax.text(
+                column,
+                row,
+                text,
+                ha="center",
+                va="center",
+                color="white" if _is_dark(scale.cmap(scale.norm(value))) else "black",
+                size=size,
+                zorder=4,
+            )
+
+
+def written(value: float) -> str:
+    """A value as a cell has it: one place behind the point from 1 up, below two digits."""
+    if not np.isfinite(value):
+        return ""
+    text = f"{value:.1f}" if abs(value) >= 1 else f"{value:.2g}" if abs(value) > ROUNDING else "0"
+    return text.replace("-", MINUS)
+
+
+def _is_dark(color: Sequence[float]) -> bool:
+    """Whether white is the better ink, by the colour's luma (Rec. 601)."""
+    return float(np.dot(color[:3], (0.299, 0.587, 0.114))) < 0.5
 
 
 def frame(ax: Axes, grid: Grid) -> None:

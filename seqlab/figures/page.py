@@ -46,7 +46,8 @@ class Looks:
     Texts may have mathematics between dollars (see `seqlab.figures.writing`). `value_range` is
     what the measure's axis or colour bar spans; `xscale`, "log" or "linear", is for curves and
     histograms, `yscale` for curves and distributions: where the measure is a logarithm, "linear"
-    shows its number. `contours`, at 1e-3 and 1e-6, is for heatmaps.
+    shows its number. `contours`, at 1e-3 and 1e-6, and `numbers`, the value of each cell, are for
+    heatmaps.
     """
 
     width: str = "double"
@@ -56,6 +57,7 @@ class Looks:
     value_label: str | None = None
     value_range: tuple[float, float] | None = None
     contours: bool = False
+    numbers: bool = False
     xscale: str | None = None
     yscale: str | None = None
 

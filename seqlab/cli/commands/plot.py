@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 @click.option("--value-label", metavar="TEXT", help="For the colour bar, or the axis of --value.")
 @click.option("--value-range", metavar="LOW:HIGH", help="Of the colours, or the axis of --value.")
 @click.option("--contours", is_flag=True, help="heatmap, profile: lines at 1e-3 and 1e-6.")
+@click.option("--numbers", is_flag=True, help="heatmap of names: the value in each cell.")
 @click.option(
     "--xscale",
     metavar="NAME",
