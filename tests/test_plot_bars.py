@@ -159,3 +159,15 @@ def test_every_store_has_a_histogram(store, drawn):
     page, data = drawn(store, {"kind": "histogram"})
     assert page.axes[0].get_xlabel() or page.texts
     assert data["share"].max() > 0
+
+
+def test_theory_of_a_stack_is_of_its_whole_depth():
+    """The mean rate over 100 layers, at the 100th alone: shallower ones have other means."""
+    one = result("mlp", steps=100, clip=["none"], lengths=[10, 100])
+    for x in ("lag", "length"):
+        ax = curves([one], x=x)
+        [theory] = [line for line in ax.lines if np.isnan(line.get_ydata()).any()]
+        at, decades = (part[np.isfinite(theory.get_ydata())] for part in theory.get_data())
+        assert at.tolist() == [100]
+        assert decades == pytest.approx([-0.448 * 100 / LN10], rel=1e-12)
+        assert theory.get_marker() == "_"

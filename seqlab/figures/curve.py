@@ -13,6 +13,7 @@ from seqlab.figures.names import COORDINATES, are_numbers, named
 from seqlab.figures.style import Color, palette, ramp
 from seqlab.figures.telling import values_of
 from seqlab.numbers.quantities import LN10
+from seqlab.spec import kinds
 
 FIRST_FREE = 3  # of the palette: the colours before are too near to the ramp's
 
@@ -22,7 +23,7 @@ class Curve:
     """One line: a measure's middle and quartiles over networks at each x.
 
     A value of x that is no number lies at its place among all. `theory` is what was predicted,
-    nan where nothing was.
+    nan where nothing was: of a stack's curve its end alone, for layers are not alike as steps are.
     """
 
     label: str
@@ -60,6 +61,7 @@ def read_curves(selection: Selection, series: Sequence[Series]) -> list[Curve]:
     for one in series:
         told = one.key[choice.y] if choice.y else None
         lines.setdefault((told, one.key["clip"] if rules else None), []).append(one)
+    whole = "layer" in kinds.links(selection.archs)
     places = {
         part: (list(colors).index(part[0]), rules.index(part[1]) if rules else 1) for part in lines
     }
@@ -73,6 +75,7 @@ def read_curves(selection: Selection, series: Sequence[Series]) -> list[Curve]:
             color=colors[part[0]],
             stroke=stroke if len(rules) > 1 else 1,
             theory=stroke == 0 or len(rules) < 2,
+            whole=whole,
         )
         for part, (_, stroke) in sorted(places.items(), key=lambda item: item[1])
     ]
@@ -106,8 +109,12 @@ def _curve(
     color: Color,
     stroke: int,
     theory: bool,
+    whole: bool,
 ) -> Curve:
-    """A line through the points of one series, or through many series of one point."""
+    """A line through the points of one series, or through many series of one point.
+
+    `whole` says that theory is of whole chains, not of each length or lag.
+    """
     if choice.x in COORDINATES:
         x = series[0].points[choice.x]
     else:
@@ -126,14 +133,16 @@ def _curve(
         low=joined("low"),
         value=joined("value"),
         high=joined("high"),
-        theory=_theory(series, choice, x) if theory else np.full(x.shape, np.nan),
+        theory=_theory(series, choice, x, whole) if theory else np.full(x.shape, np.nan),
         color=color,
         stroke=stroke,
     )
 
 
-def _theory(series: Sequence[Series], choice: Choice, x: NDArray) -> NDArray:
+def _theory(series: Sequence[Series], choice: Choice, x: NDArray, whole: bool) -> NDArray:
     rates = np.concatenate([np.full(one.value.shape, one.theory) for one in series])
+    if whole and choice.x in COORDINATES:
+        rates = np.where(x == x.max(), rates, np.nan)
     if choice.measure.quantity.name == "log_norm" and choice.x in COORDINATES:
         return np.exp(rates * x) if choice.measure.number else rates * x / LN10
     return rates if choice.measure.name == "decay_rate" else np.full(rates.shape, np.nan)

@@ -41,7 +41,7 @@ def plot(
     check_path(path)
     if looks.value_range and asked.measure.kind == "lag" and looks.value_range[0] <= 0:
         raise refuse("value_range", looks.value_range, f"above 0, where {asked.value} is counted")
-    _check_scales(asked, looks)
+    _check_kind(asked, looks)
     # The axis along which the measure lies.
     option = "xscale" if asked.kind == "histogram" else "yscale"
     selection = select(results, asked).scaled(option, getattr(looks, option))
@@ -50,7 +50,7 @@ def plot(
     save(figure, table(selection), path)
 
 
-def _check_scales(asked: Asked, looks: Looks) -> None:
+def _check_kind(asked: Asked, looks: Looks) -> None:
     for option, kinds in SCALED.items():
         if getattr(looks, option) is not None and asked.kind not in kinds:
             raise refuse("kind", asked.kind, f"{one_of(kinds)} beside {option}")

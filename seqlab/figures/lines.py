@@ -114,8 +114,9 @@ def draw(ax: Axes, drawn: Sequence[Curve], choice: Choice, scale: Scale) -> None
             ax.fill_between(x, low, high, linewidth=0, **shade)
         dots = "o" if x.size < MOST_DOTS else ""
         ax.plot(x, _shown(curve.value, ax), marker=dots, markersize=points(3), zorder=3, **look)
-        if np.isfinite(curve.theory).any():
-            ax.plot(x, curve.theory, zorder=4, **theory)
+        if (known := np.isfinite(curve.theory)).any():
+            alone = {"linestyle": "", "marker": "_", "clip_on": False} if known.sum() == 1 else {}
+            ax.plot(x, curve.theory, zorder=4, **theory | alone)
 
 
 def _shown(values: NDArray, ax: Axes) -> NDArray:
@@ -177,7 +178,9 @@ def key(drawn: Sequence[Curve], choice: Choice) -> list[Artist]:
         text = f"quartiles of {several} networks"
         handles.append(Patch(color=GREY, alpha=0.3, linewidth=0, label=text))
     if any(np.isfinite(curve.theory).any() for curve in drawn):
-        handles.append(Line2D([], [], label="theory", linewidth=points(0.8), **THEORY))
+        ends = all(np.isfinite(curve.theory).sum() < 2 for curve in drawn)
+        text = "theory, at the end" if ends else "theory"
+        handles.append(Line2D([], [], label=text, linewidth=points(0.8), **THEORY))
     if choice.measure.kind == "lag" and any(np.isposinf(curve.value).any() for curve in drawn):
         handles.append(Line2D([], [], label="on the upper edge: never", linestyle=""))
     return handles

@@ -171,10 +171,10 @@ def write_numbers(ax: Axes, grid: Grid, scale: Colors) -> None:
 
 
 def written(value: float) -> str:
-    """A value as a cell has it: one place behind the point from 1 up, below two digits."""
+    """A value as a cell has it: one place behind the point from 1 up, below two figures."""
     if not np.isfinite(value):
         return ""
-    text = f"{value:.1f}" if abs(value) >= 1 else f"{value:.2g}" if abs(value) > ROUNDING else "0"
+    text = f"{value:.1f}" if abs(value) >= 1 else f"{value:#.2g}" if abs(value) > ROUNDING else "0"
     return text.replace("-", MINUS)
 
 
