@@ -171,3 +171,15 @@ def test_theory_of_a_stack_is_of_its_whole_depth():
         assert at.tolist() == [100]
         assert decades == pytest.approx([-0.448 * 100 / LN10], rel=1e-12)
         assert theory.get_marker() == "_"
+
+
+def test_a_word_among_numbers_is_told_apart_in_grey():
+    runs = [
+        result("resnet", -0.01 * k, steps=20, lengths=[20], alpha=alpha, clip=["none"])
+        for k, alpha in enumerate((0.1, 0.5, 1.0, "sqrt"))
+    ]
+    ax = curves(runs, y="alpha", where={"alpha": ["0.1", "0.5", "1", "sqrt"]})
+    lines = [line for line in ax.lines if len(line.get_xdata()) > 5 and line.get_zorder() == 3]
+    strokes = [line.get_linestyle() for line in lines]
+    assert strokes[:3] == ["-"] * 3
+    assert strokes[3] != "-"

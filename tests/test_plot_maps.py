@@ -256,10 +256,22 @@ def test_values_are_written_where_they_are_and_can_be_read(drawn):
 
 
 def test_how_a_value_is_written():
-    values = (-42.68, 1.04, 0.144, 0.2, -0.0253, 3e-17, -0.0, np.inf, -np.inf, np.nan)
+    values = (-2681.4, -42.68, 1.04, 0.144, 0.2, -0.0253, 3e-17, -0.0, np.inf, -np.inf, np.nan)
     shown = [written(value) for value in values]
     minus = "\N{MINUS SIGN}"
-    assert shown == [f"{minus}42.7", "1.0", "0.14", "0.20", f"{minus}0.025", "0", "0", "", "", ""]
+    assert shown == [
+        f"{minus}2681",
+        f"{minus}42.7",
+        "1.04",
+        "0.14",
+        "0.20",
+        f"{minus}0.025",
+        "0",
+        "0",
+        "",
+        "",
+        "",
+    ]
 
 
 def test_numbers_need_cells_that_are_large_enough():

@@ -1,6 +1,6 @@
 """Curves, from pooled networks: what each is called, where it lies, how it is told apart."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from seqlab.figures.telling import values_of
 from seqlab.numbers.quantities import LN10
 from seqlab.spec import kinds
 
+LEAST_OF_RAMP = 3  # numbers
 FIRST_FREE = 3  # of the palette: the colours before are too near to the ramp's
 
 
@@ -61,6 +62,7 @@ def read_curves(selection: Selection, series: Sequence[Series]) -> list[Curve]:
     for one in series:
         told = one.key[choice.y] if choice.y else None
         lines.setdefault((told, one.key["clip"] if rules else None), []).append(one)
+    words = _words_among_numbers(colors)  # in grey as dark as one of these
     whole = "layer" in kinds.links(selection.archs)
     places = {
         part: (list(colors).index(part[0]), rules.index(part[1]) if rules else 1) for part in lines
@@ -73,7 +75,7 @@ def read_curves(selection: Selection, series: Sequence[Series]) -> list[Curve]:
             label=_name(choice.y, part[0], runs),
             rule=str(part[1]),
             color=colors[part[0]],
-            stroke=stroke if len(rules) > 1 else 1,
+            stroke=stroke if len(rules) > 1 else 1 + (part[0] in words),
             theory=stroke == 0 or len(rules) < 2,
             whole=whole,
         )
@@ -82,15 +84,21 @@ def read_curves(selection: Selection, series: Sequence[Series]) -> list[Curve]:
 
 
 def _colors(field: str | None, runs: Sequence[Run]) -> dict[Any, Color]:
-    """Numbers have the colours of a ramp, unless they are two; words have their own."""
+    """Numbers have the colours of a ramp, unless they are few; words have their own."""
     values = values_of(runs, field) if field else [None]
     numbers = [value for value in values if are_numbers([value])]
-    if len(numbers) < 3:
+    if len(numbers) < LEAST_OF_RAMP:
         return dict(zip(values, palette(len(values)), strict=True))
-    words = [value for value in values if value not in numbers]
+    words = _words_among_numbers(values)
     shades = palette(FIRST_FREE + len(words))[FIRST_FREE:]
     found = dict(zip([*numbers, *words], [*ramp(len(numbers)), *shades], strict=True))
     return {value: found[value] for value in values}
+
+
+def _words_among_numbers(values: Collection[Any]) -> list[Any]:
+    """The others, where numbers are so many that they have a ramp."""
+    words = [value for value in values if not are_numbers([value])]
+    return words if len(values) - len(words) >= LEAST_OF_RAMP else []
 
 
 def _name(field: str | None, value: Any, runs: Sequence[Run]) -> str:

@@ -26,6 +26,7 @@ HEIGHT = 2.8  # inches
 BESIDE = 0.4  # of the distance between two names, over which their points are spread
 MOST_DOTS = 40  # points of a curve that are marked
 THEORY: dict[str, Any] = {"color": INK, "linestyle": (0, (4, 3))}
+AT_END: dict[str, Any] = {"linestyle": "", "marker": "_"}  # where it is one number
 
 # How rules are told apart, back to front. The first is wide and pale, the others narrow on top of
 # it: curves that coincide, as those of most rules do where nothing explodes, stay visible.
@@ -109,13 +110,14 @@ def draw(ax: Axes, drawn: Sequence[Curve], choice: Choice, scale: Scale) -> None
         if scale.kind == "names":  # between names there is nothing to join
             x = x + BESIDE * (k - (len(drawn) - 1) / 2) / len(drawn)
             ax.vlines(x, low, high, linewidth=points(5), **shade)
-            look["linestyle"], theory["linestyle"], theory["marker"] = "", "", "_"
+            look["linestyle"] = ""
+            theory |= AT_END
         elif not any(curve.same_band(earlier) for earlier in drawn[:k]):
             ax.fill_between(x, low, high, linewidth=0, **shade)
         dots = "o" if x.size < MOST_DOTS else ""
         ax.plot(x, _shown(curve.value, ax), marker=dots, markersize=points(3), zorder=3, **look)
         if (known := np.isfinite(curve.theory)).any():
-            alone = {"linestyle": "", "marker": "_", "clip_on": False} if known.sum() == 1 else {}
+            alone = AT_END | {"clip_on": False} if known.sum() == 1 else {}
             ax.plot(x, curve.theory, zorder=4, **theory | alone)
 
 
@@ -179,8 +181,8 @@ def key(drawn: Sequence[Curve], choice: Choice) -> list[Artist]:
         handles.append(Patch(color=GREY, alpha=0.3, linewidth=0, label=text))
     if any(np.isfinite(curve.theory).any() for curve in drawn):
         ends = all(np.isfinite(curve.theory).sum() < 2 for curve in drawn)
-        text = "theory, at the end" if ends else "theory"
-        handles.append(Line2D([], [], label=text, linewidth=points(0.8), **THEORY))
+        look = THEORY | (AT_END if ends else {})
+        handles.append(Line2D([], [], label="theory", linewidth=points(0.8), **look))
     if choice.measure.kind == "lag" and any(np.isposinf(curve.value).any() for curve in drawn):
         handles.append(Line2D([], [], label="on the upper edge: never", linestyle=""))
     return handles
@@ -204,6 +206,11 @@ def _end(curve: Curve) -> float:
 
 
 def legend(drawn: Sequence[Curve]) -> list[Artist]:
-    """A handle for each name."""
-    colors = {curve.label: curve.color for curve in drawn}
-    return [Line2D([], [], label=name, color=color) for name, color in colors.items()]
+    """A handle for each name, with its stroke where it has one alone."""
+    handles: list[Artist] = []
+    for name in dict.fromkeys(curve.label for curve in drawn):
+        found = [curve for curve in drawn if curve.label == name]
+        alone = len({curve.stroke for curve in found}) == 1
+        line: Any = STROKES[found[0].stroke % len(STROKES)][1] if alone else "-"
+        handles.append(Line2D([], [], label=name, color=found[0].color, linestyle=line))
+    return handles

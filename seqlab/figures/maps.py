@@ -171,11 +171,12 @@ def write_numbers(ax: Axes, grid: Grid, scale: Colors) -> None:
 
 
 def written(value: float) -> str:
-    """A value as a cell has it: one place behind the point from 1 up, below two figures."""
+    """A value as a cell has it: three figures from 1 up, two below; nothing for no number."""
     if not np.isfinite(value):
         return ""
-    text = f"{value:.1f}" if abs(value) >= 1 else f"{value:#.2g}" if abs(value) > ROUNDING else "0"
-    return text.replace("-", MINUS)
+    size = abs(value)
+    figures = f"{value:.0f}" if size >= 100 else f"{value:#.{3 if size >= 1 else 2}g}"
+    return figures.replace("-", MINUS) if size > ROUNDING else "0"
 
 
 def _is_dark(color: Sequence[float]) -> bool:
