@@ -1,9 +1,9 @@
 """The elementwise activations of deep stacks, value and slope of one number.
 
 The slope comes from z, never from the value: GELU and SiLU are not monotone, and 1 - tanh^2 is zero
-where the true slope is small. At a kink it is that of the left side, as in PyTorch. NaN stays NaN,
-and an infinite z gives the limits. Sources: see `seqlab.numbers.activations`, whose functions of
-arrays these are.
+where the true slope is small. At a kink it is that of the left side, as in PyTorch. NaN stays NaN
+(identity's slope is 1 even there), and an infinite z gives the limits. Sources: see
+`seqlab.numbers.activations`, whose functions of arrays these are.
 """
 
 from collections.abc import Callable

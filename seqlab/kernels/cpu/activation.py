@@ -36,8 +36,8 @@ def activation_kernel(kind: int) -> Any:
 
     @inlined_apart
     def over(z, slope, out, a, scale):
-        # The promise is kept where it counts when z and slope are one array: each number is read
-        # once, before it is written, and its new value depends on it.
+        # z and slope may be one array all the same: each number is read once, and what takes its
+        # place depends on it, so that no order of the loop's reads and writes is wrong.
         for i in range(z.shape[0]):
             out[i], slope[i] = phi(z[i], a, scale)
 
