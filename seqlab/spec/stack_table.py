@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from seqlab.numbers import activations
+from seqlab.numbers.spellings import NAMES, spelled
 from seqlab.spec.fields import DEFAULT_LENGTHS, choice, number, number_or, whole
 from seqlab.spec.option import Option, Table
 from seqlab.spec.table import DEFAULT_INIT, TABLE, beside, gain_is_idle, number_or_word
@@ -53,8 +53,8 @@ def _having(name: str) -> str:
 
 def _activation(name: str, value: Any) -> str:
     if not isinstance(value, str):
-        raise refuse(name, value, one_of(activations.NAMES))
-    return activations.spelled(value, name)
+        raise refuse(name, value, one_of(NAMES))
+    return spelled(value, name)
 
 
 def _norm(name: str, value: Any) -> str:
@@ -156,8 +156,7 @@ STACK_TABLE = Table(
         replace(
             TABLE["activation"],
             parse=_activation,
-            help=f"{one_of(activations.NAMES)}; the last three with a number or without: "
-            "leaky:0.01.",
+            help=f"{one_of(NAMES)}; the last three with a number or without: leaky:0.01.",
             default="relu",
         ),
         replace(
