@@ -13,12 +13,13 @@ from studies import seqlab_, toml
 
 from seqlab.cells import CELLS, Sizes
 from seqlab.errors import InputError
+from seqlab.layers.draws import INITS
 from seqlab.numbers import activations, spellings
 from seqlab.spec import kinds
 from seqlab.spec.run import RunSpec
 from seqlab.spec.stack import StackSpec
 from seqlab.spec.stack_arrays import load_stack
-from seqlab.spec.stack_table import INITS, STACK_TABLE, STACKS
+from seqlab.spec.stack_table import STACK_TABLE, STACKS
 from seqlab.spec.study import StudySpec
 from seqlab.spec.table import TABLE
 

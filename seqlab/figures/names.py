@@ -10,6 +10,7 @@ from seqlab import rules
 from seqlab.cells import ACTIVATIONS, CELLS, INITS
 from seqlab.errors import InputError
 from seqlab.figures.writing import literal
+from seqlab.layers import draws
 from seqlab.numbers import spellings
 from seqlab.numbers.quantities import Quantity, in_figures
 from seqlab.spec import kinds, stack_table
@@ -29,7 +30,7 @@ _ORDER = {
     name: position
     for names in (
         spellings.NAMES,
-        stack_table.INITS,
+        draws.INITS,
         _NORMS,
         kinds.archs(),
         ACTIVATIONS,
