@@ -138,7 +138,7 @@ def codes_for(target: str) -> dict[str, Code]:
     import seqlab
     from seqlab.cells import CELLS, Draw, Sizes
     from seqlab.kernels.cpu import team
-    from seqlab.kernels.cpu.activation import activation_kernel
+    from seqlab.kernels.cpu.layers.activation import activation_kernel
     from seqlab.kernels.cpu.shapes import SHAPES
     from seqlab.layers.activation import KINDS
 
@@ -161,7 +161,7 @@ def codes_for(target: str) -> dict[str, Code]:
         for kind, name in enumerate(KINDS):
             if name not in ("identity", "relu"):  # which have no arithmetic to tell vectors by
                 case, z = f"{name} {dtype}", np.ones((1, 1, 8, 64), dtype)
-                activation_kernel(kind)(z, z, z.copy(), 0, 0, 64, 1.0, 1.0, None, 0, 1)
+                activation_kernel(kind)(z, z, z.copy(), 0, 0, 0, 64, 1.0, 1.0, None, 0, 1)
         # A team has kernels of its own; one cell's show all that there is to see.
         case, team.SHARE = f"team {dtype}", 1
         os.environ["NUMBA_NUM_THREADS"] = "4"

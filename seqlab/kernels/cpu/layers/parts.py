@@ -10,15 +10,11 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from seqlab.kernels.cpu.activation import activation_kernel
-from seqlab.kernels.cpu.layers import attention, elementwise, linear, norm
+from seqlab.kernels.cpu.layers import activation, attention, elementwise, linear, norm
 from seqlab.kernels.cpu.layers.places import View
-from seqlab.kernels.cpu.threads import share
 from seqlab.kernels.memory import aligned
 from seqlab.layers import parts
 from seqlab.layers.activation import choose
-
-_ACTIVATION = 20  # multiply-adds that take as long as one activation
 
 
 class Size(NamedTuple):
@@ -164,7 +160,6 @@ class Phi:
         self.units = self.taken = units
         self._own, self._last = own, last
         self._choice = choose(part.name)
-        self._kernel = activation_kernel(self._choice.kind)
 
     def width(self) -> int:
         return self.units * (int(self._own) + int(not self._last))
@@ -177,21 +172,7 @@ class Phi:
     def forward(self, on: Forward, kept: Any, source: View, target: View | None) -> Taken:
         slopes = kept[0] if self._own else source.array
         out = target or View(kept[1], on.s, 0, self.units)
-        share(
-            self._kernel,
-            len(slopes),
-            tuple,
-            source.array,
-            slopes,
-            out.array,
-            source.s,
-            out.s,
-            out.first,
-            on.rows,
-            self._choice.a,
-            self._choice.scale,
-            operations=_ACTIVATION * source.size,
-        )
+        activation.forward(self._choice, source, slopes, out, on.rows)
         return Taken(View(slopes, on.s, 0, self.units), out)
 
     def back(self, on: Back, kept: Any, past: Taken, g: View, into: View) -> None:
