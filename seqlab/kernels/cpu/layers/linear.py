@@ -5,13 +5,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from seqlab.kernels._jit import compiled, inlined_apart
+from seqlab.kernels._jit import compiled, inlined, inlined_apart
 from seqlab.kernels.cpu.layers.places import View
 from seqlab.kernels.cpu.linalg import add_rows, copy, fill
 from seqlab.kernels.cpu.threads import share
-from seqlab.kernels.memory import aligned
+from seqlab.kernels.cpu.tile import prefetch
+from seqlab.kernels.memory import LINE, aligned
 
-BLOCK = 64  # units that one task of a product has
+BLOCK = 64  # units that one task of a product has, and rows of W that a step of the way back has
+STEP = 8  # rows of W between which the next ones are asked for
 PANEL = 16  # rows of dL/dW that are kept at once, so that they stay in the L1 cache
 
 
@@ -24,50 +26,59 @@ class Map(NamedTuple):
     inputs: int
 
 
-class _Product(NamedTuple):
-    """`units` sums over `depth` numbers: of x the matrix's entry [r, k] is weight + r row + k
-    column. The sums are added to what is there where `keep`, else to x[bias + r], or to zero where
-    that is negative."""
+@compiled
+def _forward(x, s, of, source, at, target, to, scratch, begin, end):
+    blocks = -(-of.outputs // BLOCK)
+    for task in range(begin, end):
+        m, first = task // blocks, task % blocks * BLOCK
+        count, numbers = min(BLOCK, of.outputs - first), x[m, s, 0]
+        b, out, row = source[m, at.s], target[m, to.s], to.first + first
+        for r in range(0, count, STEP):
+            rows, start = min(STEP, count - r), of.weight + (first + r) * of.inputs
+            _prefetch(numbers, start + rows * of.inputs, rows * of.inputs)
+            for i in range(r, r + rows):
+                fill(out[row + i], numbers[of.bias + first + i])
+            add_rows(numbers, start, of.inputs, 1, rows, b, at.first, of.inputs, out, row + r)
 
-    weight: int
-    row: int
-    column: int
-    units: int
-    depth: int
-    bias: int
-    keep: bool
+
+@inlined
+def _prefetch(numbers, first, count):
+    """Ask for the rows that come next: a matrix that is used once comes from memory."""
+    last = min(first + count, numbers.shape[0])
+    for i in range(first, last, LINE // numbers.itemsize):
+        prefetch(numbers, i)
 
 
 @compiled
-def _product(x, s, of, source, at, target, to, scratch, begin, end):
-    blocks = -(-of.units // BLOCK)
-    for task in range(begin, end):
-        m, first = task // blocks, task % blocks * BLOCK
-        count, numbers = min(BLOCK, of.units - first), x[m, s, 0]
-        start, row = of.weight + first * of.row, to.first + first
-        for i in range(at.places):
-            b, out = source[m, at.s + i], target[m, to.s + i]
-            for r in range(0 if of.keep else count):
-                fill(out[row + r], numbers[of.bias + first + r] if of.bias >= 0 else 0)
-            add_rows(numbers, start, of.row, of.column, count, b, at.first, of.depth, out, row)
-
-
-def _multiply(x: NDArray, s: int, of: _Product, source: View, target: View) -> None:
-    tasks = len(x) * -(-of.units // BLOCK)
-    arrays = (x, s, of, source.array, source.place, target.array, target.place)
-    share(_product, tasks, tuple, *arrays, operations=BLOCK * source.size)
+def _back(x, s, of, delta, at, into, to, keep, scratch, begin, end):
+    blocks = -(-of.inputs // BLOCK)
+    for m in range(begin // blocks, -(-end // blocks)):
+        low = max(begin - m * blocks, 0) * BLOCK
+        count, numbers = min((end - m * blocks) * BLOCK, of.inputs) - low, x[m, s, 0]
+        if not keep:
+            for i in range(at.places):
+                for r in range(count):
+                    fill(into[m, to.s + i, to.first + low + r], 0)
+        # Some rows of W at a time, which all losses find in the cache.
+        for k in range(0, of.outputs, BLOCK):
+            depth, start = min(BLOCK, of.outputs - k), of.weight + k * of.inputs + low
+            for i in range(at.places):
+                b, out, row = delta[m, at.s + i], into[m, to.s + i], to.first + low
+                add_rows(numbers, start, 1, of.inputs, count, b, at.first + k, depth, out, row)
 
 
 def forward(x: NDArray, s: int, of: Map, source: View, target: View) -> None:
     """target = W source + b with the numbers x (M, S, 1, I) of layer s of a segment."""
-    product = _Product(of.weight, of.inputs, 1, of.outputs, of.inputs, of.bias, False)
-    _multiply(x, s, product, source, target)
+    tasks = len(x) * -(-of.outputs // BLOCK)
+    arrays = (x, s, of, source.array, source.place, target.array, target.place)
+    share(_forward, tasks, tuple, *arrays, operations=BLOCK * source.size)
 
 
 def back(x: NDArray, s: int, of: Map, delta: View, into: View, keep: bool) -> None:
     """into = W^T delta, added to what is there where `keep`."""
-    product = _Product(of.weight, 1, of.inputs, of.inputs, of.outputs, -1, keep)
-    _multiply(x, s, product, delta, into)
+    tasks = len(x) * -(-of.inputs // BLOCK)
+    arrays = (x, s, of, delta.array, delta.place, into.array, into.place, keep)
+    share(_back, tasks, tuple, *arrays, operations=BLOCK * delta.size)
 
 
 @inlined_apart
