@@ -247,11 +247,11 @@ class StackKernels:
                 emitted.values[:, i, 0] = np.sqrt(squares[:, 0])
 
     def faintest(self, weights: Weights, saved: Saved, m: int, step: int, b: int) -> float | None:
-        """The smallest slope of a layer of one network; None where zeros are true."""
+        """The smallest |slope| of a layer of one network; None where zeros are true."""
         if self.stack.activation in DYING:
             return None
         slopes = self.chain.slopes(saved.past[step])
-        found = [one.array[m, one.s, :, : saved.rows].min() for one in slopes]
+        found = [np.abs(one.array[m, one.s, :, : saved.rows]).min() for one in slopes]
         return float(min(found, default=1.0))
 
     def add_gradients(
