@@ -14,6 +14,13 @@ from seqlab.cli.measuring import measure_and_show
     short_help="Measure one deep stack, or compare several.",
 )
 @options.of_results()
+@click.option(
+    "--check",
+    "checks",
+    is_flag=True,
+    help="Go through the checklist of vanishing and exploding gradients: train a little, and say "
+    "what each rule of thumb finds and where it misleads.",
+)
 def depth(arch: tuple[str, ...], **given: Any) -> None:
     """Measure how far down a deep stack the gradient of its output reaches.
 
