@@ -59,7 +59,7 @@ class Gradients(NamedTuple):
 class Classifiers:
     """Some networks of a spec with their heads and labels: `layers` (M, L, 1, I + 1), each layer's
     index after its numbers, `head` (M, features, CLASSES), `labels` (M, rows), a Transformer's
-    (M, 1). Both arrays of weights may be changed."""
+    (M, 1), `start` the state of the inputs. Both arrays of weights may be changed."""
 
     def __init__(self, spec: StackSpec, chosen: range) -> None:
         self._backend = backends.STACKS[0]
@@ -67,12 +67,12 @@ class Classifiers:
         self.stack: Stack = networks.stack
         self._kernels = backends.stack_kernels(self._backend, self.stack, entries=True)
         tape = networks.block(chosen, self._backend, self._kernels, 1).tape
-        self._state, self._sizes = tape.state.copy(), tape.sizes
+        self.start, self._sizes = tape.state.copy(), tape.sizes
         self.layers: NDArray = tape.x[:, : self.stack.depth]
         self._one = self.stack.arch == "transformer"  # sequence, of which the head sees the mean
         drawn = [
             self._draw(stream(spec.seed, m, Purpose.TASK), x)
-            for m, x in zip(chosen, self._features(self._state)[..., : spec.hidden], strict=True)
+            for m, x in zip(chosen, self._features(self.start)[..., : spec.hidden], strict=True)
         ]
         self.labels = np.stack([labels for labels, _ in drawn])
         self.head = np.stack([head for _, head in drawn]).astype(self.layers.dtype)
@@ -86,7 +86,7 @@ class Classifiers:
             self._kernels.prepare({}, None),
             self._sizes,
             self.layers,
-            self._state,
+            self.start,
             1,
             KEPT_BYTES,
         )
@@ -121,7 +121,7 @@ class Classifiers:
 
     def _to_state(self, gradient: NDArray) -> NDArray:
         """The readout (M, 1, 1, 1, units C) of a gradient of the features."""
-        columns = self._state.shape[-1] // self.stack.units
+        columns = self.start.shape[-1] // self.stack.units
         found = np.zeros((len(gradient), self.stack.units, columns), self.layers.dtype)
         share = self.stack.rows if self._one else 1
         found[..., : self.stack.rows] = gradient.swapaxes(1, 2) / share
@@ -157,12 +157,12 @@ def train(
             if progress is not None:
                 done = (place * len(chosen) + block.start) / (len(OPTIMISERS) * len(chosen))
                 progress(done, f"training with {name}")
-            with np.errstate(all="ignore"):  # overflow and NaN are results
-                parts.append(train_some(spec, name, block, updates))
+            parts.append(train_some(spec, name, block, updates))
         found[name] = Training(*map(np.concatenate, zip(*parts, strict=True)))
     return found
 
 
+@np.errstate(all="ignore")  # overflow and NaN are results
 def train_some(spec: StackSpec, optimiser: str, chosen: range, updates: int) -> Training:
     """Train some networks of a spec with one of the OPTIMISERS."""
     networks = Classifiers(spec, chosen)

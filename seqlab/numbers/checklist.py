@@ -142,9 +142,9 @@ def _dead(seen: Seen) -> Iterator[Line]:
     excess = dead - on
     note = ""
     if excess > EXCESS:
-        note = f"{on:.0%} are on for the whole batch: the others have died"
+        note = f"only {on:.0%} are always on: units have died"
     elif dead > EXCESS:
-        note = f"as many, {on:.0%}, are always on: none has died, the inputs are nearly collinear"
+        note = f"{on:.0%} are always on: no deaths, the inputs are few or nearly collinear"
     yield Line(
         "dead units",
         "",
@@ -155,26 +155,30 @@ def _dead(seen: Seen) -> Iterator[Line]:
         "ok" if excess <= EXCESS else "look" if excess <= DEADLY else "bad",
         note,
         "Off for a whole batch is not dead: few inputs, or collinear ones, make many such units, "
-        "and by symmetry as many that are always on. Only the excess counts.",
+        "and by symmetry as many that are always on. Only the excess counts; after training, units "
+        "that have learnt to stay on may hide deaths.",
     )
+
+
+def _share(name: str, values: NDArray, threshold: float, limit: str, note: str) -> Line:
+    """Of a share that should be under a threshold; the note where it is not."""
+    share = _mean(values)
+    ok = share <= threshold
+    verdict: Verdict = "ok" if ok else "look"
+    allowed, note = f"under {threshold:.0%}", "" if ok else note
+    return Line(name, "", share, f"{share:.0%}", threshold, allowed, verdict, note, limit)
 
 
 def _zero(seen: Seen) -> Iterator[Line]:
-    if seen.zero is None:
-        return
-    share = _mean(seen.zero)
-    yield Line(
-        "zero activations",
-        "",
-        share,
-        f"{share:.0%}",
-        ZEROS,
-        f"under {ZEROS:.0%}",
-        "ok" if share <= ZEROS else "look",
-        "",
-        "The usual threshold, half, misleads: any symmetric draw gives relu half in every layer. "
-        "It says nothing of dead units.",
-    )
+    if seen.zero is not None:
+        yield _share(
+            "zero activations",
+            seen.zero,
+            ZEROS,
+            "The usual threshold, half, misleads: any symmetric draw gives relu half in every "
+            "layer. It says nothing of dead units.",
+            "few units say anything of an input",
+        )
 
 
 def _cosine(seen: Seen) -> Iterator[Line]:
@@ -204,38 +208,26 @@ def _cosine(seen: Seen) -> Iterator[Line]:
 
 
 def _always_on(seen: Seen) -> Iterator[Line]:
-    if seen.always_on is None:
-        return
-    share = _mean(seen.always_on)
-    yield Line(
-        "units always on",
-        "",
-        share,
-        f"{share:.0%}",
-        ALWAYS_ON,
-        f"under {ALWAYS_ON:.0%}",
-        "ok" if share <= ALWAYS_ON else "look",
-        "the stack is nearly linear on this batch" if share > ALWAYS_ON else "",
-        "Of one batch: collinear inputs leave half of all units always on.",
-    )
+    if seen.always_on is not None:
+        yield _share(
+            "units always on",
+            seen.always_on,
+            ALWAYS_ON,
+            "Of one batch: collinear inputs leave half of all units always on.",
+            "the stack is nearly linear on this batch",
+        )
 
 
 def _saturated(seen: Seen) -> Iterator[Line]:
-    if seen.saturated is None:
-        return
-    share = _mean(seen.saturated)
-    yield Line(
-        "saturated activations",
-        "",
-        share,
-        f"{share:.0%}",
-        SATURATED,
-        f"under {SATURATED:.0%}",
-        "ok" if share <= SATURATED else "look",
-        "",
-        "Slopes alone say nothing: large weights saturate units and enlarge what the others pass, "
-        "and the product counts (Poole et al. 2016). Sigmoid's slope is 1/4 at most.",
-    )
+    if seen.saturated is not None:
+        yield _share(
+            "saturated activations",
+            seen.saturated,
+            SATURATED,
+            "Slopes alone say nothing: large weights saturate units and enlarge what the others "
+            "pass, and the product counts (Poole et al. 2016). Sigmoid's slope is 1/4 at most.",
+            "most slopes are under 5% of the steepest",
+        )
 
 
 def _sizes(seen: Seen) -> Iterator[Line]:
@@ -378,4 +370,6 @@ def _decades(value: float) -> str:
 
 
 def _power(log10: float) -> str:
-    return "0" if log10 == -math.inf else f"10^{log10:.1f}"
+    if log10 == -math.inf:
+        return "0"
+    return f"10^{log10:.1f}" if math.isfinite(log10) else str(log10)
