@@ -289,7 +289,7 @@ def _loss(seen: Seen, optimiser: str) -> Iterator[Line]:
     loss = np.atleast_2d(seen.loss[optimiser])
     start = loss[:, 0] if seen.guess is None else np.where(seen.guess > 0, seen.guess, loss[:, 0])
     share = _middle(_quotient(loss[:, -1], start))
-    flat = "flat, no better than answers that ignore the inputs" if share > FLAT else ""
+    worse = "no better than answers that ignore the inputs" if share > FLAT else ""
     yield Line(
         "last loss over a guess's",
         optimiser,
@@ -298,7 +298,7 @@ def _loss(seen: Seen, optimiser: str) -> Iterator[Line]:
         FLAT,
         f"under {FLAT:g}",
         "ok" if share <= FLAT else "look" if math.isfinite(share) else "bad",
-        flat if math.isfinite(share) else "not finite: training has diverged",
+        worse if math.isfinite(share) else "not finite: training has diverged",
         "A head alone brings any stack to a guess. A plateau at first does not say that nothing is "
         "learnt later (Saxe et al. 2014).",
     )
