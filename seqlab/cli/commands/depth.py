@@ -20,6 +20,13 @@ from seqlab.cli.measuring import measure_and_show
     help="Measure nothing: print the edge of chaos of --activation, for --bias-scale or for some, "
     "and how deep a signal reaches with the weights of --init and --gain.",
 )
+@click.option(
+    "--check",
+    "checks",
+    is_flag=True,
+    help="Go through the checklist of vanishing and exploding gradients: train a little, and say "
+    "what each rule of thumb finds and where it misleads.",
+)
 def depth(arch: tuple[str, ...], critical: bool, **given: Any) -> None:
     """Measure how far down a deep stack the gradient of its output reaches.
 
@@ -49,7 +56,7 @@ def _print_edge(given: dict[str, Any]) -> None:
 
     as_json = given["as_json"]
     others = ("as_json", "backend", "store")  # which always have a value
-    known = {n: v for n, v in given.items() if v not in (None, ()) and n not in others}
+    known = {n: v for n, v in given.items() if v not in (None, (), False) and n not in others}
     for name in known:
         if name not in ASKED_BY:
             raise InputError(f"{name}: means nothing beside critical, which measures nothing")
