@@ -21,7 +21,7 @@ from seqlab.kernels.layout import Emitted, unscaled
 from seqlab.layers.stack import Stack
 from seqlab.measure.optimisers import OPTIMISERS
 from seqlab.measure.randomness import Purpose, stream
-from seqlab.measure.stack_networks import KEPT_BYTES, Networks, stack_of
+from seqlab.measure.stack_networks import KEPT_BYTES, Networks
 from seqlab.numbers.statistics import median
 from seqlab.rules import UNCLIPPED
 from seqlab.spec.kinds import Progress
@@ -137,7 +137,7 @@ class Classifiers:
 
 def training_bytes(spec: StackSpec) -> int:
     """Bytes that one network's numbers take while it is trained."""
-    stack = stack_of(spec)
+    stack = spec.stack
     return _ARRAYS * stack.depth * (stack.most_numbers + 1) * np.dtype(spec.dtype).itemsize
 
 

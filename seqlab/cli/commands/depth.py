@@ -7,6 +7,8 @@ import click
 from seqlab.cli import options
 from seqlab.cli.measuring import measure_and_show
 
+_UNSAID: tuple[Any, ...] = (None, (), False)  # what an option is that was left out
+
 
 @click.command(
     cls=options.TableCommand,
@@ -55,8 +57,8 @@ def _print_edge(given: dict[str, Any]) -> None:
     from seqlab.spec.stack_table import STACK_TABLE
 
     as_json = given["as_json"]
-    others = ("as_json", "backend", "store")  # which always have a value
-    known = {n: v for n, v in given.items() if v not in (None, (), False) and n not in others}
+    always = ("as_json", "backend", "store")  # which have a value in any case
+    known = {n: v for n, v in given.items() if n not in always and not any(v is x for x in _UNSAID)}
     for name in known:
         if name not in ASKED_BY:
             raise InputError(f"{name}: means nothing beside critical, which measures nothing")

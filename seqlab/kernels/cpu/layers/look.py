@@ -10,7 +10,6 @@ from seqlab.kernels.cpu.layers.places import View
 from seqlab.kernels.cpu.threads import share
 from seqlab.kernels.memory import aligned
 
-
 FAR = 1000  # the furthest power of two by which activations are scaled before they are squared
 
 
