@@ -12,7 +12,7 @@ import pytest
 from naive_depth import Array
 from stacked import largest_error
 
-from seqlab.kernels.cpu.layers.linear import Map
+from seqlab.kernels.cpu.layers.linear import Map, panels_of
 from seqlab.kernels.cpu.layers.look import look_at_slopes, look_at_state
 from seqlab.kernels.cpu.layers.parts import Back, Forward, Size, bound
 from seqlab.kernels.cpu.layers.places import View, padded
@@ -70,7 +70,7 @@ def alone(
     maps, size = [], 0
     if linear is not None:
         weights = linear.outputs * linear.inputs
-        maps, size = [Map(0, weights, linear.outputs, linear.inputs)], weights + linear.outputs
+        maps, size = [Map(0, weights, linear.outputs, linear.inputs, 0)], weights + linear.outputs
     x = rng.normal(size=(NETWORKS, STEPS, 1, size + 1)).astype(dtype)
     chain = bound((part,), taken, rows)
     kept = chain.room(Size(NETWORKS, STEPS, rows, columns, dtype))
@@ -88,7 +88,7 @@ def alone(
     adjoint = columns_first(g, columns, 0.0)
     into = np.full((NETWORKS, LOSSES, taken, columns), np.nan, dtype)
     squares, values = (
-        np.zeros((NETWORKS, LIVE, 2)),
+        np.zeros((NETWORKS, LIVE, sum(map(panels_of, maps)), 2)),
         np.full((NETWORKS, STEPS, 1, size), np.nan, dtype),
     )
     on = Back(STEP, x, maps, rows, squares, values, STEP, False, {})
@@ -101,7 +101,7 @@ def alone(
         weight = x[:, STEP, 0, : maps[0].bias].reshape(NETWORKS, linear.outputs, linear.inputs)
         bias = x[:, STEP, 0, maps[0].bias : -1]
     back = into[:, :LIVE, :, :rows].swapaxes(2, 3)
-    return Alone(h, weight, bias, out, g, back, squares, values[:, STEP, 0])
+    return Alone(h, weight, bias, out, g, back, squares.sum(axis=2), values[:, STEP, 0])
 
 
 def assert_naive(

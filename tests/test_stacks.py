@@ -1,4 +1,4 @@
-"""Deep stacks through the engine: against the naive stacks and PyTorch, and what is exact of them."""
+"""Deep stacks through the engine: against the naive ones and PyTorch, and what is exact of them."""
 
 import math
 from collections.abc import Sequence

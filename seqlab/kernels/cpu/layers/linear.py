@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-import numpy as np
 from numpy.typing import NDArray
 
 from seqlab.kernels._jit import compiled, inlined, inlined_apart
@@ -18,12 +17,19 @@ PANEL = 16  # rows of dL/dW that are kept at once, so that they stay in the L1 c
 
 
 class Map(NamedTuple):
-    """Where a layer's numbers x have W (outputs, inputs), row by row, and b."""
+    """Where a layer's numbers x have W (outputs, inputs), row by row, and b, and where among the
+    layer's panels those of dL/dW begin."""
 
     weight: int
     bias: int
     outputs: int
     inputs: int
+    panel: int
+
+
+def panels_of(of: Map) -> int:
+    """Panels of dL/dW."""
+    return -(-of.outputs // PANEL)
 
 
 @compiled
@@ -91,6 +97,14 @@ def _turn(h, first, turned):
 
 
 @inlined_apart
+def _sum(row):
+    total = row.dtype.type(0)
+    for p in range(row.shape[0]):
+        total += row[p]
+    return total
+
+
+@inlined_apart
 def _sum_of_squares(row):
     """In float64: of a gradient the squares leave the range of float32 long before it does."""
     total = 0.0
@@ -100,52 +114,47 @@ def _sum_of_squares(row):
 
 
 @compiled
-def _gradient(of, source, at, delta, to, squares, values, step, scratch, begin, end):
-    turned, part, sums = scratch
-    panels, whole = squares.shape[2], values.shape[3] > of.bias
+def _gradient(of, source, at, delta, to, rows, squares, values, step, scratch, begin, end):
+    turned, part = scratch[:rows], scratch[rows:]
+    panels, whole = -(-of.outputs // PANEL), values.shape[3] > of.bias
     for task in range(begin, end):
         m, panel = task // panels, task % panels
         first = panel * PANEL
-        count, rows = min(PANEL, of.outputs - first), turned.shape[0]
+        count = min(PANEL, of.outputs - first)
         if panel == 0 or task == begin:
             _turn(source[m, at.s], at.first, turned)
         for loss in range(to.places):
-            g = delta[m, to.s + loss]
+            g, numbers = delta[m, to.s + loss], values[m, step, 0]
             start, width = (to.first + first) * g.shape[1], g.shape[1]
+            of_bias = 0.0
             for r in range(count):
                 fill(part[r], 0)
-                total = g.dtype.type(0)
-                for p in range(rows):
-                    total += g[to.first + first + r, p]
-                sums[r] = total
+                total = _sum(g[to.first + first + r, :rows])
+                of_bias += float(total) * float(total)
+                if whole and loss == 0:
+                    numbers[of.bias + first + r] = total
             add_rows(g, start, width, 1, count, turned, 0, rows, part, 0)
-            square = 0.0
+            of_weight = 0.0
             for r in range(count):
-                square += _sum_of_squares(part[r])
-            squares[m, loss, panel, 0] = square
-            squares[m, loss, panel, 1] = _sum_of_squares(sums[:count])
-            if whole and loss == 0:
-                numbers = values[m, step, 0]
-                for r in range(count):
+                of_weight += _sum_of_squares(part[r])
+                if whole and loss == 0:
                     place = of.weight + (first + r) * of.inputs
                     copy(part[r], numbers[place : place + of.inputs])
-                    numbers[of.bias + first + r] = sums[r]
+            squares[m, loss, of.panel + panel, 0] = of_weight
+            squares[m, loss, of.panel + panel, 1] = of_bias
 
 
-def gradient(of: Map, source: View, rows: int, delta: View, values: NDArray, step: int) -> NDArray:
-    """Sums of squares (M, L, 2) of dL/dW and dL/db for each loss of delta, over the first `rows`
-    columns. If it has room for them, `values` (M, S, 1, E) gets the gradients of loss 0 at `step`,
-    where the layer's numbers lie."""
+def gradient(
+    of: Map, source: View, rows: int, delta: View, squares: NDArray, values: NDArray, step: int
+) -> None:
+    """The gradients of W and b for each loss of delta, over the first `rows` columns: to squares
+    (M, L, panels, 2) the sums of their squares, panel by panel; with room for them, those of loss 0
+    to `values` (M, S, 1, E) at `step`, where the layer's numbers lie."""
     networks, dtype = len(source.array), source.array.dtype
-    panels = -(-of.outputs // PANEL)
-    squares = np.empty((networks, delta.places, panels, 2))
+    tasks, each = networks * panels_of(of), PANEL * of.inputs * rows * delta.places
 
-    def scratch() -> tuple[NDArray, NDArray, NDArray]:
-        shapes = (rows, of.inputs), (PANEL, of.inputs), (PANEL,)
-        turned, part, sums = (aligned(shape, dtype) for shape in shapes)
-        return turned, part, sums
+    def scratch() -> NDArray:
+        return aligned((rows + PANEL, of.inputs), dtype)
 
-    arrays = (of, source.array, source.place, delta.array, delta.place, squares, values, step)
-    each = PANEL * of.inputs * rows * delta.places
-    share(_gradient, networks * panels, scratch, *arrays, operations=each)
-    return squares.sum(axis=2)
+    arrays = (of, source.array, source.place, delta.array, delta.place, rows)
+    share(_gradient, tasks, scratch, *arrays, squares, values, step, operations=each)

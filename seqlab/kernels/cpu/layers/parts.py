@@ -42,9 +42,8 @@ class Forward(NamedTuple):
 
 
 class Back(NamedTuple):
-    """One layer on its way back. To `squares` (M, L, 2) those of dL/dW and dL/db are added where
-    they are asked for; `values` (M, n, 1, E) at `step` gets the gradients, see `linear.gradient`.
-    With `grows` what the map hands back is added to what is there. `rooms` has arrays
+    """One layer on its way back. `squares` (M, L, panels, 2) and `values` (M, n, 1, E) at `step`
+    get what `linear.gradient` leaves there; without `squares` nobody asks for it. With `grows` what the map hands back is added to what is there. `rooms` has arrays
     (M, L, units, C), by part."""
 
     s: int
@@ -116,7 +115,7 @@ class Linear:
     def back(self, on: Back, kept: NDArray, past: Taken, g: View, into: View) -> None:
         of = on.maps[self._index]
         if on.squares is not None:
-            on.squares[:] += linear.gradient(of, past.source, on.rows, g, on.values, on.step)
+            linear.gradient(of, past.source, on.rows, g, on.squares, on.values, on.step)
         linear.back(on.x, on.s, of, g, into, on.grows)
 
 
