@@ -43,8 +43,8 @@ class Forward(NamedTuple):
 
 class Back(NamedTuple):
     """One layer on its way back. `squares` (M, L, panels, 2) and `values` (M, n, 1, E) at `step`
-    get what `linear.gradient` leaves there; without `squares` nobody asks for it. With `grows` what the map hands back is added to what is there. `rooms` has arrays
-    (M, L, units, C), by part."""
+    get what `linear.gradient` leaves there; without `squares` nobody asks for it. With `grows` what
+    the map hands back is added to what is there. `rooms` has arrays (M, L, units, C), by part."""
 
     s: int
     x: NDArray
