@@ -379,6 +379,7 @@ def test_squares_of_activations_leave_no_range(scale: float) -> None:
     assert cosine == pytest.approx(want, abs=near, nan_ok=True)
 
 
+@pytest.mark.tiny
 def test_a_state_of_zeros_and_one_beyond_the_range() -> None:
     ((square, cosine),) = look_at_state(view(np.zeros((2, 3))), 2)
     assert square == -math.inf
@@ -394,6 +395,7 @@ def test_a_state_of_zeros_and_one_beyond_the_range() -> None:
         assert math.isnan(cosine)
 
 
+@pytest.mark.tiny
 @DTYPES
 def test_what_is_counted_of_slopes(dtype: Any) -> None:
     """Two inputs, four units: zero for one, for both, small, negative and large."""

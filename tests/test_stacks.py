@@ -327,6 +327,7 @@ def test_batch_norm_does_not_know_the_weights_scale() -> None:
         assert b == pytest.approx(squares[1], abs=1e-12)
 
 
+@pytest.mark.tiny
 @DTYPES
 @pytest.mark.parametrize("name", ["relu", "gelu", "tanh"])
 def test_batch_norm_of_two_inputs_lets_nothing_through(name: str, dtype: Any) -> None:
@@ -340,6 +341,7 @@ def test_batch_norm_of_two_inputs_lets_nothing_through(name: str, dtype: Any) ->
     assert not way.lost.any()
 
 
+@pytest.mark.tiny
 def test_a_zero_of_slopes_that_underflow_is_said_to_be_none() -> None:
     """Sigmoid's at -800, which float64 does not have."""
     stack = Stack("mlp", "sigmoid")
