@@ -91,8 +91,9 @@ class _Pass(NamedTuple):
 
     @property
     def bytes_each(self) -> int:
-        """Of what one network saves."""
-        return self.stack.depth * self.kernels.saved_width(self.sizes) * self.dtype.itemsize
+        """Of what one network saves besides its numbers, which are there already."""
+        width = self.kernels.saved_width(self.sizes) - self.stack.most_numbers
+        return self.stack.depth * width * self.dtype.itemsize
 
     def tape(self, drive: NDArray, x: NDArray, sharers: int) -> Tape:
         arrays = (self.kernels.prepare({}, None), self.sizes, drive, self._state(x))
