@@ -78,7 +78,8 @@ class Way(NamedTuple):
 
 
 class Run:
-    """Networks that have gone forward; `of` may have units that the naive stack does not know."""
+    """Networks that have gone forward; `of` is the lab's stack, `looked` what was seen of each
+    segment's activations."""
 
     def __init__(
         self,
@@ -88,7 +89,6 @@ class Run:
         dtype: Any = np.float64,
         entries: bool = True,
         budget: int = tapes.TRAJECTORY_BYTES,
-        activation: str | None = None,
     ) -> None:
         count, rows, width = x.shape
         depth, dtype = len(layers[0]), np.dtype(dtype)
@@ -97,7 +97,7 @@ class Run:
             depth,
             width,
             rows,
-            activation or stack.activation,
+            stack.activation,
             stack.norm,
             stack.place,
             stack.outside,
@@ -128,7 +128,6 @@ class Run:
         )
         self._seen: list[Array] = [state.copy()]
         self.looked: list[tuple[Array, Array]] = []
-        self.least = 0.0
         self.tape.run(self._see)
 
     def _see(self, saved: Any) -> None:
@@ -136,7 +135,7 @@ class Run:
         if not self.of.grows:
             after = saved.outputs.reshape(count, -1, self.of.units, self.columns)
             self._seen += list(after.swapaxes(0, 1).copy())
-        self.looked.append(self.kernels.look(saved, self.least))
+        self.looked.append(self.kernels.look(saved, 0.0))
 
     def state(self, layer: int, m: int = 0) -> Array:
         """h_layer (rows, units), of a growing stack all features until then."""
