@@ -128,6 +128,34 @@ def _keep(codes: dict[str, Code], case: Callable[[], str], triple: str) -> None:
     _jit.compiled = kernel
 
 
+def layer_kernels(dtype: np.dtype) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """Calls of what the parts of deep stacks are made of, under their names, and of what carries an
+    adjoint from layer to layer. Numbers have no say in how these are compiled, only types."""
+    from seqlab.kernels.cpu.layers import attention, elementwise, linear, look, norm
+    from seqlab.kernels.cpu.layers.places import View
+    from seqlab.layers.parts import Norm
+    from seqlab.layers.stack import Stack
+    from seqlab.measure.stack_gradients import backpropagate, drive_of
+
+    def view(units: int) -> View:
+        return View(np.ones((1, 1, units, 32), dtype), 0, 0, units)
+
+    one, other, mixed, part = view(64), view(64), view(192), Norm(False, 1, 0.0)
+    of, x = linear.Map(0, 64 * 64, 64, 64), np.ones((1, 1, 1, 64 * 65 + 1), dtype)
+    scales, weights = np.ones((1, 1, 1, 32), dtype), np.ones((1, 1, 4, 32, 32), dtype)
+    yield "linear", lambda: linear.forward(x, 0, of, one, other)
+    yield "linear", lambda: linear.gradient(of, one, 32, other, x, 0)
+    yield "norm", lambda: norm.forward(part, one, scales, 0, 32)
+    yield "norm", lambda: norm.back(part, one, other, scales, 0, 32)
+    yield "attention", lambda: attention.forward(mixed, one, weights, 0)
+    yield "attention", lambda: attention.back(one, mixed, mixed, weights, 0)
+    yield "elementwise", lambda: elementwise.slopes(one, other.array, 0, one)
+    yield "elementwise", lambda: elementwise.combine(one, 0.5, other, True)
+    yield "look", lambda: look.look_at_state(one, 32)
+    stack, rows = Stack("mlp", 1, 64, 32, "tanh"), np.ones((1, 32, 64), dtype)
+    yield "chain", lambda: backpropagate(stack, drive_of(x[0, ..., :-1]), rows, rows)
+
+
 def codes_for(target: str) -> dict[str, Code]:
     """The code of every kernel, by cell, dtype and name; in this process none can be run then."""
     codes: dict[str, Code] = {}
@@ -138,7 +166,7 @@ def codes_for(target: str) -> dict[str, Code]:
     import seqlab
     from seqlab.cells import CELLS, Draw, Sizes
     from seqlab.kernels.cpu import team
-    from seqlab.kernels.cpu.activation import activation_kernel
+    from seqlab.kernels.cpu.layers.activation import activation_kernel
     from seqlab.kernels.cpu.shapes import SHAPES
     from seqlab.layers.activation import KINDS
 
@@ -158,10 +186,13 @@ def codes_for(target: str) -> dict[str, Code]:
         given = {"u": u, "delta": u, "A": -np.ones((64, 16), dtype), "B": b, "C": b, "z": u}
         seqlab.selective_scan(**given)
         seqlab.selective_scan_backward(u, **given)
+        for name, call in layer_kernels(dtype):
+            case = f"{name} {dtype}"
+            call()
         for kind, name in enumerate(KINDS):
             if name not in ("identity", "relu"):  # which have no arithmetic to tell vectors by
                 case, z = f"{name} {dtype}", np.ones((1, 1, 8, 64), dtype)
-                activation_kernel(kind)(z, z, z.copy(), 0, 0, 64, 1.0, 1.0, None, 0, 1)
+                activation_kernel(kind)(z, z, z.copy(), 0, 0, 0, 64, 1.0, 1.0, None, 0, 1)
         # A team has kernels of its own; one cell's show all that there is to see.
         case, team.SHARE = f"team {dtype}", 1
         os.environ["NUMBA_NUM_THREADS"] = "4"

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from naive_rules import clip_handed
 from scipy.special import erf
 
 Array = npt.NDArray[np.float64]
@@ -271,14 +272,18 @@ class Adjoints(NamedTuple):
     gradients: list[tuple[float, Gradients]]
 
 
-def adjoints(path: Path, stack: Stack, readout: Array) -> Adjoints:
-    """Of the loss sum(readout h_L), in log scale. Scales are powers of two, which are exact."""
+def adjoints(path: Path, stack: Stack, readout: Array, clip: str = "none") -> Adjoints:
+    """Of the loss sum(readout h_L), in log scale. Scales are powers of two, which are exact. A
+    `clip` rule inside the chain acts on the whole of what is handed back, all samples together, of
+    a densenet all features."""
     scale, g = _rescaled(0.0, readout)
     states, gradients = [(scale, g)], []
-    for back in reversed(path.backs):
+    for lag, back in enumerate(reversed(path.backs), 1):
         g, grads = back(g)
         gradients.append((scale, grads))
         scale, g = _rescaled(scale, g)
+        exponent = round(scale / math.log(2))
+        ((g,),) = clip_handed(clip, (g[np.newaxis],), lag, [exponent])
         states.append((scale, g))
     width = path.states[0].shape[1]
     logs = []

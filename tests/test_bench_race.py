@@ -95,6 +95,15 @@ def test_ratios_are_taken_round_by_round():
     assert got.facts == {"difference": 1e-9}
 
 
+def test_a_floor_is_no_peer():
+    ours, peer = (Side(name, lambda: None) for name in ("seqlab", "peer"))
+    floor = Side("floor", lambda: None, whole=False)
+    ours.turns, peer.turns, floor.turns = [2.0], [4.0], [1.0]
+    got = row(Contest({}, [ours, peer, floor]), unit=1.0)
+    assert got.ratios == {"peer / seqlab": [2], "floor / seqlab": [0.5], "best / seqlab": [2]}
+    assert "best / seqlab" not in row(Contest({}, [ours, floor]), unit=1.0).ratios
+
+
 def test_compilation_is_reported_apart():
     ours, peer = Side("seqlab", lambda: None), Side("peer", lambda: None, compiles=True)
     race([Contest({}, [ours, peer])], TIMING)

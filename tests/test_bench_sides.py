@@ -1,6 +1,7 @@
 """The benchmark's sides: our own, on the CPU and beside a GPU, and peers where there are any."""
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,9 +13,11 @@ from seqlab.bench import (
     contests,
     peers,
     problems,
+    runs,
 )
-from seqlab.bench.contests import Gradients
+from seqlab.bench.contests import Gradients, Stacks
 from seqlab.bench.race import (
+    Disagreement,
     Side,
     Timing,
     check,
@@ -67,6 +70,31 @@ def test_both_dtypes_have_the_same_numbers():
     assert all(np.array_equal(double[n].astype("float32"), single[n]) for n in double)
 
 
+def test_stacks_are_checked_layer_by_layer_and_their_products_are_the_answer_s_own():
+    problem = problems.Stacks.draw(networks=2, layers=3, width=4, batch=5, dtype="float64")
+    ours, products = problem.side(), problem.products()
+    shapes = {name: array.shape for name, array in ours.answer(ours.run()).items()}
+    layers = range(3)
+    assert shapes == {
+        **{f"weight {layer}": (2, 4, 4) for layer in layers},
+        **{f"bias {layer}": (2, 4) for layer in layers},
+        "x": (2, 5, 4),
+    }
+    assert check(ours, [products]) < 1e-14  # sums of five and four numbers, in three layers
+    assert (ours.work, products.work, products.whole) == (6, 6, False)
+    single = problems.Stacks.draw(networks=2, layers=3, width=4, batch=5, dtype="float32")
+    assert np.array_equal(problem.weight.astype("float32"), single.weight)
+    assert np.array_equal(problem.x.astype("float32"), single.x)
+
+
+@pytest.mark.parametrize("change", ["weight", "x", "readout"])
+def test_stacks_of_other_numbers_are_seen(change):
+    problem = problems.Stacks.draw(networks=2, layers=3, width=4, batch=5, dtype="float64")
+    other = replace(problem, **{change: getattr(problem, change) * (1 + 1e-5)})
+    with pytest.raises(Disagreement):
+        check(problem.side(), [other.products()])
+
+
 @pytest.mark.parametrize("name", ["torch", "jax", "mambapy"])
 def test_a_missing_peer_is_refused_in_one_line(name, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, name, None)
@@ -115,6 +143,36 @@ def test_a_contest_with_a_peer_makes_rows():
     ]
     assert rows[0].facts == {"difference": 0}
     assert set(rows[1].ratios) == {"fake / seqlab", "best / seqlab"}
+
+
+def test_stacks_are_beside_their_peers_and_their_products():
+    class Peer:
+        @staticmethod
+        def stacks(problem):
+            side = problem.side()
+            return [Side("fake", side.call, side.answer, side.work)]
+
+    size = {"networks": 2, "layers": 3, "width": 4}
+    [job] = Stacks([size], batch=2).jobs()
+    assert (job.name, job.peers) == ("2x3x4", True)
+    rows = job.measure(command.Context(TIMING, [Peer]))
+    assert [row.labels for row in rows] == [
+        {"M": 2, "L": 3, "n": 4, "dtype": dtype} for dtype in ("float64", "float32")
+    ]
+    assert set(rows[1].ratios) == {
+        "fake / seqlab",
+        "numpy products / seqlab",
+        "best / seqlab",
+    }
+    assert rows[1].ratios["best / seqlab"] == rows[1].ratios["fake / seqlab"]
+
+
+def test_whole_measurements_are_timed_by_what_they_measure():
+    spec = {"arch": "mlp", "steps": 3, "hidden": 4, "networks": 2}
+    [job] = runs.Runs([spec]).jobs()
+    [row] = job.measure(command.Context(TIMING, []))
+    assert row.labels == {"arch": "mlp", "steps": "3", "hidden": "4", "networks": "2"}
+    assert len(row.times["seqlab"]) == 3
 
 
 def test_on_a_gpu_our_own_cpu_is_a_peer():

@@ -14,6 +14,7 @@ from synthetic import made_result
 import seqlab
 from seqlab.errors import InputError
 from seqlab.figures import Asked, plot
+from seqlab.figures.names import in_order, text
 from seqlab.guard import baseline
 from seqlab.report import run_table
 from seqlab.spec.stack import StackSpec
@@ -348,3 +349,35 @@ def test_runs_of_cells_are_as_they_were(here: Path) -> None:
     assert done.exit_code == 0
     assert done.stdout.startswith("rnn: steps 20, hidden 3, inputs 2, networks 4, seed 0, dtype")
     assert refusal(seqlab_(*RNN, "--arch", "rnn")) == "arch: 'rnn' is given twice; each cell once"
+
+
+def test_a_store_of_both_kinds_is_one_table(here: Path) -> None:
+    for fields in (
+        {"arch": "rnn"},
+        {"arch": "mlp", "in_law": True},
+        {"arch": "resnet", "alpha": "sqrt", "activation": "elu"},
+        {"arch": "resnet", "alpha": 0.5, "inputs": 3, "norm": "layer", "place": "post"},
+    ):
+        made_result(steps=20, networks=3, **fields).write("both")
+    table = seqlab.load("both")
+    assert table["arch"].unique().tolist() == ["rnn", "mlp", "resnet"]
+    (law,) = table.loc[table["in_law"].notna(), "arch"].unique()
+    assert law == "mlp"
+    assert set(table["alpha"].dropna()) == {0.5, "sqrt"}
+    assert {str(table[name].dtype) for name in ("batch", "inputs", "tokens")} == {"Int64"}
+    assert seqlab_("export", "both", "-o", "both.csv").exit_code == 0
+    assert "in law yes" in " ".join(seqlab_("table", "both").stdout.split())
+    for kind in ("heatmap", "curves", "distribution"):
+        drawn = seqlab_("plot", "both", "-o", f"{kind}.svg", "--kind", kind)
+        assert drawn.exit_code == 0, drawn.stderr
+
+
+def test_axes_have_the_order_of_depth() -> None:
+    for values in (
+        ["none", "batch", "layer", "group:4", "group:16"],
+        ["identity", "gelu", "leaky:0.01", "leaky:0.2", "elu:1"],
+        ["pytorch", "orthogonal"],
+        [None, 0.5, 1.0, "sqrt"],
+    ):
+        assert in_order(values[::-1]) == values
+    assert (text(True), text(None), text("group:4")) == ("yes", "default", "group:4")

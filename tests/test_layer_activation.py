@@ -25,8 +25,9 @@ from exact import (
 )
 
 from seqlab.errors import InputError
-from seqlab.kernels.cpu import activation, math_normal
-from seqlab.kernels.cpu.activation import activation_kernel
+from seqlab.kernels.cpu import math_normal
+from seqlab.kernels.cpu.layers import activation
+from seqlab.kernels.cpu.layers.activation import activation_kernel
 from seqlab.kernels.cpu.math import decay
 from seqlab.layers.activation import KINDS, Choice, choose
 from seqlab.numbers.activations import NAMES, SELU_ALPHA, SELU_SCALE, find_activation
@@ -151,7 +152,7 @@ def phi(kind: str, z: Array, a: float = 0.0, scale: float = 1.0) -> tuple[Array,
     slope, value = np.full_like(given, 7), np.full_like(given, 7)
     with np.errstate(all="ignore"):  # without the JIT NumPy's scalars warn
         kernel = activation_kernel(KINDS.index(kind))
-        kernel(given, slope, value, 0, 0, z.size, a, scale, None, 0, 1)
+        kernel(given, slope, value, 0, 0, 0, z.size, a, scale, None, 0, 1)
     return value.ravel(), slope.ravel()
 
 
@@ -303,7 +304,7 @@ def test_only_what_was_asked_for_is_written(dtype: type) -> None:
     z = np.random.default_rng(0).normal(size=(networks, steps, rows, width)).astype(dtype)
     z[..., columns:] = np.nan
     slope, out = np.full_like(z, 7), np.full((networks, later, rows, width), 7, dtype)
-    activation_kernel(KINDS.index("tanh"))(z, slope, out, 2, 1, columns, 0.0, 1.0, None, 1, 3)
+    activation_kernel(KINDS.index("tanh"))(z, slope, out, 2, 1, 0, columns, 0.0, 1.0, None, 1, 3)
     value, own = phi("tanh", z[1:3, 2, :, :columns].ravel())
     shape = (2, rows, columns)
     assert np.array_equal(out[1:3, 1, :, :columns], value.reshape(shape))
@@ -323,8 +324,8 @@ def test_slopes_may_take_the_place_of_z(kind: str, dtype: type) -> None:
         z = (3 * rng.normal(size=(1, 1, rows, width))).astype(dtype)
         slope, out, in_place = np.empty_like(z), np.empty_like(z), np.empty_like(z)
         kernel, both = activation_kernel(KINDS.index(kind)), z.copy()
-        kernel(z, slope, out, 0, 0, width, -0.3, 1.5, None, 0, 1)
-        kernel(both, both, in_place, 0, 0, width, -0.3, 1.5, None, 0, 1)
+        kernel(z, slope, out, 0, 0, 0, width, -0.3, 1.5, None, 0, 1)
+        kernel(both, both, in_place, 0, 0, 0, width, -0.3, 1.5, None, 0, 1)
         assert np.array_equal(both, slope)
         assert np.array_equal(in_place, out)
 

@@ -85,12 +85,15 @@ def test_figures_have_these_values_in_this_order():
         *("zero_share", "underflow_share", "overflow_share"),
         *("horizon_1e-1", "horizon_1e-3", "horizon_1e-6", "float32_zero_lag", "float64_zero_lag"),
         *("fit_rate", "fit_exponent", "clipped_fraction", "log10_param_grad_norm_before"),
-        *("log10_param_grad_norm_after", "theory", "lyapunov_1"),
+        *("log10_param_grad_norm_after", "theory"),
+        *("log10_mean_square", "cosine", "zero_units", "dead_units", "always_on_units"),
+        *("saturated_units", "log10_weight_grad_norm", "log10_bias_grad_norm", "lyapunov_1"),
     ]
     assert MEASURES["horizon_1e-6"].label == "horizon at 1e-6 (steps)"
     assert {name for name, one in MEASURES.items() if one.mean} == {
         *("decay_rate", "zero_share", "underflow_share", "overflow_share"),
-        *("clipped_fraction", "theory", "lyapunov_1"),
+        *("clipped_fraction", "theory", "lyapunov_1", "cosine", "zero_units", "dead_units"),
+        *("always_on_units", "saturated_units"),
     }
 
 
@@ -166,7 +169,7 @@ def test_a_new_quantity_takes_one_row_and_one_line(tmp_path):
     """It then is in the file, the document, the tidy table and the figures."""
     folder = copied_package(tmp_path)
     insert(folder / "seqlab/numbers/quantities.py", "_MEASURED = (", ROW)
-    insert(folder / "seqlab/measure/protocol.py", 'kept["longest"] = ', LINE)
+    insert(folder / "seqlab/measure/keeping.py", 'kept["longest"] = ', LINE)
     document = json.loads(run_python(folder, COMMANDS))
     with xarray.open_dataset(folder / document["result"], engine="scipy") as found:
         toy = found["toy"]

@@ -13,12 +13,13 @@ from studies import seqlab_, toml
 
 from seqlab.cells import CELLS, Sizes
 from seqlab.errors import InputError
-from seqlab.numbers import activations
+from seqlab.layers.draws import INITS
+from seqlab.numbers import activations, spellings
 from seqlab.spec import kinds
 from seqlab.spec.run import RunSpec
 from seqlab.spec.stack import StackSpec
 from seqlab.spec.stack_arrays import load_stack
-from seqlab.spec.stack_table import INITS, STACK_TABLE, STACKS
+from seqlab.spec.stack_table import STACK_TABLE, STACKS
 from seqlab.spec.study import StudySpec
 from seqlab.spec.table import TABLE
 
@@ -129,10 +130,16 @@ def test_a_file_means_nothing_for_others_nor_a_module_without_one() -> None:
 # One by one.
 
 
+def test_every_name_is_that_of_an_activation() -> None:
+    assert spellings.NAMES == activations.NAMES
+    for name in spellings.NAMES:
+        assert activations.find_activation(name).steepest > 0
+
+
 @pytest.mark.parametrize(
     ("given", "kept"),
     [
-        *((name, name) for name in activations.NAMES if name not in ("leaky", "prelu", "elu")),
+        *((name, name) for name in spellings.PLAIN),
         *(("leaky", "leaky:0.01"), ("prelu", "prelu:0.25"), ("elu", "elu:1")),
         *(("leaky:.20", "leaky:0.2"), ("elu:1.0", "elu:1"), ("prelu:-0.0", "prelu:0")),
         *(("leaky: 0.3", "leaky:0.3"), ("elu:1e-3", "elu:0.001")),

@@ -1,6 +1,6 @@
-"""The cases that have peers: gradients, the attenuation study, the selective scan."""
+"""The cases that have peers: gradients, the attenuation study, the selective scan, deep stacks."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -113,3 +113,28 @@ class Scan:
             return _sides(context, "scan", problem)
 
         return _rows(checked_pair({"L": steps}, build), context, NANO)
+
+
+@dataclass(frozen=True)
+class Stacks:
+    """Forward and backward of deep stacks for all gradients, beside the products alone:
+    microseconds a layer of one stack. Each of `sizes` has networks, layers and width."""
+
+    sizes: Sequence[Mapping[str, int]]
+    batch: int
+
+    def jobs(self) -> Iterator[Job]:
+        """One for each size."""
+        for size in self.sizes:
+            yield self._job(**size)
+
+    def _job(self, networks: int, layers: int, width: int) -> Job:
+        def measure(context: Context) -> list[Row]:
+            def build(dtype: str) -> list[Side]:
+                problem = problems.Stacks.draw(networks, layers, width, self.batch, dtype)
+                return [*_sides(context, "stacks", problem), problem.products()]
+
+            labels = {"M": networks, "L": layers, "n": width}
+            return _rows(checked_pair(labels, build), context, MICRO)
+
+        return Job(f"{networks}x{layers}x{width}", measure, peers=True)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,11 @@ from numpy.typing import DTypeLike, NDArray
 import seqlab
 from seqlab.bench.race import OURS, Answer, Side
 from seqlab.cells import CELLS, Draw, Sizes
+from seqlab.layers import draws
+from seqlab.layers.stack import Stack
+from seqlab.measure.stack_gradients import StackGradients, backpropagate, drive_of
+
+PRODUCTS = "numpy products"
 
 Arrays = dict[str, NDArray]
 
@@ -216,3 +222,87 @@ class Scan:
             return {name: getattr(result[1], name) for name in self.inputs}
 
         return Side(name, call, answer, self.work)
+
+
+@dataclass(frozen=True)
+class Stacks:
+    """Plain stacks of relu layers and the loss sum(readout * h_L): the gradients of every layer's
+    weights and biases, and of the input, are wanted.
+
+    weight (M, L, n, n), bias (M, L, n), x and readout (M, P, n).
+    """
+
+    weight: NDArray
+    bias: NDArray
+    x: NDArray
+    readout: NDArray
+
+    @classmethod
+    def draw(cls, networks: int, layers: int, width: int, batch: int, dtype: DTypeLike) -> "Stacks":
+        """He's initialisation, white noise, unit readouts; the same numbers in both dtypes."""
+        rng, lead = np.random.default_rng(11), (networks, layers)
+        stack = Stack("mlp", layers, width, batch, "relu")
+        weight, bias = np.empty((*lead, width, width), dtype), np.empty((*lead, width), dtype)
+        for m, layer in np.ndindex(lead):
+            (of,) = stack.maps(layer)
+            weight[m, layer], bias[m, layer] = draws.draw_map(rng, of, draws.Draw("he"))
+        x, readout = rng.standard_normal((2, networks, batch, width))
+        readout /= np.linalg.norm(readout, axis=(1, 2), keepdims=True)
+        return cls(weight, bias, x.astype(dtype), readout.astype(dtype))
+
+    @property
+    def work(self) -> int:
+        """Layers in all: M L."""
+        return math.prod(self.weight.shape[:2])
+
+    def side(self, backend: str = "cpu", name: str = OURS) -> Side:
+        """`seqlab.measure.stack_gradients`, all stacks as one ensemble."""
+        networks, layers, width, _ = self.weight.shape
+        stack = Stack("mlp", layers, width, self.x.shape[1], "relu")
+        flat = self.weight.reshape(networks, layers, -1)
+        numbers = np.concatenate([flat, self.bias], axis=2)
+        call = partial(
+            backpropagate, stack, drive_of(numbers), self.x, self.readout, backend, numbers
+        )
+
+        def answer(found: StackGradients) -> Answer:
+            weight, bias = np.split(found.layers, [width * width], axis=2)
+            return self.named(weight.reshape(self.weight.shape), bias, found.x)
+
+        return Side(name, call, answer, self.work)
+
+    def named(self, weight: NDArray, bias: NDArray, x: NDArray) -> Answer:
+        """Gradients shaped as what they belong to, layer by layer: one may be far larger than
+        another."""
+        layers = range(self.weight.shape[1])
+        weights = {f"weight {layer}": weight[:, layer] for layer in layers}
+        return {**weights, **{f"bias {layer}": bias[:, layer] for layer in layers}, "x": x}
+
+    def products(self) -> Side:
+        """What is left when everything but the products is free: h W^T, delta^T h and delta W by
+        NumPy, of the states h and the adjoints delta that a pass has made before."""
+        layers = range(self.weight.shape[1])
+        by_layer = [self.weight[:, layer] for layer in layers]
+        turned = [weight.swapaxes(1, 2) for weight in by_layer]
+        states = [self.x]
+        for layer in layers:
+            z = states[-1] @ turned[layer] + self.bias[:, layer, None]
+            states.append(np.maximum(z, 0))
+        deltas, g = list(states[1:]), self.readout
+        for layer in reversed(layers):
+            deltas[layer] = g * (states[layer + 1] > 0)
+            g = deltas[layer] @ by_layer[layer]
+        adjoints = [delta.swapaxes(1, 2) for delta in deltas]
+        found, room = np.empty_like(self.weight), np.empty_like(self.x)
+
+        def call() -> None:
+            for layer in layers:
+                np.matmul(states[layer], turned[layer], out=room)
+            for layer in reversed(layers):
+                np.matmul(adjoints[layer], states[layer], out=found[:, layer])
+                np.matmul(deltas[layer], by_layer[layer], out=room)
+
+        def answer(_: None) -> Answer:
+            return self.named(found, np.stack(deltas, 1).sum(2), room)
+
+        return Side(PRODUCTS, call, answer, self.work, whole=False)

@@ -45,6 +45,7 @@ class Side:
     answer: Callable[[Any], Answer] = lambda result: {}
     work: float = 1.0
     compiles: bool = False  # so that its first call is worth reporting
+    whole: bool = True  # whether it does all that the others do; else it is a floor, and no peer
     facts: Mapping[str, float] = field(default_factory=dict)  # about how it ran
     first: float | None = None  # seconds of the first call, with what it had to compile
     turns: list[float] = field(default_factory=list)  # seconds of one call
@@ -155,8 +156,9 @@ def row(contest: Contest, unit: float, base: str = OURS) -> Row:
         for name, side in times.items()
         if name != base
     }
-    if ratios and base == OURS:
-        ratios[BEST] = min(ratios.values(), key=statistics.median)
+    peers = [ratios[f"{s.name} / {base}"] for s in contest.sides if s.whole and s.name != base]
+    if peers and base == OURS:
+        ratios[BEST] = min(peers, key=statistics.median)
     facts: dict[str, float] = {}
     for side in contest.sides:
         facts |= side.facts

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from seqlab.bench import contests, growth, processes, shares
+from seqlab.bench import contests, growth, processes, runs, shares
 from seqlab.bench.jobs import Job
 from seqlab.bench.machine import CLASSES
 from seqlab.bench.race import Timing
@@ -20,6 +20,8 @@ KINDS: dict[str, Callable[..., Any]] = {
     "study": contests.Study,
     "gradients": contests.Gradients,
     "scan": contests.Scan,
+    "stacks": contests.Stacks,
+    "runs": runs.Runs,
     "startup": processes.Startup,
     "long": processes.Long,
     "threads": growth.Threads,

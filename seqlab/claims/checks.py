@@ -15,14 +15,16 @@ from numpy.typing import NDArray
 from seqlab import measure as measuring
 from seqlab.cells import ACTIVATIONS, CELLS, Draw, Parameters, Sizes, rnn
 from seqlab.cells.cell import ClosedForm
+from seqlab.claims.differences import error_along
+from seqlab.claims.stack_checks import stack_checks
 from seqlab.engine import bptt
 from seqlab.engine.ensemble import unwrapped
+from seqlab.kernels.backends import STACKS
 from seqlab.kernels.cpu.threads import thread_count
 from seqlab.measure.attenuation import attenuation
 from seqlab.measure.lyapunov import frames, spectrum
 from seqlab.spec.run import RunSpec
 
-STEP = 1e-6  # of a central difference: its error is near STEP^2, its rounding near 1e-16/STEP
 LATCH = 25.0  # weight of a unit that stays where it is pushed
 PATIENCE = 300  # seconds until a forked child is taken to hang
 SIZES = Sizes(hidden=9, inputs=3, state=5)
@@ -46,7 +48,7 @@ class Check:
 def run_checks(report: Callable[[Check], None], backend: str = "auto") -> bool:
     """Run every check, report each when it is done; True if all passed."""
     passed = True
-    for name, tolerance, measure in _checks():
+    for name, tolerance, measure in _checks(backend):
         start = time.perf_counter()
         check = Check(name, float(measure(backend)), tolerance, time.perf_counter() - start)
         report(check)
@@ -54,7 +56,7 @@ def run_checks(report: Callable[[Check], None], backend: str = "auto") -> bool:
     return passed
 
 
-def _checks() -> Iterator[tuple[str, float, Callable[[str], float]]]:
+def _checks(backend: str) -> Iterator[tuple[str, float, Callable[[str], float]]]:
     for arch in CELLS:
         chosen = "activation" in CELLS[arch].options
         for activation in ACTIVATIONS if chosen else ("tanh",):
@@ -74,6 +76,8 @@ def _checks() -> Iterator[tuple[str, float, Callable[[str], float]]]:
         yield f"saturated units, both signs, {dtype}", tolerance, partial(_saturation, dtype)
     for arch in CELLS:
         yield f"float32 sums over 100,000 steps, {arch}", 1e-6, partial(_long_sum, arch)
+    if backend in ("auto", *STACKS):
+        yield from stack_checks()
     if hasattr(os, "fork"):
         yield "a forked child computes the same bits", 0.0, _forked
 
@@ -144,18 +148,14 @@ def _gradients(arch: str, activation: str, backend: str) -> float:
 
     analytic = _arrays(bptt.backward(run(inputs), loss))
     rng = np.random.default_rng(21)
-    errors = []
-    for index, array in enumerate(inputs):
-        direction = rng.standard_normal(array.shape)
-        values = []
-        for sign in (STEP, -STEP):
-            moved = inputs.copy()
-            moved[index] = array + sign * direction
-            values.append(np.sum(run(moved).output * loss))
-        numeric = (values[0] - values[1]) / (2 * STEP)
-        size = np.linalg.norm(analytic[index]) * np.linalg.norm(direction)
-        errors.append(abs(numeric - np.sum(analytic[index] * direction)) / size)
-    return max(errors)
+
+    def loss_with(index: int, array: NDArray) -> float:
+        return float(np.sum(run([*inputs[:index], array, *inputs[index + 1 :]]).output * loss))
+
+    return max(
+        error_along(partial(loss_with, index), array, analytic[index], rng)
+        for index, array in enumerate(inputs)
+    )
 
 
 def _single(arch: str, backend: str) -> float:

@@ -9,7 +9,11 @@ from seqlab.cli import options, streams
 from seqlab.errors import InputError
 
 if TYPE_CHECKING:
+    from seqlab.numbers.checklist import Line
     from seqlab.spec.kinds import Spec
+    from seqlab.study.result import Result
+
+    Checked = dict[str, list[Line]]  # by architecture
 
 Create = Callable[..., "Spec"]  # as `seqlab.spec.kinds.create`
 
@@ -24,11 +28,13 @@ def measure_and_show(
     store: str,
     plot: str | None,
     as_json: bool,
+    checks: bool = False,
     **fields: Any,
 ) -> None:
     """Measure a spec of `fields` for each architecture, or again what `source` measured.
 
-    `default_arch` is taken where there is none, None to have `create` ask for one.
+    `default_arch` is taken where there is none, None to have `create` ask for one; with `checks`
+    the checklist of each result is shown too.
 
     Raises InputError before any work.
     """
@@ -47,16 +53,22 @@ def measure_and_show(
         options.check_figure("plot", plot)
     for spec in specs:
         check(spec, store, backend)
-    results = []
+    if checks:
+        _require_checkable(specs)
+    results: list[Result] = []
+    checked: Checked = {}
     with ProgressLine() as line:
         for spec in specs:
-            results.append(measure_spec(spec, backend, store, partial(_say, line, spec.arch)))
+            say = partial(_say, line, spec.arch)
+            results.append(measure_spec(spec, backend, store, say))
+            if checks:
+                checked[spec.arch] = results[-1].checks(say)
     if as_json:
-        documents = [result.to_json() for result in results]
+        documents = [result.to_json() | _checks(checked, result) for result in results]
         whole = documents if len(documents) > 1 else documents[0]
         text = json.dumps(whole, indent=2, allow_nan=False)
     else:
-        text = run_table.table(results)
+        text = run_table.table(results) + _below(checked)
     try:
         streams.say(text)
     finally:  # also where stdout is full
@@ -64,6 +76,31 @@ def measure_and_show(
             from seqlab.figures import plot_results
 
             plot_results(results, plot)
+
+
+def _require_checkable(specs: "Sequence[Spec]") -> None:
+    from seqlab.measure.checklist import require_checkable
+
+    for spec in specs:
+        require_checkable(spec)
+
+
+def _checks(checked: "Checked", result: "Result") -> dict[str, Any]:
+    """What a result's document gains by its checklist."""
+    if not checked:
+        return {}
+    from seqlab.report import checklist
+
+    return {"checks": checklist.document(checked[result.spec.arch])}
+
+
+def _below(checked: "Checked") -> str:
+    """What stands below the table of the results."""
+    if not checked:
+        return ""
+    from seqlab.report import checklist
+
+    return f"\n\n{checklist.text(checked)}"
 
 
 def _specs(create: Create, archs: Sequence[str | None], given: dict[str, Any]) -> "list[Spec]":

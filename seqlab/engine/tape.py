@@ -30,7 +30,8 @@ def no_tick(steps: int) -> None:
 class Tape:
     """One ensemble's forward pass: x (M, T, B, I), where it lives, state (M, B, P, H) at the start.
 
-    As many as `sharers` tapes share what may be kept, `budget` bytes.
+    As many as `sharers` tapes share what may be kept: `budget` bytes, TRAJECTORY_BYTES if left
+    out.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class Tape:
         x: Array,
         state: NDArray,
         sharers: int = 1,
-        budget: int = TRAJECTORY_BYTES,
+        budget: int | None = None,
     ) -> None:
         self.cell, self.kernels = cell, kernels
         self.arrays, self._ahead = backends.arrays(backend), partial(backends.ahead, backend)
@@ -55,7 +56,8 @@ class Tape:
         # networks there are.
         self.segment_steps = segment_steps(per_step, self.steps)
         whole = self.networks * per_step * self.steps
-        self.keeps_all = whole <= budget // sharers
+        kept = TRAJECTORY_BYTES if budget is None else budget
+        self.keeps_all = whole <= kept // sharers
         self._starts: list[NDArray] = []  # the state before each segment
         self._saved: list[Saved] = []  # of each segment, where all are kept
         self._recomputed: tuple[int, Saved] | None = None  # the last segment computed again

@@ -10,9 +10,10 @@ from seqlab import rules
 from seqlab.cells import ACTIVATIONS, CELLS, INITS
 from seqlab.errors import InputError
 from seqlab.figures.writing import literal
-from seqlab.numbers import activations
+from seqlab.layers import draws
+from seqlab.numbers import spellings
 from seqlab.numbers.quantities import Quantity, in_figures
-from seqlab.spec import kinds
+from seqlab.spec import kinds, stack_table
 from seqlab.spec.option import labels
 from seqlab.wording import did_you_mean, in_links
 
@@ -22,11 +23,21 @@ FIELDS = labels(kinds.options())
 COORDINATES = {"length": "sequence length (steps)", "lag": "lag (steps back from the loss)"}
 AXES = FIELDS | COORDINATES
 
+_NORMS = tuple(name.partition(":")[0] for name in stack_table.NORMS)
 _RULES = ("none", *rules.AFTER, *rules.IN_CHAIN)
+_WITH_NUMBER = (*_RULES, *spellings.WITH_NUMBER, *_NORMS)
 _ORDER = {
     name: position
-    for names in (kinds.archs(), (*ACTIVATIONS, *activations.NAMES), INITS, _RULES)
-    for position, name in enumerate(dict.fromkeys(names))
+    for names in (
+        spellings.NAMES,
+        draws.INITS,
+        _NORMS,
+        kinds.archs(),
+        ACTIVATIONS,
+        INITS,
+        _RULES,
+    )
+    for position, name in enumerate(names)
 }
 
 
@@ -118,7 +129,7 @@ def in_order(values: Sequence[Any]) -> list[Any]:
         if isinstance(value, (int, float)):
             return 1, float(value), 0.0, ""
         name, _, threshold = str(value).partition(":")
-        limit = float(threshold) if name in _RULES and threshold else 0.0
+        limit = float(threshold) if name in _WITH_NUMBER and threshold else 0.0
         return 2, _ORDER.get(name, len(_ORDER)), limit, str(value)
 
     return sorted(set(values), key=place)

@@ -158,9 +158,9 @@ class StackKernels(CellKernels, Protocol):
 
     def look(self, saved: Any, least: float) -> tuple[NDArray, NDArray]:
         """What is seen of a segment's activations: (M, S + 1, 2), before its first layer and after
-        each, the mean square and the mean cosine of two rows; (M, S, 4), the shares of slopes that
-        are zero, of units for which all are, of units for which none is, and of slopes that are
-        under `least`."""
+        each, ln of the mean square and the mean cosine of two rows; (M, S, 4), the shares of slopes
+        that are zero, of units for which all are, of units for which none is, and of slopes that
+        are under `least`, nan where a slope is."""
         ...
 
 

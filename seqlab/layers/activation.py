@@ -1,13 +1,15 @@
 """The elementwise activations of deep stacks, value and slope of one number.
 
 The slope comes from z, never from the value: GELU and SiLU are not monotone, and 1 - tanh^2 is zero
-where the true slope is small. At a kink it is that of the left side, as in PyTorch. NaN stays NaN,
-and an infinite z gives the limits. Sources: see `seqlab.numbers.activations`, whose functions of
-arrays these are.
+where the true slope is small. At a kink it is that of the left side, as in PyTorch. NaN stays NaN
+(identity's slope is 1 even there), and an infinite z gives the limits. Sources: see
+`seqlab.numbers.activations`, whose functions of arrays these are.
 """
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
+
+from seqlab.numbers.spellings import taken_apart
 
 # The distinct algebras: prelu is leaky with another number, selu is elu with a scale. relu is no
 # leaky with zero, since 0 * -inf is NaN.
@@ -40,11 +42,11 @@ def choose(name: str) -> Choice:
 
     Raises InputError.
     """
-    # SciPy comes with it, which no kernel needs.
-    from seqlab.numbers.activations import SELU_ALPHA, SELU_SCALE, parse_activation
-
-    kind, number = parse_activation(name)
+    kind, number = taken_apart(name)
     if kind == "selu":
+        # SciPy comes with it, which no kernel needs.
+        from seqlab.numbers.activations import SELU_ALPHA, SELU_SCALE
+
         return Choice(KINDS.index("elu"), SELU_ALPHA, SELU_SCALE)
     if kind in ("leaky", "prelu"):
         kind = "leaky" if number else "relu"

@@ -24,8 +24,7 @@ _SQUARES = {
 }
 _UNIT = math.sqrt(3)  # uniform numbers up to here have a variance of one
 INITS = ("pytorch", *_SQUARES, "orthogonal")
-TRANSFORMER__UNIT = math.sqrt(3)  # uniform numbers up to here have a variance of one
-INITS = ("pytorch", "xavier")
+TRANSFORMER_INITS = ("pytorch", "xavier")
 
 
 class Draw(NamedTuple):

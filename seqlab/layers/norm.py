@@ -3,7 +3,8 @@
 y = (z - mean)/scale, scale = sqrt(variance + eps). The adjoint keeps of g what neither moves the
 mean nor stretches: (g - mean(g) - y mean(g y))/scale, which at eps = 0 has nothing along 1 and y.
 Two numbers at eps = 0 are +-1 whatever they were, and a constant is 0: nothing goes back then, and
-that is an exact zero, not what rounding makes of it.
+that is an exact zero, not what rounding makes of it. Means are taken of differences from the first
+number for that reason: a sum of equal numbers, divided by their count, is another number.
 """
 
 import math
@@ -20,18 +21,18 @@ def make_norm(compiled):
 
     @compiled
     def inverse(variance):
-        """1/scale; 0 where nothing goes back."""
-        return 1.0 / math.sqrt(variance) if variance > 0 else variance * 0.0  # NaN stays NaN
+        """1/scale; 0 where nothing goes back, NaN for a variance beyond the range."""
+        return 1.0 / math.sqrt(variance) if 0 < variance < math.inf else variance * 0.0
 
     @compiled
     def along(z, inverses, count, eps):
         share = z.dtype.type(1.0 / count)
         for j in range(z.shape[0]):
             row = z[j, :count]
-            total, squares = row.dtype.type(0), row.dtype.type(0)
+            first, total, squares = row[0], row.dtype.type(0), row.dtype.type(0)
             for c in range(count):
-                total += row[c]
-            mean = total * share
+                total += row[c] - first
+            mean = first + total * share
             for c in range(count):
                 row[c] -= mean
                 squares += row[c] * row[c]
@@ -62,7 +63,9 @@ def make_norm(compiled):
             means[c] = squares[c] = 0
         for j in range(z.shape[0]):
             for c in range(count):
-                means[c] += z[j, c] * share
+                means[c] += z[j, c] - z[0, c]
+        for c in range(count):
+            means[c] = z[0, c] + means[c] * share
         for j in range(z.shape[0]):
             for c in range(count):
                 z[j, c] -= means[c]

@@ -6,8 +6,8 @@ couples inputs and attention couples tokens; so a network has one exponent for a
 
 Sources: residual networks He et al. 2016, in the order in which articles write the branch, alpha
 phi(W h), or with the activation first, alpha W phi(h) (He et al. 2016b); DenseNet Huang et al.
-2017; Transformers Vaswani et al. 2017, with the norms after the sums or within the branches (Xiong et al.
-2020), as torch.nn.TransformerEncoderLayer has them.
+2017; Transformers Vaswani et al. 2017, with the norms after the sums or within the branches (Xiong
+et al. 2020), as torch.nn.TransformerEncoderLayer has them.
 """
 
 from dataclasses import dataclass

@@ -65,10 +65,10 @@ def sweep_curves(
         return gradient
 
     sweep.run(loss, tick, on_gradient)
-    return _read(sweep)
+    return read_curves(sweep)
 
 
-def _read(sweep: Sweep) -> Curves:
+def read_curves(sweep: Sweep) -> Curves:
     """The curves of a sweep that is over, in the memory of its trace."""
     trace, names = sweep.trace, sweep.tape.cell.parts
     scale = trace.exponent * np.log(2.0)

@@ -17,6 +17,7 @@ class Purpose(IntEnum):
     READOUT = 2
     FRAME = 3  # the first vectors of a Lyapunov spectrum
     IN_LAW = 4  # what stands for the weights where none are drawn
+    TASK = 5  # what a network is trained on, and the head that it is trained with
 
 
 def stream(seed: int, network: int, purpose: Purpose, *within: int) -> np.random.Generator:

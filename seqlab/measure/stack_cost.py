@@ -65,13 +65,14 @@ def memory_bytes(spec: StackSpec) -> int:
     whole = networks * layer * spec.steps
     segment = networks * layer * min(segment_steps(layer, spec.steps), spec.steps)
     emitted = segment * kernels.emitted_width(stack.sizes(columns)) * item // layer
-    held = whole if whole <= KEPT_BYTES else 0  # else computed again
+    # Kept whole beside one that is drawn; else the one in use, the next, and what one leaves.
+    held = whole + segment if whole <= KEPT_BYTES else 3 * segment
     rows = (len(spec.lengths) + (spec.spectrum or 0)) * stack.units * columns * item
     points = (sum(spec.lengths) + len(spec.lengths)) * 8 * 8
     kept = spec.networks * len(spec.clip) * (spec.steps + 1) * 8 * 5
     drawn = stack.most_numbers * 8 * 3
     starts = networks * stack.units * columns * item * math.ceil(whole / max(segment, 1))
-    return held + 3 * segment + emitted + networks * (6 * rows + points + drawn) + starts + kept
+    return held + emitted + networks * (6 * rows + points + drawn) + starts + kept
 
 
 def _in_law_bytes(spec: StackSpec) -> int:

@@ -36,8 +36,6 @@ class Activations:
         """Each quantity (M, lags), of the layer that lies so far before the loss; the inputs, at
         the last lag, come from no activation."""
         states, slopes = (np.concatenate(x, axis=1) for x in (self._states, self._slopes))
-        with np.errstate(divide="ignore"):
-            states[:, :, 0] = np.log(states[:, :, 0])
         unseen = np.full((len(slopes), 1, slopes.shape[2]), np.nan)
         slopes = np.concatenate([unseen, slopes], axis=1)
         found: dict[str, NDArray] = {}

@@ -51,9 +51,11 @@ class Layers:
 
 
 class Block(NamedTuple):
-    """Some networks of a spec: a tape that has not run, and unit readouts (M, 1, lengths, state).
+    """Some networks of a spec: a tape that has not run, and readouts (M, 1, lengths, state), of
+    norm one.
 
-    A growing stack's readouts have what exists at each length.
+    A growing stack's have what exists at each length, and norm one over the newest features, with
+    which its curve begins.
     """
 
     tape: Tape
@@ -77,9 +79,10 @@ class Networks:
         numbers = draw_layer(self._stream(m, layer + 1), self.stack, layer, self._how)
         largest = np.finfo(self.dtype).max
         if not np.abs(numbers).max() <= largest:
-            option = "bias_scale" if self.spec.gain is None else "gain"
+            weights = numbers[: -self.stack.width]  # all but the last biases, which alone are drawn
+            option = "bias_scale" if np.abs(weights).max() <= largest else "gain"
             value = getattr(self.spec, option)
-            raise refuse(option, value, f"weights must stay in the range of {self.dtype}")
+            raise refuse(option, value, f"what is drawn must stay in the range of {self.dtype}")
         return numbers
 
     def block(self, networks: range, backend: str, kernels: StackKernels, sharers: int) -> Block:
@@ -123,7 +126,7 @@ class Networks:
         return find_activation(stack.activation).value(_normalised(z, stack.norm))
 
     def _readouts(self, m: int, columns: int) -> NDArray:
-        """(lengths, units * columns): one normal vector for each row, scaled to norm one."""
+        """(lengths, units * columns): one normal vector for each row, then scaled."""
         spec, stack = self.spec, self.stack
         rng = stream(spec.seed, m, Purpose.READOUT)
         blocks = stack.depth + 1 if stack.grows else 1
@@ -136,7 +139,8 @@ class Networks:
             last = length + 1 if stack.grows else 1
             units = slice(first * stack.width, last * stack.width)
             found[k, units, : stack.rows] = drawn[first:last].reshape(-1, stack.rows)
-            found[k] /= np.linalg.norm(found[k])
+            newest = slice(-stack.width if stack.grows else None, None)
+            found[k] /= np.linalg.norm(found[k, units][newest])
         return found.reshape(len(spec.lengths), -1)
 
 

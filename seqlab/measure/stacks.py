@@ -77,23 +77,19 @@ class _Measured:
         self._tape.run(activations.see, report.tick)
         report.begin("backward")
         free, gradients = self._sweep(readout, UNCLIPPED, self._clamps)
-        # Only of a stack that grows the readout's norm is not that of what the curve begins with.
-        start = np.stack([curve[:, 0] for curve in free.state], axis=1)
-        unclipped, scale = kept(spec, free), -start[:, -1]
+        unclipped, before = kept(spec, free), gradients.whole()
         del free  # before a clipped sweep has as many points
-        scaled = readout * np.exp(-start)[:, None, :, None]
-        before = gradients.whole() + scale
         ruled = []
         for text in spec.clip:
             rule = rules.parse(text)
             found = {"log_param_grad_norm_before": before}
             if rule.in_chain:
-                curves, own = self._sweep(scaled, rule, ())
-                found |= kept(spec, curves) | self._by_layer(own, 0)
+                curves, own = self._sweep(readout, rule, ())
+                found |= kept(spec, curves) | self._by_layer(own)
                 found["log_param_grad_norm_after"] = own.whole()
                 found["clipped_fraction"] = curves.fired[:, -1] / spec.steps
             else:
-                found |= unclipped | self._by_layer(gradients, scale)
+                found |= unclipped | self._by_layer(gradients)
                 after, changed = _after(rule, before, gradients)
                 found["log_param_grad_norm_after"] = after
                 found["clipped_fraction"] = changed.astype(float)
@@ -120,12 +116,12 @@ class _Measured:
         )
         return curves, gradients
 
-    def _by_layer(self, gradients: Gradients, scale: "NDArray | int") -> dict[str, NDArray]:
+    def _by_layer(self, gradients: Gradients) -> dict[str, NDArray]:
         """ln norms of dL/dW and dL/db at the lags that are kept; no layer feeds the last one."""
         lags, found = kept_lags(self._spec), {}
         for name, logs in gradients.norms()._asdict().items():
             table = np.full((len(logs), len(lags)), np.nan)
-            table[:, :-1] = logs[:, lags[:-1]] + np.reshape(scale, (-1, 1))
+            table[:, :-1] = logs[:, lags[:-1]]
             found[f"log_{name}_grad_norm"] = table
         return found
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.special import erf, expit, ndtr
 
 from seqlab.numbers.gaussian import normal_mean
-from seqlab.wording import did_you_mean, one_of, refuse
+from seqlab.numbers.spellings import taken_apart
 
 Function = Callable[[NDArray], NDArray]
 
@@ -86,47 +86,21 @@ _PLAIN = {
     "silu": Activation(lambda z: z * expit(z), _silu_slope, 1.0998393194985),
     "softplus": Activation(lambda z: np.logaddexp(0, z), expit, 1.0),
 }
-# With a number after a colon, and what it is when left out.
-_WITH_NUMBER: dict[str, tuple[Callable[[float], Activation], float]] = {
-    "leaky": (_leaky, 0.01),
-    "prelu": (_leaky, 0.25),
-    "elu": (_elu, 1.0),
+_WITH_NUMBER: dict[str, Callable[[float], Activation]] = {
+    "leaky": _leaky,
+    "prelu": _leaky,
+    "elu": _elu,
 }
 NAMES = (*_PLAIN, *_WITH_NUMBER)
 
 
-def parse_activation(name: str, field: str = "activation") -> tuple[str, float | None]:
-    """Which of NAMES a name is, and its number: None where it has none.
-
-    The last three of NAMES may have `:number`. Raises InputError that begins with the field.
-    """
-    if name in _PLAIN:
-        return name, None
-    kind, colon, number = name.partition(":")
-    if kind not in _WITH_NUMBER:
-        raise refuse(field, name, one_of(NAMES) + did_you_mean(name, NAMES))
-    try:
-        value = float(number) if colon else _WITH_NUMBER[kind][1]
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise refuse(field, name, f"{kind}:NUMBER with a finite number")
-    return kind, value + 0.0  # no -0.0
-
-
 def find_activation(name: str) -> Activation:
-    """The activation of a name that `parse_activation` takes. Raises InputError."""
-    kind, number = parse_activation(name)
-    return _PLAIN[kind] if number is None else _WITH_NUMBER[kind][0](number)
+    """The activation of a name: one of NAMES, the last three with `:number` if need be.
 
-
-def spelled(name: str, field: str = "activation") -> str:
-    """The one spelling of a name: `elu:1` for elu and for elu:1.0.
-
-    Raises InputError that begins with the field.
+    Raises InputError.
     """
-    kind, number = parse_activation(name, field)
-    return kind if number is None else f"{kind}:{number!r}".removesuffix(".0")
+    kind, number = taken_apart(name)
+    return _PLAIN[kind] if number is None else _WITH_NUMBER[kind](number)
 
 
 def mean(phi: Activation, q: float) -> float:

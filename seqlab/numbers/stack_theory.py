@@ -84,6 +84,8 @@ def _normalised(stack: Wide, phi: Activation) -> str:
     if kind == "batch":
         if stack.activation in _ASYMMETRIC:
             return f"batch norm with {stack.activation}: no symmetry of samples to start from"
+        if stack.rows == 2:
+            return "batch norm of two inputs makes them +-1 whatever they were: nothing goes back"
         if stack.rows < SMALLEST_BATCH:
             return f"batch norm of fewer than {SMALLEST_BATCH} inputs: no variance of the adjoint"
     elif kind != "none":

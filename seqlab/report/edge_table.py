@@ -2,14 +2,18 @@
 grows nor fades, and how deep a signal reaches beside it. At most 80 columns."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from seqlab.layers.draws import Draw, moments
+from seqlab.layers.parts import Linear
 from seqlab.numbers.activations import find_activation
 from seqlab.numbers.edge import Critical, correlation_depths, critical, variance_slope
 from seqlab.report.text import Row, fill, grid
 from seqlab.wording import refuse
 
+ASKED_BY = ("activation", "bias_scale", "init", "gain", "hidden")
+_BIAS_SCALES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5)
 _HEADERS = (
     ("bias", "bias", "", "weight", ""),
     ("scale", "variance", "q*", "variance", "gain"),
@@ -31,6 +35,19 @@ correlation      that two inputs come to; its depth is the layers in which what
                  about them reaches"""
 _NO_Q = "no variance of pre-activations stays: q grows for ever, or fades to zero"
 _NEAR_ZERO = 1e-3  # where a point at q = 0 is told to be left or not
+
+
+def asked(given: Mapping[str, Any]) -> tuple[str, Sequence[float], tuple[float, float] | None]:
+    """The arguments of `critical_table` for options of a stack's spec, those in ASKED_BY: some bias
+    scales where none is given, and the point of the weights where these are."""
+    activation = given.get("activation", "relu")
+    scales = [given["bias_scale"]] if "bias_scale" in given else _BIAS_SCALES
+    if not given.keys() & {"init", "gain", "hidden"}:
+        return activation, scales, None
+    width = given.get("hidden", 64)
+    init = given.get("init", "pytorch" if "gain" not in given else "normal")
+    how = Draw(init, given.get("gain"), given.get("bias_scale"))
+    return activation, scales, moments(Linear(width, width), how)
 
 
 def critical_document(

@@ -7,10 +7,11 @@ from functools import cached_property
 from typing import Any
 
 from seqlab.errors import InputError
+from seqlab.layers.draws import TRANSFORMER_INITS
 from seqlab.layers.stack import Stack
 from seqlab.spec import stack_arrays
 from seqlab.spec.arrays import ArrayFile
-from seqlab.spec.stack_table import INITS_OF_TRANSFORMERS, SQRT, STACK_TABLE
+from seqlab.spec.stack_table import SQRT, STACK_TABLE
 from seqlab.spec.table import DEFAULT_INIT
 from seqlab.spec.tabled import Held, TabledSpec
 from seqlab.wording import describe_value, one_of, refuse
@@ -117,8 +118,8 @@ class StackSpec(TabledSpec):
             self._check_divides("norm", int(self.norm.partition(":")[2]), "groups")
         if self.heads is not None:
             self._check_divides("heads", self.heads, "heads")
-            if self.init not in INITS_OF_TRANSFORMERS:
-                raise refuse("init", self.init, f"{self.arch}: {one_of(INITS_OF_TRANSFORMERS)}")
+            if self.init not in TRANSFORMER_INITS:
+                raise refuse("init", self.init, f"{self.arch}: {one_of(TRANSFORMER_INITS)}")
         if self.alpha == SQRT and len(self.lengths) > 1:
             raise InputError(
                 f"lengths: {len(self.lengths)} of them are not allowed beside alpha {SQRT}; "

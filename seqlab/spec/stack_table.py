@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from seqlab.numbers import activations
+from seqlab.layers.draws import INITS, TRANSFORMER_INITS
+from seqlab.numbers.spellings import NAMES, spelled
 from seqlab.spec.fields import DEFAULT_LENGTHS, choice, number, number_or, whole
 from seqlab.spec.option import Option, Table
 from seqlab.spec.table import DEFAULT_INIT, TABLE, beside, gain_is_idle, number_or_word
@@ -16,21 +17,19 @@ from seqlab.wording import one_of, refuse
 
 DEFAULT_ARCH = "mlp"
 SQRT = "sqrt"  # alpha: 1/sqrt(depth)
-INITS = ("pytorch", "xavier", "he", "normal", "unit-normal", "orthogonal")
-INITS_OF_TRANSFORMERS = ("pytorch", "xavier")
 NORMS = ("none", "batch", "layer", "group:G")
 
 
 @dataclass(frozen=True)
-class Stack:
+class Options:
     """An architecture through depth, and the options that not all of them have."""
 
     name: str
     options: frozenset[str]
 
 
-def _stack(name: str, *options: str) -> Stack:
-    return Stack(name, frozenset(options))
+def _stack(name: str, *options: str) -> Options:
+    return Options(name, frozenset(options))
 
 
 _OF_LAYERS = ("batch", "bias_scale", "norm")
@@ -53,8 +52,8 @@ def _having(name: str) -> str:
 
 def _activation(name: str, value: Any) -> str:
     if not isinstance(value, str):
-        raise refuse(name, value, one_of(activations.NAMES))
-    return activations.spelled(value, name)
+        raise refuse(name, value, one_of(NAMES))
+    return spelled(value, name)
 
 
 def _norm(name: str, value: Any) -> str:
@@ -156,15 +155,14 @@ STACK_TABLE = Table(
         replace(
             TABLE["activation"],
             parse=_activation,
-            help=f"{one_of(activations.NAMES)}; the last three with a number or without: "
-            "leaky:0.01.",
+            help=f"{one_of(NAMES)}; the last three with a number or without: leaky:0.01.",
             default="relu",
         ),
         replace(
             TABLE["init"],
             parse=choice(INITS),
             help=f"Draw of the weights; {one_of(INITS)} (transformer: "
-            f"{one_of(INITS_OF_TRANSFORMERS)}).",
+            f"{one_of(TRANSFORMER_INITS)}).",
         ),
         replace(
             TABLE["gain"],

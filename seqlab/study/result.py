@@ -15,12 +15,14 @@ from seqlab.errors import InputError
 from seqlab.numbers.variables import Measurement, Variable
 from seqlab.report import entries, run_table, tidy
 from seqlab.spec import kinds
-from seqlab.spec.kinds import Spec
+from seqlab.spec.kinds import Progress, Spec
 from seqlab.study import files, netcdf
 from seqlab.study.netcdf import DamagedResult
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from seqlab.numbers.checklist import Line
 
 # Of a file: raised when a number's meaning or a variable changes. Files before 0.2 have none: 1.
 FORMAT = 2
@@ -155,6 +157,16 @@ class Result:
     def summary(self) -> str:
         """The table that `seqlab run` prints, at most 80 columns wide."""
         return run_table.table([self])
+
+    def checks(self, progress: Progress | None = None) -> "list[Line]":
+        """The checklist of vanishing and exploding gradients of a deep stack, whose first networks
+        are trained a little for it; see `seqlab.numbers.checklist`.
+
+        Raises InputError for what is no deep stack or was measured in law.
+        """
+        from seqlab.measure.checklist import checklist
+
+        return checklist(self.spec, self.variables, progress)
 
     def to_dataframe(self) -> "pd.DataFrame":
         """Tidy curves: a row for each network, rule, length and lag up to the length.

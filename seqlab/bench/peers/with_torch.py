@@ -7,11 +7,12 @@ on several: where that is not plain, both are tried and the faster is timed.
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from seqlab.bench.problems import Gradients, Scan, Study, named
+from seqlab.bench.problems import Gradients, Scan, Stacks, Study, named
 from seqlab.bench.race import Answer, Side, turn
 from seqlab.cells import CELLS
 from seqlab.kernels.cpu.threads import thread_count
@@ -205,5 +206,75 @@ def scan_side(name: str, problem: Scan, scan: Callable[[Tensor, Tensor], Tensor]
     def answer(result: State) -> Answer:
         return {key: ours(part.numpy()) for key, part in zip(leaves, result, strict=True)}
 
+    faster, threads = _faster(call)
+    return Side(name, faster, answer, problem.work, facts={f"{name} threads": threads})
+
+
+def stacks(problem: Stacks) -> list[Side]:
+    """A module for each network, one after the other; several networks also in one loop of batched
+    products, which is what `torch.func.vmap` makes of them."""
+    sides = [_modules(problem)]
+    if len(problem.weight) > 1:
+        sides.append(_batched(problem))
+    return sides
+
+
+def _modules(problem: Stacks) -> Side:
+    leaves, modules = [], []
+    for weights, biases, x in zip(problem.weight, problem.bias, problem.x, strict=True):
+        layers = []
+        for weight, bias in zip(weights, biases, strict=True):
+            layer = nn.utils.skip_init(nn.Linear, *weight.shape)
+            layer.weight, layer.bias = map(nn.Parameter, map(torch.from_numpy, (weight, bias)))
+            layers += [layer, nn.ReLU()]
+        modules.append(nn.Sequential(*layers))
+        leaves.append([*modules[-1].parameters(), torch.tensor(x, requires_grad=True)])
+    readouts = torch.from_numpy(problem.readout)
+
+    def call() -> list[State]:
+        return [
+            torch.autograd.grad(module(own[-1]), own, readout)
+            for module, own, readout in zip(modules, leaves, readouts, strict=True)
+        ]
+
+    def answer(result: list[State]) -> Answer:
+        own = [torch.stack(parts).numpy() for parts in zip(*result, strict=True)]
+        return _of_layers(problem, own)
+
+    return _stacks_side(f"{NAME} modules", problem, call, answer)
+
+
+def _batched(problem: Stacks) -> Side:
+    leaves = []
+    for weight, bias in zip(*map(_by_layer, (problem.weight, problem.bias)), strict=True):
+        leaves += [weight, bias]
+    x, readout = torch.tensor(problem.x, requires_grad=True), torch.from_numpy(problem.readout)
+
+    def call() -> State:
+        h = x
+        for weight, bias in zip(leaves[::2], leaves[1::2], strict=True):
+            h = torch.relu(torch.baddbmm(bias[:, None], h, weight.transpose(1, 2)))
+        return torch.autograd.grad(h, [*leaves, x], readout)
+
+    def answer(result: State) -> Answer:
+        return _of_layers(problem, [part.numpy() for part in result])
+
+    return _stacks_side(f"{NAME} batched", problem, call, answer)
+
+
+def _by_layer(array: NDArray) -> list[Tensor]:
+    """(M, L, ...) as leaves (M, ...)."""
+    return [torch.tensor(part, requires_grad=True) for part in array.swapaxes(0, 1)]
+
+
+def _of_layers(problem: Stacks, parts: list[NDArray]) -> Answer:
+    """Weight and bias of each layer in turn, then the input, (M, ...) each."""
+    *layers, x = parts
+    return problem.named(np.stack(layers[::2], 1), np.stack(layers[1::2], 1), x)
+
+
+def _stacks_side(
+    name: str, problem: Stacks, call: Callable[[], Any], answer: Callable[[Any], Answer]
+) -> Side:
     faster, threads = _faster(call)
     return Side(name, faster, answer, problem.work, facts={f"{name} threads": threads})

@@ -7,6 +7,8 @@ import click
 from seqlab.cli import options
 from seqlab.cli.measuring import measure_and_show
 
+_UNSAID: tuple[Any, ...] = (None, (), False)  # what an option is that was left out
+
 
 @click.command(
     cls=options.TableCommand,
@@ -14,7 +16,20 @@ from seqlab.cli.measuring import measure_and_show
     short_help="Measure one deep stack, or compare several.",
 )
 @options.of_results()
-def depth(arch: tuple[str, ...], **given: Any) -> None:
+@click.option(
+    "--critical",
+    is_flag=True,
+    help="Measure nothing: print the edge of chaos of --activation, for --bias-scale or for some, "
+    "and how deep a signal reaches with the weights of --init and --gain.",
+)
+@click.option(
+    "--check",
+    "checks",
+    is_flag=True,
+    help="Go through the checklist of vanishing and exploding gradients: train a little, and say "
+    "what each rule of thumb finds and where it misleads.",
+)
+def depth(arch: tuple[str, ...], critical: bool, **given: Any) -> None:
     """Measure how far down a deep stack the gradient of its output reaches.
 
     Prints the decay rate with its interval, the attenuation, the horizon and what each clip rule
@@ -26,4 +41,29 @@ def depth(arch: tuple[str, ...], **given: Any) -> None:
     from seqlab.spec.stack_table import DEFAULT_ARCH, STACK_TABLE
 
     with STACK_TABLE.in_own_words():
+        if critical:
+            _print_edge({"arch": arch, **given})
+            return
         measure_and_show(StackSpec.create, arch, default_arch=DEFAULT_ARCH, **given)
+
+
+def _print_edge(given: dict[str, Any]) -> None:
+    """The edge of chaos, of the options that mean something beside it. Raises InputError."""
+    import json
+
+    from seqlab.cli import streams
+    from seqlab.errors import InputError
+    from seqlab.report.edge_table import ASKED_BY, asked, critical_document, critical_table
+    from seqlab.spec.stack_table import STACK_TABLE
+
+    as_json = given["as_json"]
+    always = ("as_json", "backend", "store")  # which have a value in any case
+    known = {n: v for n, v in given.items() if n not in always and not any(v is x for x in _UNSAID)}
+    for name in known:
+        if name not in ASKED_BY:
+            raise InputError(f"{name}: means nothing beside critical, which measures nothing")
+    edge = asked({name: STACK_TABLE[name].parse(name, value) for name, value in known.items()})
+    if as_json:
+        streams.say(json.dumps(critical_document(*edge), indent=2, allow_nan=False))
+    else:
+        streams.say(critical_table(*edge))

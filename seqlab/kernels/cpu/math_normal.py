@@ -81,29 +81,24 @@ def _tail(fmt: Format) -> Callable:
 
 
 def _bell(factor: float) -> Callable:
-    """exp(-factor x^2), factor a power of two; zero where that is no normal number."""
+    """x -> exp(-factor x^2), factor a power of two; zero where that is no normal number."""
 
     @for_each_format
     def bell(fmt: Format) -> Callable:
-        real, integer, scale = fmt.real, fmt.integer, fmt.real(factor)
-        log2e, ln2_high, ln2_low = (
-            real(1 / math.log(2)),
-            real(fmt.ln2_high),
-            real(fmt.ln2_low),
-        )
-        unit = real(fmt.unit)
-        limit = real(math.sqrt((fmt.bias + 0.25) * math.log(2) / factor))  # 2^-bias
-        upper = integer(-1 << (fmt.bits // 2 + 1))  # the square of what it leaves is exact
+        real, integer, scale, unit = fmt.real, fmt.integer, fmt.real(factor), fmt.real(fmt.unit)
+        log2e, ln2, ln2_low = real(1 / math.log(2)), real(fmt.ln2_high), real(fmt.ln2_low)
+        limit = real(math.sqrt((fmt.bias + 0.25) * math.log(2) / factor))  # goes to 2^-bias
+        upper = integer(-1 << (fmt.bits // 2 + 1))  # bits of x whose square is exact
 
         def bell(x):
             y = abs(x)
             y = limit if y > limit else y
             high = integer(real(y).view(integer) & upper).view(real)
             square, rest = high * high * scale, (y - high) * (y + high) * scale
-            # As in `_reduced`, but for `rest`, which comes in after the largest parts cancel.
+            # As `math` does for exp, and `rest` comes in once the large parts have cancelled.
             shifted = unit - (square + rest) * log2e
             turns = shifted - unit
-            r = ((-square - turns * ln2_high) - rest) - turns * ln2_low
+            r = ((-square - turns * ln2) - rest) - turns * ln2_low
             power = power_of_two(real(shifted).view(integer))
             return power * expm1_near_zero(r) + power
 

@@ -4,6 +4,7 @@ A stack has no parameters, so whoever made the kernels has said all, and nobody 
 engine's weights and sizes. The blocks' parts do the work; the chain's rules are every cell's.
 """
 
+import math
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -21,7 +22,7 @@ from seqlab.kernels.cpu.chain import (
     inject_losses,
     sum_of_squares,
 )
-from seqlab.kernels.cpu.layers.linear import Map
+from seqlab.kernels.cpu.layers.linear import Map, panels_of
 from seqlab.kernels.cpu.layers.look import look_at_slopes, look_at_state
 from seqlab.kernels.cpu.layers.parts import Back, Forward, Part, Size, bound
 from seqlab.kernels.cpu.layers.places import View, padded
@@ -83,9 +84,31 @@ def _begin(rows, newest, grad, span, step, trace, live, squares, begin, end):
                 _record_newest(rows, trace, m, loss, 0, newest)
 
 
+@inlined
+def _record_gradients(rows, found, span, step, trace, emitted, norms, m, live):
+    """What a layer's parameters get, at the exponent before the step, which the trace has: for
+    every loss together, of loss 0 the norms of dL/dW and dL/db too where `norms` are wanted."""
+    for loss in range(live):
+        of_weights, of_biases = 0.0, 0.0
+        for panel in range(found.shape[2]):
+            of_weights += found[m, loss, panel, 0]
+            of_biases += found[m, loss, panel, 1]
+        if trace.exponent.shape[2] > 0:
+            point = trace.offset[loss] + rows.lag[loss] + span.hi - 1 - step
+            trace.inputs[m, 0, point] = of_weights + of_biases
+        if loss == 0 and emitted.values.shape[3] > 0:
+            emitted.exponent[m, step - span.lo, 0] = rows.exponent[m, 0]
+            if norms:
+                emitted.values[m, step - span.lo, 0, 0] = math.sqrt(of_weights)
+                emitted.values[m, step - span.lo, 0, 1] = math.sqrt(of_biases)
+
+
 @compiled
-def _finish(rows, newest, span, step, clip, trace, live, squares, begin, end):
+def _finish(
+    rows, newest, found, span, step, clip, trace, emitted, norms, live, squares, begin, end
+):
     for m in range(begin, end):
+        _record_gradients(rows, found, span, step, trace, emitted, norms, m, live)
         task = TaskRows(m, 0, 0, live, 0, 0)
         finish_step(rows, span, step, clip, trace, squares, task)
         for loss in range(live):
@@ -189,7 +212,8 @@ class StackKernels:
         columns = saved.path.shape[3]
         adjoint = bundle.adjoint.reshape(networks, losses, self.stack.units, columns)
         measured = trace.exponent.size > 0 or emitted.values.size > 0
-        squares = np.zeros((networks, live, 2)) if measured else None
+        panels = sum(panels_of(one) for one in self._maps(0)) if measured else 0
+        found = np.empty((networks, live, panels, 2))
         whole = self._entries and emitted.values.size > 0
         values = emitted.values if whole else np.empty((networks, 0, 1, 0), dtype)
         rooms: dict[Part, NDArray] = {}
@@ -200,10 +224,8 @@ class StackKernels:
             if s == span.hi - 1 or s >= span.hi - gradient.shape[1]:
                 newest = self._newest(layer + 1, columns)
                 self._share(_begin, rows, newest, gradient, span, s, trace, live)
-            if squares is not None:
-                squares[:] = 0
-            arrays = (s, saved.x, self._maps(layer), self.stack.rows, squares, values, step)
-            on = Back(*arrays, self.stack.grows, rooms)
+            maps, squares = self._maps(layer), found if measured else None
+            on = Back(s, saved.x, maps, saved.rows, squares, values, step, self.stack.grows, rooms)
             if self.stack.grows:
                 into, g = self._around(adjoint, s, layer, live)
                 self.chain.back(on, saved.kept, saved.past[s], g, into)
@@ -211,10 +233,9 @@ class StackKernels:
             else:
                 g = View(adjoint, 0, 0, self.stack.width, live)
                 self.chain.back(on, saved.kept, saved.past[s], g, g)
-            if squares is not None:
-                self._record(squares, rows, span, s, trace, emitted)
-            newest = self._newest(layer, columns)
-            self._share(_finish, rows, newest, span, s, clip, trace, live)
+            newest, norms = self._newest(layer, columns), measured and not whole
+            told = (newest, found, span, s, clip, trace, emitted, norms)
+            self._share(_finish, rows, *told, live)
 
     def _newest(self, layer: int, columns: int) -> tuple[int, int]:
         """Where a growing stack's state has what layer `layer` begins with."""
@@ -226,32 +247,12 @@ class StackKernels:
         networks, losses, size = rows.adjoint.shape
         share(kernel, networks, lambda: np.empty(1), rows, *arguments, operations=4 * losses * size)
 
-    def _record(
-        self,
-        squares: NDArray,
-        rows: Bundle,
-        span: Span,
-        s: int,
-        trace: Trace,
-        emitted: Emitted,
-    ) -> None:
-        """What a layer's parameters get, at the exponent before the step, which the trace has."""
-        live = squares.shape[1]
-        if trace.exponent.size:
-            points = trace.offset[:live] + rows.lag[:live] + span.hi - 1 - s
-            trace.inputs[:, 0, points] = squares.sum(axis=2)
-        if emitted.values.size:
-            i = s - span.lo
-            emitted.exponent[:, i, 0] = rows.exponent[:, 0]
-            if not self._entries:
-                emitted.values[:, i, 0] = np.sqrt(squares[:, 0])
-
     def faintest(self, weights: Weights, saved: Saved, m: int, step: int, b: int) -> float | None:
-        """The smallest slope of a layer of one network; None where zeros are true."""
+        """The smallest |slope| of a layer of one network; None where zeros are true."""
         if self.stack.activation in DYING:
             return None
         slopes = self.chain.slopes(saved.past[step])
-        found = [one.array[m, one.s, :, : saved.rows].min() for one in slopes]
+        found = [np.abs(one.array[m, one.s, :, : saved.rows]).min() for one in slopes]
         return float(min(found, default=1.0))
 
     def add_gradients(
@@ -274,9 +275,10 @@ class StackKernels:
 @cache
 def _maps(stack: Stack, layer: int) -> list[Map]:
     """Where a layer's numbers have its maps."""
-    found, start = [], 0
+    found: list[Map] = []
+    start = panel = 0
     for one in stack.maps(layer):
         bias = start + one.outputs * one.inputs
-        found.append(Map(start, bias, one.outputs, one.inputs))
-        start = bias + one.outputs
+        found.append(Map(start, bias, one.outputs, one.inputs, panel))
+        start, panel = bias + one.outputs, panel + panels_of(found[-1])
     return found

@@ -122,7 +122,9 @@ def share(
         kernel(*args, scratch(), 0, tasks)
         return
     worth = tasks if operations is None else max(1, tasks * operations // WORTH)
-    parts = min(thread_count(), tasks, worth)
+    parts = min(tasks, worth)
+    if parts > 1:  # to count threads takes as long as a small kernel
+        parts = min(thread_count(), parts)
     edges = [tasks * part // parts for part in range(parts + 1)]
     waiting = [start(kernel, *args, scratch(), first, last) for first, last in pairwise(edges[1:])]
     kernel(*args, scratch(), edges[0], edges[1])

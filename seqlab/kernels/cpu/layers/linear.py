@@ -2,72 +2,89 @@
 
 from typing import NamedTuple
 
-import numpy as np
 from numpy.typing import NDArray
 
-from seqlab.kernels._jit import compiled, inlined_apart
+from seqlab.kernels._jit import compiled, inlined, inlined_apart
 from seqlab.kernels.cpu.layers.places import View
 from seqlab.kernels.cpu.linalg import add_rows, copy, fill
 from seqlab.kernels.cpu.threads import share
-from seqlab.kernels.memory import aligned
+from seqlab.kernels.cpu.tile import prefetch
+from seqlab.kernels.memory import LINE, aligned
 
-BLOCK = 64  # units that one task of a product has
+BLOCK = 64  # units that one task of a product has, and rows of W that a step of the way back has
+STEP = 8  # rows of W between which the next ones are asked for
 PANEL = 16  # rows of dL/dW that are kept at once, so that they stay in the L1 cache
 
 
 class Map(NamedTuple):
-    """Where a layer's numbers x have W (outputs, inputs), row by row, and b."""
+    """Where a layer's numbers x have W (outputs, inputs), row by row, and b, and where among the
+    layer's panels those of dL/dW begin."""
 
     weight: int
     bias: int
     outputs: int
     inputs: int
+    panel: int
 
 
-class _Product(NamedTuple):
-    """`units` sums over `depth` numbers: of x the matrix's entry [r, k] is weight + r row + k
-    column. The sums are added to what is there where `keep`, else to x[bias + r], or to zero where
-    that is negative."""
-
-    weight: int
-    row: int
-    column: int
-    units: int
-    depth: int
-    bias: int
-    keep: bool
+def panels_of(of: Map) -> int:
+    """Panels of dL/dW."""
+    return -(-of.outputs // PANEL)
 
 
 @compiled
-def _product(x, s, of, source, at, target, to, scratch, begin, end):
-    blocks = -(-of.units // BLOCK)
+def _forward(x, s, of, source, at, target, to, scratch, begin, end):
+    blocks = -(-of.outputs // BLOCK)
     for task in range(begin, end):
         m, first = task // blocks, task % blocks * BLOCK
-        count, numbers = min(BLOCK, of.units - first), x[m, s, 0]
-        start, row = of.weight + first * of.row, to.first + first
-        for i in range(at.places):
-            b, out = source[m, at.s + i], target[m, to.s + i]
-            for r in range(0 if of.keep else count):
-                fill(out[row + r], numbers[of.bias + first + r] if of.bias >= 0 else 0)
-            add_rows(numbers, start, of.row, of.column, count, b, at.first, of.depth, out, row)
+        count, numbers = min(BLOCK, of.outputs - first), x[m, s, 0]
+        b, out, row = source[m, at.s], target[m, to.s], to.first + first
+        for r in range(0, count, STEP):
+            rows, start = min(STEP, count - r), of.weight + (first + r) * of.inputs
+            _prefetch(numbers, start + rows * of.inputs, rows * of.inputs)
+            for i in range(r, r + rows):
+                fill(out[row + i], numbers[of.bias + first + i])
+            add_rows(numbers, start, of.inputs, 1, rows, b, at.first, of.inputs, out, row + r)
 
 
-def _multiply(x: NDArray, s: int, of: _Product, source: View, target: View) -> None:
-    tasks = len(x) * -(-of.units // BLOCK)
-    arrays = (x, s, of, source.array, source.place, target.array, target.place)
-    share(_product, tasks, tuple, *arrays, operations=BLOCK * source.size)
+@inlined
+def _prefetch(numbers, first, count):
+    """Ask for the rows that come next: a matrix that is used once comes from memory."""
+    last = min(first + count, numbers.shape[0])
+    for i in range(first, last, LINE // numbers.itemsize):
+        prefetch(numbers, i)
+
+
+@compiled
+def _back(x, s, of, delta, at, into, to, keep, scratch, begin, end):
+    blocks = -(-of.inputs // BLOCK)
+    for m in range(begin // blocks, -(-end // blocks)):
+        low = max(begin - m * blocks, 0) * BLOCK
+        count, numbers = min((end - m * blocks) * BLOCK, of.inputs) - low, x[m, s, 0]
+        if not keep:
+            for i in range(at.places):
+                for r in range(count):
+                    fill(into[m, to.s + i, to.first + low + r], 0)
+        # Some rows of W at a time, which all losses find in the cache.
+        for k in range(0, of.outputs, BLOCK):
+            depth, start = min(BLOCK, of.outputs - k), of.weight + k * of.inputs + low
+            for i in range(at.places):
+                b, out, row = delta[m, at.s + i], into[m, to.s + i], to.first + low
+                add_rows(numbers, start, 1, of.inputs, count, b, at.first + k, depth, out, row)
 
 
 def forward(x: NDArray, s: int, of: Map, source: View, target: View) -> None:
     """target = W source + b with the numbers x (M, S, 1, I) of layer s of a segment."""
-    product = _Product(of.weight, of.inputs, 1, of.outputs, of.inputs, of.bias, False)
-    _multiply(x, s, product, source, target)
+    tasks = len(x) * -(-of.outputs // BLOCK)
+    arrays = (x, s, of, source.array, source.place, target.array, target.place)
+    share(_forward, tasks, tuple, *arrays, operations=BLOCK * source.size)
 
 
 def back(x: NDArray, s: int, of: Map, delta: View, into: View, keep: bool) -> None:
     """into = W^T delta, added to what is there where `keep`."""
-    product = _Product(of.weight, 1, of.inputs, of.inputs, of.outputs, -1, keep)
-    _multiply(x, s, product, delta, into)
+    tasks = len(x) * -(-of.inputs // BLOCK)
+    arrays = (x, s, of, delta.array, delta.place, into.array, into.place, keep)
+    share(_back, tasks, tuple, *arrays, operations=BLOCK * delta.size)
 
 
 @inlined_apart
@@ -80,6 +97,14 @@ def _turn(h, first, turned):
 
 
 @inlined_apart
+def _sum(row):
+    total = row.dtype.type(0)
+    for p in range(row.shape[0]):
+        total += row[p]
+    return total
+
+
+@inlined_apart
 def _sum_of_squares(row):
     """In float64: of a gradient the squares leave the range of float32 long before it does."""
     total = 0.0
@@ -89,52 +114,47 @@ def _sum_of_squares(row):
 
 
 @compiled
-def _gradient(of, source, at, delta, to, squares, values, step, scratch, begin, end):
-    turned, part, sums = scratch
-    panels, whole = squares.shape[2], values.shape[3] > of.bias
+def _gradient(of, source, at, delta, to, rows, squares, values, step, scratch, begin, end):
+    turned, part = scratch[:rows], scratch[rows:]
+    panels, whole = -(-of.outputs // PANEL), values.shape[3] > of.bias
     for task in range(begin, end):
         m, panel = task // panels, task % panels
         first = panel * PANEL
-        count, rows = min(PANEL, of.outputs - first), turned.shape[0]
+        count = min(PANEL, of.outputs - first)
         if panel == 0 or task == begin:
             _turn(source[m, at.s], at.first, turned)
         for loss in range(to.places):
-            g = delta[m, to.s + loss]
+            g, numbers = delta[m, to.s + loss], values[m, step, 0]
             start, width = (to.first + first) * g.shape[1], g.shape[1]
+            of_bias = 0.0
             for r in range(count):
                 fill(part[r], 0)
-                total = g.dtype.type(0)
-                for p in range(rows):
-                    total += g[to.first + first + r, p]
-                sums[r] = total
+                total = _sum(g[to.first + first + r, :rows])
+                of_bias += float(total) * float(total)
+                if whole and loss == 0:
+                    numbers[of.bias + first + r] = total
             add_rows(g, start, width, 1, count, turned, 0, rows, part, 0)
-            square = 0.0
+            of_weight = 0.0
             for r in range(count):
-                square += _sum_of_squares(part[r])
-            squares[m, loss, panel, 0] = square
-            squares[m, loss, panel, 1] = _sum_of_squares(sums[:count])
-            if whole and loss == 0:
-                numbers = values[m, step, 0]
-                for r in range(count):
+                of_weight += _sum_of_squares(part[r])
+                if whole and loss == 0:
                     place = of.weight + (first + r) * of.inputs
                     copy(part[r], numbers[place : place + of.inputs])
-                    numbers[of.bias + first + r] = sums[r]
+            squares[m, loss, of.panel + panel, 0] = of_weight
+            squares[m, loss, of.panel + panel, 1] = of_bias
 
 
-def gradient(of: Map, source: View, rows: int, delta: View, values: NDArray, step: int) -> NDArray:
-    """Sums of squares (M, L, 2) of dL/dW and dL/db for each loss of delta, over the first `rows`
-    columns. If it has room for them, `values` (M, S, 1, E) gets the gradients of loss 0 at `step`,
-    where the layer's numbers lie."""
+def gradient(
+    of: Map, source: View, rows: int, delta: View, squares: NDArray, values: NDArray, step: int
+) -> None:
+    """The gradients of W and b for each loss of delta, over the first `rows` columns: to squares
+    (M, L, panels, 2) the sums of their squares, panel by panel; with room for them, those of loss 0
+    to `values` (M, S, 1, E) at `step`, where the layer's numbers lie."""
     networks, dtype = len(source.array), source.array.dtype
-    panels = -(-of.outputs // PANEL)
-    squares = np.empty((networks, delta.places, panels, 2))
+    tasks, each = networks * panels_of(of), PANEL * of.inputs * rows * delta.places
 
-    def scratch() -> tuple[NDArray, NDArray, NDArray]:
-        shapes = (rows, of.inputs), (PANEL, of.inputs), (PANEL,)
-        turned, part, sums = (aligned(shape, dtype) for shape in shapes)
-        return turned, part, sums
+    def scratch() -> NDArray:
+        return aligned((rows + PANEL, of.inputs), dtype)
 
-    arrays = (of, source.array, source.place, delta.array, delta.place, squares, values, step)
-    each = PANEL * of.inputs * rows * delta.places
-    share(_gradient, networks * panels, scratch, *arrays, operations=each)
-    return squares.sum(axis=2)
+    arrays = (of, source.array, source.place, delta.array, delta.place, rows)
+    share(_gradient, tasks, scratch, *arrays, squares, values, step, operations=each)

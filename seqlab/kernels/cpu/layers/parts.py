@@ -10,15 +10,11 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from seqlab.kernels.cpu.activation import activation_kernel
-from seqlab.kernels.cpu.layers import attention, elementwise, linear, norm
+from seqlab.kernels.cpu.layers import activation, attention, elementwise, linear, norm
 from seqlab.kernels.cpu.layers.places import View
-from seqlab.kernels.cpu.threads import share
 from seqlab.kernels.memory import aligned
 from seqlab.layers import parts
 from seqlab.layers.activation import choose
-
-_ACTIVATION = 20  # multiply-adds that take as long as one activation
 
 
 class Size(NamedTuple):
@@ -46,10 +42,9 @@ class Forward(NamedTuple):
 
 
 class Back(NamedTuple):
-    """One layer on its way back. To `squares` (M, L, 2) those of dL/dW and dL/db are added where
-    they are asked for; `values` (M, n, 1, E) at `step` gets the gradients, see `linear.gradient`.
-    With `grows` what the map hands back is added to what is there. `rooms` has arrays
-    (M, L, units, C), by part."""
+    """One layer on its way back. `squares` (M, L, panels, 2) and `values` (M, n, 1, E) at `step`
+    get what `linear.gradient` leaves there; without `squares` nobody asks for it. With `grows` what
+    the map hands back is added to what is there. `rooms` has arrays (M, L, units, C), by part."""
 
     s: int
     x: NDArray
@@ -120,7 +115,7 @@ class Linear:
     def back(self, on: Back, kept: NDArray, past: Taken, g: View, into: View) -> None:
         of = on.maps[self._index]
         if on.squares is not None:
-            on.squares[:] += linear.gradient(of, past.source, on.rows, g, on.values, on.step)
+            linear.gradient(of, past.source, on.rows, g, on.squares, on.values, on.step)
         linear.back(on.x, on.s, of, g, into, on.grows)
 
 
@@ -164,7 +159,6 @@ class Phi:
         self.units = self.taken = units
         self._own, self._last = own, last
         self._choice = choose(part.name)
-        self._kernel = activation_kernel(self._choice.kind)
 
     def width(self) -> int:
         return self.units * (int(self._own) + int(not self._last))
@@ -177,21 +171,7 @@ class Phi:
     def forward(self, on: Forward, kept: Any, source: View, target: View | None) -> Taken:
         slopes = kept[0] if self._own else source.array
         out = target or View(kept[1], on.s, 0, self.units)
-        share(
-            self._kernel,
-            len(slopes),
-            tuple,
-            source.array,
-            slopes,
-            out.array,
-            source.s,
-            out.s,
-            out.first,
-            on.rows,
-            self._choice.a,
-            self._choice.scale,
-            operations=_ACTIVATION * source.size,
-        )
+        activation.forward(self._choice, source, slopes, out, on.rows)
         return Taken(View(slopes, on.s, 0, self.units), out)
 
     def back(self, on: Back, kept: Any, past: Taken, g: View, into: View) -> None:

@@ -1,17 +1,23 @@
-"""The activations of deep stacks on the CPU, a kernel each."""
+"""The activations, a kernel each: only what is used is compiled."""
 
 from functools import cache
 from typing import Any
 
+from numpy.typing import NDArray
+
 from seqlab.kernels._jit import compiled, inlined, inlined_apart
+from seqlab.kernels.cpu.layers.places import View
 from seqlab.kernels.cpu.math import decay, sigmoid, sigmoid_pair, softplus, tanh
 from seqlab.kernels.cpu.math_normal import erf, normal
-from seqlab.layers.activation import Functions, make_activations
+from seqlab.kernels.cpu.threads import share
+from seqlab.layers.activation import Choice, Functions, make_activations
 
 _ALGEBRAS = make_activations(
     inlined,
     Functions(sigmoid, sigmoid_pair, tanh, erf, softplus, decay, normal),
 )
+
+_WORK = 20  # multiply-adds that one activation takes as long as
 
 
 @inlined_apart
@@ -36,8 +42,8 @@ def activation_kernel(kind: int) -> Any:
 
     @inlined_apart
     def over(z, slope, out, a, scale):
-        # The promise is kept where it counts when z and slope are one array: each number is read
-        # once, before it is written, and its new value depends on it.
+        # z and slope may be one array all the same: each number is read once, and what takes its
+        # place depends on it, so that no order of the loop's reads and writes is wrong.
         for i in range(z.shape[0]):
             out[i], slope[i] = phi(z[i], a, scale)
 
@@ -58,3 +64,11 @@ def activation_kernel(kind: int) -> Any:
             _clear(slopes, columns)
 
     return apply
+
+
+def forward(choice: Choice, z: View, slope: NDArray, out: View, rows: int) -> None:
+    """out = phi(z); phi'(z) goes to `slope` (M, S, units, C) at z's place, which may be z's own
+    array."""
+    arrays = (z.array, slope, out.array, z.s, out.s, out.first, rows, choice.a, choice.scale)
+    kernel = activation_kernel(choice.kind)
+    share(kernel, len(slope), tuple, *arrays, operations=_WORK * z.size)

@@ -1,0 +1,76 @@
+"""What a checklist (see `seqlab.numbers.checklist`) looks at, of a deep stack that was measured."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seqlab import rules
+from seqlab.errors import InputError
+from seqlab.host import GIB, available_memory
+from seqlab.measure.training import Training, train, training_bytes
+from seqlab.numbers.activations import find_activation
+from seqlab.numbers.checklist import Line, Seen, check
+from seqlab.numbers.variables import Variable
+from seqlab.spec.kinds import Progress, Spec
+from seqlab.spec.stack import StackSpec
+
+
+def checklist(
+    spec: Spec, variables: Mapping[str, Variable], progress: Progress | None = None
+) -> list[Line]:
+    """The checklist of a measured stack, whose first networks are trained for it.
+
+    Raises InputError as `require_checkable` does.
+    """
+    stack = require_checkable(spec)
+    return check(seen(stack, variables, train(stack, progress=progress)))
+
+
+def require_checkable(spec: Spec) -> StackSpec:
+    """Refuse what has no layers whose weights could be trained, or too many. Raises InputError."""
+    if not isinstance(spec, StackSpec):
+        raise InputError(f"check: {spec.arch} has no layers of its own; a deep stack is needed")
+    if spec.in_law:
+        raise InputError(
+            "check: means nothing beside in_law, which draws no weights that could be trained"
+        )
+    needed, available = training_bytes(spec), available_memory()
+    if available is not None and needed > available:
+        raise InputError(
+            f"check: training would take about {needed / GIB:.1f} GiB of memory and "
+            f"{available / GIB:.1f} GiB is available: lower depth or width"
+        )
+    return spec
+
+
+def seen(
+    spec: StackSpec, variables: Mapping[str, Variable], trained: Mapping[str, Training]
+) -> Seen:
+    """The numbers by layer of a stack's result and of its training."""
+    free = [i for i, text in enumerate(spec.clip) if not rules.parse(text).in_chain]
+    rule = free[0] if free else 0
+
+    def by_layer(name: str, first: int = 1) -> NDArray:
+        """From layer `first` on, of the inputs on where that is 0."""
+        data = variables[name].data
+        data = data[:, rule] if "rule" in variables[name].dims else data
+        return data[:, ::-1][:, first:]
+
+    phi = find_activation(spec.activation)
+    dies = phi.slope(np.array(-1.0)) == 0
+    batched = spec.norm == "batch"
+    return Seen(
+        log_gradient=by_layer("log_weight_grad_norm"),
+        log_mean_square=by_layer("log_mean_square", 0),
+        cosine=by_layer("cosine", 0),
+        zero=by_layer("zero_units") if dies else None,
+        dead=by_layer("dead_units") if dies else None,
+        always_on=by_layer("always_on_units") if dies else None,
+        saturated=None if phi.homogeneous else by_layer("saturated_units"),
+        ratio={name: one.ratio for name, one in trained.items()},
+        loss={name: one.loss for name, one in trained.items()},
+        guess=next((one.guess for one in trained.values()), None),
+        batch=spec.batch if batched else None,
+        growth=variables["decay_rate"].data[:, rule] if batched else None,
+    )

@@ -1,0 +1,53 @@
+"""A checklist as a terminal shows it, at most 80 columns wide, and in a JSON document."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from seqlab.measure.optimisers import ADAM_RATE, BETAS, EPS, SGD_RATE
+from seqlab.measure.training import CLASSES, TRAINED, UPDATES
+from seqlab.numbers.checklist import Line
+from seqlab.report.text import Row, fill, grid
+
+_HEAD = ["number", "rule of thumb", "verdict"]
+_TRAINED = (
+    f"updates, loss: {UPDATES} updates of the first {TRAINED} networks by SGD (rate {SGD_RATE:g}) "
+    f"and by Adam (rate {ADAM_RATE:g}, betas {BETAS[0]:g} and {BETAS[1]:g}, eps {EPS:g}), on the "
+    f"stack's inputs in {CLASSES} classes of a linear teacher; softmax cross-entropy of a linear "
+    "head; a guess ignores the inputs; medians over networks and updates"
+)
+
+
+def text(checked: Mapping[str, Sequence[Line]]) -> str:
+    """Checklists by architecture: numbers first, then what they mean here, then once for each rule
+    where it misleads."""
+    rows: list[Row] = []
+    notes: list[str] = []
+    limits: dict[str, str] = {}
+    titled = len(checked) > 1
+    for arch, lines in checked.items():
+        rows += [(arch, [])] if titled else []
+        for line in lines:
+            name = f"{line.of}: {line.name}" if line.of else line.name
+            cells = [line.shown, line.allowed, line.verdict]
+            rows.append((f"  {name}" if titled else name, cells))
+            if line.note:
+                notes.append(f"{arch}, {name}: {line.note}" if titled else f"{name}: {line.note}")
+            limits[line.name] = line.limit
+    parts = [
+        grid([_HEAD], rows),
+        "\n".join(map(fill, notes)),
+        "where the rules mislead\n"
+        + "\n".join(fill(f"{name}: {limit}") for name, limit in limits.items()),
+        fill(_TRAINED),
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def document(lines: Sequence[Line]) -> list[dict[str, Any]]:
+    """Checklist lines in strict JSON's types: non-finite numbers are "-inf", "inf" and "nan"."""
+    found = [line._asdict() for line in lines]
+    for one in found:
+        if not math.isfinite(one["number"]):
+            one["number"] = str(one["number"])
+    return found
