@@ -12,7 +12,7 @@ import pytest
 from naive_depth import Array
 from stacked import largest_error
 
-from seqlab.kernels.cpu.layers.linear import Map, panels_of
+from seqlab.kernels.cpu.layers.linear import Group, Map, panels_of
 from seqlab.kernels.cpu.layers.look import look_at_slopes, look_at_state
 from seqlab.kernels.cpu.layers.parts import Back, Forward, Size, bound
 from seqlab.kernels.cpu.layers.places import View, padded
@@ -88,10 +88,11 @@ def alone(
     adjoint = columns_first(g, columns, 0.0)
     into = np.full((NETWORKS, LOSSES, taken, columns), np.nan, dtype)
     squares, values = (
-        np.zeros((NETWORKS, LIVE, sum(map(panels_of, maps)), 2)),
+        np.zeros((NETWORKS, 1, LIVE, sum(map(panels_of, maps)), 2)),
         np.full((NETWORKS, STEPS, 1, size), np.nan, dtype),
     )
-    on = Back(STEP, x, maps, rows, squares, values, STEP, False, {})
+    group = Group(1, STEP, LOSSES, True)
+    on = Back(STEP, x, maps, rows, 0, 1, LOSSES, {}, group, squares, values, False)
     chain.back(on, kept, past, View(adjoint, 0, 0, given, LIVE), View(into, 0, 0, taken, LIVE))
     assert np.isnan(into[:, LIVE:]).all()  # the loss that is not live
     assert not into[:, :LIVE, :, rows:].any()
@@ -101,7 +102,7 @@ def alone(
         weight = x[:, STEP, 0, : maps[0].bias].reshape(NETWORKS, linear.outputs, linear.inputs)
         bias = x[:, STEP, 0, maps[0].bias : -1]
     back = into[:, :LIVE, :, :rows].swapaxes(2, 3)
-    return Alone(h, weight, bias, out, g, back, squares.sum(axis=2), values[:, STEP, 0])
+    return Alone(h, weight, bias, out, g, back, squares[:, 0].sum(axis=2), values[:, STEP, 0])
 
 
 def assert_naive(

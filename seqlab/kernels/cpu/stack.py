@@ -22,10 +22,11 @@ from seqlab.kernels.cpu.chain import (
     inject_losses,
     sum_of_squares,
 )
-from seqlab.kernels.cpu.layers.linear import Map, panels_of
+from seqlab.kernels.cpu.layers.linear import Group, Map, panels_of
 from seqlab.kernels.cpu.layers.look import look_at_slopes, look_at_state
 from seqlab.kernels.cpu.layers.parts import Back, Forward, Part, Size, bound
 from seqlab.kernels.cpu.layers.places import View, padded
+from seqlab.kernels.cpu.shapes import SHAPES
 from seqlab.kernels.cpu.threads import share
 from seqlab.kernels.layout import Bundle, Clip, Emitted, Span, Trace
 from seqlab.layers.stack import Stack
@@ -84,31 +85,32 @@ def _begin(rows, newest, grad, span, step, trace, live, squares, begin, end):
                 _record_newest(rows, trace, m, loss, 0, newest)
 
 
-@inlined
-def _record_gradients(rows, found, span, step, trace, emitted, norms, m, live):
-    """What a layer's parameters get, at the exponent before the step, which the trace has: for
-    every loss together, of loss 0 the norms of dL/dW and dL/db too where `norms` are wanted."""
-    for loss in range(live):
-        of_weights, of_biases = 0.0, 0.0
-        for panel in range(found.shape[2]):
-            of_weights += found[m, loss, panel, 0]
-            of_biases += found[m, loss, panel, 1]
-        if trace.exponent.shape[2] > 0:
-            point = trace.offset[loss] + rows.lag[loss] + span.hi - 1 - step
-            trace.inputs[m, 0, point] = of_weights + of_biases
-        if loss == 0 and emitted.values.shape[3] > 0:
-            emitted.exponent[m, step - span.lo, 0] = rows.exponent[m, 0]
-            if norms:
-                emitted.values[m, step - span.lo, 0, 0] = math.sqrt(of_weights)
-                emitted.values[m, step - span.lo, 0, 1] = math.sqrt(of_biases)
+@compiled
+def _record(rows, found, span, group, norms, trace, emitted, live, scratch, begin, end):
+    """What the parameters of a group of layers get, at the exponents before the steps, which the
+    trace has: for every loss together, of loss 0 the norms of dL/dW and dL/db too where `norms` are
+    wanted."""
+    for m in range(begin, end):
+        for layer in range(group.layers):
+            i = group.step + group.layers - 1 - layer
+            for loss in range(live):
+                of_weights, of_biases = 0.0, 0.0
+                for panel in range(found.shape[3]):
+                    of_weights += found[m, layer, loss, panel, 0]
+                    of_biases += found[m, layer, loss, panel, 1]
+                if trace.exponent.shape[2] > 0:
+                    point = trace.offset[loss] + rows.lag[loss] + span.hi - 1 - span.lo - i
+                    trace.inputs[m, 0, point] = of_weights + of_biases
+                if norms and loss == 0:
+                    emitted.values[m, i, 0, 0] = math.sqrt(of_weights)
+                    emitted.values[m, i, 0, 1] = math.sqrt(of_biases)
 
 
 @compiled
-def _finish(
-    rows, newest, found, span, step, clip, trace, emitted, norms, live, squares, begin, end
-):
+def _finish(rows, newest, span, step, clip, trace, emitted, live, squares, begin, end):
     for m in range(begin, end):
-        _record_gradients(rows, found, span, step, trace, emitted, norms, m, live)
+        if emitted.values.shape[3] > 0:
+            emitted.exponent[m, step - span.lo, 0] = rows.exponent[m, 0]
         task = TaskRows(m, 0, 0, live, 0, 0)
         finish_step(rows, span, step, clip, trace, squares, task)
         for loss in range(live):
@@ -211,21 +213,25 @@ class StackKernels:
         rows, gradient = flat_rows(bundle, grad)
         columns = saved.path.shape[3]
         adjoint = bundle.adjoint.reshape(networks, losses, self.stack.units, columns)
-        measured = trace.exponent.size > 0 or emitted.values.size > 0
+        leaves = emitted.values.size > 0
+        whole, measured = leaves and self._entries, leaves or trace.exponent.size > 0
+        slots = self._slots(bundle.adjoint) if measured else 1
         panels = sum(panels_of(one) for one in self._maps(0)) if measured else 0
-        found = np.empty((networks, live, panels, 2))
-        whole = self._entries and emitted.values.size > 0
+        found = np.empty((networks, slots, live, panels, 2))
         values = emitted.values if whole else np.empty((networks, 0, 1, 0), dtype)
         rooms: dict[Part, NDArray] = {}
         for s in range(span.hi - 1, span.lo - 1, -1):
-            layer, step = self._layer(saved.x, s), s - span.lo
+            layer, step, slot = self._layer(saved.x, s), s - span.lo, (span.hi - 1 - s) % slots
             if whole:
-                emitted.values[:, step, 0, self.stack.numbers(layer) :] = 0
+                values[:, step, 0, self.stack.numbers(layer) :] = 0
             if s == span.hi - 1 or s >= span.hi - gradient.shape[1]:
                 newest = self._newest(layer + 1, columns)
                 self._share(_begin, rows, newest, gradient, span, s, trace, live)
-            maps, squares = self._maps(layer), found if measured else None
-            on = Back(s, saved.x, maps, saved.rows, squares, values, step, self.stack.grows, rooms)
+            complete = measured and (slot == slots - 1 or s == span.lo)
+            group = Group(slot + 1, step, losses, whole) if complete else None
+            place = (slot, slots, losses, rooms, group)
+            maps, answers = self._maps(layer), (found, values, self.stack.grows)
+            on = Back(s, saved.x, maps, saved.rows, *place, *answers)
             if self.stack.grows:
                 into, g = self._around(adjoint, s, layer, live)
                 self.chain.back(on, saved.kept, saved.past[s], g, into)
@@ -233,9 +239,16 @@ class StackKernels:
             else:
                 g = View(adjoint, 0, 0, self.stack.width, live)
                 self.chain.back(on, saved.kept, saved.past[s], g, g)
-            newest, norms = self._newest(layer, columns), measured and not whole
-            told = (newest, found, span, s, clip, trace, emitted, norms)
-            self._share(_finish, rows, *told, live)
+            newest = self._newest(layer, columns)
+            self._share(_finish, rows, newest, span, s, clip, trace, emitted, live)
+            if group is not None:
+                norms = leaves and not whole
+                self._share(_record, rows, found, span, group, norms, trace, emitted, live)
+
+    def _slots(self, adjoint: NDArray) -> int:
+        """Layers whose gradients are taken together: their adjoints stay in half of the L2 cache.
+        Maps of a stack that grows are all different."""
+        return 1 if self.stack.grows else max(1, SHAPES.large // 2 // adjoint.nbytes)
 
     def _newest(self, layer: int, columns: int) -> tuple[int, int]:
         """Where a growing stack's state has what layer `layer` begins with."""

@@ -51,27 +51,27 @@ def _forward(mixed, at, seen, to, weights, s, sums, begin, end):
 
 
 @compiled
-def _back(g, into, live, mixed, at, weights, s, scratch, begin, end):
+def _back(g, at, into, to, mixed, step, weights, s, scratch, begin, end):
     sums, dw, turned = scratch
     heads, tokens, columns = weights.shape[2:]
     units = mixed.shape[2] // 3
     each = units // heads
     for task in range(begin, end):
         m, head = task // heads, task % heads
-        h, w = mixed[m, at], weights[m, s, head]
+        h, w = mixed[m, step], weights[m, s, head]
         query, key, value = head * each, units + head * each, 2 * units + head * each
-        for loss in range(live):
-            of, to = g[m, loss], into[m, loss]
+        for loss in range(at.places):
+            of, back = g[m, at.s + loss], into[m, to.s + loss]
             for first in (query, key, value):
-                _clear(to[first : first + each])
+                _clear(back[first : first + each])
             _turn(w, turned)
-            add_rows(of, query * columns, columns, 1, each, turned, 0, tokens, to, value)
+            add_rows(of, query * columns, columns, 1, each, turned, 0, tokens, back, value)
             _clear(dw)
             add_rows(h, value * columns, 1, columns, tokens, of, query, each, dw, 0)
             _softmax_back(dw, w, sums, tokens, h.dtype.type(1 / np.sqrt(each)))
-            add_rows(h, key * columns, columns, 1, each, dw, 0, tokens, to, query)
+            add_rows(h, key * columns, columns, 1, each, dw, 0, tokens, back, query)
             _turn(dw, turned)
-            add_rows(h, query * columns, columns, 1, each, turned, 0, tokens, to, key)
+            add_rows(h, query * columns, columns, 1, each, turned, 0, tokens, back, key)
 
 
 class _Scratch(NamedTuple):
@@ -112,5 +112,5 @@ def back(g: View, into: View, mixed: View, weights: NDArray, s: int) -> None:
         )
 
     tasks, each = len(weights) * heads, 3 * g.places * _operations(weights, g.units)
-    arrays = (g.array, into.array, g.places, mixed.array, mixed.s, weights, s)
+    arrays = (g.array, g.place, into.array, into.place, mixed.array, mixed.s, weights, s)
     share(_back, tasks, scratch, *arrays, operations=each)

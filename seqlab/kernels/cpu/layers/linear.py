@@ -113,48 +113,71 @@ def _sum_of_squares(row):
     return total
 
 
+class Group(NamedTuple):
+    """The gradients of some layers, the last `layers` that were gone through, the
+    latest at `step` among those of a call. Adjoints of one layer are `apart` places after those of
+    the one before. With `entries` the gradients themselves are wanted, not only their norms."""
+
+    layers: int
+    step: int
+    apart: int
+    entries: bool
+
+
 @compiled
-def _gradient(of, source, at, delta, to, rows, squares, values, step, scratch, begin, end):
+def _gradient(of, source, at, delta, to, group, rows, squares, values, scratch, begin, end):
     turned, part = scratch[:rows], scratch[rows:]
-    panels, whole = -(-of.outputs // PANEL), values.shape[3] > of.bias
+    panels = -(-of.outputs // PANEL)
     for task in range(begin, end):
-        m, panel = task // panels, task % panels
+        index, panel = task // panels, task % panels
+        m, layer = index // group.layers, index % group.layers
+        back = group.layers - 1 - layer  # layers that have been gone through since
         first = panel * PANEL
         count = min(PANEL, of.outputs - first)
         if panel == 0 or task == begin:
-            _turn(source[m, at.s], at.first, turned)
+            _turn(source[m, at.s + back], at.first, turned)
         for loss in range(to.places):
-            g, numbers = delta[m, to.s + loss], values[m, step, 0]
+            g, whole = delta[m, layer * group.apart + loss], group.entries and loss == 0
             start, width = (to.first + first) * g.shape[1], g.shape[1]
-            of_bias = 0.0
+            of_bias, of_weight = 0.0, 0.0
             for r in range(count):
                 fill(part[r], 0)
                 total = _sum(g[to.first + first + r, :rows])
                 of_bias += float(total) * float(total)
-                if whole and loss == 0:
-                    numbers[of.bias + first + r] = total
+                if whole:
+                    values[m, group.step + back, 0, of.bias + first + r] = total
             add_rows(g, start, width, 1, count, turned, 0, rows, part, 0)
-            of_weight = 0.0
             for r in range(count):
                 of_weight += _sum_of_squares(part[r])
-                if whole and loss == 0:
+                if whole:
                     place = of.weight + (first + r) * of.inputs
+                    numbers = values[m, group.step + back, 0]
                     copy(part[r], numbers[place : place + of.inputs])
-            squares[m, loss, of.panel + panel, 0] = of_weight
-            squares[m, loss, of.panel + panel, 1] = of_bias
+            squares[m, layer, loss, of.panel + panel, 0] = of_weight
+            squares[m, layer, loss, of.panel + panel, 1] = of_bias
 
 
 def gradient(
-    of: Map, source: View, rows: int, delta: View, squares: NDArray, values: NDArray, step: int
+    of: Map,
+    source: View,
+    delta: View,
+    group: Group,
+    rows: int,
+    squares: NDArray,
+    values: NDArray,
 ) -> None:
-    """The gradients of W and b for each loss of delta, over the first `rows` columns: to squares
-    (M, L, panels, 2) the sums of their squares, panel by panel; with room for them, those of loss 0
-    to `values` (M, S, 1, E) at `step`, where the layer's numbers lie."""
-    networks, dtype = len(source.array), source.array.dtype
-    tasks, each = networks * panels_of(of), PANEL * of.inputs * rows * delta.places
+    """The gradients of W and b of a group of layers for each loss of delta, over the first `rows`
+    columns; source and delta are those of the latest. To squares (M, layers, L, panels, 2) go the
+    sums of their squares, panel by panel; with `entries` those of loss 0 to values (M, n, 1, E),
+    where a layer's numbers lie.
+
+    Several layers at once are worth several threads where one of them is not.
+    """
+    tasks = len(source.array) * group.layers * panels_of(of)
+    each, dtype = PANEL * of.inputs * rows * delta.places, source.array.dtype
 
     def scratch() -> NDArray:
         return aligned((rows + PANEL, of.inputs), dtype)
 
-    arrays = (of, source.array, source.place, delta.array, delta.place, rows)
-    share(_gradient, tasks, scratch, *arrays, squares, values, step, operations=each)
+    arrays = (of, source.array, source.place, delta.array, delta.place, group, rows)
+    share(_gradient, tasks, scratch, *arrays, squares, values, operations=each)

@@ -42,26 +42,33 @@ class Forward(NamedTuple):
 
 
 class Back(NamedTuple):
-    """One layer on its way back. `squares` (M, L, panels, 2) and `values` (M, n, 1, E) at `step`
-    get what `linear.gradient` leaves there; without `squares` nobody asks for it. With `grows` what
-    the map hands back is added to what is there. `rooms` has arrays (M, L, units, C), by part."""
+    """One layer on its way back, the `slot`th of a group whose gradients are taken together.
+
+    `rooms` has arrays (M, slots L, units, C), by part, for `losses` L. `squares` and `values` get
+    what `linear.gradient` leaves there: at the last layer of its group, which has `group`; without
+    `squares` nobody asks for it. With `grows` what the map hands back is added to what is there.
+    """
 
     s: int
     x: NDArray
     maps: list[linear.Map]
     rows: int
-    squares: NDArray | None
-    values: NDArray
-    step: int
-    grows: bool
+    slot: int
+    slots: int
+    losses: int
     rooms: dict["Part", NDArray]
+    group: linear.Group | None
+    squares: NDArray
+    values: NDArray
+    grows: bool
 
     def room(self, part: "Part", units: int, like: View) -> View:
-        """For the adjoint of what a part took."""
+        """For the adjoint of what a part took; it stays until the group is complete."""
         if part not in self.rooms:
-            networks, losses, _, columns = like.array.shape
-            self.rooms[part] = aligned((networks, losses, units, columns), like.array.dtype)
-        return View(self.rooms[part], 0, 0, units, like.places)
+            networks, _, _, columns = like.array.shape
+            shape = (networks, self.slots * self.losses, units, columns)
+            self.rooms[part] = aligned(shape, like.array.dtype)
+        return View(self.rooms[part], self.slot * self.losses, 0, units, like.places)
 
 
 class Taken(NamedTuple):
@@ -114,8 +121,8 @@ class Linear:
 
     def back(self, on: Back, kept: NDArray, past: Taken, g: View, into: View) -> None:
         of = on.maps[self._index]
-        if on.squares is not None:
-            linear.gradient(of, past.source, on.rows, g, on.squares, on.values, on.step)
+        if on.group is not None:
+            linear.gradient(of, past.source, g, on.group, on.rows, on.squares, on.values)
         linear.back(on.x, on.s, of, g, into, on.grows)
 
 
