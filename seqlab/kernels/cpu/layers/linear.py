@@ -124,7 +124,7 @@ def _gradient(of, source, at, delta, to, rows, squares, values, step, scratch, b
         if panel == 0 or task == begin:
             _turn(source[m, at.s], at.first, turned)
         for loss in range(to.places):
-            g, numbers = delta[m, to.s + loss], values[m, step, 0]
+            g = delta[m, to.s + loss]
             start, width = (to.first + first) * g.shape[1], g.shape[1]
             of_bias = 0.0
             for r in range(count):
@@ -132,14 +132,14 @@ def _gradient(of, source, at, delta, to, rows, squares, values, step, scratch, b
                 total = _sum(g[to.first + first + r, :rows])
                 of_bias += float(total) * float(total)
                 if whole and loss == 0:
-                    numbers[of.bias + first + r] = total
+                    values[m, step, 0, of.bias + first + r] = total
             add_rows(g, start, width, 1, count, turned, 0, rows, part, 0)
             of_weight = 0.0
             for r in range(count):
                 of_weight += _sum_of_squares(part[r])
                 if whole and loss == 0:
                     place = of.weight + (first + r) * of.inputs
-                    copy(part[r], numbers[place : place + of.inputs])
+                    copy(part[r], values[m, step, 0, place : place + of.inputs])
             squares[m, loss, of.panel + panel, 0] = of_weight
             squares[m, loss, of.panel + panel, 1] = of_bias
 
