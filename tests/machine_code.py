@@ -141,10 +141,11 @@ def layer_kernels(dtype: np.dtype) -> Iterator[tuple[str, Callable[[], Any]]]:
         return View(np.ones((1, 1, units, 32), dtype), 0, 0, units)
 
     one, other, mixed, part = view(64), view(64), view(192), Norm(False, 1, 0.0)
-    of, x = linear.Map(0, 64 * 64, 64, 64), np.ones((1, 1, 1, 64 * 65 + 1), dtype)
+    of, x = linear.Map(0, 64 * 64, 64, 64, 0), np.ones((1, 1, 1, 64 * 65 + 1), dtype)
     scales, weights = np.ones((1, 1, 1, 32), dtype), np.ones((1, 1, 4, 32, 32), dtype)
     yield "linear", lambda: linear.forward(x, 0, of, one, other)
-    yield "linear", lambda: linear.gradient(of, one, 32, other, x, 0)
+    group, found = linear.Group(1, 0, 1, True), np.ones((1, 1, 1, 4, 2))
+    yield "linear", lambda: linear.gradient(of, one, other, group, 32, found, x)
     yield "norm", lambda: norm.forward(part, one, scales, 0, 32)
     yield "norm", lambda: norm.back(part, one, other, scales, 0, 32)
     yield "attention", lambda: attention.forward(mixed, one, weights, 0)

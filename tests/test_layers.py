@@ -234,7 +234,7 @@ def test_a_constant_is_zero_and_not_what_rounding_makes_of_it(
     )
     assert not target.array[..., :rows].any()
     g = View(np.ones_like(source), 0, 0, units)
-    on = Back(0, source, [], rows, None, source, 0, False, {})
+    on = Back(0, source, [], rows, 0, 1, 1, {}, None, source, source, False)
     chain.back(on, kept, past, g, g)
     assert not g.array[..., :rows].any()
 
