@@ -12,6 +12,7 @@ et al. 2020), as torch.nn.TransformerEncoderLayer has them.
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 from seqlab.cells.cell import Sizes
 from seqlab.layers.parts import Attention, Chain, Linear, Norm, Phi, Residual, flat
@@ -91,6 +92,16 @@ class Stack:
         """The linear maps of a layer, counted from zero, in the order of its numbers."""
         found = [part for part in flat(self.block) if isinstance(part, Linear)]
         return [one._replace(inputs=one.inputs or (layer + 1) * self.width) for one in found]
+
+    @cached_property
+    def idle_biases(self) -> list[bool]:
+        """Of each map, whether a batch norm follows and takes its bias away again."""
+        parts = [*flat(self.block), None]
+        return [
+            isinstance(after, Norm) and after.batch
+            for part, after in pairwise(parts)
+            if isinstance(part, Linear)
+        ]
 
     def numbers(self, layer: int) -> int:
         """Weights and biases of a layer."""

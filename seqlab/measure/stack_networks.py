@@ -14,7 +14,7 @@ from seqlab.engine.tape import Tape
 from seqlab.kernels.contract import Array, StackKernels
 from seqlab.layers.draws import Draw, draw_layer, draw_map
 from seqlab.layers.parts import Linear
-from seqlab.measure.randomness import Purpose, layer_stream, stream
+from seqlab.measure.randomness import Purpose, layer_stream, norm_of, stream
 from seqlab.numbers.activations import find_activation
 from seqlab.spec.stack import StackSpec
 from seqlab.spec.stack_arrays import load_stack
@@ -120,7 +120,7 @@ class Networks:
         else:
             of = Linear(stack.width, spec.inputs)
             weight, bias = draw_map(self._stream(m, STEM), of, self._how)
-        z = x @ weight.T.astype(float) + bias
+        z = np.einsum("pi,ni->pn", x, weight.astype(float)) + bias  # not BLAS, as in `norm_of`
         if stack.arch != "mlp":
             return z
         return find_activation(stack.activation).value(_normalised(z, stack.norm))
@@ -140,7 +140,7 @@ class Networks:
             units = slice(first * stack.width, last * stack.width)
             found[k, units, : stack.rows] = drawn[first:last].reshape(-1, stack.rows)
             newest = slice(-stack.width if stack.grows else None, None)
-            found[k] /= np.linalg.norm(found[k, units][newest])
+            found[k] /= norm_of(found[k, units][newest].ravel())
         return found.reshape(len(spec.lengths), -1)
 
 

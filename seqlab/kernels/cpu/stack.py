@@ -290,8 +290,8 @@ def _maps(stack: Stack, layer: int) -> list[Map]:
     """Where a layer's numbers have its maps."""
     found: list[Map] = []
     start = panel = 0
-    for one in stack.maps(layer):
+    for one, idle in zip(stack.maps(layer), stack.idle_biases, strict=True):
         bias = start + one.outputs * one.inputs
-        found.append(Map(start, bias, one.outputs, one.inputs, panel))
+        found.append(Map(start, bias, one.outputs, one.inputs, panel, idle))
         start, panel = bias + one.outputs, panel + panels_of(found[-1])
     return found

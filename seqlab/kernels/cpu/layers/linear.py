@@ -18,13 +18,15 @@ PANEL = 16  # rows of dL/dW that are kept at once, so that they stay in the L1 c
 
 class Map(NamedTuple):
     """Where a layer's numbers x have W (outputs, inputs), row by row, and b, and where among the
-    layer's panels those of dL/dW begin."""
+    layer's panels those of dL/dW begin. An `idle` b has no effect, because a batch norm follows:
+    its gradient is zero, not what rounding leaves of that."""
 
     weight: int
     bias: int
     outputs: int
     inputs: int
     panel: int
+    idle: bool = False
 
 
 def panels_of(of: Map) -> int:
@@ -142,7 +144,7 @@ def _gradient(of, source, at, delta, to, group, rows, squares, values, scratch, 
             of_bias, of_weight = 0.0, 0.0
             for r in range(count):
                 fill(part[r], 0)
-                total = _sum(g[to.first + first + r, :rows])
+                total = _sum(g[to.first + first + r, :rows]) * g.dtype.type(not of.idle)
                 of_bias += float(total) * float(total)
                 if whole:
                     values[m, group.step + back, 0, of.bias + first + r] = total
