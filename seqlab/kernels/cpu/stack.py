@@ -248,7 +248,8 @@ class StackKernels:
     def _slots(self, adjoint: NDArray) -> int:
         """Layers whose gradients are taken together: their adjoints stay in half of the L2 cache.
         Maps of a stack that grows are all different."""
-        return 1 if self.stack.grows else max(1, SHAPES.large // 2 // adjoint.nbytes)
+        layer = adjoint.nbytes * self.chain.rooms() // self.stack.width
+        return 1 if self.stack.grows else max(1, SHAPES.large // 2 // layer)
 
     def _newest(self, layer: int, columns: int) -> tuple[int, int]:
         """Where a growing stack's state has what layer `layer` begins with."""

@@ -12,7 +12,8 @@ from seqlab.kernels.cpu.tile import prefetch
 from seqlab.kernels.memory import LINE, aligned
 
 BLOCK = 64  # units that one task of a product has, and rows of W that a step of the way back has
-STEP = 8  # rows of W between which the next ones are asked for
+STEP = 4  # rows of W between which as many are asked for, AHEAD of them
+AHEAD = 16
 PANEL = 16  # rows of dL/dW that are kept at once, so that they stay in the L1 cache
 
 
@@ -43,7 +44,7 @@ def _forward(x, s, of, source, at, target, to, scratch, begin, end):
         b, out, row = source[m, at.s], target[m, to.s], to.first + first
         for r in range(0, count, STEP):
             rows, start = min(STEP, count - r), of.weight + (first + r) * of.inputs
-            _prefetch(numbers, start + rows * of.inputs, rows * of.inputs)
+            _prefetch(numbers, start + AHEAD * of.inputs, rows * of.inputs)
             for i in range(r, r + rows):
                 fill(out[row + i], numbers[of.bias + first + i])
             add_rows(numbers, start, of.inputs, 1, rows, b, at.first, of.inputs, out, row + r)

@@ -253,6 +253,19 @@ class Chain:
         """Numbers that a layer keeps of one row."""
         return sum(part.width() for part in self.parts)
 
+    def rooms(self, given: bool = True) -> int:
+        """Units of the adjoints between its parts, for which `back` needs room, where the answer's
+        place is `given` or not."""
+        first, last, units = self.parts[0], self.parts[-1], 0
+        for part in self.parts:
+            if isinstance(part, Residual):
+                units += part.units + part.branch.rooms(given=False)
+            elif part is first and given:
+                continue
+            elif not part.in_place or (part is last and given and not first.in_place):
+                units += part.taken
+        return units
+
     def room(self, size: Size) -> list[Any]:
         """For what all parts keep of a segment."""
         return [part.room(size) for part in self.parts]
