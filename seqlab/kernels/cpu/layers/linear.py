@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from seqlab.kernels._jit import compiled, inlined, inlined_apart
 from seqlab.kernels.cpu.layers.places import View
-from seqlab.kernels.cpu.linalg import add_rows, copy, fill
+from seqlab.kernels.cpu.linalg import add_rows, fill
 from seqlab.kernels.cpu.threads import share
 from seqlab.kernels.cpu.tile import prefetch
 from seqlab.kernels.memory import LINE, aligned
@@ -142,20 +142,20 @@ def _gradient(of, source, at, delta, to, group, rows, squares, values, scratch, 
         for loss in range(to.places):
             g, whole = delta[m, layer * group.apart + loss], group.entries and loss == 0
             start, width = (to.first + first) * g.shape[1], g.shape[1]
+            out, row, size = part, 0, of.outputs * of.inputs
+            if whole:  # where they are wanted
+                kept = values[m, group.step + back, 0, of.weight : of.weight + size]
+                out, row = kept.reshape((of.outputs, of.inputs)), first
             of_bias, of_weight = 0.0, 0.0
             for r in range(count):
-                fill(part[r], 0)
+                fill(out[row + r], 0)
                 total = _sum(g[to.first + first + r, :rows]) * g.dtype.type(not of.idle)
                 of_bias += float(total) * float(total)
                 if whole:
                     values[m, group.step + back, 0, of.bias + first + r] = total
-            add_rows(g, start, width, 1, count, turned, 0, rows, part, 0)
+            add_rows(g, start, width, 1, count, turned, 0, rows, out, row)
             for r in range(count):
-                of_weight += _sum_of_squares(part[r])
-                if whole:
-                    place = of.weight + (first + r) * of.inputs
-                    numbers = values[m, group.step + back, 0]
-                    copy(part[r], numbers[place : place + of.inputs])
+                of_weight += _sum_of_squares(out[row + r])
             squares[m, layer, loss, of.panel + panel, 0] = of_weight
             squares[m, layer, loss, of.panel + panel, 1] = of_bias
 
