@@ -14,7 +14,7 @@ from seqlab.figures import curves
 from seqlab.figures.names import MEASURES
 from seqlab.measure import measure
 from seqlab.measure.assemble import assemble
-from seqlab.numbers import quantities
+from seqlab.numbers import quantities, quantity
 from seqlab.report import tidy
 from seqlab.report.points import curve_points
 from seqlab.spec.run import RunSpec
@@ -47,8 +47,8 @@ FILE = {
 
 
 def test_the_constants():
-    assert math.exp(quantities.LN10) == pytest.approx(10)
-    assert quantities.THRESHOLDS == {"1e-1": 0.1, "1e-3": 0.001, "1e-6": 0.000001}
+    assert math.exp(quantity.LN10) == pytest.approx(10)
+    assert quantity.THRESHOLDS == {"1e-1": 0.1, "1e-3": 0.001, "1e-6": 0.000001}
     for dtype, smallest in {"float32": 2.0**-149, "float64": 5e-324}.items():
         assert np.nextafter(np.zeros(1, dtype), np.ones(1, dtype))[0] == smallest
         assert quantities.LN_SMALLEST[dtype] == pytest.approx(math.log(smallest))
@@ -99,7 +99,7 @@ def test_figures_have_these_values_in_this_order():
 
 def test_a_lag_has_no_middle_over_networks():
     with pytest.raises(ValueError, match="toy: a lag that may be never"):
-        quantities.Quantity("toy", ("network", "rule"), "step", "a lag", kind="lag")
+        quantity.Quantity("toy", ("network", "rule"), "step", "a lag", kind="lag")
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from seqlab.figures.names import Measure
 from seqlab.figures.scales import tick_text
-from seqlab.numbers.quantities import LOG10_SMALLEST
+from seqlab.numbers.quantity import LOG10_SMALLEST
 
 # Beyond these decades float32 has nothing left to tell: they are where colours end.
 LOWEST, HIGHEST = LOG10_SMALLEST["float32"], 38.53

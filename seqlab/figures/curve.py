@@ -12,7 +12,7 @@ from seqlab.figures.gather import Run, Series
 from seqlab.figures.names import COORDINATES, are_numbers, named
 from seqlab.figures.style import Color, palette, ramp
 from seqlab.figures.telling import values_of
-from seqlab.numbers.quantities import LN10
+from seqlab.numbers.quantity import LN10
 from seqlab.spec import kinds
 
 LEAST_OF_RAMP = 3  # numbers

@@ -15,7 +15,7 @@ from seqlab.figures.choose import Selection
 from seqlab.figures.gather import Run, Series
 from seqlab.figures.names import text
 from seqlab.figures.style import FORMATS, write_figure
-from seqlab.numbers.quantities import HORIZON
+from seqlab.numbers.quantity import HORIZON
 
 FIRST = "figure"  # the first column of each such file: whose data it is
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from seqlab.errors import InputError
 from seqlab.figures.names import COORDINATES, FIELDS, Measure, check_axis, in_order, text
-from seqlab.numbers.quantities import HORIZON, THRESHOLDS
+from seqlab.numbers.quantity import HORIZON, THRESHOLDS
 from seqlab.numbers.statistics import quantile
 from seqlab.report.measured import Measured
 from seqlab.report.points import Data, arrays_of, at_points, curve_points, fields_of

@@ -11,7 +11,7 @@ from seqlab.figures.choose import Choice
 from seqlab.figures.gather import Series, points_of
 from seqlab.figures.names import COORDINATES
 from seqlab.figures.scales import Scale, cells
-from seqlab.numbers.quantities import HORIZON, THRESHOLDS
+from seqlab.numbers.quantity import HORIZON, THRESHOLDS
 
 
 @dataclass(frozen=True)

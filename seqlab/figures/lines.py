@@ -19,7 +19,7 @@ from seqlab.figures.names import COORDINATES, named
 from seqlab.figures.scales import Scale, mark, mark_log, measuring
 from seqlab.figures.style import GREY, INK, WIDTHS, Color, pale, points, style
 from seqlab.figures.telling import values_of
-from seqlab.numbers.quantities import LOG10_SMALLEST
+from seqlab.numbers.quantity import LOG10_SMALLEST
 from seqlab.report.measured import Measured
 
 HEIGHT = 2.8  # inches

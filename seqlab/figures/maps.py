@@ -23,7 +23,7 @@ from seqlab.figures.names import MINUS, Measure
 from seqlab.figures.scales import Scale, mark
 from seqlab.figures.style import SMALL, WIDTHS, points, style
 from seqlab.figures.writing import length
-from seqlab.numbers.quantities import HORIZON, LOG10_SMALLEST
+from seqlab.numbers.quantity import HORIZON, LOG10_SMALLEST
 from seqlab.report.measured import Measured
 
 HEIGHT = 2.6  # inches

@@ -12,7 +12,8 @@ from seqlab.errors import InputError
 from seqlab.figures.writing import literal
 from seqlab.layers import draws
 from seqlab.numbers import spellings
-from seqlab.numbers.quantities import Quantity, in_figures
+from seqlab.numbers.quantities import in_figures
+from seqlab.numbers.quantity import Quantity
 from seqlab.spec import kinds, stack_table
 from seqlab.spec.option import labels
 from seqlab.wording import did_you_mean, in_links

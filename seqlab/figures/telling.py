@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from seqlab.figures.gather import Run
 from seqlab.figures.names import FIELDS, Measure, in_order
-from seqlab.numbers.quantities import LOG10_SMALLEST
+from seqlab.numbers.quantity import LOG10_SMALLEST
 from seqlab.numbers.statistics import quantile
 
 LEVELS = (

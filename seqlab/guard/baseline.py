@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from seqlab.errors import InputError
-from seqlab.numbers.quantities import LN10
+from seqlab.numbers.quantity import LN10
 from seqlab.numbers.statistics import bootstrap_t, median
 from seqlab.report.points import arrays_of, curve_points
 from seqlab.spec import kinds

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from seqlab.numbers.fit import fit_decay, fit_lags
-from seqlab.numbers.quantities import LN_SMALLEST, MOST_LAGS, THRESHOLDS, in_files
+from seqlab.numbers.quantities import in_files
+from seqlab.numbers.quantity import LN_SMALLEST, MOST_LAGS, THRESHOLDS
 from seqlab.numbers.statistics import first_below, median
 from seqlab.numbers.variables import Variable
 from seqlab.spec import kinds

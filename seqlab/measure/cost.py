@@ -11,7 +11,7 @@ from seqlab import rules
 from seqlab.cells import CELLS
 from seqlab.engine.tape import SEGMENT_BYTES, TRAJECTORY_BYTES
 from seqlab.kernels import backends
-from seqlab.numbers.quantities import MOST_LAGS
+from seqlab.numbers.quantity import MOST_LAGS
 from seqlab.spec.kinds import Spec
 from seqlab.spec.run import RunSpec
 

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from seqlab.numbers.quantities import LN10, LOG10_SMALLEST
+from seqlab.numbers.quantity import LN10, LOG10_SMALLEST
 from seqlab.numbers.statistics import median
 
 Verdict = Literal["ok", "look", "bad"]

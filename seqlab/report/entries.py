@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seqlab.numbers.quantities import IN_TABLES, THRESHOLDS, Quantity
+from seqlab.numbers.quantities import IN_TABLES
+from seqlab.numbers.quantity import THRESHOLDS, Quantity
 from seqlab.numbers.statistics import bootstrap_t, median, quantile
 from seqlab.report import layer_table
 from seqlab.report.measured import Measured

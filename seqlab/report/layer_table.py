@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from seqlab.numbers.quantities import LN10
+from seqlab.numbers.quantity import LN10
 from seqlab.numbers.statistics import median
 from seqlab.report.measured import Measured
 from seqlab.report.points import Data, arrays_of

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seqlab.numbers.quantities import Quantity
+from seqlab.numbers.quantity import Quantity
 from seqlab.report.measured import Measured
 from seqlab.spec.arrays import ArrayFile
 from seqlab.wording import printable

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from seqlab.numbers.quantities import HORIZON, SMALLEST
+from seqlab.numbers.quantity import HORIZON, SMALLEST
 from seqlab.report.entries import Entry, entries
 from seqlab.report.layer_table import layer_table
 from seqlab.report.measured import Measured

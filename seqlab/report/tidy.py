@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from seqlab.numbers.quantities import IN_TABLES, LN10
+from seqlab.numbers.quantities import IN_TABLES
+from seqlab.numbers.quantity import LN10
 from seqlab.report.entries import readings
 from seqlab.report.measured import Measured
 from seqlab.report.points import arrays_of, curve_points, fields_of
