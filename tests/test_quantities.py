@@ -14,7 +14,7 @@ from seqlab.figures import curves
 from seqlab.figures.names import MEASURES
 from seqlab.measure import measure
 from seqlab.measure.assemble import assemble
-from seqlab.numbers import quantities, quantity
+from seqlab.numbers import quantity
 from seqlab.report import tidy
 from seqlab.report.points import curve_points
 from seqlab.spec.run import RunSpec
@@ -51,8 +51,8 @@ def test_the_constants():
     assert quantity.THRESHOLDS == {"1e-1": 0.1, "1e-3": 0.001, "1e-6": 0.000001}
     for dtype, smallest in {"float32": 2.0**-149, "float64": 5e-324}.items():
         assert np.nextafter(np.zeros(1, dtype), np.ones(1, dtype))[0] == smallest
-        assert quantities.LN_SMALLEST[dtype] == pytest.approx(math.log(smallest))
-        assert quantities.LOG10_SMALLEST[dtype] == pytest.approx(math.log10(smallest))
+        assert quantity.LN_SMALLEST[dtype] == pytest.approx(math.log(smallest))
+        assert quantity.LOG10_SMALLEST[dtype] == pytest.approx(math.log10(smallest))
 
 
 @pytest.mark.tiny
