@@ -48,7 +48,7 @@ def moments(block: Array) -> tuple[float, float]:
     return float(block.mean()), float(block.var())
 
 
-@pytest.mark.parametrize("init", ("pytorch", *SCALED))
+@pytest.mark.parametrize("init", ["pytorch", *SCALED])
 @pytest.mark.parametrize(("arch", "gates"), BLOCKS)
 def test_recurrent_blocks(arch: str, gates: int, init: str) -> None:
     """Each H x H block of its law; what an option does not name is drawn as it always was."""
