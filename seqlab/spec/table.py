@@ -228,7 +228,7 @@ TABLE = Table(
             "forget_bias",
             number_or("chrono"),
             f"{_FORGET_BIASES}.",
-            default_text="PyTorch's; init keras: 1 for lstm, 0 for gru",
+            default_text="PyTorch's; init keras: Keras's",
             metavar="B",
             read=number_or_word,
             idle=beside("params"),

@@ -45,9 +45,7 @@ def of_keras() -> Iterator[tuple[str, dict[str, Any], Array]]:
             layer.build((BATCH, STEPS, INPUTS))
             layer.set_weights([filled(one.shape) for one in layer.get_weights()])
             weights = dict(zip("012345", layer.get_weights(), strict=False))
-            output = np.asarray(
-                layer(keras.ops.convert_to_tensor(X.swapaxes(0, 1), "float64"))
-            ).swapaxes(0, 1)
+            output = np.asarray(layer(X.swapaxes(0, 1))).swapaxes(0, 1)
             yield f"keras/{arch}{kind}", weights, output
 
 
