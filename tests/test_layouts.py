@@ -395,6 +395,10 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
         "params: i of rnn is missing; the dictionary of o",
     ),
     (lambda: from_flax(FLAX | {"j": DENSE}, "rnn"), "params: 'j' is not of rnn; i, h are needed"),
+    (
+        lambda: from_flax(FLAX | {"i": {"kernel": numbers(0, 3)}}, "rnn"),
+        "i: (0, 3) is not allowed; a matrix (inputs, gates times units) is needed",
+    ),
     (lambda: from_flax(FLAX | {"i": K}, "rnn"), "i: 'ndarray' is not allowed; a dictionary of ker"),
     (lambda: from_flax(FLAX | {"h": DENSE}, "rnn"), "i: shape (2, 3) is not allowed; (2, 2) is ne"),
     (lambda: from_flax(FLAX | {"i": DENSE | {"bias": R3[0]}}, "rnn"), "i.bias: shape (9,) is not "),

@@ -196,7 +196,7 @@ def _flax_side(params: Mapping[str, Any], names: Sequence[str]) -> tuple[NDArray
             raise refuse(f"{name}.kernel", kernel.shape, "a matrix is needed")
         kernels.append(kernel)
         check_form(f"{name}.kernel", kernel, kernels[0].shape, kernels[0].dtype)
-        bias = as_array(f"{name}.bias", part.get("bias", np.zeros_like(kernel[0])))
+        bias = as_array(f"{name}.bias", part.get("bias", np.zeros(kernel.shape[1], kernel.dtype)))
         check_form(f"{name}.bias", bias, kernel.shape[1:], kernel.dtype)
         biases.append(bias)
     any_bias = any("bias" in params[name] for name in names)
