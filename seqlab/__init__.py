@@ -18,6 +18,10 @@ _HOME = {
     "depth": "study.run",
     "sweep": "study.sweep",
     "load": "study.load",
+    "from_torch": "probes.layouts",
+    "from_keras": "probes.layouts",
+    "from_flax": "probes.layouts",
+    "from_onnx": "probes.layouts",
     "InputError": "errors",
 }
 __all__ = ["__version__", *_HOME]

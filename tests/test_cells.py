@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from seqlab.cells import ACTIVATIONS, CELLS, INITS, Draw, Sizes
+from seqlab.cells import ACTIVATIONS, CELLS, SCALED, Draw, Sizes
 from seqlab.errors import InputError
 
 Array = npt.NDArray[Any]
@@ -48,7 +48,7 @@ def moments(block: Array) -> tuple[float, float]:
     return float(block.mean()), float(block.var())
 
 
-@pytest.mark.parametrize("init", INITS)
+@pytest.mark.parametrize("init", ["pytorch", *SCALED])
 @pytest.mark.parametrize(("arch", "gates"), BLOCKS)
 def test_recurrent_blocks(arch: str, gates: int, init: str) -> None:
     """Each H x H block of its law; what an option does not name is drawn as it always was."""
@@ -81,6 +81,68 @@ def test_orthogonal_blocks_are_from_the_haar_measure() -> None:
     ]
     assert abs(np.mean([corner[0, 0] for corner in corners])) < 4 * math.sqrt(0.5 / 400)
     assert abs(np.mean([np.sign(np.linalg.det(corner)) for corner in corners])) < 0.2
+
+
+KERAS = Draw("keras")
+
+
+@pytest.mark.parametrize(("arch", "gates"), BLOCKS)
+def test_keras_s_draw(arch: str, gates: int) -> None:
+    """Glorot's bound with the fan-out of all gates together, one matrix of orthonormal columns, and
+    no bias but LSTM's forget bias; common random numbers with PyTorch's input weights."""
+    sizes = Sizes(60, 50)
+    params = CELLS[arch].draw(np.random.default_rng(1), sizes, KERAS)
+    bound = math.sqrt(6 / (50 + gates * 60))
+    kernel = params["weight_ih"] / bound
+    assert 0.99 < np.abs(kernel).max() <= 1 + 1e-15  # of 3,000 numbers or more
+    # 3,000 numbers: standard errors of 0.0105 and, relative, 0.8/sqrt(3000) = 0.0146; four of them.
+    assert abs(kernel.mean()) < 4 * math.sqrt(1 / 3 / kernel.size)
+    assert kernel.var() == pytest.approx(1 / 3, rel=4 * math.sqrt(0.8 / kernel.size))
+    plain = CELLS[arch].draw(np.random.default_rng(1), sizes, Draw())["weight_ih"]
+    assert kernel == pytest.approx(plain * math.sqrt(60), abs=1e-15)
+    recurrent = params["weight_hh"]
+    assert recurrent.T @ recurrent == pytest.approx(np.eye(60), abs=1e-13)
+    for block in np.split(recurrent, gates):
+        mean, spread = moments(block)
+        assert abs(mean) < 4 / math.sqrt(gates * 60 * 3600)
+        assert spread == pytest.approx(1 / (gates * 60), rel=0.1)
+    bias = params["bias_ih"] + params["bias_hh"]
+    ones = np.arange(gates * 60) // 60 == FORGET["lstm"] if arch == "lstm" else 0
+    assert np.array_equal(bias, ones * np.ones(gates * 60))
+
+
+def test_keras_s_gates_are_from_the_haar_measure() -> None:
+    """Of one matrix, whose entries lean to no side; see below."""
+    draws = [CELLS["lstm"].draw(np.random.default_rng(n), Sizes(1, 1), KERAS) for n in range(400)]
+    gates = np.stack([each["weight_hh"][:, 0] for each in draws])
+    assert np.abs(gates.mean(axis=0)).max() < 4 * math.sqrt(0.25 / 400)
+    assert np.square(gates).mean(axis=0) == pytest.approx(np.full(4, 0.25), abs=4 * 0.25 / 20)
+
+
+@pytest.mark.parametrize("bias", [2.5, "chrono"])
+def test_a_forget_bias_takes_the_place_of_keras_s(bias: float | str) -> None:
+    how = Draw("keras", forget_bias=bias, steps=9)
+    params = CELLS["lstm"].draw(np.random.default_rng(1), Sizes(4, 2), how)
+    kept = CELLS["lstm"].draw(np.random.default_rng(1), Sizes(4, 2), KERAS)
+    bias_of = params["bias_ih"] + params["bias_hh"]
+    if bias == "chrono":
+        assert (bias_of[4:8] > 0).all()
+        assert np.array_equal(bias_of[:4], -bias_of[4:8])
+    else:
+        assert (bias_of[4:8] == bias).all()
+        assert not bias_of[:4].any()
+    assert not bias_of[8:].any()
+    for name in ("weight_ih", "weight_hh"):
+        assert np.array_equal(params[name], kept[name])
+
+
+def test_an_input_scale_zeroes_keras_s_forget_bias_too() -> None:
+    how = Draw("keras", input_scale=0.3)
+    params = CELLS["lstm"].draw(np.random.default_rng(1), Sizes(60, 50), how)
+    assert not params["bias_ih"].any()
+    assert not params["bias_hh"].any()
+    assert params["weight_ih"].var() == pytest.approx(0.3**2 / 50, rel=0.1)
+    assert params["weight_hh"].T @ params["weight_hh"] == pytest.approx(np.eye(60), abs=1e-13)
 
 
 @pytest.mark.parametrize("arch", dict(BLOCKS))

@@ -49,6 +49,7 @@ REFUSED = [
     ({"arch": "ssm", "init": "he"}, f"init: 'he' means nothing for ssm; it is for {DRAWN}"),
     ({"gain": 1.0}, "gain: 1.0 means nothing for init pytorch; it is for init normal"),
     ({"gain": 1.0, "init": "pytorch"}, "gain: 1.0 means nothing for init pytorch"),
+    ({"gain": 1.0, "init": "keras"}, "gain: 1.0 means nothing for init keras; it is for"),
     ({"gain": 0, "init": "he"}, "gain: 0 is not allowed; a positive, finite number"),
     ({"gain": math.nan, "init": "he"}, "gain: nan is not allowed"),
     ({"gain": math.inf, "init": "he"}, "gain: inf is not allowed"),

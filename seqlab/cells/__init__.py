@@ -6,7 +6,7 @@ A new cell is one file here and one row in `NAMES`.
 from importlib import import_module
 
 from seqlab.cells.cell import Cell, Cost, Draw, Observed, Parameters, Sizes
-from seqlab.cells.draws import INITS
+from seqlab.cells.draws import INITS, SCALED
 from seqlab.cells.rnn import ACTIVATIONS
 
 # In the order of help texts, tables and figures.
@@ -22,6 +22,7 @@ __all__ = [
     "ACTIVATIONS",
     "CELLS",
     "INITS",
+    "SCALED",
     "Cell",
     "Cost",
     "Draw",

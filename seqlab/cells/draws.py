@@ -16,10 +16,12 @@ def _normal(rng: np.random.Generator, n: int, scale: float) -> NDArray:
     return rng.normal(0.0, scale / math.sqrt(n), (n, n))
 
 
-def _haar(rng: np.random.Generator, n: int, gain: float) -> NDArray:
-    """`gain` times an orthogonal matrix from the Haar measure (Mezzadri 2007, section 5)."""
-    q, r = np.linalg.qr(rng.normal(size=(n, n)))
-    return gain * q * np.copysign(1.0, np.diag(r))
+def haar(rng: np.random.Generator, rows: int, columns: int) -> NDArray:
+    """Orthonormal rows, or columns where there are more rows (Mezzadri 2007, section 5)."""
+    tall = rng.standard_normal((max(rows, columns), min(rows, columns)))
+    q, r = np.linalg.qr(tall)
+    q *= np.copysign(1.0, np.diag(r))
+    return q if rows >= columns else q.T
 
 
 def _glorot(rng: np.random.Generator, n: int, gain: float) -> NDArray:
@@ -30,11 +32,13 @@ def _glorot(rng: np.random.Generator, n: int, gain: float) -> NDArray:
 # Glorot & Bengio 2010, eq. 16 (uniform); `he` is He et al. 2015, eq. 10 (normal).
 _BLOCKS = {
     "normal": _normal,
-    "orthogonal": _haar,
+    "orthogonal": lambda rng, n, g: g * haar(rng, n, n),
     "xavier": _glorot,
     "he": lambda rng, n, g: _normal(rng, n, math.sqrt(2.0) * g),
 }
-INITS = ("pytorch", *_BLOCKS)
+SCALED = tuple(_BLOCKS)  # the inits that have a gain
+# The others are a library's whole draw, of its own scale.
+INITS = ("pytorch", "keras", *SCALED)
 
 
 def gated_shapes(gates: int, sizes: Sizes) -> dict[str, tuple[int, ...]]:
@@ -56,13 +60,15 @@ def gated_sizes(params: Parameters) -> Sizes:
 def draw_gated(rng: np.random.Generator, sizes: Sizes, how: Draw, gates: int) -> Parameters:
     """Draw one network's recurrent parameters, gates stacked in PyTorch's order.
 
-    PyTorch's own rule is U(-1/sqrt H, 1/sqrt H) for everything. Another `init` replaces the
-    recurrent blocks; `input_scale` replaces the input weights and zeroes the biases.
+    PyTorch's own rule is U(-1/sqrt H, 1/sqrt H) for everything. `keras` replaces all of it;
+    another `init` the recurrent blocks; `input_scale` the input weights, and zeroes the biases.
     """
     bound = 1.0 / math.sqrt(sizes.hidden)
     shapes = gated_shapes(gates, sizes)
     params = {name: rng.uniform(-bound, bound, shape) for name, shape in shapes.items()}
-    if how.init not in (None, "pytorch"):
+    if how.init == "keras":
+        _as_keras(rng, params, bound)
+    elif how.init not in (None, "pytorch"):
         block = _BLOCKS[how.init]
         gain = 1.0 if how.gain is None else how.gain
         params["weight_hh"] = np.concatenate(
@@ -73,6 +79,20 @@ def draw_gated(rng: np.random.Generator, sizes: Sizes, how: Draw, gates: int) ->
         params["bias_ih"][:] = 0.0
         params["bias_hh"][:] = 0.0
     return params
+
+
+def _as_keras(rng: np.random.Generator, params: Parameters, bound: float) -> None:
+    """The defaults of keras.layers.SimpleRNN, LSTM and GRU (Keras 3.15), in place of U(+-bound).
+
+    GlorotUniform counts the fan-out of all gates together: U(+-sqrt(6/(I + rows))). Orthogonal
+    draws one matrix of all gates with W_hh^T W_hh = 1, so that a block of G gates has entries of
+    variance 1/(G H) and is not orthogonal itself. Biases are zero; the cell sets LSTM's one.
+    """
+    rows, inputs = params["weight_ih"].shape
+    params["weight_ih"] *= math.sqrt(6.0 / (inputs + rows)) / bound
+    params["weight_hh"] = haar(rng, *params["weight_hh"].shape)
+    params["bias_ih"][:] = 0.0
+    params["bias_hh"][:] = 0.0
 
 
 def scaled_input(rng: np.random.Generator, shape: tuple[int, ...], scale: float) -> NDArray:

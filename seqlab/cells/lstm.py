@@ -99,9 +99,13 @@ def draw(rng: np.random.Generator, sizes: Sizes, how: Draw) -> Parameters:
     """Draw one network.
 
     `forget_bias="chrono"` draws b_f = ln U(1, T-1) and sets b_i = -b_f, T = steps
-    (Tallec & Ollivier 2018, eq. 16). Raises InputError when T leaves that interval empty.
+    (Tallec & Ollivier 2018, eq. 16). Without one `keras` sets b_f = 1 (its unit_forget_bias, after
+    Jozefowicz et al. 2015), unless `input_scale` makes all biases zero. Raises InputError when T
+    leaves chrono's interval empty.
     """
     params = draw_gated(rng, sizes, how, GATES)
+    if how.init == "keras" and how.forget_bias is None and how.input_scale is None:
+        set_gate_bias(params, FORGET_GATE, sizes.hidden, 1.0)
     if how.forget_bias == "chrono":
         if how.steps < 3:
             raise InputError(f"forget_bias: chrono needs steps of at least 3, not {how.steps}")

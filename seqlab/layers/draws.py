@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from seqlab.cells.draws import haar
 from seqlab.layers.parts import Linear
 from seqlab.layers.stack import INNER, Stack
 
@@ -23,7 +24,8 @@ _SQUARES = {
     "unit-normal": lambda of: 1.0,
 }
 _UNIT = math.sqrt(3)  # uniform numbers up to here have a variance of one
-INITS = ("pytorch", *_SQUARES, "orthogonal")
+SCALED = (*_SQUARES, "orthogonal")  # those that have a gain
+INITS = ("pytorch", *SCALED)
 TRANSFORMER_INITS = ("pytorch", "xavier")
 
 
@@ -73,7 +75,7 @@ def draw_map(rng: np.random.Generator, of: Linear, how: Draw) -> tuple[NDArray, 
     else:
         gain = 1.0 if how.gain is None else how.gain
         if how.init == "orthogonal":
-            weight = gain * _haar(rng, *shape)
+            weight = gain * haar(rng, *shape)
         else:
             drawn = rng.uniform(-_UNIT, _UNIT, shape) if how.init == "xavier" else None
             weight = rng.standard_normal(shape) if drawn is None else drawn
@@ -82,14 +84,6 @@ def draw_map(rng: np.random.Generator, of: Linear, how: Draw) -> tuple[NDArray, 
     if how.bias_scale is not None:
         bias = how.bias_scale * rng.standard_normal(of.outputs)
     return weight, bias
-
-
-def _haar(rng: np.random.Generator, rows: int, columns: int) -> NDArray:
-    """Orthonormal rows, or columns where there are more rows (Mezzadri 2007, section 5)."""
-    tall = rng.standard_normal((max(rows, columns), min(rows, columns)))
-    q, r = np.linalg.qr(tall)
-    q *= np.copysign(1.0, np.diag(r))
-    return q if rows >= columns else q.T
 
 
 def _draw_transformer(rng: np.random.Generator, stack: Stack, how: Draw) -> NDArray:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from seqlab.layers.draws import INITS, TRANSFORMER_INITS
+from seqlab.layers.draws import INITS, SCALED, TRANSFORMER_INITS
 from seqlab.numbers.spellings import NAMES, spelled
 from seqlab.spec.fields import DEFAULT_LENGTHS, choice, number, number_or, whole
 from seqlab.spec.option import Option, Table
@@ -167,7 +167,7 @@ STACK_TABLE = Table(
         replace(
             TABLE["gain"],
             help=f"Scale of a draw other than {DEFAULT_INIT}.",
-            idle=gain_is_idle(INITS),
+            idle=gain_is_idle(SCALED),
             label="gain",
         ),
         Option(

@@ -1,11 +1,11 @@
 """The options of a recurrent run, a row each: a new option is a row here and a field of RunSpec."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from seqlab import rules
-from seqlab.cells import ACTIVATIONS, CELLS, INITS
+from seqlab.cells import ACTIVATIONS, CELLS, INITS, SCALED
 from seqlab.spec.arrays import ArrayFile
 from seqlab.spec.fields import (
     DEFAULT_LENGTHS,
@@ -58,15 +58,14 @@ def beside(file: str) -> Idle:
     return lambda known: f"beside {file}, which {are} not drawn" if file in known else None
 
 
-def gain_is_idle(inits: Iterable[str]) -> Idle:
-    """Idle beside the default of these draws, which has a scale of its own."""
-    others = one_of(name for name in inits if name != DEFAULT_INIT)
+def gain_is_idle(scaled: Collection[str]) -> Idle:
+    """Idle beside all draws but these: the others have a scale of their own."""
 
     def why(known: Mapping[str, Any]) -> str | None:
         if reason := beside("params")(known):
             return reason
-        if known.get("init", DEFAULT_INIT) == DEFAULT_INIT:
-            return f"for init {DEFAULT_INIT}; it is for init {others}"
+        if (init := known.get("init", DEFAULT_INIT)) not in scaled:
+            return f"for init {init}; it is for init {one_of(scaled)}"
         return None
 
     return why
@@ -184,7 +183,8 @@ TABLE = Table(
         Option(
             "init",
             choice(INITS),
-            f"{_having('init')}: draw of the recurrent weights; {one_of(INITS)}.",
+            f"{_having('init')}: draw of the recurrent weights (keras: of all parameters); "
+            f"{one_of(INITS)}.",
             default=DEFAULT_INIT,
             metavar="NAME",
             idle=beside("params"),
@@ -194,10 +194,10 @@ TABLE = Table(
         Option(
             "gain",
             number("a positive, finite number", lambda gain: gain > 0),
-            f"{_having('gain')}: scale of a draw other than {DEFAULT_INIT}.",
+            f"{_having('gain')}: scale of the draws {one_of(SCALED)}.",
             default=1.0,
             read=float,
-            idle=gain_is_idle(INITS),
+            idle=gain_is_idle(SCALED),
             label="recurrent gain",
             axis_rank=1,
         ),
@@ -206,7 +206,7 @@ TABLE = Table(
             number("a finite number from 0 up", lambda scale: scale >= 0),
             "Draw input weights with variance S^2/I and make all biases zero; 0 removes the input "
             f"(not for {_NEEDING_A_DRIVE}).",
-            default_text="PyTorch's weights and biases",
+            default_text="PyTorch's weights and biases; init keras: Keras's",
             metavar="S",
             read=float,
             idle=beside("params"),
@@ -228,7 +228,7 @@ TABLE = Table(
             "forget_bias",
             number_or("chrono"),
             f"{_FORGET_BIASES}.",
-            default_text="PyTorch's",
+            default_text="PyTorch's; init keras: Keras's",
             metavar="B",
             read=number_or_word,
             idle=beside("params"),
