@@ -70,6 +70,7 @@ CASES: list[tuple[Seen, str, float, str]] = [
 ]
 
 
+@pytest.mark.tiny
 @pytest.mark.parametrize(("seen", "name", "number", "verdict"), CASES)
 def test_each_line_stands_and_falls(seen: Seen, name: str, number: float, verdict: str) -> None:
     found = line(seen, name)
@@ -77,6 +78,7 @@ def test_each_line_stands_and_falls(seen: Seen, name: str, number: float, verdic
     assert found.verdict == verdict
 
 
+@pytest.mark.tiny
 @pytest.mark.parametrize(
     ("ratio", "typical", "spread"),
     [
@@ -97,6 +99,7 @@ def test_updates_stand_and_fall(ratio: list[float], typical: str, spread: str) -
     assert line(seen, UPDATES, "Adam").verdict == line(seen, SPREAD, "Adam").verdict == "ok"
 
 
+@pytest.mark.tiny
 @pytest.mark.parametrize(
     ("ratio", "note"),
     [
@@ -109,6 +112,7 @@ def test_what_a_number_format_does_to_an_update_is_said(ratio: float, note: str)
     assert line(Seen(ratio={"SGD": np.array([ratio, 1e-3])}), SPREAD, "SGD").note == note
 
 
+@pytest.mark.tiny
 @pytest.mark.parametrize(
     ("loss", "guess", "number", "verdict"),
     [
@@ -130,6 +134,7 @@ def test_a_flat_loss_is_no_better_than_a_guess(
     assert found.verdict == verdict
 
 
+@pytest.mark.tiny
 def test_networks_are_joined_by_their_median_and_zeros_are_counted() -> None:
     first = decades(-math.inf, -1, -2)
     seen = Seen(log_gradient=np.stack([first, np.zeros(3)], axis=1))
@@ -138,6 +143,7 @@ def test_networks_are_joined_by_their_median_and_zeros_are_counted() -> None:
     assert (found.verdict, found.note) == ("look", "exactly zero in 1 of 3 networks")
 
 
+@pytest.mark.tiny
 def test_a_network_without_a_cosine_is_left_out() -> None:
     cosine = np.array([[0, 0.5, 0.6], [0, 0.5, math.nan]])
     found = line(Seen(cosine=cosine), "cosine of two inputs")
@@ -145,6 +151,7 @@ def test_a_network_without_a_cosine_is_left_out() -> None:
     assert found.note == "in 1 of 2 networks an input has become zero: left out"
 
 
+@pytest.mark.tiny
 def test_what_is_not_known_has_no_line() -> None:
     assert check(Seen()) == []
     assert check(Seen(cosine=np.full(3, math.nan))) == []  # of one input
@@ -153,6 +160,7 @@ def test_what_is_not_known_has_no_line() -> None:
     ]
 
 
+@pytest.mark.tiny
 def test_every_line_says_where_its_rule_misleads() -> None:
     found = {one.name: one for seen, *_ in CASES for one in check(seen)}
     assert len(found) == 10

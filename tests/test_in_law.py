@@ -68,6 +68,7 @@ def sampled_alike(stack: Stack, init: str, gain: float, bias: float) -> Array:
     return np.stack([totals(have), *(column[:, 0] for column in columns)], axis=1)
 
 
+@pytest.mark.tiny
 @pytest.mark.parametrize(
     ("stack", "init", "gain", "bias"),
     [
@@ -105,6 +106,7 @@ def test_agrees_with_matrices_in_mean_and_variance(
         assert (np.abs(means[0] - means[1]) <= 4 * error + more).all(), power
 
 
+@pytest.mark.tiny
 @pytest.mark.parametrize("orthogonal", [False, True])
 @pytest.mark.parametrize("width", [4, 6, 64])
 def test_he_s_relu_has_its_exact_law(width: int, orthogonal: bool) -> None:
@@ -124,6 +126,7 @@ def test_he_s_relu_has_its_exact_law(width: int, orthogonal: bool) -> None:
         assert abs(values.mean() - want) <= 4 * error
 
 
+@pytest.mark.tiny
 def test_linear_stacks() -> None:
     """Orthogonal: k ln g at every lag, beyond the range of floats; Gaussian: its exact law."""
     for gain in (0.5, 3.0):
@@ -137,6 +140,7 @@ def test_linear_stacks() -> None:
     assert abs(have.mean() - 30 * law.mean) <= 4 * math.sqrt(30 * law.variance / 2000)
 
 
+@pytest.mark.tiny
 def test_a_dead_layer_is_exactly_zero_from_there_on() -> None:
     have = sample(Law("mlp", "relu", 2, 2.0), range(50), 0, [30], range(31))
     curve = have.curves[0]
@@ -151,6 +155,7 @@ def test_a_dead_layer_is_exactly_zero_from_there_on() -> None:
     assert np.isneginf(have.log_norm_weight[gone]).all()
 
 
+@pytest.mark.tiny
 def test_stacks_that_vanish_keep_their_logarithms() -> None:
     """relu at sw2 = 1/4: h and the adjoint leave the range of floats, at equal pace."""
     depth, n = 3000, 16
@@ -177,6 +182,7 @@ def same(one: Sampled, other: Sampled) -> bool:
     return all(np.array_equal(a, b, equal_nan=True) for a, b in pairs)
 
 
+@pytest.mark.tiny
 @pytest.mark.parametrize("name", LAWS)
 def test_a_network_does_not_depend_on_the_others(name: str, monkeypatch: Any) -> None:
     law, lengths, lags = LAWS[name], [3, 40], [0, 7, 40]
@@ -188,6 +194,7 @@ def test_a_network_does_not_depend_on_the_others(name: str, monkeypatch: Any) ->
     assert same(sample(law, range(6), 9, lengths, lags), whole)
 
 
+@pytest.mark.tiny
 @pytest.mark.parametrize("name", LAWS)
 def test_pieces_that_are_drawn_again_give_the_same_numbers(name: str, monkeypatch: Any) -> None:
     law, lengths, lags = LAWS[name], [3, 40, 51], [0, 7, 51]
@@ -198,6 +205,7 @@ def test_pieces_that_are_drawn_again_give_the_same_numbers(name: str, monkeypatc
         assert same(sample(law, range(3), 9, lengths, lags), whole)
 
 
+@pytest.mark.tiny
 def test_lengths_share_the_forward_pass_and_are_what_they_are_alone() -> None:
     law = LAWS["mlp"]
     both = sample(law, range(3), 9, [20, 100], [80])
@@ -207,6 +215,7 @@ def test_lengths_share_the_forward_pass_and_are_what_they_are_alone() -> None:
     assert not np.array_equal(both.curves[1][:, :21], both.curves[0])
 
 
+@pytest.mark.tiny
 def test_what_is_told_of_layers() -> None:
     """At lag T there is no layer; |dL/dW| = |dL/db| |h| of the layer below, for a plain stack."""
     have = sample(LAWS["mlp"], range(3), 9, [10], range(11))
@@ -219,17 +228,20 @@ def test_what_is_told_of_layers() -> None:
     assert half.zero_share[0, 0] == pytest.approx(0.5, abs=4 * 0.5 / math.sqrt(4000))
 
 
+@pytest.mark.tiny
 def test_ticks_add_up_to_all_layers() -> None:
     ticks: list[int] = []
     sample(LAWS["mlp"], range(7), 0, [3, 2000], tick=ticks.append)
     assert sum(ticks) == 7 * (2000 + 2003)
 
 
+@pytest.mark.tiny
 def test_norms_of_numbers_whose_squares_leave_the_range() -> None:
     x = np.array([[3e-200, 4e-200], [3e200, 4e200], [0.0, 0.0], [3.0, 4.0]])
     assert norms(x)[:, 0] == pytest.approx([5e-200, 5e200, 0, 5], rel=1e-14, abs=0)
 
 
+@pytest.mark.tiny
 @pytest.mark.parametrize("exponent", [-3, 0, 5])
 def test_the_scales_of_a_sum_need_not_be_alike(exponent: int) -> None:
     h = Value(np.array([[0.5, -0.75]]), np.array([[exponent]]))
@@ -239,6 +251,7 @@ def test_the_scales_of_a_sum_need_not_be_alike(exponent: int) -> None:
     assert true_scale(total) == pytest.approx(z + 0.5 * np.tanh(z), rel=1e-15)
 
 
+@pytest.mark.tiny
 @pytest.mark.parametrize(
     ("law", "name"),
     [

@@ -10,9 +10,11 @@ from naive_depth import Stack
 
 from seqlab.layers.draws import INITS, Draw, draw_map, moments
 from seqlab.layers.parts import Linear
+from seqlab.measure import stack_cost
 from seqlab.measure.in_law import sample
 from seqlab.measure.stack_in_law import law_of
-from seqlab.measure.stack_theory import wide
+from seqlab.measure.stack_theory import prediction, remarks, wide
+from seqlab.measure.stacks import measure
 from seqlab.numbers.stack_theory import predict
 from seqlab.spec.stack import StackSpec
 
@@ -121,3 +123,38 @@ def test_theory_and_the_sampler_are_of_the_same_stack(more: dict[str, Any]) -> N
     error = totals.std() / math.sqrt(len(totals))
     each = 0.5 if "width" in have.law else 2.0
     assert abs(totals.mean() - have.total) <= 4 * error + each * stack.steps / stack.hidden
+
+
+@pytest.mark.tiny
+def test_a_run_in_law_is_what_the_sampler_says() -> None:
+    """Two networks, in blocks of their own, at the lags that a file keeps; and what it costs."""
+    asked = spec(in_law=True, hidden=6, steps=12, networks=2, seed=3, lengths=[5, 12])
+    found = measure(asked)
+    data = {name: variable.data for name, variable in found.variables.items()}
+    drawn = sample(law_of(asked), range(2), 3, [5, 12], data["lag"].tolist())
+    for k, curve in enumerate(drawn.curves):
+        within = data["lag"] < curve.shape[1]
+        assert np.array_equal(data["log_norm"][:, 0, k, within], curve[:, data["lag"][within]])
+        assert np.isnan(data["log_norm"][:, 0, k, ~within]).all()
+    assert np.array_equal(data["log_weight_grad_norm"][:, 0], drawn.log_norm_weight, equal_nan=True)
+    assert np.array_equal(data["log_param_grad_norm_after"][:, 0], drawn.log_norm_all)
+    assert data["theory"] == pytest.approx(prediction(asked).total / 12)
+    assert found.backend == "cpu"
+    assert stack_cost.memory_bytes(asked) > 2 * 12 * 6 * 8
+    assert stack_cost.seconds(asked, 1) > stack_cost.seconds(asked, 2) > 0
+    assert stack_cost.file_bytes(asked) > data["log_norm"].nbytes
+
+
+@pytest.mark.tiny
+def test_what_is_said_of_the_theory() -> None:
+    """The law, what is missing, and the exact law where it is known."""
+    said, exact = remarks(spec(steps=50, hidden=10))
+    assert said == "theory: sum of ln(chi)/2 at every layer's variance, corrected for the width"
+    assert exact == (
+        "exact law of the whole depth at this width: mean -7.687 nat, standard deviation 3.292; "
+        "exactly zero with probability 0.0477"
+    )
+    (several,) = remarks(spec(batch=2))
+    assert several.endswith("; of infinite width: its correction is known for one input")
+    (none,) = remarks(spec(norm="batch", batch=2))
+    assert none.startswith("theory: batch norm of two inputs")

@@ -37,6 +37,7 @@ def spec_of(name: str, **given: Any) -> StackSpec:
     return StackSpec.create(**fields)
 
 
+@pytest.mark.tiny
 @pytest.mark.parametrize("name", STACKS)
 def test_gradients_are_those_of_central_differences(name: str) -> None:
     """Along a unit direction in all weights at once. With steps of 1e-4 a central difference misses
@@ -99,6 +100,7 @@ class NaiveSgd:
         return -SGD_RATE * gradient
 
 
+@pytest.mark.tiny
 def test_adam_is_its_algorithm() -> None:
     """To a few roundings; gradients from far above its eps to far under it."""
     rng = np.random.default_rng(1)
@@ -112,6 +114,7 @@ def test_adam_is_its_algorithm() -> None:
     assert abs(want[-1]) < 1e-13  # the rate times gradient over eps
 
 
+@pytest.mark.tiny
 @pytest.mark.parametrize("optimiser", ["SGD", "Adam"])
 @pytest.mark.parametrize("name", STACKS)
 def test_training_is_the_naive_one(name: str, optimiser: str) -> None:
@@ -164,6 +167,7 @@ def test_training_is_the_naive_one(name: str, optimiser: str) -> None:
     np.testing.assert_allclose(found.ratio[0], np.median(ratios, axis=0), rtol=1e-9)
 
 
+@pytest.mark.tiny
 def test_labels_are_a_linear_teacher_s_and_a_guess_is_their_entropy() -> None:
     networks = Classifiers(spec_of("mlp", batch=64), range(2))
     assert set(np.unique(networks.labels)) == set(range(CLASSES))
@@ -189,6 +193,7 @@ def test_the_same_bits_for_any_threads_and_a_network_alone(
         assert a[2:3].tobytes() == c.tobytes()
 
 
+@pytest.mark.tiny
 def test_only_the_first_networks_are_trained_and_progress_is_said() -> None:
     said: list[tuple[float, str]] = []
     found = train(spec_of("mlp", networks=9), 2, lambda *what: said.append(what))
@@ -199,6 +204,7 @@ def test_only_the_first_networks_are_trained_and_progress_is_said() -> None:
     assert (0.5, "training with Adam") in said
 
 
+@pytest.mark.tiny
 def test_a_gradient_under_the_range_moves_nothing() -> None:
     """Thirty layers of sigmoid lose some 25 decades, sixty 51: float32 ends at 10^-45, where the
     first layers' steps are zero, exactly."""
@@ -213,6 +219,7 @@ def test_a_gradient_under_the_range_moves_nothing() -> None:
     np.testing.assert_allclose(single[-20:], double[-20:], rtol=1e-3)
 
 
+@pytest.mark.tiny
 def test_what_overflows_is_a_result() -> None:
     """Eight units of variance one enlarge by sqrt 8 a layer: 10^361 after 800."""
     spec = spec_of("mlp", activation="identity", init="unit-normal", steps=800, networks=1)
@@ -221,6 +228,7 @@ def test_what_overflows_is_a_result() -> None:
     assert np.isnan(found.ratio).all()
 
 
+@pytest.mark.tiny
 def test_norms_do_not_end_where_squares_do() -> None:
     """Some 210 decades over 250 layers, whose squares float64 has not."""
     spec = spec_of("mlp", activation="sigmoid", init="pytorch", steps=250, networks=1)
