@@ -103,8 +103,10 @@ class Layout:
                 raise refuse(
                     "state", ", ".join(sorted(found)), f"one {what} for all tensors is needed"
                 )
+            if "float16" in found:  # but not bfloat16, which has the range of float32
+                raise refuse("state", "float16", "its range is too small; use float32 or float64")
         if not any(tensor.numel() for tensor in tensors):
-            raise refuse("state", tuple(tensors), "a state of floating-point numbers is needed")
+            raise refuse("state", "nothing", "a state of floating-point numbers is needed")
         self.shapes = [tuple(tensor.shape) for tensor in tensors]
         self.sizes = [tensor.numel() for tensor in tensors]
         self.parts = [part.name for part in parts]

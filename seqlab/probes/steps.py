@@ -248,7 +248,7 @@ class _Walker:
             self._table[:, row.place, 0] = row.rest
             return
         row.seed, row.exponent = rescaled(seed, peak)
-        found = gradients([(y, row.seed)], tensors, torch)
+        found = cut_apart(y, row.seed, tensors)
         if all(gradient is None for gradient in found):
             found = by_value(y, row.seed, tensors)
         if found:
@@ -313,6 +313,27 @@ def gradients(
     outputs, given = zip(*sent, strict=True)
     found = iter(torch.autograd.grad(outputs, asked, given, retain_graph=True, allow_unused=True))
     return [next(found) if tensor.requires_grad else None for tensor in inputs]
+
+
+def cut_apart(y: Tensor, gradient: Tensor, tensors: list[Tensor]) -> list[Tensor | None]:
+    """What y sends to a state's tensors as if none were made of another, as a hidden state is made
+    of a cell state; None where nothing."""
+    import torch
+
+    seen: list[Tensor | None] = [None] * len(tensors)
+
+    def stop_at(i: int) -> Callable[[Tensor], Tensor]:
+        def stop(gradient: Tensor) -> Tensor:
+            seen[i] = gradient
+            return torch.zeros_like(gradient)
+
+        return stop
+
+    hooks = [t.register_hook(stop_at(i)) for i, t in enumerate(tensors) if t.requires_grad]
+    gradients([(y, gradient)], tensors, torch)
+    for hook in hooks:
+        hook.remove()
+    return seen
 
 
 def by_value(y: Tensor, gradient: Tensor, tensors: list[Tensor]) -> list[Tensor | None]:
