@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from seqlab.probes.states import Part, State, Tensor, is_tensor, named_tensors
+from seqlab.probes.states import Part, State, Tensor, is_tensor, named_tensors, tensors_of
 from seqlab.wording import refuse
 
 
@@ -141,7 +141,7 @@ def _run_cell(net: Callable, time: int) -> Callable[[Tensor, State], tuple[Tenso
         y = None
         for x_t in x.unbind(time):
             y, state = one(x_t, state)
-        return next(t for _, t in named_tensors(state)) if y is None else y, state
+        return next(iter(tensors_of(state)), None) if y is None else y, state
 
     return run
 
@@ -174,7 +174,7 @@ def _as_spelled(state: State) -> list[Part]:
 
 
 def _by_layer(state: State, layers: int) -> list[Part]:
-    tensors = [tensor for _, tensor in named_tensors(state)]
+    tensors = tensors_of(state)
     return [
         Part(f"layer {layer} {kind}" if layers > 1 else kind, tensor.numel() // layers)
         for kind, tensor in zip(("hidden", "cell"), tensors, strict=False)

@@ -11,6 +11,8 @@ The gradients that `backward` leaves in parameters are exactly those without tap
 goes back beside the ordinary gradient, from tap to tap, by an `autograd.grad` of its own. Scaling
 the ordinary gradient could not be undone, since autograd adds up what every step sends to a
 parameter before anyone sees it, and would weigh losses of several steps against each other.
+Hooks of one's own on tensors within a step are called once more, with that scaled gradient, where
+the ordinary one comes near the dtype's limits.
 """
 
 import math
@@ -197,7 +199,8 @@ class _Chain:
         self._found[number] = np.array([joint, *parts]) + exponent * math.log(2)
         if number and abs(exponent) > math.log2(limits.max) / 4:
             sent = list(zip(state, self._layout.apart(vector), strict=True))
-            back = self._layout.joined(gradients(sent, list(before), torch), state[0])
+            with grads_kept((*state, *before)):
+                back = self._layout.joined(gradients(sent, list(before), torch), state[0])
             self._scaled = number - 1, back, exponent
 
     def walk(self) -> Walk:
@@ -218,6 +221,17 @@ class _Chain:
 
     def forget(self) -> None:
         self._before, self._reaches = (), {}
+
+
+@contextmanager
+def grads_kept(tensors: Iterable[Tensor]) -> Iterator[None]:
+    """Tensors that retain their gradient have the same one afterwards."""
+    before = [(tensor, tensor.grad) for tensor in tensors if tensor.retains_grad]
+    for tensor, _ in before:
+        tensor.grad = None  # or the one that comes would be added to it, in place
+    yield
+    for tensor, grad in before:
+        tensor.grad = grad
 
 
 def least(numbers: Iterable[int | None]) -> int | None:
