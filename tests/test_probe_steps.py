@@ -16,6 +16,7 @@ from seqlab.errors import InputError
 from seqlab.probes import steps as steps_module
 from seqlab.probes import trail as trail_module
 from seqlab.probes.callables import Steps, of_cell, of_module, of_pytorch
+from seqlab.probes.states import rescaled
 from seqlab.probes.steps import Walk, walk
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed (the extra `peers`)")
@@ -282,6 +283,35 @@ def test_a_module_of_many_steps_is_its_cell() -> None:
         return h, h
 
     close(walk(of_cell(paired), x, state, reads(readout), [100], 10).log_norm, by_cell.log_norm, 0)
+
+
+@pytest.mark.parametrize("room", [2**28, 0])
+@pytest.mark.parametrize("every", [1, 50])
+def test_a_state_that_is_changed_in_place_is_a_state(
+    every: int, room: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trail_module, "_ROOM", room)
+    x, state, readout = random(200, 1, 6), random(1, 6), random(6)
+
+    def apart(x: Any, h: Any) -> Any:
+        return h * 1e-10 + torch.tanh(x)  # chunks are halved
+
+    def in_place(x: Any, h: Any) -> Any:
+        return h.mul_(1e-10).add_(torch.tanh(x))
+
+    given = x, state, reads(readout), [200], every
+    wanted = walk(of_cell(apart), *given).log_norm
+    close(walk(of_cell(in_place), *given).log_norm, wanted, SAME)
+    assert wanted[0, -1] < -4000
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_the_smallest_and_greatest_numbers_are_rescaled(dtype: str) -> None:
+    limits = torch.finfo(getattr(torch, dtype))
+    for peak in (limits.smallest_normal * limits.eps, limits.max):
+        vector, shift = rescaled(torch.tensor([peak], dtype=getattr(torch, dtype)), peak)
+        assert 0.5 <= vector.item() < 1
+        assert math.log2(peak) == pytest.approx(math.log2(vector.item()) + shift, abs=SAME)
 
 
 def test_lag_0_is_unknown_where_the_output_is_no_function_of_the_state() -> None:

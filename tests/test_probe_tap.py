@@ -121,6 +121,19 @@ def test_losses_at_every_step_are_all_seen() -> None:
     np.testing.assert_allclose(tapped.walk().log_norm[0], wanted, rtol=0, atol=1e-12)
 
 
+def test_a_loss_that_joins_where_another_has_faded_is_seen() -> None:
+    net, x = cell(), torch.randn(800, 1, 3, dtype=torch.float64)
+    curves = []
+    for ends in ([100], [800, 100]):
+        with taps() as tapped:
+            states = loop(net, x, tap)
+            sum(states[end][0].sum() for end in ends).backward()
+        curves.append(tapped.walk().log_norm[0])
+    alone, both = curves
+    assert alone[700:].tobytes() == both[700:].tobytes()
+    assert both[699] < math.log(2.0**-900)
+
+
 def test_an_output_taken_before_its_tap_has_no_lag_0() -> None:
     net, x = cell(), torch.randn(30, 1, 3, dtype=torch.float64)
     curves = []

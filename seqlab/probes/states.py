@@ -75,12 +75,19 @@ def kept(state: State) -> State:
 
 
 def with_leaves(state: State) -> tuple[State, list[Tensor]]:
-    """The state as the start of a graph, and its tensors that have a gradient, in order."""
-    fresh = each(state, lambda tensor: tensor.detach())
-    leaves = tensors_of(fresh)
-    for leaf in leaves:
-        leaf.requires_grad_()
-    return fresh, leaves
+    """The state as the start of a graph, and what its gradients are asked of, in order.
+
+    The state is a copy of these leaves, so that a module may change it in place.
+    """
+    leaves = []
+
+    def start(tensor: Tensor) -> Tensor:
+        if not tensor.is_floating_point():
+            return tensor.clone()
+        leaves.append(tensor.detach().requires_grad_())
+        return leaves[-1].clone()
+
+    return each(state, start), leaves
 
 
 class Part(NamedTuple):

@@ -22,6 +22,7 @@ from seqlab.probes.states import (
     State,
     Tensor,
     is_tensor,
+    kept,
     on_host,
     peak_of,
     rescaled,
@@ -191,7 +192,7 @@ class _Walker:
         if end - begin > 1 and not all(self._least < peak < self._most for peak in peaks):
             middle = (begin + end) // 2
             with torch.no_grad():
-                between = self._forward(begin, middle, before, first_time=False)
+                between = self._forward(begin, middle, kept(before), first_time=False)
             self._through(middle, end, between, rows, None)
             self._through(begin, middle, before, rows, None)
             return
@@ -266,8 +267,7 @@ class _Walker:
                     raise refuse(
                         "module",
                         "another state at its second call",
-                        "equal calls must answer alike: switch dropout off (.eval()), and return "
-                        "a new state where it is changed in place",
+                        "equal calls must answer alike; .eval() switches dropout off",
                     )
 
     def _act(self, row: _Row, lag: int) -> None:
