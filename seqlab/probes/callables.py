@@ -1,0 +1,189 @@
+"""What is probed as one face: so many steps of a recurrence, from a state to an output and a state.
+
+PyTorch's own modules are known by their class; of anything else the caller says whether it is a
+module, called with many steps at once, or a cell, called with one.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from seqlab.probes.states import Part, State, Tensor, is_tensor, named_tensors, tensors_of
+from seqlab.wording import refuse
+
+
+@dataclass(frozen=True)
+class Steps:
+    """`run(x, state) -> (y, state)`: x with its time axis, y the last step's output without one.
+
+    `time` is x's axis of time, `modules` all PyTorch modules within, `parts` names what a state
+    holds, and `first(x)` is the state that None stands for. `sequences` is the axis of sequences
+    in every tensor of the state, None where there is no such axis or where it is told by its size.
+    """
+
+    run: Callable[[Tensor, State], tuple[Tensor, State]]
+    time: int
+    modules: tuple[Any, ...]
+    parts: Callable[[State], list[Part]]
+    first: Callable[[Tensor], State]
+    sequences: int | None = None
+
+    def piece(self, x: Tensor, begin: int, end: int) -> Tensor:
+        return x.narrow(self.time, begin, end - begin)
+
+
+def of_pytorch(net: Any, x: Tensor) -> Steps | None:
+    """`nn.RNN`, `nn.LSTM`, `nn.GRU` of any number of layers and their cells; None for others.
+
+    Parts are `hidden` and `cell`, and with several layers `layer 0 hidden` and so on, counted as
+    PyTorch counts them in `weight_hh_l0`.
+    """
+    from torch import nn
+
+    if isinstance(net, nn.RNNBase):
+        many = x.dim() == 3
+        time = 1 if net.batch_first and many else 0
+        return Steps(
+            _run_module(net, time),
+            time,
+            tuple(net.modules()),
+            lambda state: _by_layer(state, net.num_layers),
+            lambda x: _zeros(net, x, net.num_layers, x.shape[1 - time : 2 - time] if many else ()),
+            1 if many else None,
+        )
+    if isinstance(net, nn.RNNCellBase):
+        many = x.dim() == 3
+        return Steps(
+            _run_cell(net, 0),
+            0,
+            tuple(net.modules()),
+            lambda state: _by_layer(state, 1),
+            lambda x: _zeros(net, x, None, x.shape[1:2] if many else ()),
+            0 if many else None,
+        )
+    return None
+
+
+def of_module(net: Callable, time: int = 0) -> Steps:
+    """A callable `(x, state) -> (y, state)` over many steps, x and y with `time` as time axis.
+
+    Parts are the state's tensors, named as Python spells their place.
+    """
+    return Steps(_run_module(net, time), time, _modules(net), _as_spelled, _none)
+
+
+def of_cell(net: Callable, time: int = 0) -> Steps:
+    """A callable `(x_t, state) -> state` or `(y, state)` over one step; x has `time` as time axis.
+
+    Without a y the output is the state's first tensor. Raises InputError, when run, where neither
+    answer has the form of the state that went in.
+    """
+    return Steps(_run_cell(net, time), time, _modules(net), _as_spelled, _none)
+
+
+@contextmanager
+def outputs_from_states(modules: tuple[Any, ...]) -> Iterator[None]:
+    """In here the last output of PyTorch's recurrent modules is a function of the state that they
+    return, as it is in their equations; by itself autograd sees two tensors of the same numbers.
+    """
+    import torch
+    from torch import nn
+
+    def relate(module: Any, given: object, result: Any) -> Any:
+        if not is_tensor(result[0]):  # a packed sequence
+            return None
+        y, state = result
+        last = (state[0] if isinstance(state, tuple) else state)[-1]
+        time = 1 if module.batch_first and y.dim() == 3 else 0
+        before = y.narrow(time, 0, y.shape[time] - 1)
+        return torch.cat([before, last.unsqueeze(time)], dim=time), state
+
+    found = [m for m in modules if isinstance(m, nn.RNNBase) and not m.bidirectional]
+    hooks = [module.register_forward_hook(relate) for module in found]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _run_module(net: Callable, time: int) -> Callable[[Tensor, State], tuple[Tensor, State]]:
+    def run(x: Tensor, state: State) -> tuple[Tensor, State]:
+        answer = net(x, state)
+        if not (isinstance(answer, tuple | list) and len(answer) == 2 and is_tensor(answer[0])):
+            raise refuse("module", _said(answer), "it must return (y, state)")
+        y, after = answer
+        if y.dim() <= time or y.shape[time] != x.shape[time]:
+            raise refuse(
+                "module",
+                f"an output of shape {tuple(y.shape)} for {x.shape[time]} steps",
+                f"axis {time} of its output must have one entry a step",
+            )
+        return y.select(time, -1), after
+
+    return run
+
+
+def _run_cell(net: Callable, time: int) -> Callable[[Tensor, State], tuple[Tensor, State]]:
+    def one(x: Tensor, state: State) -> tuple[Tensor | None, State]:
+        answer = net(x, state)
+        if state is None:
+            raise refuse("state", None, "a cell of one's own needs its first state")
+        form = _form(state)
+        if _form(answer) == form:
+            return None, answer
+        if isinstance(answer, tuple | list) and len(answer) == 2 and _form(answer[1]) == form:
+            return answer[0], answer[1]
+        raise refuse("cell", _said(answer), "it must return a state like its own, or (y, state)")
+
+    def run(x: Tensor, state: State) -> tuple[Tensor, State]:
+        y = None
+        for x_t in x.unbind(time):
+            y, state = one(x_t, state)
+        return next(iter(tensors_of(state)), None) if y is None else y, state
+
+    return run
+
+
+def _form(state: State) -> object:
+    """Nest and shapes; equal for states of one kind."""
+    if is_tensor(state):
+        return tuple(state.shape), "tensor"
+    if isinstance(state, dict):
+        return {key: _form(value) for key, value in state.items()}
+    if isinstance(state, list | tuple):
+        return [_form(value) for value in state]
+    return type(state)
+
+
+def _said(answer: object) -> str:
+    return f"an answer of type {type(answer).__name__}"
+
+
+def _modules(net: Callable) -> tuple[Any, ...]:
+    return tuple(net.modules()) if hasattr(net, "modules") else ()
+
+
+def _none(x: Tensor) -> State:
+    return None
+
+
+def _as_spelled(state: State) -> list[Part]:
+    return [Part(name, tensor.numel()) for name, tensor in named_tensors(state)]
+
+
+def _by_layer(state: State, layers: int) -> list[Part]:
+    tensors = tensors_of(state)
+    return [
+        Part(f"layer {layer} {kind}" if layers > 1 else kind, tensor.numel() // layers)
+        for kind, tensor in zip(("hidden", "cell"), tensors, strict=False)
+        for layer in range(layers)
+    ]
+
+
+def _zeros(net: Any, x: Tensor, layers: int | None, sequences: tuple[int, ...]) -> State:
+    """The state that PyTorch starts from where none is given."""
+    weight = net.weight_hh if layers is None else net.weight_hh_l0
+    zeros = weight.new_zeros((*(() if layers is None else (layers,)), *sequences, net.hidden_size))
+    return (zeros, zeros.clone()) if type(net).__name__.startswith("LSTM") else zeros
