@@ -13,7 +13,7 @@ _HOME = {
     "backward": "engine.bptt",
     "selective_scan": "engine.selective",
     "selective_scan_backward": "engine.selective",
-    "attenuation": "measure.attenuation",
+    "attenuation": "study.attenuation",
     "run": "study.run",
     "depth": "study.run",
     "sweep": "study.sweep",

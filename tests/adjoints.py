@@ -9,7 +9,7 @@ import pytest
 from drawn import GATED, Run
 
 import seqlab
-from seqlab.measure.attenuation import Attenuation
+from seqlab.study.attenuation import Attenuation
 
 Array = npt.NDArray[Any]
 

@@ -21,9 +21,9 @@ from seqlab.engine import bptt
 from seqlab.engine.ensemble import unwrapped
 from seqlab.kernels.backends import STACKS
 from seqlab.kernels.cpu.threads import thread_count
-from seqlab.measure.attenuation import attenuation
 from seqlab.measure.lyapunov import frames, spectrum
 from seqlab.spec.run import RunSpec
+from seqlab.study.attenuation import attenuation
 
 LATCH = 25.0  # weight of a unit that stays where it is pushed
 PATIENCE = 300  # seconds until a forked child is taken to hang

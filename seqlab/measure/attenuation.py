@@ -1,7 +1,8 @@
-"""Attenuation of one's own networks on one's own drive."""
+"""Norms of the adjoint of one's own networks on one's own drive."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,31 +18,25 @@ from seqlab.measure.randomness import unit_readout
 
 
 @dataclass(frozen=True)
-class Attenuation:
-    """Absolute natural logs of the adjoint's norm, (M, lengths, lags), M = 1 for one network.
+class Norms:
+    """Absolute natural logs of norms, (M, lengths, max(lengths) + 1), nan past a length.
 
-    Entry [m, k, tau] belongs to the loss readout . y_T, T = lengths[k], at lag tau = T - t, summed
-    in squares over batch and state; nan past a length. `log_norm_hidden` and `log_norm_cell` are
-    parts of the state where the cell has them (else None); `log_norm_input` is dL/dx_t's, which
-    does not exist at lag T (nan).
-
-    -inf is an exact zero, but where `underflow` (M, lengths) is true: there it came from a factor
-    of a single step, such as a saturated unit's slope, that is too small for the dtype. An
-    overflow of the state leaves nan.
+    `log_norm` is of the whole state, `parts` of each part that the cell's state has,
+    `log_norm_input` of dL/dx; `underflow` (M, lengths) says where a zero is none; `fired`
+    (M, lengths) is the share of steps x sequences at which a rule inside the chain acted.
     """
 
-    lengths: NDArray[np.int64]
-    lags: NDArray[np.int64]
     log_norm: NDArray
-    log_norm_hidden: NDArray | None
-    log_norm_cell: NDArray | None
+    parts: dict[str, NDArray]
     log_norm_input: NDArray
     underflow: NDArray[np.bool_]
+    fired: NDArray
     clip: str
     backend: str
+    dtype: str
 
 
-def attenuation(
+def measure_norms(
     arch: str,
     params: Mapping[str, ArrayLike],
     x: ArrayLike,
@@ -50,53 +45,48 @@ def attenuation(
     readout: ArrayLike | None = None,
     activation: str = "tanh",
     backend: str = "auto",
-) -> Attenuation:
+    initial: Any = None,
+) -> Norms:
     """Norms of dL/ds_t at every lag, for the losses readout . y_T at each of `lengths`.
 
-    One forward pass serves all lengths, and their adjoints go back together. params and x are as
-    for `seqlab.forward`. `readout` is (H,) for all sequences, or (B, H), with M leading for an
-    ensemble; left out, a random unit vector for each network. Clip rules act as in `backward`;
-    `norm` and `value` leave curves alone. Raises InputError for bad names, lengths and arrays.
+    See `seqlab.attenuation`; besides, a readout may be (M, lengths, B, H), one for each length.
+    Raises InputError for bad names, lengths and arrays.
     """
     rule = rules.parse(clip)
     chosen = backends.resolve(backend, x, *arrays_of(params), arch=find_cell(arch).name)
-    ensemble = gather(arch, params, x, activation=activation)
-    longest = _check_lengths(lengths, ensemble.x.shape[1])
-    vectors = _readouts(ensemble, readout)
+    ensemble = gather(arch, params, x, initial, activation)
+    longest = check_lengths(lengths, ensemble.x.shape[1])
+    vectors = _readouts(ensemble, readout, len(lengths))
     compile_kernels(chosen, arch, str(ensemble.x.dtype))
-    rising = sorted(lengths)
-    parts = ensemble.cell.parts
-    names = ["", "_input", *(f"_{part}" for part in parts if len(parts) > 1)]
+    order = np.argsort(lengths)
+    rising = [int(lengths[k]) for k in order]
+    vectors = np.ascontiguousarray(np.moveaxis(vectors[:, order], 1, 2))  # (M, B, L, H)
+    names = ensemble.cell.parts
     shape = (len(ensemble.x), len(lengths), longest + 1)
-    tables = {f"log_norm{name}": np.empty(shape) for name in names}
-    underflow = np.zeros(shape[:2], bool)
+    tables = {
+        name: np.full(shape, np.nan)
+        for name in ("log_norm", "log_norm_input", *(f"log_norm_{part}" for part in names))
+    }
+    underflow, fired = np.zeros(shape[:2], bool), np.zeros(shape[:2])
+    sequences = ensemble.x.shape[2]
 
     def measure(networks: range, tape: Tape) -> None:
         tape.run(lambda saved: None)
         block = slice(networks.start, networks.stop)
-        vector = np.repeat(vectors[block, :, None], len(rising), axis=2)
-        curves = sweep_curves(tape, rising, vector, rule)
-        underflow[block] = curves.lost[:, [rising.index(length) for length in lengths]]
+        curves = sweep_curves(tape, rising, vectors[block], rule)
+        underflow[block, order] = curves.lost
+        fired[block, order] = curves.fired / (np.array(rising) * sequences)
         for name, norms in curves.named.items():
-            for k, length in enumerate(lengths):
-                tables[name][block, k, : length + 1] = norms[rising.index(length)]
-                tables[name][block, k, length + 1 :] = np.nan
+            for k, norm in zip(order, norms, strict=True):
+                tables[name][block, k, : norm.shape[1]] = norm
 
     ensemble.until(longest).over_tapes(chosen, measure)
-    return Attenuation(
-        np.asarray(lengths, np.int64),
-        np.arange(longest + 1),
-        tables["log_norm"],
-        tables["log_norm"] if parts == ("hidden",) else tables.get("log_norm_hidden"),
-        tables.get("log_norm_cell"),
-        tables["log_norm_input"],
-        underflow,
-        str(rule),
-        chosen,
-    )
+    whole, inputs = tables.pop("log_norm"), tables.pop("log_norm_input")
+    parts = {part: whole if len(names) == 1 else tables[f"log_norm_{part}"] for part in names}
+    return Norms(whole, parts, inputs, underflow, fired, str(rule), chosen, str(ensemble.x.dtype))
 
 
-def _check_lengths(lengths: Sequence[int], steps: int) -> int:
+def check_lengths(lengths: Sequence[int], steps: int) -> int:
     """The longest; InputError unless they are distinct whole numbers from 1 to `steps`."""
     whole = all(isinstance(n, int | np.integer) and not isinstance(n, bool) for n in lengths)
     if not (len(lengths) and whole and min(lengths) >= 1 and max(lengths) <= steps):
@@ -106,16 +96,19 @@ def _check_lengths(lengths: Sequence[int], steps: int) -> int:
     return int(max(lengths))
 
 
-def _readouts(ensemble: Ensemble, readout: ArrayLike | None) -> NDArray:
-    """One vector for each network and sequence, (M, B, H)."""
+def _readouts(ensemble: Ensemble, readout: ArrayLike | None, lengths: int) -> NDArray:
+    """One vector for each network, length and sequence, (M, lengths, B, H)."""
     networks, _, sequences, _ = ensemble.x.shape
-    units = ensemble.sizes.hidden
-    full = (networks, sequences, units)
+    units, dtype = ensemble.sizes.hidden, ensemble.x.dtype
+    full = (networks, lengths, sequences, units)
     if readout is None:
         drawn = np.stack([unit_readout(0, m, units) for m in range(networks)])
-        return np.broadcast_to(drawn[:, None], full)
+        return np.broadcast_to(drawn[:, None, None], full)
     vectors = on_host("readout", readout)
     if vectors.ndim == 1:
-        return np.broadcast_to(check_array("readout", vectors, (units,), ensemble.x.dtype), full)
-    shape = full[1:] if ensemble.single else full
-    return check_array("readout", vectors, shape, ensemble.x.dtype).reshape(full)
+        return np.broadcast_to(check_array("readout", vectors, (units,), dtype), full)
+    if vectors.ndim == 4:
+        return check_array("readout", vectors, full, dtype)
+    shape = (sequences, units) if ensemble.single else (networks, sequences, units)
+    checked = check_array("readout", vectors, shape, dtype)
+    return np.broadcast_to(checked.reshape(networks, 1, sequences, units), full)

@@ -58,7 +58,7 @@ def from_torch(module: Any) -> list[Layer]:
     Raises InputError for another module, for one whose `forward` is not PyTorch's, for quantised
     ones, proj_size, and weights neither float32 nor float64 (bfloat16 is taken as float32).
     """
-    name = _torch_class(module)
+    name = torch_class(module)
     arch = name.removesuffix("Cell").lower()
     if projection := getattr(module, "proj_size", 0):
         raise refuse("proj_size", projection, f"{arch} has none; a module without it is needed")
@@ -81,8 +81,11 @@ def from_torch(module: Any) -> list[Layer]:
     ]
 
 
-def _torch_class(module: Any) -> str:
-    """Which of PyTorch's recurrent classes a module is one of."""
+def torch_class(module: Any) -> str:
+    """Which of PyTorch's recurrent classes a module is one of, and computes what that does.
+
+    Raises InputError for others.
+    """
     given = type(module).__name__
     for base in type(module).__mro__:
         if base.__module__ == _TORCH and base.__name__ in _TORCH_NAMES:

@@ -150,6 +150,15 @@ class Layout:
             return float(np.logaddexp.reduce(logs)) / 2, logs / 2
 
 
+def log_norm_of(values: NDArray) -> float:
+    """Natural log of the norm of float64 values (n,), whose squares may be beyond every float."""
+    peak = peak_of(values)
+    if not 0 < peak < math.inf:
+        return -math.inf if peak == 0 else math.nan
+    shift = math.frexp(peak)[1]
+    return math.log(float(np.linalg.norm(np.ldexp(values, -shift)))) + shift * math.log(2)
+
+
 def on_host(vector: Tensor) -> NDArray:
     """The values as float64, sharing memory where they can."""
     values: NDArray = vector.detach().double().cpu().numpy()

@@ -38,7 +38,7 @@ class Reading:
         """One rule's fields in the JSON document."""
         quantity = self.quantity
         if self.middle is None:
-            return dict.fromkeys(quantity.fields)
+            return dict.fromkeys(quantity.fields, {quantity.key: None} if quantity.key else None)
         numbers = self._numbers(rule)
         first: Any = numbers[-1]
         more: list[Any] = []
@@ -115,7 +115,7 @@ def readings(data: Data) -> list[Reading]:
 
 
 def _read(quantity: Quantity, data: Data, ends: Points) -> Reading:
-    if quantity.optional and quantity.name not in data:
+    if quantity.derived is None and quantity.source not in data:
         return Reading(quantity, None)
     along = quantity.by_length and quantity.of_curve
     if along:

@@ -157,10 +157,14 @@ def _lag_rows(groups: Sequence[Group]) -> Iterator[Row]:
                 [
                     *(f"> {group.result.spec.steps}" if lag is None else str(lag) for lag in lags),
                     _FITS[entry["fit"]],
-                    f"{entry['clipped_fraction']:.1%}",
-                    " -> ".join(map(decimals(2, norms), norms)),
+                    _share(entry["clipped_fraction"]),
+                    "-" if None in norms else " -> ".join(map(decimals(2, norms), norms)),
                 ],
             )
+
+
+def _share(fraction: float) -> str:
+    return "-" if math.isnan(fraction) else f"{fraction:.1%}"
 
 
 def _by_length(groups: Sequence[Group], links: Sequence[str]) -> str:

@@ -82,7 +82,9 @@ def frame(results: Iterable[Measured]) -> "pd.DataFrame | None":
     lengths = pd.DataFrame(joined)
     counts = [n for p in parts for n in p.counts]
     repeated = rules.loc[rules.index.repeat(counts)].reset_index(drop=True)
-    return pd.concat([repeated, lengths], axis="columns")[list(COLUMNS)].astype(_TYPES)
+    whole = pd.concat([repeated, lengths], axis="columns")[list(COLUMNS)].astype(_TYPES)
+    absent = [name for name in _NEVER_MISS if whole[name].isna().any()]  # but of a probe
+    return whole.astype(dict.fromkeys(absent, "Int64"))
 
 
 def _part(result: Measured) -> _Part:

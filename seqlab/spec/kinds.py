@@ -13,11 +13,17 @@ from typing import Any, ClassVar, Protocol, Self, cast
 from seqlab.errors import InputError
 from seqlab.numbers.variables import Measurement
 from seqlab.spec.option import Option, Table
+from seqlab.spec.probed import (
+    PROBED_LAYERS_TABLE,
+    PROBED_TABLE,
+    ProbedLayersSpec,
+    ProbedSpec,
+)
 from seqlab.spec.run import RunSpec
 from seqlab.spec.stack import StackSpec
 from seqlab.spec.stack_table import STACK_TABLE
 from seqlab.spec.table import TABLE
-from seqlab.wording import short_repr
+from seqlab.wording import refuse, short_repr
 
 Progress = Callable[[float, str], None]
 
@@ -88,14 +94,15 @@ class Cost(Protocol):
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of run. `measurement` is "module:function", called as `measure` below is; `cost`
-    names a module that has what Cost has. `link` is what lags, lengths and rates count; `remarks`
-    is "module:function", from a spec to lines of text that its table ends with."""
+    """One kind of run. `measurement` is "module:function", called as `measure` below is, None where
+    a spec does not say all that was measured; `cost` names a module that has what Cost has, None
+    with it. `link` is what lags, lengths and rates count; `remarks` is "module:function", from a
+    spec to lines of text that its table ends with."""
 
     spec: type[Spec]
     table: Table
-    measurement: str
-    cost: str
+    measurement: str | None
+    cost: str | None
     link: str = "step"
     remarks: str | None = None
 
@@ -110,6 +117,8 @@ KINDS = [
         link="layer",
         remarks="seqlab.measure.stack_theory:remarks",
     ),
+    Kind(ProbedSpec, PROBED_TABLE, None, None, remarks="seqlab.spec.probed:remarks"),
+    Kind(ProbedLayersSpec, PROBED_LAYERS_TABLE, None, None, link="layer"),
 ]
 
 
@@ -128,6 +137,7 @@ def create(check: Callable[[Any], None] | None = None, /, **given: Any) -> Spec:
     """The spec of some options, validated by its kind. Raises InputError."""
     kind, arch = of(given.get("arch")), given.get("arch")
     if arch in archs():
+        require_measurable(kind, arch)
         elsewhere = options().keys() - kind.table.keys()
         for name, value in given.items():
             if name in elsewhere and value is not None:
@@ -144,7 +154,8 @@ def from_dict(fields: Mapping[str, Any]) -> Spec:
 
 def measure(spec: Spec, backend: str, progress: Progress | None) -> Measurement:
     """Measure all that a spec asks for; `progress(fraction, what)` is called now and then."""
-    module, _, function = of(spec.arch).measurement.partition(":")
+    measurement, _ = require_measurable(of(spec.arch), spec.arch)
+    module, _, function = measurement.partition(":")
     return getattr(import_module(module), function)(spec, backend, progress)
 
 
@@ -157,8 +168,19 @@ def remarks(spec: Spec) -> list[str]:
 
 
 def cost(spec: Spec) -> Cost:
-    """Who knows what a run takes."""
-    return cast(Cost, import_module(of(spec.arch).cost))
+    """Who knows what a run takes. Raises InputError where it is not for seqlab to run."""
+    return cast(Cost, import_module(require_measurable(of(spec.arch), spec.arch)[1]))
+
+
+def require_measurable(kind: Kind, arch: object) -> tuple[str, str]:
+    """Its measurement and its cost. Raises InputError where it has none."""
+    if kind.measurement is None or kind.cost is None:
+        raise refuse(
+            "arch",
+            arch,
+            "it was measured in a program of its own; there, seqlab.probe does it again",
+        )
+    return kind.measurement, kind.cost
 
 
 def options() -> dict[str, Option]:

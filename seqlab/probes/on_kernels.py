@@ -1,0 +1,73 @@
+"""PyTorch's one-layer recurrences on the lab's own kernels."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seqlab.engine.bptt import forward
+from seqlab.engine.ensemble import unwrapped
+from seqlab.errors import InputError
+from seqlab.measure.attenuation import Norms, measure_norms
+from seqlab.probes.layouts import from_torch, torch_class
+from seqlab.probes.losses import Losses
+from seqlab.probes.states import State, Tensor, tensors_of
+from seqlab.values import as_array, named
+
+
+def has_kernels(net: Any) -> bool:
+    """Whether a module is one layer in one direction of nn.RNN, nn.LSTM or nn.GRU, or a cell of
+    theirs, in float64 or float32, that does nothing else."""
+    try:
+        torch_class(net)
+    except InputError:
+        return False
+    others = (getattr(net, "num_layers", 1) > 1, getattr(net, "bidirectional", False))
+    hooks = (net._forward_hooks, net._forward_pre_hooks)
+    if any(others) or any(hooks) or getattr(net, "proj_size", 0):
+        return False
+    return {named(parameter.dtype) for parameter in net.parameters()} in ({"float64"}, {"float32"})
+
+
+def on_kernels(
+    nets: Sequence[Any],
+    x: Tensor,
+    state: State,
+    losses: Losses,
+    lengths: Sequence[int],
+    clip: str,
+) -> Norms:
+    """Norms of dL/ds at every lag, an ensemble of modules of one class and size.
+
+    x is as the modules take it. Raises InputError for modules of several kinds and as
+    `seqlab.attenuation` does.
+    """
+    layers = [layer for net in nets for layer in from_torch(net)]
+    networks, first = len(layers), layers[0]
+    drive = np.asarray(as_array("x", x))
+    if first.batch_first and drive.ndim == 3:
+        drive = drive.transpose(1, 0, 2)
+    if drive.ndim == 2:  # one sequence
+        drive = drive[:, None]
+    sequences = drive.shape[1]
+    units = first.params["weight_hh"].shape[1]
+
+    def for_all(array: NDArray) -> NDArray:
+        return np.broadcast_to(array, (networks, *array.shape))
+
+    states = tuple(
+        for_all(np.asarray(as_array("state", part)).reshape(sequences, units))
+        for part in tensors_of(state)
+    )
+    params = {name: np.stack([layer.params[name] for layer in layers]) for name in first.params}
+    given: dict[str, Any] = {"activation": first.activation}
+    if states:
+        given["initial"] = unwrapped(states)
+    outputs = np.zeros((networks, len(lengths), sequences, units), drive.dtype)
+    if losses.of_outputs:
+        output = forward(first.arch, params, for_all(drive), **given).output
+        outputs = output[:, np.asarray(lengths) - 1]
+    seeds = np.stack([losses.seeds(m, outputs[m]) for m in range(networks)])
+    readout = seeds.reshape(outputs.shape)
+    return measure_norms(first.arch, params, for_all(drive), lengths, clip, readout, **given)
