@@ -177,7 +177,7 @@ def test_an_output_of_fewer_or_more_axes_may_have_time(lengths: list[int]) -> No
     x, weights = random(2, 7, 3), random(3)
 
     def fewer(x: Any) -> Any:
-        return (x @ weights).tanh().cumsum(1).sin()
+        return (x.view(-1, 3) @ weights).view(2, -1).tanh().cumsum(1).sin()
 
     readout = random(2)
     found = inputs(fewer, x, 1, reads(readout), lengths)

@@ -93,10 +93,7 @@ def _run(
 
 
 def _output(net: Callable, x: Tensor) -> Tensor:
-    import torch
-
-    # Of a copy, which a net may change in place and view as it likes.
-    answer = net(x.clone(memory_format=torch.contiguous_format))
+    answer = net(x.clone())  # which may be changed in place, and has no gaps
     if isinstance(answer, tuple | list):
         answer = next(filter(is_tensor, answer), answer)
     if not is_tensor(answer):
