@@ -37,6 +37,25 @@ def stacked(arch: str, layers: Sequence[Params]) -> Step:
     return step
 
 
+def projected(layers: Sequence[Params]) -> Step:
+    """Layers of `lstm` whose hidden state is `weight_hr` times what it is without (Sak, Senior
+    & Beaufays 2014): fewer hidden states than cell states."""
+    units, outputs = layers[0]["weight_hr"].shape[::-1]
+
+    def step(x: Array, state: Array) -> Array:
+        h, c = np.split(state, [len(layers) * outputs], axis=-1)
+        hs, cs, below = [], [], x
+        for i, params in enumerate(layers):
+            before = h[..., i * outputs : (i + 1) * outputs], c[..., i * units : (i + 1) * units]
+            (whole, cell), _, _ = CELLS["lstm"].step(params, below, before, "tanh")
+            below = whole @ params["weight_hr"].T
+            hs.append(below)
+            cs.append(cell)
+        return np.concatenate([*hs, *cs], axis=-1)
+
+    return step
+
+
 def custom(w: Array, u: Array, v: Array) -> Step:
     """h' = tanh(W h + U x) * sigmoid(V h)."""
     return lambda x, h: np.tanh(h @ w.T + x @ u.T) * sigmoid(h @ v.T)

@@ -9,6 +9,7 @@ import naive_probe
 import numpy as np
 import pytest
 from naive import Array
+from surroundings import surroundings
 
 import seqlab
 from seqlab import rules
@@ -94,6 +95,24 @@ def test_two_layers_are_the_product_of_their_jacobians(arch: str, batch_first: b
     names = [f"layer {n} {kind}" for kind in ("hidden", "cell")[: parts // 2] for n in (0, 1)]
     assert list(found.parts) == names
     close(np.concatenate([found.log_norm, *found.parts.values()]), wanted, NEAR)
+    assert wanted[0, -1] < -100
+
+
+@pytest.mark.parametrize("every", [1, 10])
+def test_a_projected_lstm_is_the_product_of_its_jacobians(every: int) -> None:
+    """Its hidden state, of 2 units, is smaller than its cell state, of 6."""
+    net, x, readout = recurrent("lstm", 2, proj_size=2), random(300, 1, 3), random(2)
+    layers = [
+        numbers(net, layer) | {"weight_hr": getattr(net, f"weight_hr_l{layer}").detach().numpy()}
+        for layer in (0, 1)
+    ]
+    gradient = np.zeros(16)
+    gradient[2:4] = readout.numpy()
+    step = naive_probe.projected(layers)
+    wanted = naive_probe.curves(step, x[:, 0].numpy(), np.zeros(16), gradient, [2, 2, 6, 6])
+    found = probed(net, x, readout, [300], every=every)
+    assert list(found.parts) == [f"layer {n} {kind}" for kind in ("hidden", "cell") for n in (0, 1)]
+    close(np.concatenate([found.log_norm, *found.parts.values()]), wanted[:, ::every], NEAR)
     assert wanted[0, -1] < -100
 
 
@@ -346,18 +365,6 @@ def test_zeros_are_minus_infinity_and_overflows_are_nan() -> None:
 
 
 # What is left as it was.
-
-
-def surroundings(net: Any) -> Any:
-    return (
-        torch.get_num_threads(),
-        torch.get_rng_state().tolist(),
-        torch.is_grad_enabled(),
-        [module.training for module in net.modules()],
-        [(p.requires_grad, p.grad.clone().tolist()) for p in net.parameters()],
-        [len(module._forward_hooks) for module in net.modules()],
-        torch.backends.cudnn.enabled,
-    )
 
 
 class Interrupted(BaseException):

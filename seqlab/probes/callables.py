@@ -70,7 +70,7 @@ def of_module(net: Callable, time: int = 0) -> Steps:
 
     Parts are the state's tensors, named as Python spells their place.
     """
-    return Steps(_run_module(net, time), time, _modules(net), _as_spelled, _none)
+    return Steps(_run_module(net, time), time, modules_of(net), _as_spelled, _none)
 
 
 def of_cell(net: Callable, time: int = 0) -> Steps:
@@ -79,7 +79,13 @@ def of_cell(net: Callable, time: int = 0) -> Steps:
     Without a y the output is the state's first tensor. Raises InputError, when run, where neither
     answer has the form of the state that went in.
     """
-    return Steps(_run_cell(net, time), time, _modules(net), _as_spelled, _none)
+    return Steps(_run_cell(net, time), time, modules_of(net), _as_spelled, _none)
+
+
+def modules_of(net: Callable) -> tuple[Any, ...]:
+    """All PyTorch modules in a module, or in the one whose method is called; none in others."""
+    owner: Any = getattr(net, "__self__", net)
+    return tuple(owner.modules()) if hasattr(owner, "named_modules") else ()
 
 
 @contextmanager
@@ -112,7 +118,7 @@ def _run_module(net: Callable, time: int) -> Callable[[Tensor, State], tuple[Ten
     def run(x: Tensor, state: State) -> tuple[Tensor, State]:
         answer = net(x, state)
         if not (isinstance(answer, tuple | list) and len(answer) == 2 and is_tensor(answer[0])):
-            raise refuse("module", _said(answer), "it must return (y, state)")
+            raise refuse("module", said(answer), "it must return (y, state)")
         y, after = answer
         if y.dim() <= time or y.shape[time] != x.shape[time]:
             raise refuse(
@@ -135,7 +141,7 @@ def _run_cell(net: Callable, time: int) -> Callable[[Tensor, State], tuple[Tenso
             return None, answer
         if isinstance(answer, tuple | list) and len(answer) == 2 and _form(answer[1]) == form:
             return answer[0], answer[1]
-        raise refuse("cell", _said(answer), "it must return a state like its own, or (y, state)")
+        raise refuse("cell", said(answer), "it must return a state like its own, or (y, state)")
 
     def run(x: Tensor, state: State) -> tuple[Tensor, State]:
         y = None
@@ -157,12 +163,8 @@ def _form(state: State) -> object:
     return type(state)
 
 
-def _said(answer: object) -> str:
+def said(answer: object) -> str:
     return f"an answer of type {type(answer).__name__}"
-
-
-def _modules(net: Callable) -> tuple[Any, ...]:
-    return tuple(net.modules()) if hasattr(net, "modules") else ()
 
 
 def _none(x: Tensor) -> State:
@@ -184,6 +186,12 @@ def _by_layer(state: State, layers: int) -> list[Part]:
 
 def _zeros(net: Any, x: Tensor, layers: int | None, sequences: tuple[int, ...]) -> State:
     """The state that PyTorch starts from where none is given."""
+    from torch import nn
+
     weight = net.weight_hh if layers is None else net.weight_hh_l0
-    zeros = weight.new_zeros((*(() if layers is None else (layers,)), *sequences, net.hidden_size))
-    return (zeros, zeros.clone()) if type(net).__name__.startswith("LSTM") else zeros
+    before = (*(() if layers is None else (layers,)), *sequences)
+    # Of an LSTM that projects its output, h is smaller than c.
+    hidden = weight.new_zeros((*before, getattr(net, "proj_size", 0) or net.hidden_size))
+    if not isinstance(net, nn.LSTM | nn.LSTMCell):
+        return hidden
+    return hidden, weight.new_zeros((*before, net.hidden_size))

@@ -74,19 +74,24 @@ def walk(
     Raises InputError for wrong lengths, for `every` beside a rule that acts at every step, for a
     state of a form that is not known, and for a module whose second call gives another answer.
     """
-    _check(x.shape[step.time], lengths, every, rule)
+    check_lengths(x.shape[step.time], lengths)
+    _check_every(every, rule)
     with quiet(step.modules, x):
         if x.is_inference():
             x = x.clone()
         return _Walker(step, x.detach(), state, loss, lengths, every, rule, progress).run()
 
 
-def _check(steps: int, lengths: Sequence[int], every: int, rule: Rule) -> None:
+def check_lengths(steps: int, lengths: Sequence[int]) -> None:
+    """Refuse what are not one or more different numbers of steps of a sequence of so many."""
     whole = all(isinstance(n, int | np.integer) and not isinstance(n, bool) for n in lengths)
     if not (len(lengths) and whole and min(lengths) >= 1 and max(lengths) <= steps):
         raise refuse("lengths", lengths, f"whole numbers from 1 to {steps}")
     if len(set(lengths)) < len(lengths):
         raise refuse("lengths", lengths, "each length once")
+
+
+def _check_every(every: int, rule: Rule) -> None:
     if isinstance(every, bool) or not isinstance(every, int | np.integer) or every < 1:
         raise refuse("every", every, "a whole number of steps from 1 up")
     if every > 1 and rule.in_chain:
@@ -159,7 +164,6 @@ class _Walker:
         self._layout, self._like = Layout(tensors, self._step.parts(state)), tensors[0]
         limits = finfo(tensors[0])
         self._least, self._most = math.sqrt(limits.tiny), math.sqrt(limits.max)
-        self._close = math.sqrt(limits.eps)
         columns = self._longest // self._every + 1
         self._table = np.full((1 + len(self._layout.parts), len(self._rows), columns), np.nan)
         self._fired = np.zeros(len(self._rows), np.int64)
@@ -218,7 +222,7 @@ class _Walker:
             y, state = self._step.run(self._step.piece(self._x, begin, end), fresh)
         tensors = tensors_of(state)
         if after is not None:
-            self._compare(tensors, tensors_of(after))
+            check_alike("state", tensors, tensors_of(after))
         for row in joining:
             self._join(row, y, tensors)
         pulled = []
@@ -235,14 +239,8 @@ class _Walker:
 
     def _join(self, row: _Row, y: Tensor, tensors: list[Tensor]) -> None:
         """A row's loss of the output y, and lag 0 of its curve."""
-        import torch
-
         row.waiting = False
-        leaf = y.detach().requires_grad_()
-        value = self._loss(leaf)
-        if not is_tensor(value) or value.numel() != 1:
-            raise refuse("loss", value, "it must return one number, a tensor")
-        (seed,) = gradients([(value, None)], [leaf], torch)
+        seed = gradient_of(self._loss, y)
         peak = 0.0 if seed is None else peak_of(on_host(seed))
         if not 0 < peak < math.inf:
             row.stop(-math.inf if peak == 0 else math.nan)
@@ -255,20 +253,6 @@ class _Walker:
         if found:
             vector = self._layout.joined(found, tensors[0])
             self._write(row, 0, on_host(vector))
-
-    def _compare(self, tensors: list[Tensor], before: list[Tensor]) -> None:
-        """Refuse a module that makes another state of the same one."""
-        import torch
-
-        for one, other in zip(tensors, before, strict=True):
-            if not torch.equal(one, other):
-                near = self._close * float(other.abs().max())
-                if not torch.allclose(one, other, rtol=0, atol=near, equal_nan=True):
-                    raise refuse(
-                        "module",
-                        "another state at its second call",
-                        "equal calls must answer alike; .eval() switches dropout off",
-                    )
 
     def _act(self, row: _Row, lag: int) -> None:
         assert self._clip is not None
@@ -294,6 +278,35 @@ class _Walker:
         joint, parts = self._layout.log_norms(host)
         self._table[:, row.place, column] = joint, *parts
         self._table[:, row.place, column] += row.exponent * math.log(2)
+
+
+def gradient_of(loss: Loss, y: Tensor) -> Tensor | None:
+    """dL/dy in y's shape; None where the loss is no function of y.
+
+    Raises InputError for a loss that is not one number.
+    """
+    import torch
+
+    leaf = y.detach().requires_grad_()
+    value = loss(leaf)
+    if not is_tensor(value) or value.numel() != 1:
+        raise refuse("loss", value, "it must return one number, a tensor")
+    return gradients([(value, None)], [leaf], torch)[0]
+
+
+def check_alike(what: str, tensors: Sequence[Tensor], before: Sequence[Tensor]) -> None:
+    """Refuse a module that makes another state or output of the same one."""
+    import torch
+
+    for one, other in zip(tensors, before, strict=True):
+        if not torch.equal(one, other):
+            near = math.sqrt(finfo(other).eps) * float(other.abs().max())
+            if not torch.allclose(one, other, rtol=0, atol=near, equal_nan=True):
+                raise refuse(
+                    "module",
+                    f"another {what} at its second call",
+                    "equal calls must answer alike; .eval() switches dropout off",
+                )
 
 
 def finfo(tensor: Tensor) -> Any:
