@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from seqlab.probes.states import Part, State, Tensor, is_tensor, named_tensors, tensors_of
-from seqlab.wording import refuse
+from seqlab.probes.states import Part, State, Tensor, is_tensor, kept, named_tensors, tensors_of
+from seqlab.wording import refuse, short_repr
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,17 @@ class Steps:
     parts: Callable[[State], list[Part]]
     first: Callable[[Tensor], State]
     sequences: int | None = None
+
+    def sequences_in(self, x: Tensor) -> int:
+        return x.shape[1 - self.time] if x.dim() > 2 else 1
+
+    def first_output(self, x: Tensor, state: State) -> Tensor:
+        """The output of one step, for its form."""
+        import torch
+
+        with torch.no_grad():
+            start = self.first(x) if state is None else kept(state)
+            return self.run(self.piece(x, 0, 1), start)[0]
 
     def piece(self, x: Tensor, begin: int, end: int) -> Tensor:
         return x.narrow(self.time, begin, end - begin)
@@ -63,6 +74,49 @@ def of_pytorch(net: Any, x: Tensor) -> Steps | None:
             0 if many else None,
         )
     return None
+
+
+def recognised(net: Any, x: Tensor, state: State, time: int) -> Steps:
+    """What a network is: told by its class, or else by what it answers to its first steps.
+
+    Raises InputError for what is neither a module nor a cell.
+    """
+    import torch
+
+    if (known := of_pytorch(net, x)) is not None:
+        return known
+    steps = min(2, x.shape[time])
+    form = None if state is None else _form(state)
+    of_steps, of_one = kept(state), kept(state)
+    failures = []
+    with torch.no_grad():
+        try:
+            answer = net(x.narrow(time, 0, steps), of_steps)
+            if _is_of_module(answer, time, steps) and form in (None, _form(answer[1])):
+                return of_module(net, time)
+            failures.append(said(answer))
+        except Exception as error:  # whatever a stranger's class raises
+            failures.append(_told(error))
+        if state is not None:
+            try:
+                answer = net(x.select(time, 0), of_one)
+                if _is_of_cell(answer, form):
+                    return of_cell(net, time)
+                failures.append(said(answer))
+            except Exception as error:
+                failures.append(_told(error))
+    first = "" if state is not None else ", whose first state is given"
+    raise refuse(
+        "net",
+        name_of(net),
+        f"a module, (x, state) -> (y, state), or a cell{first}, (x_t, state) -> state or (y, "
+        f"state), is needed, and its answer was {' and '.join(failures)}; wrt='input' needs none",
+    )
+
+
+def name_of(net: Any) -> str:
+    """What a module or a function is called."""
+    return getattr(net, "__name__", None) or type(net).__name__
 
 
 def of_module(net: Callable, time: int = 0) -> Steps:
@@ -117,7 +171,7 @@ def outputs_from_states(modules: tuple[Any, ...]) -> Iterator[None]:
 def _run_module(net: Callable, time: int) -> Callable[[Tensor, State], tuple[Tensor, State]]:
     def run(x: Tensor, state: State) -> tuple[Tensor, State]:
         answer = net(x, state)
-        if not (isinstance(answer, tuple | list) and len(answer) == 2 and is_tensor(answer[0])):
+        if not _is_pair(answer):
             raise refuse("module", said(answer), "it must return (y, state)")
         y, after = answer
         if y.dim() <= time or y.shape[time] != x.shape[time]:
@@ -137,11 +191,10 @@ def _run_cell(net: Callable, time: int) -> Callable[[Tensor, State], tuple[Tenso
         if state is None:
             raise refuse("state", None, "a cell of one's own needs its first state")
         form = _form(state)
-        if _form(answer) == form:
-            return None, answer
-        if isinstance(answer, tuple | list) and len(answer) == 2 and _form(answer[1]) == form:
-            return answer[0], answer[1]
-        raise refuse("cell", said(answer), "it must return a state like its own, or (y, state)")
+        if not _is_of_cell(answer, form):
+            needed = "it must return a state like its own, or (y, state)"
+            raise refuse("cell", said(answer), needed)
+        return (None, answer) if _form(answer) == form else (answer[0], answer[1])
 
     def run(x: Tensor, state: State) -> tuple[Tensor, State]:
         y = None
@@ -150,6 +203,24 @@ def _run_cell(net: Callable, time: int) -> Callable[[Tensor, State], tuple[Tenso
         return next(iter(tensors_of(state)), None) if y is None else y, state
 
     return run
+
+
+def _is_pair(answer: object) -> bool:
+    return isinstance(answer, tuple | list) and len(answer) == 2 and is_tensor(answer[0])
+
+
+def _is_of_module(answer: Any, time: int, steps: int) -> bool:
+    """Whether an answer is (y, state), y with an entry for each of so many steps."""
+    return _is_pair(answer) and answer[0].dim() > time and answer[0].shape[time] == steps
+
+
+def _is_of_cell(answer: Any, form: object) -> bool:
+    """Whether an answer is a state of this form, or (y, state)."""
+    return _form(answer) == form or (_is_pair(answer) and _form(answer[1]) == form)
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__} ({short_repr(str(error))})"
 
 
 def _form(state: State) -> object:

@@ -10,7 +10,7 @@ from seqlab.measure.randomness import unit_readout
 from seqlab.probes.states import Tensor, is_tensor, on_host
 from seqlab.probes.steps import Loss, gradient_of
 from seqlab.values import as_array, named
-from seqlab.wording import refuse
+from seqlab.wording import one_of, refuse
 
 
 class Losses:
@@ -35,6 +35,16 @@ class Losses:
         """Whether dL/dy depends on y."""
         return self._loss is not None
 
+    def check(self, y: Tensor) -> None:
+        """Refuse an output of this form, or a readout that does not fit it. Raises InputError."""
+        if not (y.is_floating_point() and y.dim()):
+            what = f"an output of dtype {named(y.dtype)} and shape {tuple(y.shape)}"
+            raise refuse("net", what, "one with an axis of floating-point numbers")
+        shapes = [(y.shape[-1],), tuple(y.shape)]
+        if self._readout is not None and tuple(self._readout.shape) not in shapes:
+            allowed = f"its shape must be {one_of(map(str, shapes))}"
+            raise refuse("readout", tuple(self._readout.shape), allowed)
+
     def of(self, network: int) -> Loss:
         """The loss of a network's last output."""
         if self._loss is not None:
@@ -43,14 +53,9 @@ class Losses:
 
     def readout(self, network: int, y: Tensor) -> Tensor:
         """The readout of an output, in its dtype. Raises InputError where they do not fit."""
-        if not (y.is_floating_point() and y.dim()):
-            what = f"an output of dtype {named(y.dtype)} and shape {tuple(y.shape)}"
-            raise refuse("net", what, "one with an axis of floating-point numbers")
+        self.check(y)
         if self._readout is None:
             return y.new_tensor(unit_readout(0, network, y.shape[-1]))
-        shape, units = tuple(self._readout.shape), y.shape[-1]
-        if shape not in ((units,), tuple(y.shape)):
-            raise refuse("readout", shape, f"its shape must be ({units},) or {tuple(y.shape)}")
         given = self._readout
         return given.detach().to(y) if is_tensor(given) else y.new_tensor(given)
 

@@ -37,10 +37,11 @@ def on_kernels(
     losses: Losses,
     lengths: Sequence[int],
     clip: str,
+    like: Tensor,
 ) -> Norms:
     """Norms of dL/ds at every lag, an ensemble of modules of one class and size.
 
-    x is as the modules take it. Raises InputError for modules of several kinds and as
+    x is as the modules take it, `like` an output as they make it. Raises InputError for modules of several kinds and as
     `seqlab.attenuation` does.
     """
     layers = [layer for net in nets for layer in from_torch(net)]
@@ -68,6 +69,6 @@ def on_kernels(
     if losses.of_outputs:
         output = forward(first.arch, params, for_all(drive), **given).output
         outputs = output[:, np.asarray(lengths) - 1]
-    seeds = np.stack([losses.seeds(m, outputs[m]) for m in range(networks)])
+    seeds = np.stack([losses.seeds(m, outputs[m], like) for m in range(networks)])
     readout = seeds.reshape(outputs.shape)
     return measure_norms(first.arch, params, for_all(drive), lengths, clip, readout, **given)

@@ -23,6 +23,7 @@ from seqlab.probes.states import (
     Tensor,
     is_tensor,
     kept,
+    log_norm_of,
     on_host,
     peak_of,
     rescaled,
@@ -43,9 +44,10 @@ class Walk:
     """Natural logs of norms of dL/ds_t, (lengths, lags), nan past a length.
 
     `log_norm` is of the whole state, summed in squares over all its tensors, layers and sequences;
-    `parts` of each named part, (lengths, lags) each. -inf is an exact zero, nan an overflow; at lag
-    0 nan says that the output is no function of the state that is returned with it. `fired`
-    (lengths,) counts the steps x sequences at which a rule inside the chain acted.
+    `parts` of each named part, (lengths, lags) each. -inf is an exact zero, nan an overflow. Where
+    the output is no function of the state that is returned with it, lag 0 has the norm of dL/dy and
+    its parts are nan. `fired` (lengths,) counts the steps x sequences at which a rule inside the
+    chain acted.
     """
 
     lengths: NDArray[np.int64]
@@ -169,7 +171,7 @@ class _Walker:
         self._fired = np.zeros(len(self._rows), np.int64)
         self._clip = None
         if self._rule.in_chain:
-            count = self._x.shape[1 - self._step.time] if self._x.dim() > 2 else 1
+            count = self._step.sequences_in(self._x)
             of = sequences_of(tensors, self._step.sequences, count, self._rule)
             self._clip = InChain(self._rule, of)
 
@@ -253,6 +255,9 @@ class _Walker:
         if found:
             vector = self._layout.joined(found, tensors[0])
             self._write(row, 0, on_host(vector))
+        else:
+            log_norm = log_norm_of(on_host(row.seed).ravel())
+            self._table[0, row.place, 0] = log_norm + row.exponent * math.log(2)
 
     def _act(self, row: _Row, lag: int) -> None:
         assert self._clip is not None
