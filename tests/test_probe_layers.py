@@ -279,6 +279,7 @@ def test_modules_that_work_in_place_have_the_same_curve() -> None:
 
     in_place = curve(True)
     assert in_place.tobytes() == curve(False).tobytes()
+    layers(Model([linear(5, 5)], lambda blocks, x: blocks[0](x.mul_(2))), x, half_square)
     assert x.equal(start)
     # The mlp's own links, at every second tap, and the first one's slopes at the input.
     torch.manual_seed(5)
@@ -380,8 +381,7 @@ def test_arguments_by_name_and_the_same_one_in_several_places() -> None:
 def test_all_is_as_before_also_after_an_exception() -> None:
     net, x = Model([PreNorm(4), nn.Dropout(0.5), PreNorm(4)], one_by_one), random(2, 4)
     net.blocks[0].norm.weight.requires_grad_(False)
-    net.train()
-    net.blocks[1].eval()
+    net.train()  # so that it draws
     before = torch.get_rng_state(), torch.get_num_threads(), [m.training for m in net.modules()]
     flags = [p.requires_grad for p in net.parameters()]
 
@@ -402,7 +402,6 @@ def test_all_is_as_before_also_after_an_exception() -> None:
         assert [p.requires_grad for p in net.parameters()] == flags
         assert all(p.grad is None for p in net.parameters())
         assert not any(m._forward_hooks or m._forward_pre_hooks for m in net.modules())
-        assert torch.backends.mha.get_fastpath_enabled()
         assert not x.requires_grad
 
 

@@ -70,7 +70,6 @@ def layers(net: Any, x: Tensor, loss: Loss, names: Sequence[str] | None = None) 
     blocks = _named_blocks(net, names) if names is not None else _found_blocks(net)
     with ExitStack() as restored:
         restored.enter_context(quiet(tuple(net.modules()), x))
-        restored.enter_context(_without_fast_path())
         if x.is_inference():
             x = x.clone()
         if x.is_floating_point():
@@ -306,16 +305,3 @@ def _with_history(net: Any) -> Iterator[None]:
     finally:
         for parameter in frozen:
             parameter.requires_grad_(False)
-
-
-@contextmanager
-def _without_fast_path() -> Iterator[None]:
-    """PyTorch's fused Transformer layers, which have no gradient, are off in here."""
-    from torch.backends import mha
-
-    enabled = mha.get_fastpath_enabled()
-    mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        mha.set_fastpath_enabled(enabled)
