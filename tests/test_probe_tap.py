@@ -229,3 +229,19 @@ def test_graphs_are_let_go() -> None:
     del states, last
     assert held() is None
     assert np.isfinite(tapped.walk().log_norm).all()
+
+
+def test_a_state_that_is_changed_in_place_after_its_tap_has_the_same_curve() -> None:
+    weights = torch.randn(4, 4, dtype=torch.float64) * 1e-60  # past the dtype's range in 6 steps
+
+    def curve(change: Callable[[Any], Any]) -> Array:
+        with taps() as tapped:
+            h = tap(torch.ones(1, 4, dtype=torch.float64))
+            for _ in range(10):
+                h = tap(change(h) @ weights)
+            h.sum().backward()
+        return tapped.walk().log_norm[0]
+
+    in_place, apart = curve(lambda h: h.mul_(0.5)), curve(lambda h: h * 0.5)
+    assert apart[-1] < -1900 * math.log(2)
+    assert in_place.tobytes() == apart.tobytes()

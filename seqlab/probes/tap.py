@@ -20,13 +20,14 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from seqlab.probes.graph import Reach, places_of, pulled_back
 from seqlab.probes.states import Layout, Part, Tensor, is_tensor, on_host, peak_of, rescaled
-from seqlab.probes.steps import Walk, gradients
+from seqlab.probes.steps import Walk
 from seqlab.wording import refuse
 
 
@@ -110,37 +111,28 @@ class Taps:
         self._seen = chain
 
 
+class _End(NamedTuple):
+    """Tensors at one side of a tap and their places in the graph, which stay where they are when a
+    cell changes the tensors in place."""
+
+    tensors: tuple[Tensor, ...]
+    places: list[Any]
+
+
 class _Chain:
     def __init__(self) -> None:
         self.taps = 0
         self._layout: Layout | None = None
-        self._before: tuple[Tensor, ...] = ()  # what the last tap gave out
+        self._before = _End((), [])  # what the last tap gave out
         self._found: dict[int, NDArray] = {}  # by tap: log norms, the state's and its parts'
         self._last = -1  # the tap that was seen last
         # On its way: the tap that it goes to, the gradient and its exponent.
         self._scaled: tuple[int, Tensor, int] | None = None
-        # By node of the graph: the earliest tap that is reached from it without another between.
-        self._reaches: dict[Any, int | None] = {}
+        self._reach = Reach()
 
     def behind(self, state: tuple[Tensor, ...]) -> int | None:
-        """The earliest tap that a gradient reaches first from the state; None if it reaches none.
-
-        A depth-first walk over the graph; every node of it is seen once in a chain's life.
-        """
-        reaches = self._reaches
-        roots = [tensor.grad_fn for tensor in state if tensor.grad_fn is not None]
-        pending = [(node, False) for node in roots]
-        while pending:
-            node, done = pending.pop()
-            if node in reaches and not done:
-                continue
-            nodes = [each for each, _ in node.next_functions if each is not None]
-            if done:
-                reaches[node] = least(reaches[each] for each in nodes)
-                continue
-            pending.append((node, True))
-            pending += [(each, False) for each in nodes if each not in reaches]
-        return least(reaches[node] for node in roots)
+        """The earliest tap that a gradient from the state comes to first, or None."""
+        return self._reach.first(state)
 
     def add(
         self, state: tuple[Tensor, ...], began: Callable[["_Chain"], None]
@@ -154,33 +146,34 @@ class _Chain:
             raise refuse("tap", layout.shapes, allowed)
         # A state without a history starts one: its gradient is asked for like every other's.
         state = tuple(t if t.requires_grad else t.detach().requires_grad_() for t in state)
-        number, before = self.taps, self._before
+        number, here, before = self.taps, _End(state, places_of(state)), self._before
 
         def observe(given: tuple[Tensor | None, ...]) -> None:
             began(self)
-            self._observe(number, state, before, given)
+            self._observe(number, here, before, given)
 
         given: tuple[Tensor, ...] = _identity().apply(observe, *state)
-        self._reaches[given[0].grad_fn] = number
-        self.taps, self._before = number + 1, given
+        self.taps, self._before = number + 1, _End(given, places_of(given))
+        self._reach.mark(self._before.places, number)
         return given
 
     def _observe(
         self,
         number: int,
-        state: tuple[Tensor, ...],
-        before: tuple[Tensor, ...],
+        here: "_End",
+        before: "_End",
         given: tuple[Tensor | None, ...],
     ) -> None:
         """See the gradient at a tap, and take it to the tap before in log scale."""
         import torch
 
         assert self._layout is not None
+        like = here.tensors[0]
         if number >= self._last:
             self._found, self._scaled = {}, None  # a backward pass begins
         self._last = number
-        limits = torch.finfo(state[0].dtype)
-        vector, exponent = self._layout.joined(given, state[0]), 0
+        limits = torch.finfo(like.dtype)
+        vector, exponent = self._layout.joined(given, like), 0
         peak = peak_of(on_host(vector))
         # Well inside the dtype's range the ordinary gradient is exact, and knows of all losses.
         inside = limits.tiny**0.75 < peak < limits.max**0.75
@@ -198,9 +191,9 @@ class _Chain:
         joint, parts = self._layout.log_norms(on_host(vector))
         self._found[number] = np.array([joint, *parts]) + exponent * math.log(2)
         if number and abs(exponent) > math.log2(limits.max) / 4:
-            sent = list(zip(state, self._layout.apart(vector), strict=True))
-            with grads_kept((*state, *before)):
-                back = self._layout.joined(gradients(sent, list(before), torch), state[0])
+            sent = self._layout.apart(vector)
+            with grads_kept((*here.tensors, *before.tensors)):
+                back = self._layout.joined(pulled_back(sent, here.places, before.places), like)
             self._scaled = number - 1, back, exponent
 
     def walk(self) -> Walk:
@@ -220,7 +213,7 @@ class _Chain:
         )
 
     def forget(self) -> None:
-        self._before, self._reaches = (), {}
+        self._before, self._reach = _End((), []), Reach()
 
 
 @contextmanager
@@ -232,10 +225,6 @@ def grads_kept(tensors: Iterable[Tensor]) -> Iterator[None]:
     yield
     for tensor, grad in before:
         tensor.grad = grad
-
-
-def least(numbers: Iterable[int | None]) -> int | None:
-    return min((number for number in numbers if number is not None), default=None)
 
 
 @cache
