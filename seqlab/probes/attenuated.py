@@ -65,7 +65,7 @@ def of_walks(found: Found, begun: Begun) -> Attenuation:
         log_norm=log_norm,
         log_norm_input=log_norm if found.engine == "input" else None,
         parts={part: np.stack([walk.parts[part] for walk in walks]) for part in first.parts},
-        underflow=_zeros(log_norm) & (found.engine == "input"),
+        underflow=_zeros(log_norm, found.engine),
         fired=np.stack([walk.fired for walk in walks]) / links,
         clip=str(found.rule),
         backend=found.like.device.type,
@@ -101,6 +101,6 @@ def of_norms(norms: Norms, lengths: Sequence[int], every: int, begun: Begun) -> 
     )
 
 
-def _zeros(log_norm: NDArray) -> NDArray[np.bool_]:
-    """(M, lengths): whether a curve has a zero."""
-    return np.isneginf(log_norm).any(axis=2)
+def _zeros(log_norm: NDArray, engine: str) -> NDArray[np.bool_]:
+    """(M, lengths): whether a curve in plain numbers has a zero."""
+    return np.any(np.isneginf(log_norm), axis=2) & np.bool_(engine == "input")

@@ -23,9 +23,9 @@ def has_kernels(net: Any) -> bool:
         torch_class(net)
     except InputError:
         return False
-    others = (getattr(net, "num_layers", 1) > 1, getattr(net, "bidirectional", False))
-    hooks = (net._forward_hooks, net._forward_pre_hooks)
-    if any(others) or any(hooks) or getattr(net, "proj_size", 0):
+    layers = getattr(net, "num_layers", 1) * (1 + getattr(net, "bidirectional", False))
+    hooks = len(net._forward_hooks) + len(net._forward_pre_hooks)
+    if layers > 1 or hooks or getattr(net, "proj_size", 0):
         return False
     return {named(parameter.dtype) for parameter in net.parameters()} in ({"float64"}, {"float32"})
 
@@ -41,8 +41,8 @@ def on_kernels(
 ) -> Norms:
     """Norms of dL/ds at every lag, an ensemble of modules of one class and size.
 
-    x is as the modules take it, `like` an output as they make it. Raises InputError for modules of several kinds and as
-    `seqlab.attenuation` does.
+    x is as the modules take it, `like` an output as they make it. Raises InputError for modules of
+    several sizes and as `seqlab.attenuation` does.
     """
     layers = [layer for net in nets for layer in from_torch(net)]
     networks, first = len(layers), layers[0]

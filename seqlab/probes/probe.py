@@ -63,17 +63,17 @@ def probe(
     to the next. By seqlab's own kernels for one layer and direction of nn.RNN, nn.LSTM, nn.GRU and
     their cells; else by PyTorch's differentiation, step by step, all tensors rescaled together.
     "input": x_t itself, for what has no state, in float64 and without log scale. "layers" or a list
-    of names of submodules: the outputs of a model's blocks, lags counted in blocks; the loss is then
-    of the model's whole output. `clip` acts on the joint adjoint of each sequence as in
+    of names of submodules: the outputs of a model's blocks, lags counted in blocks, of a loss of
+    the model's whole output. `clip` acts on the joint adjoint of each sequence as in
     `seqlab.backward`; `norm` and `value` leave curves alone. `dtype`, "float64" or "float32", has a
     copy of the modules probed; left out they are probed as they are.
 
     `progress(fraction, what)` is called now and then. Modules, their gradients, and PyTorch's
     modes, threads and random state are as before afterwards.
 
-    Raises InputError, before any work, for whatever would give a wrong curve: dropout and batch norm
-    in training mode, two directions, packed sequences, whole numbers where their gradient is asked
-    for, tensors on several devices, and a net whose second call gives another answer.
+    Raises InputError, before any work, for whatever would give a wrong curve: dropout and batch
+    norm in training mode, two directions, packed sequences, whole numbers where their gradient is
+    asked for, tensors on several devices; and for a net whose second call gives another answer.
     """
     nets = networks_of(net, networks, reset)
     of_one_kind(nets)

@@ -22,6 +22,6 @@ def quiet(modules: Sequence[Any], x: Any) -> Iterator[None]:
         restored.enter_context(torch.random.fork_rng(devices=gpus))
         restored.enter_context(torch.inference_mode(False))
         restored.enter_context(torch.enable_grad())
-        if gpus and not all(module.training for module in modules):
+        if gpus and not (modules and all(module.training for module in modules)):
             restored.enter_context(torch.backends.cudnn.flags(enabled=False))
         yield
