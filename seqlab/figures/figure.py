@@ -13,7 +13,7 @@ from seqlab.figures.choose import Asked, Choice, Selection, pooled_fields, selec
 from seqlab.figures.colors import colors
 from seqlab.figures.curve import read_curves
 from seqlab.figures.data import check_path, save, table
-from seqlab.figures.names import named
+from seqlab.figures.names import PART, named
 from seqlab.figures.page import Looks, Page
 from seqlab.figures.scales import hanging
 from seqlab.figures.style import style, width
@@ -188,11 +188,12 @@ def _label(usual: str, *given: str | None) -> str:
 def _note(selection: Selection) -> str:
     """What the panels have in common that their axes do not say."""
     choice, runs = selection.choice, selection.runs
-    parts = [
-        named(name, values_of(runs, name)[0])
-        for name in ("arch", "clip")
+    alone = {
+        name: values_of(runs, name)[0]
+        for name in ("arch", PART, "clip")
         if name not in choice.fields and len(values_of(runs, name)) == 1
-    ]
+    }
+    parts = [named(name, value) for name, value in alone.items() if value is not None]
     counts = {int(n) for one in selection.series for n in one.networks}
     several = " to ".join(str(count) for count in sorted({min(counts), max(counts)}))
     statistic = "mean" if choice.measure.mean else "median"
