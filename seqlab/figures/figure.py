@@ -19,6 +19,7 @@ from seqlab.figures.scales import hanging
 from seqlab.figures.style import style, width
 from seqlab.figures.telling import values_of
 from seqlab.report.measured import Measured
+from seqlab.report.points import arrays_of, parts_of
 from seqlab.wording import one_of, refuse
 
 ROW = 0.24  # inches: a row of a heatmap that lists names
@@ -65,6 +66,18 @@ def plot_results(results: Sequence[Measured], path: str | PathLike[str]) -> None
     InputError for another suffix, and where there is nothing to draw.
     """
     plot(results, path, Asked("curves"))
+
+
+def plot_reach(
+    results: Sequence[Measured], path: str | PathLike[str], looks: Looks | None = None
+) -> None:
+    """Write how far back the gradient reaches as PDF, SVG or PNG: of a state of several parts, a
+    map of part by lag, first part at the bottom; of one part, curves as `plot_results` does.
+
+    Raises InputError for another suffix, and where there is nothing to draw.
+    """
+    several = any(len(parts_of(arrays_of(result))) > 1 for result in results)
+    plot(results, path, Asked(x="lag", y=PART) if several else Asked("curves"), looks)
 
 
 def _heatmap(selection: Selection, looks: Looks) -> Figure:
