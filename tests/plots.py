@@ -16,7 +16,13 @@ def spoil(log_norm, lag):
     log_norm[1, 0, :, lag > 500] = np.nan
 
 
+def late(log_norm, lag):
+    """No gradient has reached cell states at lag 0."""
+    log_norm[:, :, 6:, :, lag == 0] = -np.inf
+
+
 CELLS = {"rnn": -0.5, "lstm": -0.45, "gru": -0.4, "ssm": -0.004}
+LAYERS = [f"layer {layer} {kind}" for kind in ("hidden", "cell") for layer in range(6)]
 STORES = {
     "cells": [result(arch, rate) for arch, rate in CELLS.items()],
     "gains": [
@@ -33,15 +39,24 @@ STORES = {
     ],
     "one": [result(edit=spoil, clip=["none", "truncate:100"])],
     "one length": [result(steps=50, lengths=[50], clip=["none"])],
+    "layers": [
+        result(
+            rate=-0.05,
+            edit=late,
+            own_parts={name: -0.5 * place for place, name in enumerate(LAYERS)},
+            clip=["none"],
+        )
+    ],
     "one step": [result(steps=1, networks=1)],
 }
+WHOLE = [store for store in STORES if store != "layers"]
 RATES = {"value": "decay_rate"}
 FIGURES = [
-    *((store, {"kind": "heatmap"}) for store in STORES),
-    *((store, {"kind": "curves"}) for store in STORES),
-    *((store, {"kind": "profile"}) for store in STORES if store not in ("gains", "biases")),
-    *((store, {"kind": "distribution"}) for store in STORES),
-    *((store, {"kind": "histogram"}) for store in STORES),
+    *((store, {"kind": "heatmap"}) for store in WHOLE),
+    *((store, {"kind": "curves"}) for store in WHOLE),
+    *((store, {"kind": "profile"}) for store in WHOLE if store not in ("gains", "biases")),
+    *((store, {"kind": "distribution"}) for store in WHOLE),
+    *((store, {"kind": "histogram"}) for store in WHOLE),
     ("cells", {"x": "lag", "y": "arch", "facet": "clip"}),
     ("gains", {"kind": "histogram", "y": "activation", "facet": "init"}),
     ("gains", {"x": "gain", "y": "activation", "facet": "init"}),
@@ -49,6 +64,11 @@ FIGURES = [
     ("gains", {"kind": "curves", "x": "gain", "y": "activation"} | RATES),
     ("biases", {"kind": "curves", "x": "forget_bias", "value": "horizon_1e-3"}),
     ("one", {"kind": "distribution", "x": "length"}),
+    ("layers", {"x": "lag", "y": "part"}),
+    ("layers", {"kind": "curves", "y": "part"}),
+    ("layers", {"kind": "profile", "facet": "part"}),
+    ("layers", {"kind": "distribution", "x": "part"}),
+    ("layers", {"kind": "histogram", "where": {"part": ["layer 0 cell"]}}),
 ]
 WIDTHS = ("single", "double", "slide")
 

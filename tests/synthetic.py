@@ -21,8 +21,11 @@ def first_below(curves, threshold):
     return np.where(below.any(axis=-1), below.argmax(axis=-1), -1)
 
 
-def measurement(spec, rate=-0.45, spread=0.01, **replaced):
-    """Exponential decay at `rate` nat/step; `replaced` overwrites data by variable name."""
+def measurement(spec, rate=-0.45, spread=0.01, own_parts=None, **replaced):
+    """Exponential decay at `rate` nat/step; `replaced` overwrites data by variable name.
+
+    `own_parts` are of somebody's own state: by their names, nats over the state's curve.
+    """
     networks, rules, steps = spec.networks, len(spec.clip), spec.steps
     lengths = np.array(spec.lengths)
     lags = np.unique([0, 1, *spec.lengths, *np.geomspace(1, steps, 40).round()]).astype(np.int64)
@@ -31,7 +34,7 @@ def measurement(spec, rate=-0.45, spread=0.01, **replaced):
     norms = rates[:, :, None, None] * np.where(lags <= lengths[:, None], lags, np.nan)
     every_lag = rate * np.arange(steps + 1) * np.ones((rules, 1))
     thresholds = np.array([1e-1, 1e-3, 1e-6])
-    parts = CELLS[spec.arch].parts if spec.arch in CELLS else ()
+    parts = CELLS[spec.arch].parts if spec.arch in CELLS and own_parts is None else ()
     data = {
         "lag": lags,
         "length": lengths,
@@ -55,21 +58,25 @@ def measurement(spec, rate=-0.45, spread=0.01, **replaced):
     data |= {f"log_norm_{part}": norms - 2 for part in parts if len(parts) > 1}
     if spec.spectrum is not None:
         data["lyapunov"] = rates[:, :1] - 0.1 * np.arange(spec.spectrum)
+    if own_parts is not None:
+        data["part"] = np.array(list(own_parts))
+        data["log_norm_part"] = np.stack([norms + over for over in own_parts.values()], axis=2)
     data |= replaced
     rows, (link,) = in_files(parts), kinds.links([spec.arch])
     found = {name: rows[name].variable(value, link) for name, value in data.items()}
     return Measurement("cpu", found)
 
 
-def result(arch="lstm", rate=-0.45, edit=None, steps=1000, networks=5, **fields):
+def result(arch="lstm", rate=-0.45, edit=None, steps=1000, networks=5, own_parts=None, **fields):
     """What a figure reads of a run; `edit(log_norm, lag)` may spoil its curves.
 
-    The curves are (network, rule, length, lag), in nats.
+    The curves are (network, rule, length, lag), in nats; with `own_parts` those of the parts are
+    edited, (network, rule, part, length, lag).
     """
     spec = kinds.create(arch=arch, steps=steps, networks=networks, **fields)
-    made = measurement(spec, rate).variables
+    made = measurement(spec, rate, own_parts=own_parts).variables
     if edit is not None:
-        edit(made["log_norm"].data, made["lag"].data)
+        edit(made["log_norm" if own_parts is None else "log_norm_part"].data, made["lag"].data)
     return SimpleNamespace(spec=spec, variables=made)
 
 

@@ -15,6 +15,7 @@ from seqlab.figures.names import MEASURES
 from seqlab.measure import measure
 from seqlab.measure.assemble import assemble
 from seqlab.numbers import quantity
+from seqlab.numbers.quantities import in_files
 from seqlab.report import tidy
 from seqlab.report.points import curve_points
 from seqlab.spec.run import RunSpec
@@ -66,6 +67,17 @@ def test_a_file_has_these_variables_in_this_order():
         "ln norm of the cell part of the adjoint, relative to the state's at lag 0"
     )
     assert len({variable.long_name for variable in found.values()}) == len(found)
+
+
+def test_a_file_may_have_the_parts_of_somebodys_own_state():
+    rows = in_files()
+    names = np.array(["layer 0 hidden", "layer 1 hidden"])
+    found = rows["part"].variable(names), rows["log_norm_part"].variable(np.zeros((2, 1, 2, 3, 4)))
+    assert [(v.dims, v.units) for v in found] == [
+        (("part",), "1"),
+        (("network", "rule", "part", "length", "lag"), "nat"),
+    ]
+    assert all(rows[name].optional for name in ("part", "log_norm_part"))
 
 
 def test_tables_have_these_columns_in_this_order():

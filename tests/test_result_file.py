@@ -38,6 +38,35 @@ def test_a_result_is_read_as_it_was_written(tmp_path):
     assert [path.name for path in stored.path.parent.iterdir()] == [stored.path.name]
 
 
+# NumPy's own texts end before a NUL, and no encoding has half of a pair of surrogates.
+NAMES = st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=20)
+
+
+@given(st.lists(NAMES, min_size=1, max_size=5, unique=True))
+def test_parts_have_any_names(names):
+    norms = np.arange(3.0 * len(names)).reshape(1, 1, -1, 1, 3)
+    data = {"part": np.array(names), "log_norm_part": norms}
+    made = made_result("rnn", steps=2, lengths=[2], networks=1, clip="none", replaced=data)
+    found = Result.decode(made.encode()).variables
+    assert found["part"].data.tolist() == names
+    assert (found["part"].dims, found["log_norm_part"].dims[2]) == (("part",), "part")
+    np.testing.assert_array_equal(found["log_norm_part"].data, norms)
+
+
+def test_xarray_reads_the_names_of_parts(tmp_path):
+    names = ["layer 0 hidden", "state['z\N{COMBINING TILDE}']"]
+    data = {"part": np.array(names), "log_norm_part": np.zeros((1, 1, 2, 1, 3))}
+    made = made_result("rnn", steps=2, lengths=[2], networks=1, clip="none", replaced=data)
+    with xarray.open_dataset(made.write(tmp_path).path, engine="scipy") as found:
+        assert found["part"].values.tolist() == names
+        assert found["log_norm_part"].sel(part=names[1]).dims == (
+            "network",
+            "rule",
+            "length",
+            "lag",
+        )
+
+
 def test_not_a_number_keeps_its_bits(tmp_path):
     odd = np.array([np.inf, -np.inf, -0.0, 5e-324, np.nan, -np.nan])
     odd = np.append(odd, np.uint64(0x7FF0000000000001).view(np.float64))  # a signalling NaN

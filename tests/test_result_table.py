@@ -113,3 +113,27 @@ def test_the_data_frame_has_a_row_for_each_network_rule_length_and_lag():
     assert row["log10_norm"].item() == pytest.approx(-0.45 * 20 / LN10)
     assert row["log_norm_cell"].item() == pytest.approx(-0.45 * 20 - 2)
     assert frame["log_norm"].notna().all()
+
+
+def test_the_data_frame_has_columns_for_each_part_of_somebodys_own_state():
+    """Names of columns are unlike even where those of parts are alike, or like the input's."""
+    names = ["layer 1 hidden", "a b", "a_b", "input", "state['h']"]
+    norms = np.random.default_rng(0).normal(size=(2, 2, len(names), 2, 5))
+    kept = {"lag": np.array([0, 1, 2, 3, 4]), "length": np.array([2, 4])}
+    given = {"part": np.array(names), "log_norm_part": norms} | kept
+    given |= {name: np.zeros((2, 2, 2, 5)) for name in ("log_norm", "log_norm_input")}
+    fields = {"steps": 4, "lengths": [2, 4], "networks": 2, "clip": ["none", "step-norm:1"]}
+    frame = made_result("rnn", replaced=given, **fields).to_dataframe()
+    columns = ["layer_1_hidden", "a_b", "a_b_", "input_", "state['h']"]
+    assert list(frame.columns)[-14:] == [
+        f"{log}_norm{end}"
+        for end in ("", "_input", *(f"_{name}" for name in columns))
+        for log in ("log", "log10")
+    ]
+    assert len(frame) == 2 * 2 * (3 + 5)
+    for _, row in frame.iterrows():
+        place = row["network"], fields["clip"].index(row["rule"]), [2, 4].index(row["length"])
+        for k, name in enumerate(columns):
+            value = norms[place[0], place[1], k, place[2], row["lag"]]
+            assert row[f"log_norm_{name}"] == value
+            assert row[f"log10_norm_{name}"] == pytest.approx(value / LN10, rel=1e-15)

@@ -5,7 +5,7 @@ from seqlab.figures.bars import histogram
 from seqlab.figures.choose import Asked, select
 from seqlab.figures.data import check_path
 from seqlab.figures.dots import distribution
-from seqlab.figures.figure import plot, plot_results
+from seqlab.figures.figure import plot, plot_reach, plot_results
 from seqlab.figures.lines import curves
 from seqlab.figures.maps import heatmap, profile
 from seqlab.figures.page import Looks
@@ -19,6 +19,7 @@ __all__ = [
     "heatmap",
     "histogram",
     "plot",
+    "plot_reach",
     "plot_results",
     "profile",
     "select",

@@ -1,5 +1,6 @@
 """Which fields a figure puts where: those asked for, and for the rest those that tell most."""
 
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -12,6 +13,8 @@ from seqlab.figures.gather import Run, Series, Where, pool, read
 from seqlab.figures.names import (
     COORDINATES,
     FIELDS,
+    MEASURES,
+    PART,
     Measure,
     check_axis,
     label,
@@ -22,7 +25,7 @@ from seqlab.figures.names import (
 from seqlab.figures.telling import values_of, varying
 from seqlab.report.measured import Measured
 from seqlab.spec import kinds
-from seqlab.wording import in_links, refuse
+from seqlab.wording import in_links, one_of, refuse
 
 KINDS = ("heatmap", "curves", "profile", "distribution", "histogram")
 COLORED = ("curves", "distribution", "histogram")  # where colours tell y apart
@@ -67,11 +70,19 @@ class Asked:
             raise InputError(f"facet: {self.facet} cannot be spread over panels; a field can")
         if self.kind == "distribution" and self.x == "lag":
             raise InputError("x: a distribution is not drawn against lag; length or a field")
+        if self.apart and not self.measure.has_parts:
+            read_off = [name for name, one in MEASURES.items() if one.has_parts]
+            raise refuse("value", self.value, f"{one_of(read_off)} beside part")
 
     @property
     def given(self) -> dict[str, str]:
         """The fields asked for, by option."""
         return {name: v for name in ("x", "y", "facet") if (v := getattr(self, name)) is not None}
+
+    @property
+    def apart(self) -> bool:
+        """Whether each run is taken apart into the parts of its state."""
+        return PART in (*self.given.values(), *self.where)
 
     @property
     def measure(self) -> Measure:
@@ -148,10 +159,14 @@ def _profile(runs: Sequence[Run], asked: Asked) -> Choice:
             differ = [name for name in FIELDS if len(values_of(group, name)) > 1]
             raise InputError(
                 f"profile: a panel shows one run, and {len(group)} match; they differ in "
-                f"{', '.join(differ)}: choose with --where {differ[0]}="
-                f"{text(values_of(group, differ[0])[0])}"
+                f"{', '.join(differ)}: choose with --where {_quoted(differ[0], group)}"
             )
     return Choice("profile", "lag", "length", facet, None, asked.measure)
+
+
+def _quoted(field: str, runs: Sequence[Run]) -> str:
+    """A field and its first value, as a shell takes them."""
+    return shlex.quote(f"{field}={text(values_of(runs, field)[0])}")
 
 
 def _curves(runs: Sequence[Run], asked: Asked) -> Choice:
@@ -324,10 +339,10 @@ def select(results: Iterable[Measured], asked: Asked) -> Selection:
     Raises InputError where nothing is left to draw.
     """
     results = list(results) if iter(results) is results else results
-    runs = read(results, asked.measure, asked.coordinates, asked.where)
+    runs = read(results, asked.measure, asked.coordinates, asked.where, asked.apart)
     choice = choose(runs, asked)
     if choice.coordinates and choice.coordinates != asked.coordinates:
-        runs = read(results, asked.measure, choice.coordinates, asked.where)
+        runs = read(results, asked.measure, choice.coordinates, asked.where, asked.apart)
     runs = one_rule(runs, choice)
     series = pool(runs, asked.measure, choice.fields)
     if all(np.isnan(one.value).all() for one in series):

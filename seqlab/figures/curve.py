@@ -1,7 +1,7 @@
 """Curves, from pooled networks: what each is called, where it lies, how it is told apart."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from seqlab.figures.choose import Choice, Selection
 from seqlab.figures.gather import Run, Series
-from seqlab.figures.names import COORDINATES, are_numbers, named
+from seqlab.figures.names import COORDINATES, PART, are_numbers, named
 from seqlab.figures.style import Color, palette, ramp
 from seqlab.figures.telling import values_of
 from seqlab.numbers.quantity import LN10
@@ -45,6 +45,16 @@ class Curve:
         if np.isfinite(end):
             return ""
         return " (nan)" if np.isnan(end) else " (zero)" if end < 0 else " (overflow)"
+
+    def broken(self) -> "Curve":
+        """It with a gap where zeros end: a part that no gradient had reached does not rise."""
+        zero = np.isneginf(self.value)
+        after = 1 + np.flatnonzero(zero[:-1] & ~zero[1:])
+        if not after.size:
+            return self
+        arrays = (self.x, self.low, self.value, self.high, self.theory)
+        x, low, value, high, theory = np.insert(np.array(arrays, float), after, np.nan, axis=1)
+        return replace(self, x=x, low=low, value=value, high=high, theory=theory)
 
     def same_band(self, other: "Curve") -> bool:
         return np.array_equal([self.low, self.high], [other.low, other.high], equal_nan=True)
@@ -84,8 +94,13 @@ def read_curves(selection: Selection, series: Sequence[Series]) -> list[Curve]:
 
 
 def _colors(field: str | None, runs: Sequence[Run]) -> dict[Any, Color]:
-    """Numbers have the colours of a ramp, unless they are few; words have their own."""
+    """Numbers have the colours of a ramp, unless they are few; words have their own.
+
+    Parts, which have an order, are told apart in grey by a ramp too.
+    """
     values = values_of(runs, field) if field else [None]
+    if field == PART and len(values) >= LEAST_OF_RAMP:
+        return dict(zip(values, ramp(len(values)), strict=True))
     numbers = [value for value in values if are_numbers([value])]
     if len(numbers) < LEAST_OF_RAMP:
         return dict(zip(values, palette(len(values)), strict=True))

@@ -13,12 +13,13 @@ from seqlab.figures.choose import Asked, Choice, Selection, pooled_fields, selec
 from seqlab.figures.colors import colors
 from seqlab.figures.curve import read_curves
 from seqlab.figures.data import check_path, save, table
-from seqlab.figures.names import named
+from seqlab.figures.names import PART, named
 from seqlab.figures.page import Looks, Page
 from seqlab.figures.scales import hanging
 from seqlab.figures.style import style, width
 from seqlab.figures.telling import values_of
 from seqlab.report.measured import Measured
+from seqlab.report.points import arrays_of, parts_of
 from seqlab.wording import one_of, refuse
 
 ROW = 0.24  # inches: a row of a heatmap that lists names
@@ -65,6 +66,18 @@ def plot_results(results: Sequence[Measured], path: str | PathLike[str]) -> None
     InputError for another suffix, and where there is nothing to draw.
     """
     plot(results, path, Asked("curves"))
+
+
+def plot_reach(
+    results: Sequence[Measured], path: str | PathLike[str], looks: Looks | None = None
+) -> None:
+    """Write how far back the gradient reaches as PDF, SVG or PNG: of a state of several parts, a
+    map of part by lag, first part at the bottom; of one part, curves as `plot_results` does.
+
+    Raises InputError for another suffix, and where there is nothing to draw.
+    """
+    several = any(len(parts_of(arrays_of(result))) > 1 for result in results)
+    plot(results, path, Asked(x="lag", y=PART) if several else Asked("curves"), looks)
 
 
 def _heatmap(selection: Selection, looks: Looks) -> Figure:
@@ -188,11 +201,12 @@ def _label(usual: str, *given: str | None) -> str:
 def _note(selection: Selection) -> str:
     """What the panels have in common that their axes do not say."""
     choice, runs = selection.choice, selection.runs
-    parts = [
-        named(name, values_of(runs, name)[0])
-        for name in ("arch", "clip")
+    alone = {
+        name: values_of(runs, name)[0]
+        for name in ("arch", PART, "clip")
         if name not in choice.fields and len(values_of(runs, name)) == 1
-    ]
+    }
+    parts = [named(name, value) for name, value in alone.items() if value is not None]
     counts = {int(n) for one in selection.series for n in one.networks}
     several = " to ".join(str(count) for count in sorted({min(counts), max(counts)}))
     statistic = "mean" if choice.measure.mean else "median"

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any
 
@@ -10,18 +10,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqlab.errors import InputError
-from seqlab.figures.names import COORDINATES, FIELDS, Measure, check_axis, in_order, text
+from seqlab.figures.names import (
+    COORDINATES,
+    FIELDS,
+    PART,
+    Measure,
+    Part,
+    check_axis,
+    in_order,
+    text,
+)
 from seqlab.numbers.quantity import HORIZON, THRESHOLDS
-from seqlab.numbers.statistics import quantile
+from seqlab.numbers.statistics import median, quantile
 from seqlab.report.measured import Measured
-from seqlab.report.points import Data, arrays_of, at_points, curve_points, fields_of
+from seqlab.report.points import Data, arrays_of, at_points, curve_points, fields_of, parts_of
 
 Where = Mapping[str, Collection[str]]
+WITHIN = ("clip", PART)  # fields with several values in one result
 
 
 @dataclass(frozen=True)
 class Run:
-    """One clip rule of one result: `values` (networks, points) at `length` and `lag` (points,).
+    """One clip rule of one result, or of one part of its state: `values` (networks, points) at
+    `length` and `lag` (points,).
 
     `lengths` are all that were measured; `theory` is in nats per step, nan for none; `horizon` in
     steps.
@@ -64,9 +75,14 @@ class Series:
 
 
 def read(
-    results: Iterable[Measured], measure: Measure, coordinates: Collection[str], where: Where
+    results: Iterable[Measured],
+    measure: Measure,
+    coordinates: Collection[str],
+    where: Where,
+    apart: bool = False,
 ) -> list[Run]:
-    """One run for each rule of each result that `where` lets pass, at the points asked for.
+    """One run for each rule of each result that `where` lets pass, at the points asked for; taken
+    `apart`, one for each part of the state.
 
     Without `lag` a length is represented by its last lag, without `length` all by the longest.
     Raises InputError where nothing is left, naming the field that left nothing.
@@ -78,41 +94,76 @@ def read(
     total = 0
     for result in results:
         total += 1
-        fields, data = fields_of(result, FIELDS), arrays_of(result)
-        for name in set(seen) - {"clip"}:
+        fields, data = fields_of(result, FIELDS) | {PART: None}, arrays_of(result)
+        for name in set(seen) - set(WITHIN):
             seen[name].add(fields[name])
-        if all(_one_of(fields[name], where[name]) for name in where if name != "clip"):
+        if all(_one_of(fields[name], where[name]) for name in where if name not in WITHIN):
             seen.get("clip", set()).update(map(str, data["rule"]))
-            runs += _runs(fields, data, measure, coordinates, where.get("clip"))
+            found = list(_runs(fields, data, measure, coordinates, apart))
+            seen.get(PART, set()).update(run.fields[PART] for run in found)
+            inner = [name for name in WITHIN if name in where]
+            runs += [r for r in found if all(_one_of(r.fields[n], where[n]) for n in inner)]
     if not total:
         raise InputError("plot: there is no result to draw")
     if not runs:
         raise InputError(_nothing_left(measure, where, seen))
-    return runs
+    return _ordered(runs) if apart else runs
 
 
 def _runs(
-    fields: dict[str, Any],
-    data: Data,
-    measure: Measure,
-    coordinates: Collection[str],
-    wanted: Collection[str] | None,
+    fields: dict[str, Any], data: Data, measure: Measure, coordinates: Collection[str], apart: bool
 ) -> Iterable[Run]:
     if measure.quantity.source not in data:
         return
+    if not apart:
+        yield from _of_rules(fields, data, measure, coordinates)
+        return
+    parts = parts_of(data)
+    for place, (name, log_norm) in enumerate(parts.items()):
+        told, own = fields | {PART: Part(name, place)}, {**data, "log_norm": log_norm}
+        for k, run in enumerate(_of_rules(told, own, measure, coordinates)):
+            if len(parts) > 1:  # theory and the file's horizon are the whole state's
+                horizon = _horizon(log_norm[:, k, -1], data["lag"])
+                run = replace(run, theory=math.nan, horizon=horizon)
+            yield run
+
+
+def _of_rules(
+    fields: dict[str, Any], data: Data, measure: Measure, coordinates: Collection[str]
+) -> Iterable[Run]:
     length, lag, values = _values(data, measure, coordinates)
     horizon = _lags(_one_along(data["horizon"], data, HORIZON))
     for k, rule in enumerate(map(str, data["rule"])):
-        if wanted is None or _one_of(rule, wanted):
-            yield Run(
-                fields=fields | {"clip": rule},
-                length=length,
-                lag=lag,
-                values=values[:, k],
-                lengths=data["length"],
-                theory=float(data["theory"]),
-                horizon=float(horizon[k]),
-            )
+        yield Run(
+            fields=fields | {"clip": rule},
+            length=length,
+            lag=lag,
+            values=values[:, k],
+            lengths=data["length"],
+            theory=float(data["theory"]),
+            horizon=float(horizon[k]),
+        )
+
+
+def _horizon(log_norm: NDArray, lag: NDArray) -> float:
+    """First kept lag at which the median of curves (networks, lags) is under the threshold.
+
+    Where a gradient reaches a part only after some lags, these do not count. inf for never.
+    """
+    under = median(log_norm) < math.log(THRESHOLDS[HORIZON])
+    first = under.argmin()  # that is not; 0 where all are
+    gone = np.flatnonzero(under[first:])
+    return float(lag[first + gone[0]]) if gone.size else math.inf
+
+
+def _ordered(runs: Sequence[Run]) -> list[Run]:
+    """Runs whose parts have the last of the places that they have in files, in all runs."""
+    places: dict[str, int] = {}
+    for run in runs:
+        part = run.fields[PART]
+        places[part] = max(part.place, places.get(part, 0))
+    parts = {name: Part(name, place) for name, place in places.items()}
+    return [replace(run, fields={**run.fields, PART: parts[run.fields[PART]]}) for run in runs]
 
 
 def _values(

@@ -101,6 +101,7 @@ def draw(ax: Axes, drawn: Sequence[Curve], choice: Choice, scale: Scale) -> None
         mark_log(ax, "y")
     for level in _zero_levels(ax, choice).values():
         ax.axhline(level, color=GREY, linewidth=points(0.6), zorder=1)
+    drawn = [curve.broken() for curve in drawn]
     for k, curve in enumerate(drawn):
         low, high = _shown(curve.low, ax), _shown(curve.high, ax)
         look = stroke_of(curve.color, curve.stroke)

@@ -7,19 +7,21 @@ from pathlib import PurePath
 from typing import Any
 
 from seqlab import rules
-from seqlab.cells import ACTIVATIONS, CELLS, INITS
+from seqlab.cells import ACTIVATIONS, INITS
 from seqlab.errors import InputError
 from seqlab.figures.writing import literal
 from seqlab.layers import draws
 from seqlab.numbers import spellings
 from seqlab.numbers.quantities import in_figures
 from seqlab.numbers.quantity import Quantity
+from seqlab.report.points import PARTS
 from seqlab.spec import kinds, stack_table
 from seqlab.spec.option import labels
 from seqlab.wording import did_you_mean, in_links
 
+PART = "part"  # a field where it is asked for: each run is taken apart into the parts of its state
 # Fields of a grid, with the labels of their axes; those that tell more come first.
-FIELDS = labels(kinds.options())
+FIELDS = labels(kinds.options()) | {PART: "part of the state"}
 # Coordinates of a curve.
 COORDINATES = {"length": "sequence length (steps)", "lag": "lag (steps back from the loss)"}
 AXES = FIELDS | COORDINATES
@@ -75,12 +77,28 @@ class Measure:
         """Whether it is there at every lag of every length, not once a run."""
         return self.quantity.of_curve
 
+    @property
+    def has_parts(self) -> bool:
+        """Whether it is read off the state's curve, and so off that of each part."""
+        return self.of_curve and self.quantity.source == "log_norm"
+
+
+class Part(str):
+    """The name of a part of a state, with its place among all parts that are drawn."""
+
+    __slots__ = ("place",)
+    place: int
+
+    def __new__(cls, name: str, place: int) -> "Part":
+        part = super().__new__(cls, name)
+        part.place = place
+        return part
+
 
 MINUS = "\N{MINUS SIGN}"
-_PARTS = dict.fromkeys(p for cell in CELLS.values() if len(cell.parts) > 1 for p in cell.parts)
 MEASURES = {
     name: Measure(name, label, quantity)
-    for quantity in in_figures(_PARTS)
+    for quantity in in_figures(PARTS)
     for name, label in quantity.names.items()
 }
 
@@ -116,19 +134,23 @@ def text(value: Any) -> str:
         return "default"
     if value is True:
         return "yes"
+    if isinstance(value, Part):
+        return str(value)
     if isinstance(value, float):
         return f"{value:g}".replace("-", MINUS)
     return PurePath(value).name if "/" in str(value) else str(value)
 
 
 def in_order(values: Sequence[Any]) -> list[Any]:
-    """Distinct values as an axis shows them: the default, numbers, then names."""
+    """Distinct values as an axis shows them: the default, numbers, names, parts by their place."""
 
     def place(value: Any) -> tuple[int, float, float, str]:
         if value is None:
             return 0, 0.0, 0.0, ""
         if isinstance(value, (int, float)):
             return 1, float(value), 0.0, ""
+        if isinstance(value, Part):
+            return 3, value.place, 0.0, ""
         name, _, threshold = str(value).partition(":")
         limit = float(threshold) if name in _WITH_NUMBER and threshold else 0.0
         return 2, _ORDER.get(name, len(_ORDER)), limit, str(value)
@@ -143,5 +165,5 @@ def are_numbers(values: Iterable[Any]) -> bool:
 
 def named(field: str, value: Any) -> str:
     """A field and its value, as short as it is clear, as a figure writes them."""
-    name = "" if field == "arch" else f"{field.replace('_', ' ')} "
+    name = "" if field in ("arch", PART) else f"{field.replace('_', ' ')} "
     return name + literal(text(value))

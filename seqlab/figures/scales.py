@@ -11,7 +11,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
 from seqlab.errors import InputError
-from seqlab.figures.names import COORDINATES, are_numbers, in_order, text
+from seqlab.figures.names import COORDINATES, PART, are_numbers, in_order, text
 from seqlab.figures.style import LETTER, SMALL, points
 from seqlab.figures.writing import length, literal
 
@@ -51,6 +51,8 @@ class Scale:
         """Where any number would lie; nan for one that is not on this axis."""
         if self.kind != "names":
             return number if self.edges[0] <= number <= self.edges[-1] else math.nan
+        if number <= 0:
+            return math.nan
         logs = np.log(np.asarray(self.values, float))
         return float(np.interp(math.log(number), logs, self.centres, left=math.nan, right=math.nan))
 
@@ -98,9 +100,10 @@ def mark(ax: Axes, name: Name, scale: Scale) -> None:
     if (
         name == "y"
         and scale.kind == "names"
+        and scale.field != PART  # layers are read from the bottom
         and not any(are_numbers([value]) for value in scale.values)
     ):
-        ends = ends[::-1]  # names are read from the top
+        ends = ends[::-1]  # other names are read from the top
     (ax.set_xlim if name == "x" else ax.set_ylim)(ends[0], ends[1])
     if scale.kind == "names":
         _list(ax, name, scale, room)

@@ -47,6 +47,7 @@ _COORDINATES = (
     Quantity("lag", ("lag",), "step", "steps between loss and state"),
     Quantity("length", ("length",), "step", "steps from start to loss"),
     Quantity("rule", ("rule",), "1", "clip rule"),
+    Quantity("part", ("part",), "1", "part of the state", optional=True),
     Quantity("threshold", ("threshold",), "1", "attenuation that a horizon is asked for"),
 )
 # Of a stack's layers, shares: name, of what it is one, its label.
@@ -97,6 +98,13 @@ _MEASURED = (
         value="log10_attenuation_{part}",
         label="log10 gradient of the {part} part (decades)",
         kind="decades",
+    ),
+    Quantity(  # of the parts of somebody's own state, which `part` names
+        "log_norm_part",
+        ("network", "rule", "part", "length", "lag"),
+        "nat",
+        _norm_of("adjoint's part"),
+        optional=True,
     ),
     Quantity(
         "fit",

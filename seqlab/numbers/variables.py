@@ -12,7 +12,7 @@ NEVER = -1  # in place of a lag that is not reached
 class Variable:
     """One named array of a result, as netCDF would hold it.
 
-    `dims` names each axis of `data` (network, rule, length, lag, threshold, exponent);
+    `dims` names each axis of `data` (network, rule, part, length, lag, threshold, exponent);
     `units` are UDUNITS-style ("1", "step", "nat", "nat/step"). `never` says whether NEVER, in place
     of a lag, means that there is none.
     """

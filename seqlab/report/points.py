@@ -7,12 +7,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from seqlab.cells import CELLS
 from seqlab.numbers.quantity import Quantity
 from seqlab.report.measured import Measured
 from seqlab.spec.arrays import ArrayFile
 from seqlab.wording import printable
 
 Data = Mapping[str, NDArray]
+
+WHOLE = "state"  # what the only part is called where a result has no parts
+# Of the lab's own cells, each of which is a variable.
+PARTS = dict.fromkeys(p for cell in CELLS.values() if len(cell.parts) > 1 for p in cell.parts)
 
 
 def fields_of(result: Measured, names: Iterable[str]) -> dict[str, Any]:
@@ -24,6 +29,19 @@ def fields_of(result: Measured, names: Iterable[str]) -> dict[str, Any]:
 def arrays_of(result: Measured) -> dict[str, NDArray]:
     """Its arrays by name."""
     return {name: np.asarray(variable.data) for name, variable in result.variables.items()}
+
+
+def parts_of(data: Data) -> dict[str, NDArray]:
+    """ln norms (networks, rules, lengths, lags) of the parts of the adjoint, by the part's name.
+
+    In the order of the file; relative to the whole state's norm at lag 0.
+    """
+    if "log_norm_part" in data:
+        return dict(
+            zip(data["part"].tolist(), np.moveaxis(data["log_norm_part"], 2, 0), strict=True)
+        )
+    own = {part: data[f"log_norm_{part}"] for part in PARTS if f"log_norm_{part}" in data}
+    return own or {WHOLE: data["log_norm"]}
 
 
 @dataclass(frozen=True)

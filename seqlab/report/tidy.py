@@ -16,6 +16,7 @@ are sorted by the spec, so that equal results give an equal table whatever the o
 Every network and lag of one result is in `curve_frame`.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -26,7 +27,7 @@ from seqlab.numbers.quantities import IN_TABLES
 from seqlab.numbers.quantity import LN10
 from seqlab.report.entries import readings
 from seqlab.report.measured import Measured
-from seqlab.report.points import arrays_of, curve_points, fields_of
+from seqlab.report.points import Data, arrays_of, curve_points, fields_of, parts_of
 from seqlab.spec import kinds
 from seqlab.spec.arrays import ArrayFile
 from seqlab.spec.kinds import Spec
@@ -112,8 +113,11 @@ def _key(spec: Spec) -> tuple:
 def curve_frame(result: Measured, names: Sequence[str]) -> "pd.DataFrame":
     """A row for each network, rule, length, and lag up to the length.
 
-    Columns: the spec's hash and its fields `names`, `network`, `rule`, `length`, `lag`, and each
-    part's norm relative to the state's at lag 0, `log_norm...` in nats and `log10_norm...`.
+    Columns: the spec's hash and its fields `names`, `network`, `rule`, `length`, `lag`, and norms
+    relative to the state's at lag 0, in nats `log_norm` of the state, `log_norm_input`, and
+    `log_norm_PART` of each part, and in decades `log10_norm` and so on. PART is the part's name
+    with underscores for blanks ("layer 1 hidden": `log_norm_layer_1_hidden`), and one more where
+    a column before has that name already.
     """
     import pandas as pd
 
@@ -124,8 +128,19 @@ def curve_frame(result: Measured, names: Sequence[str]) -> "pd.DataFrame":
     columns |= {"rule": np.tile(np.repeat(data["rule"], at.lag.size), networks)}
     columns |= {"length": np.tile(at.length, networks * rules)}
     columns |= {"lag": np.tile(at.lag, networks * rules)}
-    for name, values in data.items():
-        if name.startswith("log_norm"):
-            columns[name] = at.of(values).ravel()
-            columns[name.replace("log", "log10", 1)] = columns[name] / LN10
+    for name, values in _curves(data).items():
+        columns[name] = at.of(values).ravel()
+        columns[name.replace("log", "log10", 1)] = columns[name] / LN10
     return pd.DataFrame(columns)
+
+
+def _curves(data: Data) -> dict[str, NDArray]:
+    """All log norms (networks, rules, lengths, lags) by the names of their columns."""
+    found = {name: values for name, values in data.items() if name.startswith("log_norm")}
+    if found.pop("log_norm_part", None) is not None:
+        for part, values in parts_of(data).items():
+            name = re.sub(r"\s", "_", f"log_norm_{part}")
+            while name in found:
+                name += "_"
+            found[name] = values
+    return found

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     "histogram (of networks and lags).",
 )
 @click.option("--value", metavar="NAME", help="What is measured. [default: log10_attenuation]")
-@click.option("--x", metavar="FIELD", help="A field of the runs, length or lag.")
+@click.option(
+    "--x", metavar="FIELD", help="A field of the runs, length, lag or part (of the state)."
+)
 @click.option("--y", metavar="FIELD", help="Rows of a heatmap, colours of the other kinds.")
 @click.option("--facet", metavar="FIELD", help="A panel for each value.")
 @click.option(
