@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from seqlab.probes.callables import Steps, outputs_from_states
 from seqlab.probes.in_chain import InChain, sequences_of
 from seqlab.probes.quiet import quiet
+from seqlab.probes.repeats import check_repeats, compare
 from seqlab.probes.states import (
     Layout,
     State,
@@ -72,7 +73,8 @@ def walk(
     Memory: see `Trail`. PyTorch's threads, random state and modes are as before afterwards.
 
     Raises InputError for wrong lengths, for `every` beside a rule that acts at every step, for a
-    state of a form that is not known, and for a module whose second call gives another answer.
+    state of a form that is not known, and for a module that is no function of its input and state
+    (see `check_repeats`).
     """
     _check(x.shape[step.time], lengths, every, rule)
     with quiet(step.modules, x):
@@ -127,7 +129,8 @@ class _Walker:
         self._rule, self._progress = rule, progress
         self._rows = [_Row(k, int(length)) for k, length in enumerate(lengths)]
         self._longest = int(max(lengths))
-        self._first = step.first(x) if state is None else state
+        self._first = step.first(x) if state is None else step.apart(state)
+        check_repeats(step, x, self._first)
         self._work, self._done = self._longest * (1 + _BACK), 0
 
     def run(self) -> Walk:
@@ -159,7 +162,6 @@ class _Walker:
         self._layout, self._like = Layout(tensors, self._step.parts(state)), tensors[0]
         limits = finfo(tensors[0])
         self._least, self._most = math.sqrt(limits.tiny), math.sqrt(limits.max)
-        self._close = math.sqrt(limits.eps)
         columns = self._longest // self._every + 1
         self._table = np.full((1 + len(self._layout.parts), len(self._rows), columns), np.nan)
         self._fired = np.zeros(len(self._rows), np.int64)
@@ -218,7 +220,7 @@ class _Walker:
             y, state = self._step.run(self._step.piece(self._x, begin, end), fresh)
         tensors = tensors_of(state)
         if after is not None:
-            self._compare(tensors, tensors_of(after))
+            compare(tensors, tensors_of(after), "state")
         for row in joining:
             self._join(row, y, tensors)
         pulled = []
@@ -255,20 +257,6 @@ class _Walker:
         if found:
             vector = self._layout.joined(found, tensors[0])
             self._write(row, 0, on_host(vector))
-
-    def _compare(self, tensors: list[Tensor], before: list[Tensor]) -> None:
-        """Refuse a module that makes another state of the same one."""
-        import torch
-
-        for one, other in zip(tensors, before, strict=True):
-            if not torch.equal(one, other):
-                near = self._close * float(other.abs().max())
-                if not torch.allclose(one, other, rtol=0, atol=near, equal_nan=True):
-                    raise refuse(
-                        "module",
-                        "another state at its second call",
-                        "equal calls must answer alike; .eval() switches dropout off",
-                    )
 
     def _act(self, row: _Row, lag: int) -> None:
         assert self._clip is not None
