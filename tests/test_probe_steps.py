@@ -452,7 +452,7 @@ def test_what_answers_otherwise_at_a_second_call_is_refused() -> None:
         (lambda x, h: h, "module: 'an answer of type Tensor' is not allowed"),
         (
             lambda x, h: (h[None].repeat(len(x) + 1, 1, 1), h),
-            "module: 'an output of shape (6, 1, 6",
+            "module: 'an output of shape (2, 1, 6",
         ),
         (lambda x, h: (h, h, h), "module: 'an answer of type tuple' is not allowed"),
     ],

@@ -20,6 +20,7 @@ class Steps:
     `time` is x's axis of time, `modules` all PyTorch modules within, `parts` names what a state
     holds, and `first(x)` is the state that None stands for. `sequences` is the axis of sequences
     in every tensor of the state, None where there is no such axis or where it is told by its size.
+    `apart` makes the nest of tensors that `run` takes of a state as its library has it.
     """
 
     run: Callable[[Tensor, State], tuple[Tensor, State]]
@@ -28,6 +29,7 @@ class Steps:
     parts: Callable[[State], list[Part]]
     first: Callable[[Tensor], State]
     sequences: int | None = None
+    apart: Callable[[State], State] = lambda state: state
 
     def sequences_in(self, x: Tensor) -> int:
         return x.shape[1 - self.time] if x.dim() > 2 else 1

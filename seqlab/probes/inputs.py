@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from seqlab.probes.callables import modules_of, said
 from seqlab.probes.quiet import quiet
+from seqlab.probes.repeats import compare
 from seqlab.probes.states import Layout, Part, Tensor, is_tensor, on_host
 from seqlab.probes.steps import (
     Loss,
     Walk,
-    check_alike,
     check_lengths,
     gradient_of,
     gradients,
@@ -77,7 +77,7 @@ def _run(
         leaf = x.narrow(time, 0, n).requires_grad_()
         output = _output(net, leaf)
         if n == longest:
-            check_alike("output", [output], [before])
+            compare([output], [before], "output")
         y = output.select(time, -1) if timed else output
         table[row, :n] = _log_norms(_gradient(y, loss, leaf, torch), time)[::-1]
         done += _BACK * n

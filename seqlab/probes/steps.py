@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from seqlab.probes.callables import Steps, outputs_from_states
 from seqlab.probes.in_chain import InChain, sequences_of
 from seqlab.probes.quiet import quiet
+from seqlab.probes.repeats import check_repeats, compare
 from seqlab.probes.states import (
     Layout,
     State,
@@ -74,7 +75,8 @@ def walk(
     Memory: see `Trail`. PyTorch's threads, random state and modes are as before afterwards.
 
     Raises InputError for wrong lengths, for `every` beside a rule that acts at every step, for a
-    state of a form that is not known, and for a module whose second call gives another answer.
+    state of a form that is not known, and for a module that is no function of its input and state
+    (see `check_repeats`).
     """
     check_lengths(x.shape[step.time], lengths)
     _check_every(every, rule)
@@ -134,7 +136,8 @@ class _Walker:
         self._rule, self._progress = rule, progress
         self._rows = [_Row(k, int(length)) for k, length in enumerate(lengths)]
         self._longest = int(max(lengths))
-        self._first = step.first(x) if state is None else state
+        self._first = step.first(x) if state is None else step.apart(state)
+        check_repeats(step, x, self._first)
         self._work, self._done = self._longest * (1 + _BACK), 0
 
     def run(self) -> Walk:
@@ -224,7 +227,7 @@ class _Walker:
             y, state = self._step.run(self._step.piece(self._x, begin, end), fresh)
         tensors = tensors_of(state)
         if after is not None:
-            check_alike("state", tensors, tensors_of(after))
+            compare(tensors, tensors_of(after), "state")
         for row in joining:
             self._join(row, y, tensors)
         pulled = []
@@ -297,21 +300,6 @@ def gradient_of(loss: Loss, y: Tensor) -> Tensor | None:
     if not is_tensor(value) or value.numel() != 1:
         raise refuse("loss", value, "it must return one number, a tensor")
     return gradients([(value, None)], [leaf], torch)[0]
-
-
-def check_alike(what: str, tensors: Sequence[Tensor], before: Sequence[Tensor]) -> None:
-    """Refuse a module that makes another state or output of the same one."""
-    import torch
-
-    for one, other in zip(tensors, before, strict=True):
-        if not torch.equal(one, other):
-            near = math.sqrt(finfo(other).eps) * float(other.abs().max())
-            if not torch.allclose(one, other, rtol=0, atol=near, equal_nan=True):
-                raise refuse(
-                    "module",
-                    f"another {what} at its second call",
-                    "equal calls must answer alike; .eval() switches dropout off",
-                )
 
 
 def finfo(tensor: Tensor) -> Any:

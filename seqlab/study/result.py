@@ -178,13 +178,14 @@ class Result:
         return tidy.curve_frame(self, names)
 
     def plot(self, path: str | PathLike[str]) -> None:
-        """Draw the curves to a PDF, SVG or PNG, their data beside it as CSV.
+        """Draw the curves to a PDF, SVG or PNG, their data beside it as CSV; of a state with
+        several named parts, as of stacked layers, a map of part x lag.
 
         Raises InputError for another suffix.
         """
-        from seqlab.figures import plot_results
+        from seqlab.figures import plot_reach
 
-        plot_results([self], path)
+        plot_reach([self], path)
 
 
 def read_spec(path: str | PathLike[str]) -> Spec:

@@ -1,0 +1,96 @@
+"""Whether a model is a function of its input and state alone, and of its state through autograd."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from seqlab.errors import InputError
+from seqlab.probes.callables import Steps
+from seqlab.probes.states import State, Tensor, each, kept, tensors_of, with_leaves
+from seqlab.wording import refuse
+
+
+def check_repeats(step: Steps, x: Tensor, state: State) -> None:
+    """Try one step twice, and in between with another input from another state.
+
+    What a module keeps in itself is then another. A tensor that it only writes down, such as its
+    last attention, changes no answer and is no fault.
+    Raises InputError where equal calls answer differently, where a buffer changes, and where the
+    state changes the answer while no gradient comes back to it.
+    """
+    import torch
+
+    piece = step.piece(x, 0, 1)
+    with torch.no_grad():
+        # The first call may make what the module then keeps, such as a table of positions.
+        before = kept(step.run(piece, kept(state))[1])
+        if not tensors_of(before):  # nothing to measure, which is refused as such
+            return
+        buffers = _buffers(step.modules)
+        once = _answer(step, piece, kept(before))
+        _answer(step, piece + 1 / 8 if piece.is_floating_point() else piece, each(before, _moved))
+        again = _answer(step, piece, kept(before))
+    compare(once[1:], again[1:], "state")
+    compare(once[:1], again[:1], "output")
+    for name, version in _buffers(step.modules).items():
+        if buffers.get(name) != version:
+            raise refuse(
+                "module",
+                f"a buffer {name[1]} that changes at every call",
+                "a state must go in and come back; .eval() keeps running statistics as they are",
+            )
+    fresh, leaves = with_leaves(before)
+    sent = [tensor for tensor in _answer(step, piece, fresh) if tensor.requires_grad]
+    ones = [torch.ones_like(tensor) for tensor in sent]
+    found = torch.autograd.grad(sent, leaves, ones, allow_unused=True) if sent else ()
+    if any(gradient is not None for gradient in found):
+        return
+    with torch.no_grad():
+        other = _answer(step, piece, each(before, _moved))
+    if not all(map(torch.equal, once, other)):  # it has a memory
+        raise refuse(
+            "module",
+            "an answer without a gradient of its state",
+            "the state must reach it through autograd, without torch.no_grad(), detach() or .data",
+        )
+
+
+def compare(tensors: Sequence[Tensor], others: Sequence[Tensor], what: str) -> None:
+    """Refuse a module whose second call gave others: more than about half of the digits apart."""
+    import torch
+
+    for one, other in zip(tensors, others, strict=True):
+        if one.shape != other.shape:
+            raise _differs(what)
+        if not torch.equal(one, other):
+            near = math.sqrt(torch.finfo(one.dtype).eps) * float(other.abs().max())
+            if not torch.allclose(one, other, rtol=0, atol=near, equal_nan=True):
+                raise _differs(what)
+
+
+def _differs(what: str) -> InputError:
+    return refuse(
+        "module",
+        f"another {what} at its second call",
+        "equal calls must answer alike; .eval() switches dropout off, and what a module keeps in "
+        "itself must be in its state",
+    )
+
+
+def _answer(step: Steps, piece: Tensor, state: State) -> list[Tensor]:
+    """The output and the state's tensors; copies, since a later call may change them in place."""
+    y, after = step.run(piece, state)
+    return [tensor.clone() for tensor in (y, *tensors_of(after))]
+
+
+def _moved(tensor: Tensor) -> Tensor:
+    """Far from what it was, also where it was zero; whole numbers may be places and stay."""
+    return tensor + (tensor.abs() + 1) / 8 if tensor.is_floating_point() else tensor.clone()
+
+
+def _buffers(modules: Sequence[Any]) -> dict[tuple[int, str], tuple[int, int]]:
+    return {
+        (id(module), name): (id(buffer), buffer._version)
+        for module in modules
+        for name, buffer in module.named_buffers(recurse=False)
+    }
