@@ -134,12 +134,12 @@ def _of_hugging_face(net: Any, x: Tensor) -> Steps:
 
         with torch.no_grad(), _writes_caught()(_Cache([])):
             made = call(x[:, :1], None).cache
-        return [tuple(map(torch.zeros_like, layer)) for layer in _taken_apart(made)]
+        return [tuple(map(torch.zeros_like, layer)) for layer in taken_apart(made)]
 
-    return _steps(net, one, first, _taken_apart)
+    return _steps(net, one, first, taken_apart)
 
 
-def _taken_apart(state: State) -> State:
+def taken_apart(state: State) -> State:
     """The tensors of a cache of transformers; a state that is no such cache as it is."""
     layers = getattr(state, "layers", None)
     if layers is None:

@@ -23,7 +23,7 @@ class Begun:
     """A probe of a network of this name that begins now."""
 
     def __init__(self, name: str) -> None:
-        self._name, self._start = name, time.perf_counter()
+        self.name, self._start = name, time.perf_counter()
         self._created = datetime.now(UTC)
 
     def fields(self) -> dict[str, Any]:
@@ -31,7 +31,7 @@ class Begun:
         duration = time.perf_counter() - self._start
         versions = {"torch": import_module("torch").__version__}
         return {
-            "name": self._name,
+            "name": self.name,
             "created": self._created,
             "duration": duration,
             "versions": versions,

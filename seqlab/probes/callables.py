@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from seqlab.probes.states import Part, State, Tensor, is_tensor, kept, named_tensors, tensors_of
-from seqlab.wording import refuse, short_repr
+from seqlab.probes.states import Part, State, Tensor, is_tensor, named_tensors, tensors_of
+from seqlab.wording import refuse
 
 
 @dataclass(frozen=True)
@@ -33,14 +33,6 @@ class Steps:
 
     def sequences_in(self, x: Tensor) -> int:
         return x.shape[1 - self.time] if x.dim() > 2 else 1
-
-    def first_output(self, x: Tensor, state: State) -> Tensor:
-        """The output of one step, for its form."""
-        import torch
-
-        with torch.no_grad():
-            start = self.first(x) if state is None else kept(state)
-            return self.run(self.piece(x, 0, 1), start)[0]
 
     def piece(self, x: Tensor, begin: int, end: int) -> Tensor:
         return x.narrow(self.time, begin, end - begin)
@@ -78,44 +70,6 @@ def of_pytorch(net: Any, x: Tensor) -> Steps | None:
     return None
 
 
-def recognised(net: Any, x: Tensor, state: State, time: int) -> Steps:
-    """What a network is: told by its class, or else by what it answers to its first steps.
-
-    Raises InputError for what is neither a module nor a cell.
-    """
-    import torch
-
-    if (known := of_pytorch(net, x)) is not None:
-        return known
-    steps = min(2, x.shape[time])
-    form = None if state is None else _form(state)
-    of_steps, of_one = kept(state), kept(state)
-    failures = []
-    with torch.no_grad():
-        try:
-            answer = net(x.narrow(time, 0, steps), of_steps)
-            if _is_of_module(answer, time, steps) and form in (None, _form(answer[1])):
-                return of_module(net, time)
-            failures.append(said(answer))
-        except Exception as error:  # whatever a stranger's class raises
-            failures.append(_told(error))
-        if state is not None:
-            try:
-                answer = net(x.select(time, 0), of_one)
-                if _is_of_cell(answer, form):
-                    return of_cell(net, time)
-                failures.append(said(answer))
-            except Exception as error:
-                failures.append(_told(error))
-    first = "" if state is not None else ", whose first state is given"
-    raise refuse(
-        "net",
-        name_of(net),
-        f"a module, (x, state) -> (y, state), or a cell{first}, (x_t, state) -> state or (y, "
-        f"state), is needed, and its answer was {' and '.join(failures)}; wrt='input' needs none",
-    )
-
-
 def name_of(net: Any) -> str:
     """What a module or a function is called."""
     return getattr(net, "__name__", None) or type(net).__name__
@@ -124,9 +78,10 @@ def name_of(net: Any) -> str:
 def of_module(net: Callable, time: int = 0) -> Steps:
     """A callable `(x, state) -> (y, state)` over many steps, x and y with `time` as time axis.
 
-    Parts are the state's tensors, named as Python spells their place.
+    Parts are the state's tensors, named as Python spells their place, or as `of_pytorch` does where
+    the state is that of the only nn.RNN, nn.LSTM or nn.GRU within.
     """
-    return Steps(_run_module(net, time), time, modules_of(net), _as_spelled, _none)
+    return Steps(_run_module(net, time), time, modules_of(net), _as_within(net), _none)
 
 
 def of_cell(net: Callable, time: int = 0) -> Steps:
@@ -192,11 +147,11 @@ def _run_cell(net: Callable, time: int) -> Callable[[Tensor, State], tuple[Tenso
         answer = net(x, state)
         if state is None:
             raise refuse("state", None, "a cell of one's own needs its first state")
-        form = _form(state)
-        if not _is_of_cell(answer, form):
+        form = form_of(state)
+        if not is_of_cell(answer, form):
             needed = "it must return a state like its own, or (y, state)"
             raise refuse("cell", said(answer), needed)
-        return (None, answer) if _form(answer) == form else (answer[0], answer[1])
+        return (None, answer) if form_of(answer) == form else (answer[0], answer[1])
 
     def run(x: Tensor, state: State) -> tuple[Tensor, State]:
         y = None
@@ -211,28 +166,24 @@ def _is_pair(answer: object) -> bool:
     return isinstance(answer, tuple | list) and len(answer) == 2 and is_tensor(answer[0])
 
 
-def _is_of_module(answer: Any, time: int, steps: int) -> bool:
+def is_of_module(answer: Any, time: int, steps: int) -> bool:
     """Whether an answer is (y, state), y with an entry for each of so many steps."""
     return _is_pair(answer) and answer[0].dim() > time and answer[0].shape[time] == steps
 
 
-def _is_of_cell(answer: Any, form: object) -> bool:
+def is_of_cell(answer: Any, form: object) -> bool:
     """Whether an answer is a state of this form, or (y, state)."""
-    return _form(answer) == form or (_is_pair(answer) and _form(answer[1]) == form)
+    return form_of(answer) == form or (_is_pair(answer) and form_of(answer[1]) == form)
 
 
-def _told(error: Exception) -> str:
-    return f"{type(error).__name__} ({short_repr(str(error))})"
-
-
-def _form(state: State) -> object:
+def form_of(state: State) -> object:
     """Nest and shapes; equal for states of one kind."""
     if is_tensor(state):
         return tuple(state.shape), "tensor"
     if isinstance(state, dict):
-        return {key: _form(value) for key, value in state.items()}
+        return {key: form_of(value) for key, value in state.items()}
     if isinstance(state, list | tuple):
-        return [_form(value) for value in state]
+        return [form_of(value) for value in state]
     return type(state)
 
 
@@ -246,6 +197,24 @@ def _none(x: Tensor) -> State:
 
 def _as_spelled(state: State) -> list[Part]:
     return [Part(name, tensor.numel()) for name, tensor in named_tensors(state)]
+
+
+def _as_within(net: Callable) -> Callable[[State], list[Part]]:
+    """The parts of a state that a module has from its one recurrent module, or as spelled."""
+
+    def parts(state: State) -> list[Part]:
+        from torch import nn
+
+        inner = [module for module in modules_of(net) if isinstance(module, nn.RNNBase)]
+        if len(inner) == 1:
+            layers, tensors = inner[0].num_layers, tensors_of(state)
+            count = 2 if inner[0].mode == "LSTM" else 1
+            whole = len(tensors) == count and not inner[0].bidirectional
+            if whole and all(tensor.shape[0] == layers for tensor in tensors):
+                return _by_layer(state, layers)
+        return _as_spelled(state)
+
+    return parts
 
 
 def _by_layer(state: State, layers: int) -> list[Part]:

@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from seqlab import rules
+from seqlab.probes.adapters import taken_apart
 from seqlab.probes.attenuated import Begun, Found, of_norms, of_walks
-from seqlab.probes.callables import modules_of, name_of, recognised
+from seqlab.probes.callables import Steps, modules_of, name_of
 from seqlab.probes.ensembles import (
     dtype_named,
     in_dtype,
@@ -19,8 +20,9 @@ from seqlab.probes.layers import layers
 from seqlab.probes.losses import Losses
 from seqlab.probes.on_kernels import has_kernels, on_kernels
 from seqlab.probes.quiet import quiet
+from seqlab.probes.recognised import first_state, recognised, refusing
 from seqlab.probes.refusals import check
-from seqlab.probes.states import State, Tensor
+from seqlab.probes.states import State, Tensor, kept
 from seqlab.probes.steps import check_lengths, walk
 from seqlab.rules import Rule
 from seqlab.spec.fields import lengths as parse_lengths
@@ -77,6 +79,7 @@ def probe(
     """
     nets = networks_of(net, networks, reset)
     of_one_kind(nets)
+    state = taken_apart(state)
     begun, losses = Begun(name_of(nets[0])), Losses(readout, loss)
     asked = _Asked(state, losses, lengths, every, rules.parse(clip), progress, begun)
     through_layers = wrt == "layers" or not isinstance(wrt, str)
@@ -119,17 +122,17 @@ class _Asked:
     def of_states(self, nets: Sequence[Any], x: Tensor, time: int) -> Attenuation:
         with quiet([module for net in nets for module in modules_of(net)], x):
             steps = [recognised(net, x, self.state, time) for net in nets]
-            like = steps[0].first_output(x, self.state)
+            start, like = self._start(steps[0], x)
         self.losses.check(like)
         lengths = self._lengths(x.shape[steps[0].time])
         if all(map(has_kernels, nets)):
-            norms = on_kernels(nets, x, self.state, self.losses, lengths, str(self.rule), like)
+            norms = on_kernels(nets, x, start, self.losses, lengths, str(self.rule), like)
             return of_norms(norms, lengths, self.every, self.begun)
         walks = [
             walk(
                 one,
                 x,
-                self.state,
+                start,
                 self.losses.of(m),
                 lengths,
                 self.every,
@@ -140,6 +143,15 @@ class _Asked:
         ]
         found = Found(walks, "autograd", self.rule, like, self.every, steps[0].sequences_in(x))
         return of_walks(found, self.begun)
+
+    def _start(self, step: Steps, x: Tensor) -> tuple[State, Tensor]:
+        """The first state, and the output of a step, for its form."""
+        import torch
+
+        name = self.begun.name
+        start = first_state(step, x, name) if self.state is None else step.apart(self.state)
+        with torch.no_grad(), refusing(name, x):
+            return start, step.run(step.piece(x, 0, 1), kept(start))[0]
 
     def of_inputs(self, nets: Sequence[Any], x: Tensor, time: int) -> Attenuation:
         self._require_plain("input")

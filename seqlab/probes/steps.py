@@ -8,7 +8,7 @@ state are rescaled together by one power of two, which rounds nothing.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -56,6 +56,16 @@ class Walk:
     log_norm: NDArray
     parts: dict[str, NDArray]
     fired: NDArray[np.int64]
+
+    def without(self, lags: int) -> "Walk":
+        """The same without so many lags at the end of the sequence, as if it ended there."""
+        return replace(
+            self,
+            lengths=self.lengths - lags,
+            lags=self.lags[: len(self.lags) - lags],
+            log_norm=self.log_norm[:, lags:],
+            parts={name: norms[:, lags:] for name, norms in self.parts.items()},
+        )
 
 
 def walk(

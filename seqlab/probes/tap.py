@@ -5,7 +5,7 @@
             y, state = cell(x_t, state)
             state = tap(*state)
         loss(y).backward()
-    tapped.walk()
+    tapped.attenuation
 
 The gradients that `backward` leaves in parameters are exactly those without taps: what is scaled
 goes back beside the ordinary gradient, from tap to tap, by an `autograd.grad` of its own. Scaling
@@ -25,9 +25,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from seqlab.probes.attenuated import Begun, Found, of_walks
 from seqlab.probes.graph import Reach, places_of, pulled_back
 from seqlab.probes.states import Layout, Part, Tensor, is_tensor, on_host, peak_of, rescaled
 from seqlab.probes.steps import Walk
+from seqlab.rules import UNCLIPPED
+from seqlab.study.attenuation import Attenuation
 from seqlab.wording import refuse
 
 
@@ -56,9 +59,10 @@ def tap(*state: Tensor) -> Any:
 
 
 @contextmanager
-def taps() -> Iterator["Taps"]:
-    """In here taps observe; afterwards the curve of the last backward pass is at hand."""
-    observed = Taps()
+def taps(name: str = "taps") -> Iterator["Taps"]:
+    """In here taps observe; afterwards `attenuation` of what this gives has the curve of the last
+    backward pass, of a network of that name."""
+    observed = Taps(name)
     token = _open.set(observed)
     try:
         yield observed
@@ -76,8 +80,9 @@ class Taps:
     A chain ends where a state has no history in the one before it, as between two batches.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
         self._chain = self._seen = _Chain()
+        self._begun = Begun(name)
 
     def add(self, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         chain = self._chain
@@ -97,6 +102,14 @@ class Taps:
     def forget(self) -> None:
         """Let go of the graphs."""
         self._chain.forget()
+
+    @property
+    def attenuation(self) -> Attenuation:
+        """The same as `seqlab.probe` gives it, lags counted back from the last tap that the
+        gradient reached."""
+        walk, like = self.walk(), self._seen.like
+        reached = int(np.argmin(np.isnan(walk.log_norm[0])))
+        return of_walks(Found([walk.without(reached)], "autograd", UNCLIPPED, like), self._begun)
 
     def walk(self) -> Walk:
         """The curve, one length, lags counted back from the last tap.
@@ -122,6 +135,7 @@ class _End(NamedTuple):
 class _Chain:
     def __init__(self) -> None:
         self.taps = 0
+        self.like: Tensor = None  # an empty tensor as those of the state
         self._layout: Layout | None = None
         self._before = _End((), [])  # what the last tap gave out
         self._found: dict[int, NDArray] = {}  # by tap: log norms, the state's and its parts'
@@ -140,7 +154,7 @@ class _Chain:
         parts = [Part(f"state[{i}]", tensor.numel()) for i, tensor in enumerate(state)]
         layout = Layout(state, parts)
         if self._layout is None:
-            self._layout = layout
+            self._layout, self.like = layout, state[0].detach().new_empty(0)
         elif layout.shapes != self._layout.shapes:
             allowed = f"the same shapes as at the taps before are needed: {self._layout.shapes}"
             raise refuse("tap", layout.shapes, allowed)
