@@ -275,14 +275,6 @@ def test_lag_0_is_what_the_output_reads() -> None:
     assert found.log_norm[0, 0] == pytest.approx(float(wanted), abs=NEAR)
 
 
-def test_a_convolution_of_one_step_is_no_part() -> None:
-    config = mambapy.mamba.MambaConfig(WIDTH, 1, d_state=STATES, d_conv=1)
-    net, x = mambapy.mamba.Mamba(config).double(), random(1, 20, WIDTH)
-    found = probed(net, x, 1.0)
-    assert list(found.parts) == ["ssm"]
-    close(found.parts["ssm"], found.log_norm, 0)
-
-
 @pytest.mark.parametrize("every", [1, 5])
 def test_float32_models_have_their_curve(every: int) -> None:
     """The library's own loop has none: its caches are written over what autograd kept."""

@@ -81,7 +81,6 @@ def _parts(state: State) -> list[Part]:
         Part(f"layer {i} {kind}" if len(state) > 1 else kind, tensor.numel())
         for i, layer in enumerate(state)
         for kind, tensor in zip(_KINDS, layer, strict=True)
-        if tensor.numel()  # a convolution of one step keeps nothing
     ]
 
 
