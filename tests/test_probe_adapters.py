@@ -369,6 +369,8 @@ def test_a_cache_without_an_adapter_is_refused() -> None:
     said = refused(own, x, cache, reads(1.0), [5])
     assert said.startswith("state: 'DynamicCache' is not allowed; tensors are needed, or tuples")
     said = refused(known(net, x), x, hf.DynamicCache(config=net.config), reads(1.0), [5])
+    filled = hf.DynamicCache([(random(1, 1, 5, 2), random(1, 1, 5, 2))])  # of attention
+    assert said == refused(known(net, x), x, filled, reads(1.0), [5])
     assert said == "state: 'DynamicCache' is not allowed; a cache that has seen a step is needed"
 
 
@@ -403,6 +405,24 @@ def test_kernels_past_autograd_are_refused(monkeypatch: pytest.MonkeyPatch) -> N
     net, x = built("MambaModel"), random(1, 5, WIDTH)
     said = refused(known(net, x), x, None, reads(1.0), [5])
     assert said.startswith("module: 'a cache that is written past autograd' is not allowed; fused")
+
+
+def test_gradient_checkpointing_is_refused() -> None:
+    net, x = built("MambaModel").train(), random(1, 5, WIDTH)
+    state = known(net, x).first(x)
+    net.activation_checkpointing_enable()
+    for given in (None, state):
+        said = refused(known(net, x), x, given, reads(1.0), [5])
+        assert said.endswith("gradient checkpointing must be off")
+
+
+@pytest.mark.parametrize("name", ["MambaModel", "Mamba"])
+def test_states_of_another_form_are_refused(name: str) -> None:
+    net, x = built(name), random(1, 5, WIDTH)
+    state = known(net, x).first(x)
+    for wrong in (state[:1], state[0][0], [layer[:1] for layer in state], object()):
+        said = refused(known(net, x), x, wrong, reads(1.0), [5])
+        assert said.startswith(f"state: '{type(wrong).__name__}' is not allowed; a cache, or (ssm")
 
 
 def test_another_transformers_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

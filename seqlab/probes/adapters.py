@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
+from seqlab.errors import InputError
 from seqlab.probes.callables import Steps, of_cell
 from seqlab.probes.states import Part, State, Tensor, is_tensor
 from seqlab.values import named
@@ -55,14 +56,23 @@ def _steps(
     one: Callable[[Tensor, State], tuple[Tensor, State]],
     first: Callable[[Tensor], State],
     apart: Callable[[State], State],
+    layers: int,
 ) -> Steps:
+    def checked(state: State) -> State:
+        pairs = apart(state)
+        nest = isinstance(pairs, list | tuple) and len(pairs) == layers
+        if not (nest and all(isinstance(p, list | tuple) and len(p) == 2 for p in pairs)):
+            needed = f"a cache, or (ssm, conv) for each layer, of {layers} is needed"
+            raise refuse("state", type(state).__name__, needed)
+        return pairs
+
     return replace(
         of_cell(one, time=1),
         modules=tuple(net.modules()),
         parts=_parts,
         first=first,
         sequences=0,
-        apart=apart,
+        apart=checked,
     )
 
 
@@ -71,7 +81,6 @@ def _parts(state: State) -> list[Part]:
         Part(f"layer {i} {kind}" if len(state) > 1 else kind, tensor.numel())
         for i, layer in enumerate(state)
         for kind, tensor in zip(_KINDS, layer, strict=True)
-        if tensor.numel()  # a convolution of one step keeps nothing
     ]
 
 
@@ -105,13 +114,19 @@ def _of_mambapy(net: Any, x: Tensor) -> Steps:
         return y, [after]
 
     def apart(state: State) -> State:
-        layers = [state] if alone and isinstance(state, tuple) else state
+        if alone and isinstance(state, tuple):
+            return [state]
+        if not isinstance(state, list | tuple) or len(state) != len(blocks):
+            return state
         return [
-            (zeros(block, len(seen))[0] if scan is None else scan, seen)
-            for block, (scan, seen) in zip(blocks, layers, strict=True)
+            (zeros(block, len(layer[1]))[0], layer[1]) if layer[0] is None else layer
+            for block, layer in zip(blocks, state, strict=True)
         ]
 
-    return _steps(net, one, lambda x: [zeros(block, len(x)) for block in blocks], apart)
+    def first(x: Tensor) -> State:
+        return [zeros(block, len(x)) for block in blocks]
+
+    return _steps(net, one, first, apart, len(blocks))
 
 
 def _of_hugging_face(net: Any, x: Tensor) -> Steps:
@@ -134,9 +149,11 @@ def _of_hugging_face(net: Any, x: Tensor) -> Steps:
 
         with torch.no_grad(), _writes_caught()(_Cache([])):
             made = call(x[:, :1], None).cache
+        if made is None:
+            raise _unseen()
         return [tuple(map(torch.zeros_like, layer)) for layer in taken_apart(made)]
 
-    return _steps(net, one, first, taken_apart)
+    return _steps(net, one, first, taken_apart, net.config.num_hidden_layers)
 
 
 def taken_apart(state: State) -> State:
@@ -144,7 +161,7 @@ def taken_apart(state: State) -> State:
     layers = getattr(state, "layers", None)
     if layers is None:
         return state
-    if not all(is_tensor(layer.recurrent_states[0]) for layer in layers):
+    if not all(is_tensor(getattr(layer, "recurrent_states", [None])[0]) for layer in layers):
         raise refuse("state", type(state).__name__, "a cache that has seen a step is needed")
     return [(layer.recurrent_states[0], layer.conv_states[0]) for layer in layers]
 
@@ -180,13 +197,17 @@ class _Cache:
 
     def after(self) -> State:
         if any(write.value is None for write in self._written.values()):
-            raise refuse(
-                "module",
-                "a cache that is written past autograd",
-                "fused kernels (mamba_ssm, causal_conv1d, kernels of the hub) and gradient "
-                "checkpointing must be off",
-            )
+            raise _unseen()
         return [tuple(write.value for write in layer) for layer in self._layers]
+
+
+def _unseen() -> InputError:
+    return refuse(
+        "module",
+        "a cache that is written past autograd",
+        "fused kernels (mamba_ssm, causal_conv1d, kernels of the hub) and gradient checkpointing "
+        "must be off",
+    )
 
 
 @cache
