@@ -333,13 +333,14 @@ def test_the_smallest_and_greatest_numbers_are_rescaled(dtype: str) -> None:
         assert math.log2(peak) == pytest.approx(math.log2(vector.item()) + shift, abs=SAME)
 
 
-def test_lag_0_is_unknown_where_the_output_is_no_function_of_the_state() -> None:
+def test_lag_0_has_the_outputs_gradient_where_that_is_no_function_of_the_state() -> None:
     def shifted(x: Any, h: Any) -> Any:
         return h.sum(dim=1), torch.tanh(h + x)
 
-    found = walk(of_cell(shifted), random(5, 1, 6), random(1, 6), reads(1.0), [5])
-    assert np.isnan(found.log_norm[0]).tolist() == [True] + 5 * [False]
-    assert found.log_norm[0, 1] == pytest.approx(math.log(6) / 2, abs=SAME)
+    found = walk(of_cell(shifted), random(5, 1, 6), random(1, 6), reads(3.0), [5])
+    assert np.isnan(found.parts["state"][0]).tolist() == [True] + 5 * [False]
+    assert found.log_norm[0, 0] == pytest.approx(math.log(3), abs=SAME)
+    assert found.log_norm[0, 1] == pytest.approx(math.log(3) + math.log(6) / 2, abs=SAME)
 
 
 def test_zeros_are_minus_infinity_and_overflows_are_nan() -> None:

@@ -206,11 +206,10 @@ def _as_within(net: Callable) -> Callable[[State], list[Part]]:
         from torch import nn
 
         inner = [module for module in modules_of(net) if isinstance(module, nn.RNNBase)]
-        if len(inner) == 1:
+        if len(inner) == 1 and not inner[0].bidirectional and not isinstance(state, dict):
             layers, tensors = inner[0].num_layers, tensors_of(state)
             count = 2 if inner[0].mode == "LSTM" else 1
-            whole = len(tensors) == count and not inner[0].bidirectional
-            if whole and all(tensor.shape[0] == layers for tensor in tensors):
+            if [tensor.shape[:1] for tensor in tensors] == [(layers,)] * count:
                 return _by_layer(state, layers)
         return _as_spelled(state)
 
