@@ -4,9 +4,11 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 from surroundings import surroundings
 
+import seqlab
 from seqlab.errors import InputError
 from seqlab.probes.callables import of_cell, of_module, of_pytorch
 from seqlab.probes.refusals import check
@@ -158,6 +160,40 @@ def test_sequences_of_several_lengths_are_refused() -> None:
             f"x: '{name}' is not allowed; one tensor is needed; probe sequences of one length at "
             "a time, unpacked"
         )
+
+
+def test_they_are_refused_where_sequences_come_first() -> None:
+    packed = nn.utils.rnn.pack_padded_sequence(X, torch.tensor([5, 3]))
+    with pytest.raises(InputError, match=r"^x: 'PackedSequence' is not allowed"):
+        seqlab.probe(nn.LSTM(3, 4, batch_first=True), packed)
+
+
+class Around(nn.Module):
+    """One that hands its input on, and does not say in which layout it is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.LSTM(3, 4, 2, batch_first=True)
+
+    def forward(self, x: Any, state: Any = None) -> Any:
+        return self.rnn(x, state)
+
+
+@pytest.mark.parametrize("wrt", ["state", "input"])
+def test_a_layout_that_only_a_module_within_has_is_not_taken(wrt: str) -> None:
+    net, x = Around(), torch.rand(2, 9, 3)
+    with pytest.raises(InputError) as error:
+        seqlab.probe(net, x, wrt=wrt)
+    assert str(error.value) == (
+        "time: None is not allowed; 0 or 1 is needed, x's axis of time: a module in Around is "
+        "batch_first"
+    )
+    for probed in (net, net.forward):
+        found = seqlab.probe(probed, x, wrt=wrt, time=1).log_norm
+        assert np.array_equal(found, seqlab.probe(net.rnn, x, wrt=wrt).log_norm)
+    net.batch_first = True
+    assert np.array_equal(seqlab.probe(net, x, wrt=wrt).log_norm, found)
+    assert seqlab.probe(Around(), x[0], wrt="input").lengths == [9]  # one sequence has one layout
 
 
 def test_other_inputs_are_refused() -> None:

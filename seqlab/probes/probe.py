@@ -22,7 +22,7 @@ from seqlab.probes.on_kernels import has_kernels, on_kernels
 from seqlab.probes.quiet import quiet
 from seqlab.probes.recognised import first_state, recognised, refusing
 from seqlab.probes.refusals import check
-from seqlab.probes.states import State, Tensor, kept
+from seqlab.probes.states import State, Tensor, is_tensor, kept
 from seqlab.probes.steps import check_lengths, walk
 from seqlab.rules import Rule
 from seqlab.spec.fields import lengths as parse_lengths
@@ -55,8 +55,9 @@ def probe(
     `net` is a module called as `(x, state) -> (y, state)`, such as nn.LSTM of any number of layers
     or a language model; a cell, `(x_t, state) -> state` or `(y, state)`, with its first `state`; or
     a list of such networks. x is in the network's own layout, `time` its axis of time: left out,
-    1 where `net.batch_first` says so, else 0. With `networks` and `reset`, a function that draws a
-    module's parameters in place, so many copies of it are probed.
+    1 where `net.batch_first` says so, else 0, and refused where only a module within says so. With
+    `networks` and `reset`, a function that draws a module's parameters in place, so many copies of
+    it are probed.
 
     The loss is `readout` . y_T, y_T the output of the last step, summed over sequences (left out, a
     random unit vector), or `loss(y_T)`, one number. `lengths` are the steps T of the sequences
@@ -90,7 +91,7 @@ def probe(
     asked = _Asked(state, losses, lengths, every, rules.parse(clip), progress, begun)
     through_layers = wrt == "layers" or not isinstance(wrt, str)
     if time is None:
-        time = _time_axis(nets[0], x)
+        time = 0 if through_layers else _time_axis(nets[0], x)
     for one in nets:
         check(one, x, state, wrt, None if through_layers else time)
     wanted = dtype_named(dtype)
@@ -108,9 +109,17 @@ def probe(
 
 
 def _time_axis(net: Any, x: Tensor) -> int:
-    """Sequences of whole numbers (tokens) have no axis of features."""
-    first = any(getattr(module, "batch_first", False) for module in modules_of(net)[:1])
-    return int(first and (x.dim() > 2 or not x.is_floating_point()))
+    """Sequences of whole numbers (tokens) have no axis of features.
+
+    Raises InputError where only a module within has `batch_first`: what is around it may turn x.
+    """
+    if not is_tensor(x) or (x.dim() < 3 and x.is_floating_point()):  # or refused for what it is
+        return 0
+    first = [getattr(module, "batch_first", None) for module in modules_of(net)]
+    if first[:1] == [None] and any(first):
+        allowed = f"0 or 1 is needed, x's axis of time: a module in {name_of(net)} is batch_first"
+        raise refuse("time", None, allowed)
+    return int(any(first[:1]))
 
 
 @dataclass(frozen=True)
