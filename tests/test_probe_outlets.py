@@ -5,6 +5,8 @@ import csv
 import itertools
 import math
 import pickle
+import sys
+import types
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -304,7 +306,7 @@ def lightning_module(pl: Any, manual: bool = False) -> Any:
             self.acted.append(not all(map(torch.equal, before, after)))
 
         def configure_optimizers(self) -> Any:
-            return torch.optim.SGD(self.parameters(), lr=0.05)
+            return torch.optim.SGD(self.parameters(), lr=0.002)
 
     torch.manual_seed(8)
     return Model()
@@ -335,7 +337,7 @@ def test_lightning_is_watched_without_a_logger(
     reach = seqlab.lightning_callback(
         torch.randn(30, 2, 3), module="net", interval=3, figure=tmp_path / "reach.pdf"
     )
-    options = {"gradient_clip_val": 112, "accumulate_grad_batches": accumulated}
+    options = {"gradient_clip_val": 80, "accumulate_grad_batches": accumulated}
     fit(pl, model, [reach], **options)
     steps = [*range(0, updates, 3), updates]
     assert [seen.step for seen in reach.history] == steps
@@ -441,6 +443,17 @@ def test_only_the_first_of_several_devices_looks(pl: Any) -> None:
     Other.strategy = FSDPStrategy()  # type: ignore[assignment]
     with pytest.raises(InputError, match="strategy: 'FSDPStrategy' is not allowed"):
         reach.on_fit_start(Other(), model)
+
+
+def test_one_callback_serves_every_lightning_that_is_loaded(
+    pl: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = types.ModuleType("pytorch_lightning")
+    other.Callback = type("Callback", (), {})  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "pytorch_lightning", other)
+    reach = seqlab.lightning_callback(torch.ones(3, 1, 3))
+    assert isinstance(reach, pl.Callback)
+    assert isinstance(reach, other.Callback)
 
 
 def test_without_lightning_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

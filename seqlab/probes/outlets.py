@@ -75,8 +75,9 @@ class Watch:
       acted in this probe.
 
     `options` are those of `seqlab.probe`, such as `lengths`, `wrt`, `loss` and `every`, which makes
-    probes cheaper. `history` has all numbers and curves. `finish`, which a `with` block calls,
-    probes once more and draws `figure`: curves of the first probe, the last and some between.
+    probes cheaper. `history` has all numbers and curves, 8 bytes for a lag and part. `finish`,
+    which a `with` block calls, probes once more and draws `figure`: curves of the first probe, the
+    last and some between.
 
     A network is probed in evaluation mode: without dropout, with what batch norm has kept. Training
     goes on with the same bits as without a watch. x and a first state are copied now, and go to the
