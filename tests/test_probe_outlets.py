@@ -9,6 +9,7 @@ import sys
 import types
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import pytest
 
 import seqlab
 from seqlab.errors import InputError, Note
-from seqlab.probes.outlets import MOST_CURVES, Seen
+from seqlab.probes.outlets import MOST_CURVES, Seen, _numbers
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed (the extra `peers`)")
 nn = torch.nn
@@ -164,6 +165,26 @@ def test_never_is_inf() -> None:
     watch = seqlab.Watch(net, torch.ones(20, 1, 3), name="decoder", log=lambda *said: None)
     watch.on_step()
     assert (watch.history[0].rate, watch.history[0].horizon) == (0, math.inf)
+
+
+def test_a_curve_that_ends_in_nan_has_not_been_seen_to_stay() -> None:
+    found = seqlab.probe(nn.RNN(3, 5, nonlinearity="relu"), torch.ones(20, 1, 3))
+    curve = np.where(found.lags > 12, math.nan, 0.0)
+    numbers = _numbers(replace(found, log_norm=curve[np.newaxis, np.newaxis]))
+    assert numbers[:2] == pytest.approx((math.nan, math.nan), nan_ok=True)
+    curve[5:9] = -7  # below e^-6.9
+    assert _numbers(replace(found, log_norm=curve[np.newaxis, np.newaxis]))[1] == 5
+
+
+@pytest.mark.parametrize("make", [lambda: nn.LSTM(3, 5), Dropping], ids=["kernels", "modules"])
+def test_autocast_in_training_is_not_the_probe_s(make: Any) -> None:
+    watch = seqlab.Watch(make(), torch.randn(20, 2, 3), interval=1)
+    watch.on_step()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        watch.on_step()
+        assert torch.is_autocast_enabled("cpu")
+    plain, within = watch.history
+    assert plain[1:3] == within[1:3]
 
 
 def test_names_tell_watches_apart() -> None:
@@ -335,7 +356,7 @@ def test_lightning_is_watched_without_a_logger(
 ) -> None:
     model = lightning_module(pl)
     reach = seqlab.lightning_callback(
-        torch.randn(30, 2, 3), module="net", interval=3, figure=tmp_path / "reach.pdf"
+        torch.randn(30, 2, 3), module="net.rnn", interval=3, figure=tmp_path / "reach.pdf"
     )
     options = {"gradient_clip_val": 80, "accumulate_grad_batches": accumulated}
     fit(pl, model, [reach], **options)

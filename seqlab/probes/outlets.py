@@ -79,8 +79,8 @@ class Watch:
     which a `with` block calls, probes once more and draws `figure`: curves of the first probe, the
     last and some between.
 
-    A network is probed in evaluation mode: without dropout, with what batch norm has kept. Training
-    goes on with the same bits as without a watch. x and a first state are copied now, and go to the
+    A network is probed in evaluation mode: without dropout, with what batch norm has kept, and in
+    the dtype of its parameters, whatever autocast makes of them in training. Training goes on with the same bits as without a watch. x and a first state are copied now, and go to the
     device on which the network is. What it costs is `seconds` in each entry of `history`, and
     together in the watch's own repr; a rule for gradients costs their norm at every step.
 
@@ -206,7 +206,7 @@ class Watch:
         if given.get("state") is not None:
             given["state"] = each(given["state"], placed)
         x = placed(self._x) if is_tensor(self._x) else self._x
-        with _evaluating(modules):
+        with _evaluating(modules), _no_autocast(x):
             return probe(self._net, x, clip=str(self._rule), **given)
 
     def _draw(self, path: Path) -> None:
@@ -279,6 +279,15 @@ def _evaluating(modules: Sequence[Any]) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
+
+
+@contextmanager
+def _no_autocast(x: Tensor) -> Iterator[None]:
+    """Steps of training may be made where PyTorch casts to a shorter dtype."""
+    import torch
+
+    with torch.autocast(x.device.type if is_tensor(x) else "cpu", enabled=False):
+        yield
 
 
 def _spread(history: Sequence[Seen]) -> list[Attenuation]:
