@@ -80,9 +80,10 @@ class Watch:
     last and some between.
 
     A network is probed in evaluation mode: without dropout, with what batch norm has kept, and in
-    the dtype of its parameters, whatever autocast makes of them in training. Training goes on with the same bits as without a watch. x and a first state are copied now, and go to the
-    device on which the network is. What it costs is `seconds` in each entry of `history`, and
-    together in the watch's own repr; a rule for gradients costs their norm at every step.
+    the dtype of its parameters, whatever autocast makes of them in training. Training goes on with
+    the same bits as without a watch. x and a first state are copied now, and go to the device on
+    which the network is. What it costs is `seconds` in each entry of `history`, and together in the
+    watch's own repr; a rule for gradients costs their norm at every step.
 
     Raises InputError, before training, for what `seqlab.probe` refuses; that is tried out here. A
     probe that fails later, as of weights that are no numbers any more, is a row of nan, and is said
