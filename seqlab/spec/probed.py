@@ -70,6 +70,15 @@ def _table(arch: str) -> Table:
                 heading_rank=1,
             ),
             replace(TABLE["dtype"], parse=choice(DTYPES)),
+            Option(
+                "updates",
+                whole(0),
+                "Updates of training before it was probed.",
+                read=int,
+                label="training updates",
+                axis_rank=1,
+                in_curves=False,
+            ),
             Option("content", _digest, "SHA-256 of the curves.", in_table=False),
         ),
     )
@@ -93,6 +102,7 @@ class ProbedSpec(TabledSpec):
     every: int | None
     engine: str
     dtype: str
+    updates: int | None
     content: str
 
     @classmethod

@@ -41,7 +41,8 @@ class Attenuation:
     by step; or `input`: nobody, and `log_norm` is that of dL/dx at the same lags, which end at T -
     1. `backend` is where that was computed. `every` is the distance of the lags.
     `fired` (M, lengths) is the share of steps x sequences at which a clip rule inside the chain
-    acted. Through layers (`link`), `names` has what is differentiated by, a name a lag.
+    acted. Through layers (`link`), `names` has what is differentiated by, a name a lag. `updates`
+    of training came before, None where nobody counted.
 
     -inf is an exact zero, but where `underflow` (M, lengths) is true: there a single step's factor,
     such as a saturated unit's slope, or with engine `input` the gradient itself, is too small for
@@ -69,6 +70,7 @@ class Attenuation:
     every: int = 1
     link: str = "step"
     names: tuple[str, ...] = ()
+    updates: int | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -209,6 +211,7 @@ def together(measured: Sequence[Attenuation]) -> Result:
         every=first.every if first.every > 1 else None,
         engine=first.engine,
         dtype=first.dtype,
+        updates=first.updates,
         content=content.hexdigest(),
     )
     kept = kept_lags(spec, first.every)
