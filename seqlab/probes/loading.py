@@ -5,7 +5,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from types import CodeType, ModuleType
@@ -105,15 +105,14 @@ def _program(place: Place) -> Iterator[ModuleType]:
         name += "_"
     module = ModuleType(name)
     module.__file__ = place.file
-    before = sys.argv, sys.path
-    with ExitStack() as restored:
-        restored.callback(sys.modules.pop, name, None)
-        restored.callback(
-            lambda: (setattr(sys, "argv", before[0]), setattr(sys, "path", before[1]))
-        )
-        sys.argv, sys.path = [place.file], [folder, *sys.path]
-        sys.modules[name] = module  # where dataclasses and pickles look for it
+    argv, path = sys.argv, sys.path
+    sys.argv, sys.path = [place.file], [folder, *path]
+    sys.modules[name] = module  # where dataclasses and pickles look for it
+    try:
         yield module
+    finally:
+        sys.argv, sys.path = argv, path
+        sys.modules.pop(name, None)
 
 
 @contextmanager
