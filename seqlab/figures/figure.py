@@ -203,7 +203,7 @@ def _note(selection: Selection) -> str:
     choice, runs = selection.choice, selection.runs
     alone = {
         name: values_of(runs, name)[0]
-        for name in ("arch", PART, "clip")
+        for name in ("arch", "name", PART, "clip")
         if name not in choice.fields and len(values_of(runs, name)) == 1
     }
     parts = [named(name, value) for name, value in alone.items() if value is not None]

@@ -165,5 +165,5 @@ def are_numbers(values: Iterable[Any]) -> bool:
 
 def named(field: str, value: Any) -> str:
     """A field and its value, as short as it is clear, as a figure writes them."""
-    name = "" if field in ("arch", PART) else f"{field.replace('_', ' ')} "
+    name = "" if field in ("arch", "name", PART) else f"{field.replace('_', ' ')} "
     return name + literal(text(value))

@@ -27,6 +27,7 @@ from seqlab.probes.steps import check_lengths, walk
 from seqlab.rules import Rule
 from seqlab.spec.fields import lengths as parse_lengths
 from seqlab.spec.kinds import Progress
+from seqlab.spec.probed import PROBED_TABLE
 from seqlab.study.attenuation import Attenuation
 from seqlab.wording import refuse
 
@@ -44,6 +45,7 @@ def probe(
     clip: str = "none",
     dtype: Any = None,
     time: int | None = None,
+    name: str | None = None,
     networks: int | None = None,
     reset: Callable[[Any], object] | None = None,
     progress: Progress | None = None,
@@ -68,7 +70,8 @@ def probe(
     of names of submodules: the outputs of a model's blocks, lags counted in blocks, of a loss of
     the model's whole output. `clip` acts on the joint adjoint of each sequence as in
     `seqlab.backward`; `norm` and `value` leave curves alone. `dtype`, "float64" or "float32", has a
-    copy of the modules probed; left out they are probed as they are.
+    copy of the modules probed; left out they are probed as they are. `name` tells this probe from
+    others in tables and figures; left out it is that of the class.
 
     `progress(fraction, what)` is called now and then. Modules, their gradients, and PyTorch's
     modes, threads and random state are as before afterwards.
@@ -80,7 +83,10 @@ def probe(
     nets = networks_of(net, networks, reset)
     of_one_kind(nets)
     state = taken_apart(state)
-    begun, losses = Begun(name_of(nets[0])), Losses(readout, loss)
+    begun, losses = (
+        Begun(PROBED_TABLE["name"].parse("name", name or name_of(nets[0]))),
+        Losses(readout, loss),
+    )
     asked = _Asked(state, losses, lengths, every, rules.parse(clip), progress, begun)
     through_layers = wrt == "layers" or not isinstance(wrt, str)
     if time is None:
@@ -122,7 +128,7 @@ class _Asked:
     def of_states(self, nets: Sequence[Any], x: Tensor, time: int) -> Attenuation:
         with quiet([module for net in nets for module in modules_of(net)], x):
             steps = [recognised(net, x, self.state, time) for net in nets]
-            start, like = self._start(steps[0], x)
+            start, like = self._start(steps[0], x, name_of(nets[0]))
         self.losses.check(like)
         lengths = self._lengths(x.shape[steps[0].time])
         if all(map(has_kernels, nets)):
@@ -144,11 +150,10 @@ class _Asked:
         found = Found(walks, "autograd", self.rule, like, self.every, steps[0].sequences_in(x))
         return of_walks(found, self.begun)
 
-    def _start(self, step: Steps, x: Tensor) -> tuple[State, Tensor]:
+    def _start(self, step: Steps, x: Tensor, name: str) -> tuple[State, Tensor]:
         """The first state, and the output of a step, for its form."""
         import torch
 
-        name = self.begun.name
         start = first_state(step, x, name) if self.state is None else step.apart(self.state)
         with torch.no_grad(), refusing(name, x):
             return start, step.run(step.piece(x, 0, 1), kept(start))[0]
