@@ -33,6 +33,11 @@ from seqlab.cli.measuring import show
 )
 @click.option("--dtype", metavar="NAME", help="float64 or float32. [default: the model's own]")
 @click.option(
+    "--name",
+    metavar="TEXT",
+    help="What tables and figures call it. [default: its class]",
+)
+@click.option(
     "--networks",
     type=int,
     metavar="M",
@@ -97,6 +102,7 @@ def _parsed(seed: int, given: dict[str, Any]) -> tuple[int, dict[str, Any]]:
     from seqlab.probes.ensembles import dtype_named
     from seqlab.probes.refusals import WITH_RESPECT_TO
     from seqlab.spec.fields import clip_rules, lengths, whole
+    from seqlab.spec.probed import PROBED_TABLE
     from seqlab.wording import one_of, refuse
 
     def wrt(name: str, value: str) -> str | list[str]:
@@ -112,6 +118,7 @@ def _parsed(seed: int, given: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         "wrt": wrt,
         "clip": clip_rules,
         "dtype": lambda _, value: dtype_named(value),
+        "name": PROBED_TABLE["name"].parse,
         "networks": whole(1),
     }
     known = {name: value for name, value in given.items() if value not in (None, ())}
