@@ -272,6 +272,16 @@ def test_what_a_model_raises_midway_is_a_line_with_its_place(mine, here):
     assert [each.name for each in here.iterdir()] == ["model.py"]
 
 
+def test_what_a_library_raises_midway_is_a_line_with_its_place(mine):
+    lines = DEEP.replace("torch.randn(7, 3, 6)", "torch.randn(7, 3, 5)")
+    result = mine(lines, "make", "--wrt", "layers")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert re.fullmatch(
+        r"seqlab: error: \S+linear.py:\d+: RuntimeError: mat1 and mat2 shapes [^\n]+\n",
+        result.stderr,
+    )
+
+
 def test_the_file_finds_its_neighbours_and_is_not_the_main_one(here, torch):
     (here / "sub").mkdir()
     (here / "sub" / "beside.py").write_text(LINES)

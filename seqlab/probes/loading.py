@@ -16,7 +16,7 @@ from seqlab.errors import InputError
 from seqlab.probes.probe import probe
 from seqlab.wording import did_you_mean, one_of, refuse
 
-_ROOT = os.path.dirname(seqlab.__file__)
+_ROOT = os.path.join(os.path.dirname(seqlab.__file__), "")
 _POSITIONAL = ("net", "x", "state")
 # Keywords that a function may give; `progress` is its caller's.
 KEYS = tuple(name for name in inspect.signature(probe).parameters if name != "progress")
