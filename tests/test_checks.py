@@ -1,6 +1,7 @@
 """Closed forms as `seqlab verify` checks them: what is right meets its own, what is wrong none."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -27,12 +28,13 @@ class Wrong(checks._OnBackend):
     def attenuation(self, *args: Any, **options: Any) -> Any:
         found = super().attenuation(*args, **options)
         drift = 1e-6 * (1 + found.lags)
-        changed = {
-            name: value + drift
-            for name, value in vars(found).items()
-            if name.startswith("log_norm") and value is not None
-        }
-        return SimpleNamespace(**vars(found) | changed)
+        assert found.log_norm_input is not None
+        return replace(
+            found,
+            log_norm=found.log_norm + drift,
+            log_norm_input=found.log_norm_input + drift,
+            parts={name: norms + drift for name, norms in found.parts.items()},
+        )
 
     def backward(self, *args: Any) -> Any:
         found = super().backward(*args)
