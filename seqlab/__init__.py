@@ -21,6 +21,8 @@ _HOME = {
     "probe": "probes.probe",
     "tap": "probes.tap",
     "taps": "probes.tap",
+    "Watch": "probes.outlets",
+    "lightning_callback": "probes.lightning",
     "from_torch": "probes.layouts",
     "from_keras": "probes.layouts",
     "from_flax": "probes.layouts",

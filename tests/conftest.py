@@ -69,7 +69,7 @@ def said() -> list[str]:
 @pytest.fixture
 def torch() -> Any:
     """PyTorch, for what no stand-in can show."""
-    return pytest.importorskip("torch", reason="PyTorch is not installed (the extra `peers`)")
+    return pytest.importorskip("torch", reason="PyTorch is not installed (the extra `torch`)")
 
 
 @pytest.fixture

@@ -45,8 +45,8 @@ def file_bytes(spec: StackSpec) -> int:
 
 def made_up(monkeypatch: pytest.MonkeyPatch) -> list[StackSpec]:
     """Let this module measure stacks; gives what was measured."""
-    first, stack = kinds.KINDS
+    first, stack, *others = kinds.KINDS
     row = replace(stack, measurement=f"{__name__}:measure", cost=__name__)
-    monkeypatch.setattr(kinds, "KINDS", [first, row])
+    monkeypatch.setattr(kinds, "KINDS", [first, row, *others])
     measured.clear()
     return measured

@@ -9,6 +9,7 @@ from seqlab.cells import CELLS
 from seqlab.numbers.quantities import in_files
 from seqlab.numbers.variables import Measurement
 from seqlab.spec import kinds
+from seqlab.study.attenuation import Attenuation
 from seqlab.study.result import Result
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -87,3 +88,34 @@ def made_result(
     spec = kinds.create(arch=arch, steps=steps, **fields)
     measured = measurement(spec, rate, spread, **(replaced or {}))
     return Result.from_measurement(spec, measured, NOW, duration)
+
+
+def probed(rate=-0.45, lengths=(10, 100), networks=1, parts=None, every=1, **fields):
+    """A probe of somebody's network: exp(rate * lag) e^3, network m's rate 1 + m/100 of that.
+
+    `parts` are nats over the state's curve, by their names. With engine `input` lags end one
+    before a length.
+    """
+    before = fields.get("engine") == "input"
+    lags = np.arange(0, max(lengths) + 1 - before, every)
+    rates = rate * (1 + np.arange(networks) / 100)
+    past = lags > np.array(lengths)[:, None] - before
+    norms = np.where(past, np.nan, 3.0 + rates[:, None, None] * lags)
+    plain = {
+        "lengths": np.array(lengths),
+        "lags": lags,
+        "log_norm": norms,
+        "log_norm_input": norms if before else None,
+        "parts": {name: norms + over for name, over in (parts or {"state": 0.0}).items()},
+        "underflow": np.zeros((networks, len(lengths)), bool),
+        "fired": np.zeros((networks, len(lengths))),
+        "clip": "none",
+        "backend": "cpu",
+        "name": "Mine",
+        "engine": "autograd",
+        "dtype": "float64",
+        "created": NOW,
+        "duration": 0.25,
+        "every": every,
+    }
+    return Attenuation(**(plain | fields))

@@ -13,7 +13,7 @@ from seqlab.errors import InputError
 from seqlab.probes.inputs import inputs
 from seqlab.probes.steps import Walk
 
-torch = pytest.importorskip("torch", reason="PyTorch is not installed (the extra `peers`)")
+torch = pytest.importorskip("torch", reason="PyTorch is not installed (the extra `torch`)")
 nn = torch.nn
 
 # Some hundreds of sums and products, rounded by 1.1e-16 each, in an order of their own: 1e-13 of a

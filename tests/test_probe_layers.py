@@ -17,7 +17,7 @@ from stack_runs import create, measured, taken
 from seqlab.errors import InputError
 from seqlab.probes.layers import layers
 
-torch = pytest.importorskip("torch", reason="PyTorch is not installed (the extra `peers`)")
+torch = pytest.importorskip("torch", reason="PyTorch is not installed (the extra `torch`)")
 nn = torch.nn
 
 # A link rounds entries some tens of times by 1.1e-16: 60 links stay below 60 * 50 * 1.1e-16 =

@@ -14,7 +14,7 @@ from seqlab.probes.callables import of_cell, of_module, of_pytorch
 from seqlab.probes.refusals import check
 from seqlab.probes.steps import walk
 
-torch = pytest.importorskip("torch", reason="PyTorch is not installed (the extra `peers`)")
+torch = pytest.importorskip("torch", reason="PyTorch is not installed (the extra `torch`)")
 nn = torch.nn
 
 X = torch.ones(5, 2, 3)

@@ -9,7 +9,7 @@ from seqlab.errors import InputError
 from seqlab.probes.callables import of_cell, of_module
 from seqlab.probes.steps import walk
 
-torch = pytest.importorskip("torch", reason="PyTorch is not installed (the extra `peers`)")
+torch = pytest.importorskip("torch", reason="PyTorch is not installed (the extra `torch`)")
 nn = torch.nn
 
 KEEPS = "module: 'another {} at its second call' is not allowed; equal calls must answer alike"

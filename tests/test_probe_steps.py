@@ -20,7 +20,7 @@ from seqlab.probes.callables import Steps, of_cell, of_module, of_pytorch
 from seqlab.probes.states import rescaled
 from seqlab.probes.steps import Walk, walk
 
-torch = pytest.importorskip("torch", reason="PyTorch is not installed (the extra `peers`)")
+torch = pytest.importorskip("torch", reason="PyTorch is not installed (the extra `torch`)")
 nn = torch.nn
 
 # Each step rounds the adjoint's entries some tens of times by 1.1e-16: 2,000 steps stay below

@@ -13,7 +13,7 @@ import seqlab
 from seqlab.errors import InputError
 from seqlab.probes.tap import tap, taps
 
-torch = pytest.importorskip("torch", reason="PyTorch is not installed (the extra `peers`)")
+torch = pytest.importorskip("torch", reason="PyTorch is not installed (the extra `torch`)")
 nn = torch.nn
 
 NEAR = 1e-10  # as in test_probe_steps.py

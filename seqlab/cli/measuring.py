@@ -38,10 +38,7 @@ def measure_and_show(
 
     Raises InputError before any work.
     """
-    import json
-
     from seqlab.cli.progress import ProgressLine
-    from seqlab.report import run_table
     from seqlab.study.run import check, measure_spec
 
     given = {name: value for name, value in fields.items() if value not in (None, ())}
@@ -63,6 +60,23 @@ def measure_and_show(
             results.append(measure_spec(spec, backend, store, say))
             if checks:
                 checked[spec.arch] = results[-1].checks(say)
+    show(results, as_json=as_json, plot=plot, checked=checked)
+
+
+def show(
+    results: "Sequence[Result]",
+    *,
+    as_json: bool,
+    plot: str | None,
+    checked: "Checked | None" = None,
+    parts: bool = False,
+) -> None:
+    """Print results, and draw them; with `parts` those of their states."""
+    import json
+
+    from seqlab.report import run_table
+
+    checked = checked or {}
     if as_json:
         documents = [result.to_json() | _checks(checked, result) for result in results]
         whole = documents if len(documents) > 1 else documents[0]
@@ -73,9 +87,9 @@ def measure_and_show(
         streams.say(text)
     finally:  # also where stdout is full
         if plot is not None:
-            from seqlab.figures import plot_results
+            from seqlab.figures import plot_reach, plot_results
 
-            plot_results(results, plot)
+            (plot_reach if parts else plot_results)(results, plot)
 
 
 def _require_checkable(specs: "Sequence[Spec]") -> None:

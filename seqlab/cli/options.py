@@ -28,7 +28,7 @@ def store(help: str) -> Decorator:
 
 
 def of_results() -> Decorator:
-    """What commands have that measure and show results, in the order of their help."""
+    """What commands have that measure specs and show results, in the order of their help."""
     return _all(
         click.option(
             "--from",
@@ -37,6 +37,13 @@ def of_results() -> Decorator:
             help="Measure again what a result file measured.",
         ),
         backend(),
+        of_outputs(),
+    )
+
+
+def of_outputs() -> Decorator:
+    """Where a command's results go."""
+    return _all(
         store("Folder for the result's file."),
         click.option(
             "--plot",

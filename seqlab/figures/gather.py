@@ -107,7 +107,19 @@ def read(
         raise InputError("plot: there is no result to draw")
     if not runs:
         raise InputError(_nothing_left(measure, where, seen))
+    runs = _named(runs)
     return _ordered(runs) if apart else runs
+
+
+def _named(runs: Sequence[Run]) -> list[Run]:
+    """Beside networks that have a name, all others by that of their architecture."""
+    if not any(run.fields["name"] for run in runs):
+        return list(runs)
+    names = [run.fields["name"] or run.fields["arch"] for run in runs]
+    return [
+        replace(run, fields={**run.fields, "name": name})
+        for run, name in zip(runs, names, strict=True)
+    ]
 
 
 def _runs(

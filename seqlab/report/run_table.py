@@ -11,6 +11,7 @@ from seqlab.report.measured import Measured
 from seqlab.report.text import Row, decimals, fill, grid, joined, spread
 from seqlab.spec import kinds
 from seqlab.spec.option import settings
+from seqlab.spec.probed import gradients
 from seqlab.wording import describe_settings, describe_value, in_links
 
 MOST_LENGTHS = 6  # columns of the table by length
@@ -26,8 +27,8 @@ _LAGS = (
 _FITS = {"exponential": "exp", "power": "power", None: "-"}
 _SINGLE, _DOUBLE = (SMALLEST[dtype] for dtype in ("float32", "float64"))
 _LEGEND = f"""\
-decay rate     slope of ln |dL/d state| against the lag; mean over networks
-attenuation    log10 of |dL/d state| T steps before the loss over that at lag 0
+decay rate     slope of ln |{{gradient}}| against the lag; mean over networks
+attenuation    log10 of |{{gradient}}| T steps before the loss over that at lag 0
 horizon        first lag at which the median over networks is under {HORIZON}
 float32 zero   the same for the smallest float32, 2^{_SINGLE}; float64 zero: 2^{_DOUBLE}
 > T            not within the T steps
@@ -71,10 +72,16 @@ def table(results: Sequence[Measured]) -> str:
         _by_length(groups, links),
         *map(layer_table, results[:1] if len(results) == 1 else ()),
         "\n".join(map(fill, _remarks(groups))),
-        "\n".join(fill(in_links(line, links), _TERM) for line in _LEGEND.splitlines()),
+        _legend(results, links),
         "\n".join(fill(f"stored: {result.path}") for result in results if result.path),
     ]
     return "\n\n".join(part for part in parts if part)
+
+
+def _legend(results: Sequence[Measured], links: Sequence[str]) -> str:
+    gradient = gradients(getattr(result.spec, "engine", None) for result in results)
+    lines = _LEGEND.format(gradient=gradient).splitlines()
+    return "\n".join(fill(in_links(line, links), _TERM) for line in lines)
 
 
 def _links(results: Sequence[Measured]) -> tuple[str, ...]:

@@ -7,6 +7,8 @@ from seqlab.report.run_table import MOST_LENGTHS
 from seqlab.report.text import Row, decimals, fill, grid, spread
 from seqlab.report.tidy import SPEC
 from seqlab.spec import kinds
+from seqlab.spec.option import settings
+from seqlab.spec.probed import gradients
 from seqlab.wording import describe_settings, in_links
 
 if TYPE_CHECKING:
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 
 _CELL = ("hash", "clip", "length", "log10_attenuation")
 _TITLE = (
-    "attenuation by length, decades: log10 of |dL/d state| that many steps before the loss over "
+    "attenuation by length, decades: log10 of |{}| that many steps before the loss over "
     "that at the loss; median over networks"
 )
 
@@ -26,28 +28,32 @@ def table(frame: "pd.DataFrame") -> str:
     all of the store; a column for at most six of the lengths.
     """
     values = {name: frame[name].dropna().unique().tolist() for name in (*SPEC[1:], "clip")}
-    common = {name: found[0] for name, found in values.items() if len(found) == 1}
+    tables = {arch: kinds.of(arch).table for arch in frame["arch"].unique()}
+    same = {name: found[0] for name, found in values.items() if len(found) == 1}
+    # What some of the kinds have no word for is said only of the others.
+    common = {n: value for n, value in same.items() if all(n in t for t in tables.values())}
     varied = [name for name, found in values.items() if len(found) > 1]
     lengths = spread(sorted(set(frame["length"].tolist())), MOST_LENGTHS)
     at: dict[tuple[str, str], dict[int, float]] = defaultdict(dict)
     for run, rule, length, value in zip(*(frame[name] for name in _CELL), strict=True):
         at[run, rule][length] = value
-    links = kinds.links(frame["arch"].unique())
+    links = kinds.links(tables)
     rows: list[Row] = []
-    title = None
+    arch = None
     heads = frame.drop_duplicates(["hash", "clip"]).astype(object)
     for head in heads.where(heads.notna(), None).to_dict("records"):
-        if varied and head["arch"] != title:
-            title = head["arch"]
-            rows.append((title, []))
-        own = describe_settings({name: head[name] for name in varied})
+        names = (*settings(tables[head["arch"]]), "clip")
+        if (varied or same != common) and head["arch"] != arch:
+            arch = head["arch"]
+            apart = {name: head[name] for name in names if name in same and name not in common}
+            rows.append((fill(": ".join(filter(None, [arch, describe_settings(apart)]))), []))
+        own = describe_settings({name: head[name] for name in names if name in varied})
         found = at[head["hash"], head["clip"]]
         cells = [decimals(2, [found[n]])(found[n]) if n in found else "-" for n in lengths]
-        rows.append((f"  {own}" if varied else head["arch"], cells))
-    return "\n\n".join(
-        [
-            fill(in_links(_TITLE, links), 0),
-            fill(describe_settings(common)),
-            grid([list(map(str, lengths))], rows),
-        ]
-    )
+        rows.append((f"  {own}" if arch else head["arch"], cells))
+    parts = [
+        fill(in_links(_TITLE.format(gradients(frame["engine"])), links), 0),
+        fill(describe_settings(common)),
+        grid([list(map(str, lengths))], rows),
+    ]
+    return "\n\n".join(filter(None, parts))

@@ -4,7 +4,7 @@ A module or a function cannot be made again from a spec, so such a run is kept, 
 like every other, and never measured again: what tells two apart is a digest of their curves.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
@@ -70,6 +70,15 @@ def _table(arch: str) -> Table:
                 heading_rank=1,
             ),
             replace(TABLE["dtype"], parse=choice(DTYPES)),
+            Option(
+                "updates",
+                whole(0),
+                "Updates of training before it was probed.",
+                read=int,
+                label="training updates",
+                axis_rank=1,
+                in_curves=False,
+            ),
             Option("content", _digest, "SHA-256 of the curves.", in_table=False),
         ),
     )
@@ -93,6 +102,7 @@ class ProbedSpec(TabledSpec):
     every: int | None
     engine: str
     dtype: str
+    updates: int | None
     content: str
 
     @classmethod
@@ -120,6 +130,12 @@ class ProbedLayersSpec(ProbedSpec):
 
 
 BY_LINK = {"step": ProbedSpec, "layer": ProbedLayersSpec}
+
+
+def gradients(engines: Iterable[object]) -> str:
+    """What curves are the norms of, `dL/d state`, or `dL/dx` of what `engines` has `input` for."""
+    found = ("dL/dx" if engine == "input" else "dL/d state" for engine in engines)
+    return " or ".join(dict.fromkeys(found))
 
 
 def remarks(spec: ProbedSpec) -> list[str]:

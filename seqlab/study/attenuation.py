@@ -41,7 +41,8 @@ class Attenuation:
     by step; or `input`: nobody, and `log_norm` is that of dL/dx at the same lags, which end at T -
     1. `backend` is where that was computed. `every` is the distance of the lags.
     `fired` (M, lengths) is the share of steps x sequences at which a clip rule inside the chain
-    acted. Through layers (`link`), `names` has what is differentiated by, a name a lag.
+    acted. Through layers (`link`), `names` has what is differentiated by, a name a lag. `updates`
+    of training came before, None where nobody counted.
 
     -inf is an exact zero, but where `underflow` (M, lengths) is true: there a single step's factor,
     such as a saturated unit's slope, or with engine `input` the gradient itself, is too small for
@@ -69,6 +70,7 @@ class Attenuation:
     every: int = 1
     link: str = "step"
     names: tuple[str, ...] = ()
+    updates: int | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -173,13 +175,11 @@ def attenuation(
 def together(measured: Sequence[Attenuation]) -> Result:
     """One result of what was measured under several rules, each once, of the same network."""
     first = measured[0]
-    links = first.lengths - (
-        first.engine == "input"
-    )  # from the first input on, not the first state
+    # From the first state on, or from the first input.
+    links = first.lengths - (first.engine == "input")
     if links.min() < 1:
         raise refuse("lengths", int(first.lengths.min()), "a result needs a lag besides 0")
     order = np.argsort(links)
-    longest = order[-1]
     place = {"log_norm": [one.log_norm for one in measured]}
     if first.log_norm_input is not None:
         place["log_norm_input"] = [
@@ -197,27 +197,27 @@ def together(measured: Sequence[Attenuation]) -> Result:
             name: values - (start[:, :, None] if values.ndim > start.ndim else start)
             for name, values in stacked.items()
         }
+    curves = {name: values[..., order, :] for name, values in curves.items()}  # ascending
     content = hashlib.sha256()
     for values in curves.values():
         content.update(np.ascontiguousarray(values).tobytes())
     spec = BY_LINK[first.link].of(
         name=first.name,
-        steps=int(links[longest]),
+        steps=int(links[order[-1]]),
         networks=len(first.log_norm),
         clip=[one.clip for one in measured],
         lengths=links[order].tolist(),
         every=first.every if first.every > 1 else None,
         engine=first.engine,
         dtype=first.dtype,
+        updates=first.updates,
         content=content.hexdigest(),
     )
     kept = kept_lags(spec, first.every)
-    block = {
-        name: values[..., order, :][..., kept // first.every] for name, values in curves.items()
-    }
-    block["longest"] = curves["log_norm"][:, :, longest, : spec.steps // first.every + 1]
+    block = {name: values[..., kept // first.every] for name, values in curves.items()}
+    block["longest"] = curves["log_norm"][:, :, -1, : spec.steps // first.every + 1]
     block["underflow"] = np.stack([one.underflow[:, order] for one in measured], 1).astype(float)
-    block["clipped_fraction"] = np.stack([_clipped(one)[:, longest] for one in measured], axis=1)
+    block["clipped_fraction"] = np.stack([_clipped(one)[:, order[-1]] for one in measured], axis=1)
     block["predicted"] = np.full(spec.networks, np.nan)
     variables = assemble(spec, [block], named=named, every=first.every)
     result = Result.from_measurement(

@@ -1,0 +1,490 @@
+"""A watch in training: its numbers, what it leaves alone, its figure, and Lightning's callback."""
+
+import copy
+import csv
+import itertools
+import math
+import pickle
+import sys
+import types
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import seqlab
+from seqlab.errors import InputError, Note
+from seqlab.probes.outlets import MOST_CURVES, Seen, _numbers
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed (the extra `peers`)")
+nn = torch.nn
+
+STEPS, LIMIT = 12, 2.0
+NAMES = ["seqlab/rate", "seqlab/horizon", "seqlab/clipped"]
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> Iterator[None]:
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # two are slower by far where others work too
+        yield
+        torch.set_num_threads(threads)
+
+
+class Dropping(nn.Module):  # type: ignore[misc]  # a base of type Any
+    """Two layers with dropout, batch norm and a head: what a probe refuses in training mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.GRU(3, 5, num_layers=2, dropout=0.5)
+        self.norm, self.head = nn.BatchNorm1d(5), nn.Linear(5, 1)
+
+    def forward(self, x: Any, state: Any = None) -> Any:
+        y, state = self.rnn(x, state)
+        return self.norm(y.reshape(-1, 5)).reshape(y.shape), state
+
+
+def train(net: Any, watch: Any, steps: int = STEPS, clip: Any = None) -> list[bytes]:
+    """Plain training by noise; `clip` acts after the watch has looked. The weights at the end."""
+    optimiser = torch.optim.SGD(net.parameters(), lr=0.3)
+    for _ in range(steps):
+        y = net(torch.randn(6, 4, 3))[0]
+        (y * torch.randn(y.shape)).sum().backward()
+        if watch is not None:
+            watch.on_step()
+        if clip is not None:
+            clip(net)
+        optimiser.step()
+        optimiser.zero_grad()
+    return [value.numpy().tobytes() for value in net.state_dict().values()]
+
+
+def by_hand(curve: Any) -> tuple[float, float]:
+    """Rate and horizon of the curve of one loss, (lags,) natural logs."""
+    horizon = math.inf
+    for lag, value in enumerate(curve):
+        if value - curve[0] < math.log(1e-3):
+            horizon = lag
+            break
+    return (curve[-1] - curve[0]) / (len(curve) - 1), horizon
+
+
+@pytest.mark.parametrize("make", [lambda: nn.LSTM(3, 5), Dropping], ids=["kernels", "modules"])
+def test_numbers_are_the_curve_s_at_that_moment(make: Any) -> None:
+    net, x, said = make(), torch.randn(40, 2, 3), []
+    watch = seqlab.Watch(net, x, interval=5, log=lambda numbers, step: said.append((numbers, step)))
+    moments: list[Any] = []
+    train(net, watch, clip=lambda net: moments.append(copy.deepcopy(net)))
+    watch.finish()
+    assert [seen.step for seen in watch.history] == [0, 5, 10, STEPS]
+    for seen in watch.history:
+        wanted = seqlab.probe([*moments, net][seen.step].eval(), x).log_norm[0, 0]
+        assert seen.attenuation is not None
+        np.testing.assert_array_equal(seen.attenuation.log_norm[0, 0], wanted)
+        rate, horizon = by_hand(wanted)
+        # The same division of the same difference.
+        assert seen.rate == pytest.approx(rate, rel=4e-16)
+        assert seen.horizon == horizon
+    assert [step for _, step in said] == [0, 5, 10, STEPS]
+    assert [list(numbers) for numbers, _ in said] == [NAMES[:2]] * 4  # no rule, no share of it
+    assert [numbers["seqlab/rate"] for numbers, _ in said] == [s.rate for s in watch.history]
+    assert all(seen.seconds > 0 for seen in watch.history)
+    assert repr(watch).startswith(f"Watch of {type(net).__name__}: 4 probes, ")
+
+
+def test_training_has_the_same_bits_and_modes() -> None:
+    def trained(watched: bool) -> tuple[list[bytes], Any, list[bool]]:
+        torch.manual_seed(11)
+        net = Dropping()
+        net.norm.eval()  # one of them frozen, which it stays
+        watch = seqlab.Watch(net, torch.ones(9, 2, 3), interval=1) if watched else None
+        weights = train(net, watch, clip=lambda net: nn.utils.clip_grad_norm_(net.parameters(), 1))
+        modes = [module.training for module in net.modules()]
+        return weights, torch.get_rng_state().tolist(), modes
+
+    assert trained(watched=True) == trained(watched=False)
+
+
+def clips_of_pytorch(rule: str, net: Any) -> bool:
+    """Whether PyTorch's own clipping changes a gradient."""
+    before = [p.grad.clone() for p in net.parameters() if p.grad is not None]
+    kind, _, limit = rule.partition(":")
+    clip = nn.utils.clip_grad_norm_ if kind == "norm" else nn.utils.clip_grad_value_
+    clip(net.parameters(), float(limit))
+    after = [p.grad for p in net.parameters() if p.grad is not None]
+    return not all(map(torch.equal, before, after))
+
+
+@pytest.mark.parametrize("rule", ["norm:28", "value:13"])
+def test_the_share_of_clipped_steps_is_what_pytorch_clips(rule: str) -> None:
+    net, acted = Dropping(), []
+    watch = seqlab.Watch(net, torch.ones(9, 2, 3), interval=10, clip=rule)
+    train(net, watch, 31, clip=lambda net: acted.append(clips_of_pytorch(rule, net)))
+    watch.finish()
+    assert 0 < sum(acted) < len(acted)
+    wanted = [acted[0], *(np.mean(acted[i : i + 10]) for i in (1, 11, 21))]
+    assert [seen.clipped for seen in watch.history[:-1]] == wanted
+    assert math.isnan(watch.history[-1].clipped)  # no step since step 30, which was probed
+    assert [seen.step for seen in watch.history] == [0, 10, 20, 30, 31]
+
+
+def test_gradients_of_others_are_given_and_none_are_said_once() -> None:
+    net, other = nn.LSTM(3, 5), nn.Parameter(torch.ones(2))
+    watch = seqlab.Watch(net, torch.ones(9, 2, 3), interval=1, clip="norm:1")
+    with pytest.warns(Note, match="clip: no parameter has a gradient"):
+        watch.on_step()
+    watch.on_step()
+    other.grad = torch.full((2,), 0.9)  # of norm 1.27
+    watch.on_step(parameters=[other])
+    other.grad = torch.tensor([math.nan, 0.1])  # clipping makes nan of both
+    watch.on_step(parameters=[other])
+    assert [seen.clipped for seen in watch.history] == [0, 0, 1, 1]
+
+
+def test_a_rule_inside_the_chain_has_the_share_of_its_steps() -> None:
+    net, x, said = nn.GRU(3, 5), torch.randn(30, 1, 3), []
+    watch = seqlab.Watch(net, x, clip="truncate:10", log=lambda n, step: said.append(n))
+    watch.on_step()
+    # A zero is handed to lag 11, of 30, and is none that is cut again at lag 21.
+    assert watch.history[0].clipped == pytest.approx(1 / 30)
+    assert list(said[0]) == NAMES
+    assert said[0]["seqlab/horizon"] <= 11
+
+
+def test_never_is_inf() -> None:
+    net = nn.RNN(3, 5, nonlinearity="relu", bias=False)
+    with torch.no_grad():
+        net.weight_hh_l0.copy_(torch.eye(5))
+        net.weight_ih_l0.fill_(1)
+    watch = seqlab.Watch(net, torch.ones(20, 1, 3), name="decoder", log=lambda *said: None)
+    watch.on_step()
+    assert (watch.history[0].rate, watch.history[0].horizon) == (0, math.inf)
+
+
+def test_a_curve_that_ends_in_nan_has_not_been_seen_to_stay() -> None:
+    found = seqlab.probe(nn.RNN(3, 5, nonlinearity="relu"), torch.ones(20, 1, 3))
+    curve = np.where(found.lags > 12, math.nan, 0.0)
+    numbers = _numbers(replace(found, log_norm=curve[np.newaxis, np.newaxis]))
+    assert numbers[:2] == pytest.approx((math.nan, math.nan), nan_ok=True)
+    curve[5:9] = -7  # below e^-6.9
+    assert _numbers(replace(found, log_norm=curve[np.newaxis, np.newaxis]))[1] == 5
+
+
+@pytest.mark.parametrize("make", [lambda: nn.LSTM(3, 5), Dropping], ids=["kernels", "modules"])
+def test_autocast_in_training_is_not_the_probe_s(make: Any) -> None:
+    watch = seqlab.Watch(make(), torch.randn(20, 2, 3), interval=1)
+    watch.on_step()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        watch.on_step()
+        assert torch.is_autocast_enabled("cpu")
+    plain, within = watch.history
+    assert plain[1:3] == within[1:3]
+
+
+def test_names_tell_watches_apart() -> None:
+    said: list[Any] = []
+    net = nn.RNN(3, 5)
+    watch = seqlab.Watch(net, torch.ones(20, 1, 3), name="decoder", log=lambda n, _: said.append(n))
+    watch.on_step()
+    assert list(said[0]) == ["seqlab/decoder/rate", "seqlab/decoder/horizon"]
+
+
+@pytest.mark.parametrize("make", [lambda: nn.LSTM(3, 5), Dropping], ids=["kernels", "modules"])
+def test_weights_that_are_no_numbers_are_nan_and_said_once(make: Any, tmp_path: Path) -> None:
+    net, said = make(), []
+    watch = seqlab.Watch(
+        net,
+        torch.ones(60, 2, 3),
+        interval=1,
+        log=lambda n, _: said.append(n),
+        figure=tmp_path / "f.png",
+    )
+    watch.on_step()
+    with torch.no_grad():
+        next(net.parameters()).fill_(math.nan)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        watch.on_step()
+        watch.on_step()
+        watch.finish()
+    assert len([one for one in told if issubclass(one.category, Note)]) <= 1
+    assert [one for one in told if not issubclass(one.category, Note)] == []
+    assert len(said) == 4
+    assert all(map(math.isfinite, said[0].values()))
+    assert all(math.isnan(value) for numbers in said[1:] for value in numbers.values())
+    assert (tmp_path / "f.png").exists()
+
+
+def test_a_probe_that_fails_in_the_middle_leaves_the_network_as_it_was() -> None:
+    net = Dropping()
+    watch = seqlab.Watch(net, torch.ones(9, 2, 3))
+    net.forward = lambda *given: 1 / 0  # type: ignore[method-assign]
+    with pytest.warns(Note, match=r"step 7: the probe failed and is logged as nan: .*ZeroDivision"):
+        watch.on_step(7)
+    assert watch.history[0][:2] == pytest.approx((7, math.nan), nan_ok=True)
+    assert watch.history[0].attenuation is None
+    assert all(module.training for module in net.modules())
+
+
+def test_the_figure_has_first_and_last_and_some_between(tmp_path: Path) -> None:
+    net = nn.LSTM(3, 5)
+    path = tmp_path / "new" / "reach.svg"
+    with seqlab.Watch(net, torch.randn(40, 2, 3), interval=1, figure=path) as watch:
+        train(net, watch, 3 * MOST_CURVES)
+    with path.with_suffix(".csv").open(encoding="utf-8-sig") as file:
+        rows = list(csv.DictReader(file))
+    drawn = sorted({int(row["updates"]) for row in rows})
+    assert len(drawn) == MOST_CURVES
+    assert (drawn[0], drawn[-1]) == (0, 3 * MOST_CURVES)
+    last = watch.history[-1].attenuation
+    assert last is not None
+    decades = (last.log_norm[0, 0] - last.log_norm[0, 0, 0]) / math.log(10)
+    found = {int(r["lag"]): float(r["log10_attenuation"]) for r in rows if int(r["updates"]) == 24}
+    # The table has 10 digits.
+    np.testing.assert_allclose([found[lag] for lag in range(41)], decades, rtol=1e-9, atol=1e-9)
+    assert path.stat().st_size > 0
+
+
+def test_curves_of_training_are_kept_apart_in_a_store(tmp_path: Path) -> None:
+    watch = seqlab.Watch(nn.LSTM(3, 5), torch.randn(20, 2, 3), interval=1)
+    watch.on_step(5)
+    watch.on_step(6)  # the same weights
+    for seen in watch.history:
+        assert seen.attenuation is not None
+        seen.attenuation.save(tmp_path)
+    assert sorted(seqlab.load(tmp_path)["updates"]) == [5, 6]
+
+
+def test_nothing_happens_without_a_step(tmp_path: Path) -> None:
+    with seqlab.Watch(nn.LSTM(3, 5), torch.randn(20, 2, 3), figure=tmp_path / "f.pdf") as watch:
+        pass
+    assert watch.history == []
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"interval": 0}, "interval: 0 is not allowed; a whole number from 1 up"),
+        ({"clip": "norm"}, "clip: 'norm' is not a rule"),
+        ({"log": 3}, "log: 3 is not allowed; a function"),
+        ({"figure": "reach.txt"}, "figure: 'reach.txt' has no known format"),
+        ({"networks": 2}, "networks: 2 is not allowed; one network is watched"),
+        ({"lenghts": [3]}, "lenghts: no such option (did you mean lengths?)"),
+        ({"lengths": [99]}, "lengths: [99] is not allowed; whole numbers from 1 to 20"),
+        ({"every": 3, "clip": "step-norm:1"}, "every: 3 is not allowed"),
+        ({"wrt": "state", "dtype": "float16"}, "dtype: 'float16' is not allowed"),
+    ],
+)
+def test_wrong_use_is_refused_before_training(options: dict[str, Any], line: str) -> None:
+    with pytest.raises(InputError) as refusal:
+        seqlab.Watch(Dropping(), torch.ones(20, 2, 3), **options)
+    assert str(refusal.value).startswith(line)
+    assert "\n" not in str(refusal.value)
+
+
+def test_one_network_is_watched_and_a_step_is_a_number() -> None:
+    with pytest.raises(InputError, match="net: '2 networks' is not allowed"):
+        seqlab.Watch([Dropping(), Dropping()], torch.ones(20, 2, 3))
+    with pytest.raises(InputError, match=r"step: 1.5 is not allowed"):
+        seqlab.Watch(nn.LSTM(3, 5), torch.ones(20, 2, 3)).on_step(1.5)  # type: ignore[arg-type]
+
+
+# Lightning.
+
+
+@pytest.fixture
+def pl() -> Any:
+    return pytest.importorskip("lightning.pytorch", reason="PyTorch Lightning is not installed")
+
+
+def lightning_module(pl: Any, manual: bool = False) -> Any:
+    class Model(pl.LightningModule):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = Dropping()
+            self.automatic_optimization = not manual
+            self.acted: list[bool] = []
+
+        def training_step(self, batch: Any) -> Any:
+            loss = self.net.head(self.net(batch.transpose(0, 1))[0][-1]).sum() * 9
+            if not manual:
+                return loss
+            self.manual_backward(loss)
+            self.optimizers().step()
+            return None
+
+        def configure_gradient_clipping(self, *given: Any, **named: Any) -> None:
+            before = [p.grad.clone() for p in self.parameters()]
+            super().configure_gradient_clipping(*given, **named)
+            after = [p.grad for p in self.parameters()]
+            self.acted.append(not all(map(torch.equal, before, after)))
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.SGD(self.parameters(), lr=0.002)
+
+    torch.manual_seed(8)
+    return Model()
+
+
+def fit(pl: Any, model: Any, callbacks: list[Any], **options: Any) -> Any:
+    torch.manual_seed(4)
+    data = torch.utils.data.DataLoader(torch.randn(32, 6, 3), batch_size=4)
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        devices=1,
+        callbacks=callbacks,
+        **quiet | {"enable_checkpointing": False, "max_epochs": 1} | options,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Lightning's own advice: workers, log intervals
+        warnings.simplefilter("error", Note)
+        trainer.fit(model, data)
+    return trainer
+
+
+@pytest.mark.parametrize(("accumulated", "updates"), [(1, 8), (2, 4)])
+def test_lightning_is_watched_without_a_logger(
+    pl: Any, tmp_path: Path, accumulated: int, updates: int
+) -> None:
+    model = lightning_module(pl)
+    reach = seqlab.lightning_callback(
+        torch.randn(30, 2, 3), module="net.rnn", interval=3, figure=tmp_path / "reach.pdf"
+    )
+    options = {"gradient_clip_val": 80, "accumulate_grad_batches": accumulated}
+    fit(pl, model, [reach], **options)
+    steps = [*range(0, updates, 3), updates]
+    assert [seen.step for seen in reach.history] == steps
+    acted = model.acted
+    assert 0 < sum(acted) < updates == len(acted)
+    cuts = [0, *(step + 1 for step in steps[:-1]), updates]
+    # No step lies between the last two where the last step itself was probed.
+    wanted = [np.mean(acted[a:b]) if b > a else math.nan for a, b in itertools.pairwise(cuts)]
+    assert [seen.clipped for seen in reach.history] == pytest.approx(wanted, abs=0, nan_ok=True)
+    assert (tmp_path / "reach.pdf").exists()
+    alone = lightning_module(pl)
+    fit(pl, alone, [], **options)
+    for one, other in zip(model.state_dict().values(), alone.state_dict().values(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_lightning_logs_three_numbers(pl: Any, tmp_path: Path) -> None:
+    logger = pl.loggers.CSVLogger(tmp_path)
+    reach = seqlab.lightning_callback(torch.randn(30, 2, 3), module="net.rnn", interval=4)
+    fit(pl, lightning_module(pl), [reach], logger=logger, gradient_clip_val=0.5,
+        gradient_clip_algorithm="value")  # fmt: skip
+    with (Path(logger.log_dir) / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert sorted(rows[0]) == sorted([*NAMES, "step"])
+    assert [int(row["step"]) for row in rows] == [0, 4, 8]
+    for row, seen in zip(rows, reach.history, strict=True):
+        assert [float(row[name]) for name in NAMES] == list(seen[1:4])
+
+
+def test_lightning_s_fast_run_and_a_module_of_the_form_itself(pl: Any) -> None:
+    class Model(pl.LightningModule):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = nn.GRU(3, 5, 2, batch_first=True)
+
+        def forward(self, x: Any, state: Any = None) -> Any:
+            return self.net(x, state)
+
+        def training_step(self, batch: Any) -> Any:
+            return self(batch)[0].sum()
+
+        def validation_step(self, batch: Any) -> Any:
+            return self(batch)[0].sum()
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.SGD(self.parameters(), lr=0.05)
+
+    reach = seqlab.lightning_callback(torch.randn(2, 30, 3), time=1, dtype="float64")
+    fit(pl, Model(), [reach], fast_dev_run=2)
+    assert [seen.step for seen in reach.history] == [0, 2]
+    assert all(math.isfinite(seen.rate) for seen in reach.history)
+
+
+def test_an_exception_in_training_still_has_its_figure(pl: Any, tmp_path: Path) -> None:
+    model = lightning_module(pl)
+    model.on_train_batch_end = lambda *given: 1 / 0
+    path = tmp_path / "reach.svg"
+    reach = seqlab.lightning_callback(torch.randn(30, 2, 3), module="net", figure=path)
+    with pytest.raises(ZeroDivisionError):
+        fit(pl, model, [reach])
+    assert [seen.step for seen in reach.history] == [0, 1]
+    assert path.exists()
+
+
+def test_what_lightning_cannot_watch_is_refused_when_fitting_starts(pl: Any) -> None:
+    def refused(model: Any, **options: Any) -> str:
+        given: dict[str, Any] = {"module": "net"} | options
+        with pytest.raises(InputError) as refusal:
+            fit(pl, model, [seqlab.lightning_callback(torch.randn(30, 2, 3), **given)])
+        assert not model.acted
+        return str(refusal.value)
+
+    assert "did you mean net?" in refused(lightning_module(pl), module="nett")
+    assert refused(lightning_module(pl), lengths=[31]).startswith("lengths: [31] is not allowed")
+    manual = refused(lightning_module(pl, manual=True), clip="norm:1")
+    assert manual.startswith("clip: 'norm:1' is not allowed; in manual optimisation")
+    with pytest.raises(InputError, match="log: 3 is not allowed; none"):
+        seqlab.lightning_callback(torch.ones(3, 1, 3), log=3)
+
+
+def test_a_callback_goes_to_other_processes(pl: Any) -> None:
+    reach = seqlab.lightning_callback(torch.ones(3, 1, 3), module="net", interval=7)
+    other = pickle.loads(pickle.dumps(reach))
+    assert isinstance(other, pl.Callback)
+    assert type(other) is type(reach)
+    assert other.__reduce__()[0].keywords == {"module": "net", "clip": None, "interval": 7}
+
+
+def test_only_the_first_of_several_devices_looks(pl: Any) -> None:
+    class Other:
+        strategy, is_global_zero, gradient_clip_val = None, False, None
+
+    reach = seqlab.lightning_callback(torch.ones(3, 1, 3), module="net")
+    model = lightning_module(pl)
+    reach.on_fit_start(Other(), model)
+    reach.on_before_optimizer_step(Other(), model, None)
+    reach.on_train_end(Other(), model)
+    assert reach.history == []
+
+    class FSDPStrategy:
+        pass
+
+    Other.strategy = FSDPStrategy()  # type: ignore[assignment]
+    with pytest.raises(InputError, match="strategy: 'FSDPStrategy' is not allowed"):
+        reach.on_fit_start(Other(), model)
+
+
+def test_one_callback_serves_every_lightning_that_is_loaded(
+    pl: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = types.ModuleType("pytorch_lightning")
+    other.Callback = type("Callback", (), {})  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "pytorch_lightning", other)
+    reach = seqlab.lightning_callback(torch.ones(3, 1, 3))
+    assert isinstance(reach, pl.Callback)
+    assert isinstance(reach, other.Callback)
+
+
+def test_without_lightning_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    from seqlab.probes import lightning
+
+    monkeypatch.setattr(lightning, "PACKAGES", ("no_such_lightning", "nor_this"))
+    with pytest.raises(InputError, match="no_such_lightning or nor_this is needed"):
+        seqlab.lightning_callback(torch.ones(3, 1, 3))
+
+
+def test_a_row_of_history_has_these_fields() -> None:
+    wanted = ("step", "rate", "horizon", "clipped", "seconds", "attenuation")
+    assert Seen._fields == wanted
