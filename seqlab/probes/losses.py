@@ -27,7 +27,11 @@ class Losses:
         if loss is not None and not callable(loss):
             raise refuse("loss", type(loss).__name__, "a function from the last output to a number")
         self._loss, self._readout = loss, readout
-        if readout is not None and not is_tensor(readout):
+        if is_tensor(readout):
+            if not readout.is_floating_point() or readout.is_meta:
+                what = f"{named(readout.dtype)} on {readout.device}"
+                raise refuse("readout", what, "numbers of floating point are needed")
+        elif readout is not None:
             self._readout = as_array("readout", readout)
 
     @property

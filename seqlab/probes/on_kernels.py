@@ -19,13 +19,16 @@ from seqlab.values import as_array, named
 def has_kernels(net: Any) -> bool:
     """Whether a module is one layer in one direction of nn.RNN, nn.LSTM or nn.GRU, or a cell of
     theirs, in float64 or float32, that does nothing else."""
+    from torch import nn
+
     try:
         torch_class(net)
     except InputError:
         return False
     layers = getattr(net, "num_layers", 1) * (1 + getattr(net, "bidirectional", False))
-    hooks = len(net._forward_hooks) + len(net._forward_pre_hooks)
-    if layers > 1 or hooks or getattr(net, "proj_size", 0):
+    hooks = [net._forward_hooks, net._forward_pre_hooks, net._backward_hooks]
+    changed = any([*hooks, net._backward_pre_hooks]) or type(net).__call__ is not nn.Module.__call__
+    if layers > 1 or changed or getattr(net, "proj_size", 0):
         return False
     return {named(parameter.dtype) for parameter in net.parameters()} in ({"float64"}, {"float32"})
 

@@ -271,6 +271,8 @@ class _Walker:
         else:
             log_norm = log_norm_of(on_host(row.seed).ravel())
             self._table[0, row.place, 0] = log_norm + row.exponent * math.log(2)
+        if not all(bool(tensor.isfinite().all()) for tensor in (y, *tensors)):
+            row.stop(math.nan)  # slopes at what has overflowed are anything
 
     def _act(self, row: _Row, lag: int) -> None:
         assert self._clip is not None
@@ -307,7 +309,7 @@ def gradient_of(loss: Loss, y: Tensor) -> Tensor | None:
 
     leaf = y.detach().requires_grad_()
     value = loss(leaf)
-    if not is_tensor(value) or value.numel() != 1:
+    if not is_tensor(value) or value.numel() != 1 or value.is_complex():
         raise refuse("loss", value, "it must return one number, a tensor")
     return gradients([(value, None)], [leaf], torch)[0]
 
