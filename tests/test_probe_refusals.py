@@ -207,7 +207,9 @@ def test_several_devices_are_refused() -> None:
     assert str(error.value) == said.format("parameters: cpu, meta; x: cpu")
     with pytest.raises(InputError) as error:
         check(lambda x: x, X.to("meta"), h.to("meta"), "state", 0)
-    assert str(error.value) == "devices: 'meta' is not allowed; a device that holds numbers is needed"
+    assert (
+        str(error.value) == "devices: 'meta' is not allowed; a device that holds numbers is needed"
+    )
 
 
 def test_what_a_gradient_is_asked_for_is_one_of_four() -> None:

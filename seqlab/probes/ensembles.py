@@ -47,13 +47,15 @@ def networks_of(net: Any, networks: int | None, reset: Callable[[Any], object] |
 
 
 def _copied(net: Any) -> Any:
-    """A copy, also of a module that holds what it has computed, as weight norm by hooks does."""
-    held: dict[int, Any] = {}
+    """A copy, also of a module that holds tensors it has computed, as it does with weight norm."""
+    computed: dict[int, Any] = {}
     for module in modules_of(net):
-        for tensor in filter(is_tensor, vars(module).values()):
+        values = list(vars(module).values())
+        values += [each for value in values if isinstance(value, list) for each in value]
+        for tensor in filter(is_tensor, values):
             if not tensor.is_leaf:
-                held[id(tensor)] = tensor.detach().clone()
-    return copy.deepcopy(net, held)
+                computed[id(tensor)] = tensor.detach().clone()
+    return copy.deepcopy(net, computed)
 
 
 def _differ(one: Any, other: Any) -> bool:

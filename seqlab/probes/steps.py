@@ -340,10 +340,10 @@ def cut_apart(y: Tensor, gradient: Tensor, tensors: list[Tensor]) -> list[Tensor
 
     seen: list[Tensor | None] = [None] * len(tensors)
 
-    def stop_at(i: int) -> Callable[[Tensor], Tensor]:
-        def stop(gradient: Tensor) -> Tensor:
-            seen[i] = gradient
-            return torch.zeros_like(gradient)
+    def stop_at(i: int) -> Callable[[Tensor | None], Tensor | None]:
+        def stop(gradient: Tensor | None) -> Tensor | None:
+            seen[i] = gradient  # None behind a module's own backward hook that nothing came to
+            return None if gradient is None else torch.zeros_like(gradient)
 
         return stop
 
