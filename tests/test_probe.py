@@ -305,8 +305,9 @@ def test_an_ensemble_is_its_networks(layers: int) -> None:
 @pytest.mark.parametrize("layers", [1, 2])
 def test_networks_are_drawn_by_a_reset(layers: int) -> None:
     net, x = recurrent("gru", layers), random(40, 2, 3)
-    before = copy.deepcopy(net.state_dict())
+    before, dice = copy.deepcopy(net.state_dict()), torch.get_rng_state()
     found = seqlab.probe(net, x, networks=3, reset=lambda one: one.reset_parameters())
+    assert torch.equal(torch.get_rng_state(), dice)
     assert all(torch.equal(held, before[name]) for name, held in net.state_dict().items())
     assert len(found.log_norm) == 3
     for m in range(3):
@@ -451,6 +452,13 @@ def test_a_first_state_that_a_network_makes_itself_is_zero_or_refused() -> None:
     for net in (Begins(0.5), [zero, Begins(0.5)]):
         with pytest.raises(InputError, match=r"^state: None is not allowed; Begins does not start"):
             seqlab.probe(net, x)
+
+    def greets(x: Any, state: Any) -> Any:  # with another output, not another state
+        y, after = zero.gru(x, state)
+        return (y + 1 if state is None else y), after
+
+    with pytest.raises(InputError, match=r"^state: None is not allowed; greets does not start"):
+        seqlab.probe(greets, x)
 
 
 def test_whole_numbers_and_nothing_may_be_in_a_state() -> None:

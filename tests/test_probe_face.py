@@ -89,6 +89,9 @@ def test_zeros_of_inputs_are_below_the_smallest_number() -> None:
     falls = np.diff(found.log_norm[0, 0, :250])
     np.testing.assert_allclose(falls, -math.log(16), rtol=0, atol=SAME)
     assert np.isneginf(found.log_norm[0, 0, 275:]).all()  # 16^-269 is 2^-1076
+    faint = seqlab.probe(lambda x: x[0] + x[-1] * 1e-200 * 1e-200, random(3, 1, 3), wrt="input")
+    assert np.isneginf(faint.log_norm[0, 0, 0])
+    assert faint.underflow.all()  # a zero at lag 0 is none either
 
 
 def test_layers_have_their_names_and_gradients() -> None:
@@ -217,6 +220,7 @@ def test_any_mixture_of_wrong_values_is_refused_in_one_line() -> None:
         "time": ([None, 0], [-1, 7, "a", True, [0]]),
         "networks": ([None], [0, -1, "2", 3]),
         "reset": ([None], [5, lambda net: None]),
+        "progress": ([None], [5, "a"]),
     }
     draw = dice.Random(3)
     for _ in range(300):

@@ -12,6 +12,7 @@ from seqlab.errors import InputError
 from seqlab.measure.attenuation import Norms, measure_norms
 from seqlab.probes.layouts import from_torch, torch_class
 from seqlab.probes.losses import Losses
+from seqlab.probes.quiet import quiet
 from seqlab.probes.states import State, Tensor, tensors_of
 from seqlab.values import as_array, named
 
@@ -72,6 +73,7 @@ def on_kernels(
     if losses.of_outputs:
         output = forward(first.arch, params, for_all(drive), **given).output
         outputs = output[:, np.asarray(lengths) - 1]
-    seeds = np.stack([losses.seeds(m, outputs[m], like) for m in range(networks)])
+    with quiet(nets, x):
+        seeds = np.stack([losses.seeds(m, outputs[m], like) for m in range(networks)])
     readout = seeds.reshape(outputs.shape)
     return measure_norms(first.arch, params, for_all(drive), lengths, clip, readout, **given)

@@ -83,6 +83,8 @@ def probe(
     """
     nets = networks_of(net, networks, reset)
     state = taken_apart(state)
+    if progress is not None and not callable(progress):
+        raise refuse("progress", progress, "a function of a fraction and a text")
     begun, losses = Begun(name_of(nets[0])), Losses(readout, loss)
     asked = _Asked(state, losses, lengths, every, rules.parse(clip), progress, begun)
     through_layers = wrt == "layers" or not isinstance(wrt, str)
@@ -125,12 +127,13 @@ class _Asked:
             starts = [self._start(step, x) for step in steps]  # zeros must do for each
             start, like = starts[0]
             self.losses.check(like)
-            if all(map(has_kernels, nets)):
-                for step in steps:  # weights may be drawn anew at every look
-                    check_repeats(step, x, start)
-                norms = on_kernels(nets, x, start, self.losses, lengths, str(self.rule), like)
-                self._tick(1.0, "kernels")
-                return of_norms(norms, lengths, int(self.every), self.begun)
+            on_own = all(map(has_kernels, nets))
+            for step in steps if on_own else ():  # weights may be drawn anew at every look
+                check_repeats(step, x, start)
+        if on_own:
+            norms = on_kernels(nets, x, start, self.losses, lengths, str(self.rule), like)
+            self._tick(1.0, "kernels")
+            return of_norms(norms, lengths, int(self.every), self.begun)
         walks = [
             walk(
                 one,
