@@ -189,7 +189,7 @@ def test_kernels_and_autograd_are_one(name: str) -> None:
         {"readout": random(*([] if sequences == 1 else [2]), 6)},
         {"loss": lambda y: (y**3).sum() + y.prod(), "lengths": "5,20,40"},
         {"lengths": (40, 20), "every": 5},
-        *({"clip": rule, "lengths": [13, 40]} for rule in RULES),
+        *({"clip": rule, "lengths": [26, 40, 13]} for rule in RULES),
     ):
         found = seqlab.probe(net, x, *state, **options)
         wanted = by_autograd(net, x, *state, **options)
@@ -203,6 +203,20 @@ def test_kernels_and_autograd_are_one(name: str) -> None:
             assert np.isfinite(found.log_norm[0, 0, : 1 + found.lengths[0] // found.every]).all()
 
 
+def test_a_rule_acts_where_something_is_left() -> None:
+    """A sequence whose adjoint is zero is neither clipped nor cut."""
+    x, readout = random(20, 2, 3), torch.zeros(2, 6, dtype=torch.float64)
+    readout[1] = random(6)
+    for rule in RULES[2:]:
+        for layers in (1, 2):
+            net = recurrent("rnn", layers)
+            both = seqlab.probe(net, x, readout=readout, clip=rule)
+            alone = seqlab.probe(net, x[:, 1:], readout=readout[1:], clip=rule)
+            close(both.fired, alone.fired / 2, SAME)
+            close(both.log_norm, alone.log_norm, NEAR)
+            assert alone.fired[0, 0] > 0
+
+
 def test_a_loss_sees_each_lengths_own_output() -> None:
     """Of a loss whose gradient is y itself, lag 0 is the norm of every length's own output."""
     for layers in (1, 2):
@@ -211,6 +225,17 @@ def test_a_loss_sees_each_lengths_own_output() -> None:
         y = net(x)[0].detach()
         wanted = [float(y[n - 1].norm().log()) for n in (30, 4, 17)]
         close(found.log_norm[0, :, 0], wanted, SAME)
+
+
+def test_a_loss_may_change_its_output_in_place() -> None:
+    x = random(10, 2, 3)
+    for layers in (1, 2):
+        net = recurrent("lstm", layers)
+        found = seqlab.probe(net, x, loss=lambda y: y.mul_(3).sum())
+        wanted = seqlab.probe(net, x, loss=lambda y: 3 * y.sum())
+        close(found.log_norm, wanted.log_norm, SAME)
+        zero = seqlab.probe(net, x, loss=lambda y: (y * 0).sum())
+        assert np.isneginf(zero.log_norm).all()
 
 
 def own_forward() -> Any:
@@ -263,6 +288,42 @@ def test_what_the_kernels_do_not_know_is_autograds(make: Callable[[], Any]) -> N
     assert found.engine == "autograd"
     assert np.isfinite(found.log_norm).all()
     assert found.dtype == str(x.dtype).removeprefix("torch.")
+
+
+def test_hooks_of_all_modules_are_heard() -> None:
+    net, x = recurrent("gru"), random(20, 2, 3)
+    plain = seqlab.probe(net, x)
+    hook = nn.modules.module.register_module_forward_hook(
+        lambda module, given, answer: (2 * answer[0], answer[1])
+    )
+    try:
+        found = seqlab.probe(net, x)
+    finally:
+        hook.remove()
+    close(found.log_norm[..., 1:], plain.log_norm[..., 1:] + math.log(2), NEAR)
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_what_is_made_of_the_output_is_heard(layers: int) -> None:
+    """An output doubled by a hook, or by a forward of one's own, has ln 2 more; of the latter the
+    state is no source, and lag 0 is the readout's norm."""
+
+    class Own(nn.LSTM):
+        def forward(self, x: Any, state: Any = None) -> Any:
+            y, after = super().forward(x, state)
+            return 2 * y, after
+
+    plain, x = recurrent("lstm", layers), random(20, 2, 3)
+    own = Own(3, 6, layers, dtype=torch.float64)
+    own.load_state_dict(plain.state_dict())
+    wanted = seqlab.probe(plain, x, lengths=[20, 7]).log_norm + math.log(2)
+    hooked = copy.deepcopy(plain)
+    hooked.register_forward_hook(lambda module, given, answer: (2 * answer[0], answer[1]))
+    close(seqlab.probe(hooked, x, lengths=[20, 7]).log_norm, wanted, NEAR)
+    found = seqlab.probe(own, x, lengths=[20, 7])
+    close(found.log_norm[..., 1:], wanted[..., 1:], NEAR)
+    close(found.log_norm[0, :, 0], math.log(2) / 2, SAME)  # of two sequences
+    assert all(np.isnan(part[0, :, 0]).all() for part in found.parts.values())
 
 
 def test_another_call_is_heard() -> None:

@@ -19,6 +19,7 @@ import seqlab
 from seqlab.errors import InputError
 from seqlab.probes import trail as trail_module
 from seqlab.probes.trail import Trail
+from seqlab.spec.probed import ProbedSpec
 from seqlab.study.store import Store
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed (the extra `peers`)")
@@ -89,6 +90,8 @@ def test_zeros_of_inputs_are_below_the_smallest_number() -> None:
     falls = np.diff(found.log_norm[0, 0, :250])
     np.testing.assert_allclose(falls, -math.log(16), rtol=0, atol=SAME)
     assert np.isneginf(found.log_norm[0, 0, 275:]).all()  # 16^-269 is 2^-1076
+    kept = found.variables["underflow"].data
+    assert kept.tolist() == [[[False, True]]]  # there lengths rise
     faint = seqlab.probe(lambda x: x[0] + x[-1] * 1e-200 * 1e-200, random(3, 1, 3), wrt="input")
     assert np.isneginf(faint.log_norm[0, 0, 0])
     assert faint.underflow.all()  # a zero at lag 0 is none either
@@ -164,6 +167,7 @@ class Mute(nn.Module):
         ({"state": (ZEROS.float(),) * 2}, "x: '(20, 2, 3) of float64' is not"),
         ({"x": X.numpy()}, "x: 'ndarray' is not"),
         ({"x": nn.utils.rnn.pack_padded_sequence(X, [20, 9])}, "x: 'PackedSequence' is not"),
+        ({"x": X.to_sparse()}, "x: 'sparse_coo' is not"),
         ({"x": X.float()}, "x: '(20, 2, 3) of float32' is not"),
         ({"x": X / 0}, "x: 'NaN or infinity' is not"),
         ({"x": torch.tensor(1.0)}, "x: () is not"),
@@ -449,14 +453,34 @@ def test_every_route_has_what_results_have(route: str, here: Path) -> None:
     assert found.engine == (route if route != "layers" else "autograd")
     assert all(len(line) <= 80 for line in found.summary().splitlines())
     assert found.to_json()["spec"]["engine"] == found.engine
-    frame = found.to_dataframe()
-    assert len(frame)
+    assert len(found.to_dataframe())
     found.plot("curve.svg")
     assert Path("curve.svg").stat().st_size > 1000
     found.save("kept")
     (loaded,) = Store(Path("kept")).results(warnings.warn)
     assert loaded.spec == found.spec
     assert len(seqlab.load("kept"))
+
+
+def test_every_second_lag_is_kept_as_such(here: Path) -> None:
+    found = seqlab.probe(lstm(2), X, every=np.int64(2))
+    (loaded,) = Store(found.save("kept").parent).results(warnings.warn)
+    assert loaded.spec.every == 2
+    assert found.to_json()["spec"]["every"] == 2
+
+
+def test_a_loss_whose_gradient_is_nan_is_named() -> None:
+    for value in (math.nan, math.inf):
+        said = refused(LSTM, X, loss=lambda y, value=value: (y * value).sum())
+        assert said.startswith("loss: 'a gradient of NaN or infinity' is not allowed; ")
+
+
+def test_a_spec_names_what_was_probed() -> None:
+    spec = seqlab.probe(LSTM, X).spec
+    for name in ("name", "engine", "content"):
+        fields = {one: getattr(spec, one) for one in ("name", "steps", "engine", "content")}
+        with pytest.raises(InputError, match=f"^{name}: None is not allowed; "):
+            ProbedSpec.of(**fields | {name: None})
 
 
 # Taps.

@@ -72,4 +72,6 @@ class Losses:
         for output in outputs:
             seed = gradient_of(self._loss, like.new_tensor(output.reshape(tuple(like.shape))))
             found.append(np.zeros(tuple(like.shape)) if seed is None else on_host(seed))
+        if not np.isfinite(found).all():
+            raise refuse("loss", "a gradient of NaN or infinity", "finite numbers are needed")
         return np.stack(found).astype(outputs.dtype)

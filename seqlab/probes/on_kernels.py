@@ -16,6 +16,8 @@ from seqlab.probes.quiet import quiet
 from seqlab.probes.states import State, Tensor, tensors_of
 from seqlab.values import as_array, named
 
+_HOOKS = ("forward", "forward_pre", "backward", "backward_pre")
+
 
 def has_kernels(net: Any) -> bool:
     """Whether a module is one layer in one direction of nn.RNN, nn.LSTM or nn.GRU, or a cell of
@@ -27,8 +29,9 @@ def has_kernels(net: Any) -> bool:
     except InputError:
         return False
     layers = getattr(net, "num_layers", 1) * (1 + getattr(net, "bidirectional", False))
-    hooks = [net._forward_hooks, net._forward_pre_hooks, net._backward_hooks]
-    changed = any([*hooks, net._backward_pre_hooks]) or type(net).__call__ is not nn.Module.__call__
+    hooks = [getattr(net, f"_{kind}_hooks") for kind in _HOOKS]
+    of_all = nn.modules.module._has_any_global_hook()
+    changed = any([of_all, *hooks]) or type(net).__call__ is not nn.Module.__call__
     if layers > 1 or changed or getattr(net, "proj_size", 0):
         return False
     return {named(parameter.dtype) for parameter in net.parameters()} in ({"float64"}, {"float32"})

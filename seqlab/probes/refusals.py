@@ -53,6 +53,8 @@ def _check_x(x: Tensor, time: int | None) -> None:
         )
     if not is_tensor(x):
         raise refuse("x", type(x).__name__, "a PyTorch tensor is needed")
+    if str(x.layout) != "torch.strided":
+        raise refuse("x", named(x.layout), "x.to_dense() is needed")
     if x.is_complex():
         raise refuse("x", named(x.dtype), "real numbers are needed")
     if time is not None and (isinstance(time, bool) or not isinstance(time, int) or time < 0):

@@ -308,7 +308,7 @@ def gradient_of(loss: Loss, y: Tensor) -> Tensor | None:
     import torch
 
     leaf = y.detach().requires_grad_()
-    value = loss(leaf)
+    value = loss(leaf.clone())  # which it may change in place
     if not is_tensor(value) or value.numel() != 1 or value.is_complex():
         raise refuse("loss", value, "it must return one number, a tensor")
     return gradients([(value, None)], [leaf], torch)[0]
