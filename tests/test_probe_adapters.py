@@ -12,6 +12,7 @@ import pytest
 from naive import Array
 from naive_probe_adapters import mamba
 
+import seqlab
 from seqlab import rules
 from seqlab.errors import InputError
 from seqlab.probes.adapters import adapted
@@ -430,3 +431,22 @@ def test_another_transformers_is_refused(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(net, "forward", lambda input_ids, cache_params: None)
     with pytest.raises(InputError, match=r"transformers 5\.24 or later is needed"):
         adapted(net, random(1, 5, WIDTH))
+
+
+def test_the_public_face_knows_where_their_time_is() -> None:
+    """Sequences (B, T) of tokens or floats; a batch taken for time would have other lags."""
+    net, x = built("Mamba"), random(2, 12, WIDTH)
+    for wrt, lags in (("state", 13), ("input", 12)):
+        found = seqlab.probe(net, x, wrt=wrt)
+        assert len(found.lags) == lags
+        assert np.isfinite(found.log_norm).all()
+        with pytest.raises(InputError, match=r"^time: 0 is not allowed; 1, as Mamba has it"):
+            seqlab.probe(net, x, wrt=wrt, time=0)
+    words = built("MambaForCausalLM")
+    tokens = inputs(words, 3, 8)
+    found = seqlab.probe(words, tokens, clip="step-norm:1e-9")
+    alone = [seqlab.probe(words, row[None], clip="step-norm:1e-9") for row in tokens]
+    close(found.fired, np.mean([one.fired for one in alone], axis=0), 1e-15)
+    assert 0 < found.fired[0, 0] <= 1
+    squares = np.logaddexp.reduce([2 * one.log_norm for one in alone])
+    close(found.log_norm, squares / 2, NEAR)

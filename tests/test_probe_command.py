@@ -270,11 +270,16 @@ def test_what_a_model_raises_midway_is_a_line_with_its_place(mine, here):
 
 
 def test_what_a_library_raises_midway_is_a_line_with_its_place(mine):
-    lines = DEEP.replace("torch.randn(7, 3, 6)", "torch.randn(7, 3, 5)")
-    result = mine(lines, "make", "--wrt", "layers")
+    lines = (
+        "import functools, torch\n"
+        "def make():\n"
+        "    loss = functools.partial(torch.nn.functional.cross_entropy, target=torch.ones(7))\n"
+        "    return {'net': torch.nn.RNN(3, 4), 'x': torch.ones(5, 2, 3), 'loss': loss}\n"
+    )
+    result = mine(lines, "make")
     assert (result.exit_code, result.stdout) == (1, "")
     assert re.fullmatch(
-        r"seqlab: error: \S+linear.py:\d+: RuntimeError: mat1 and mat2 shapes [^\n]+\n",
+        r"seqlab: error: \S+functional.py:\d+: ValueError: Expected input batch_size [^\n]+\n",
         result.stderr,
     )
 

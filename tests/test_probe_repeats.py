@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import seqlab
 from seqlab.errors import InputError
 from seqlab.probes.callables import of_cell, of_module
 from seqlab.probes.steps import walk
@@ -156,3 +157,36 @@ def test_a_state_of_nothing_is_refused_as_such() -> None:
     own = of_module(lambda x, state: (x, None))
     with pytest.raises(InputError, match="state: 'nothing' is not allowed"):
         walk(own, zeros(9, 2, 3), None, lambda y: y.sum(), [9])
+
+
+class Looks(nn.Module):
+    """Its output looks at all outputs of a call, or at its own state alone."""
+
+    def __init__(self, look: Any) -> None:
+        super().__init__()
+        self.look, self.rnn = look, nn.GRU(3, 4, 2, dtype=torch.float64)
+
+    def forward(self, x: Any, state: Any = None) -> Any:
+        y, state = self.rnn(x, state)
+        return self.look(y), state
+
+
+def test_an_output_that_looks_at_earlier_steps_is_refused() -> None:
+    """In chunks of another length it would have another curve."""
+    x = torch.randn(20, 2, 3, dtype=torch.float64)
+    said = "module: 'another answer to two steps at once than to one by one' is not allowed; "
+    for look in (lambda y: torch.cumsum(y, 0), lambda y: y - y.mean(0)):
+        with pytest.raises(InputError) as error:
+            seqlab.probe(Looks(look), x)
+        assert str(error.value).startswith(said)
+    net = Looks(torch.tanh)
+    single, chunks = seqlab.probe(net, x), seqlab.probe(net, x, every=10)
+    np.testing.assert_allclose(chunks.log_norm, single.log_norm[..., ::10], rtol=0, atol=1e-12)
+    one_step = seqlab.probe(Looks(lambda y: torch.cumsum(y, 0)), x[:1])
+    assert np.isfinite(one_step.log_norm).all()
+
+
+def test_sequences_that_are_taken_for_steps_are_refused() -> None:
+    net, x = Looks(torch.tanh), torch.randn(5, 20, 3, dtype=torch.float64)
+    with pytest.raises(InputError, match=r"axis 1 must be that of time \(time=\.\.\.\)"):
+        seqlab.probe(net, x, time=1)

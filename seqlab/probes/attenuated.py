@@ -65,7 +65,7 @@ def of_walks(found: Found, begun: Begun) -> Attenuation:
         log_norm=log_norm,
         log_norm_input=log_norm if found.engine == "input" else None,
         parts={part: np.stack([walk.parts[part] for walk in walks]) for part in first.parts},
-        underflow=_zeros(log_norm, found.engine),
+        underflow=_zeros(log_norm, found),
         fired=np.stack([walk.fired for walk in walks]) / links,
         clip=str(found.rule),
         backend=found.like.device.type,
@@ -101,6 +101,9 @@ def of_norms(norms: Norms, lengths: Sequence[int], every: int, begun: Begun) -> 
     )
 
 
-def _zeros(log_norm: NDArray, engine: str) -> NDArray[np.bool_]:
-    """(M, lengths): whether a curve in plain numbers has a zero."""
-    return np.any(np.isneginf(log_norm), axis=2) & np.bool_(engine == "input")
+def _zeros(log_norm: NDArray, found: Found) -> NDArray[np.bool_]:
+    """(M, lengths): whether a curve has a zero that PyTorch may have rounded to be one. In a chain
+    what a rule has cut is exact, and so is a loss that is no function of the output."""
+    zeros = np.isneginf(log_norm)
+    exact = zeros[:, :, 0] | np.bool_(found.rule.kind == "truncate")
+    return np.any(zeros, axis=2) & ~(exact & np.bool_(found.engine != "input"))

@@ -32,10 +32,11 @@ class Steps:
     apart: Callable[[State], State] = lambda state: state
 
     def sequences_in(self, x: Tensor) -> int:
-        return x.shape[1 - self.time] if x.dim() > 2 else 1
+        return sequences_in(x, self.time)
 
     def piece(self, x: Tensor, begin: int, end: int) -> Tensor:
-        return x.narrow(self.time, begin, end - begin)
+        """Some steps of x; a copy, which a module may change in place."""
+        return x.narrow(self.time, begin, end - begin).clone()
 
 
 def of_pytorch(net: Any, x: Tensor) -> Steps | None:
@@ -70,6 +71,11 @@ def of_pytorch(net: Any, x: Tensor) -> Steps | None:
     return None
 
 
+def sequences_in(x: Tensor, time: int) -> int:
+    """How many x has; whole numbers (tokens) have no axis of features."""
+    return x.shape[int(time == 0)] if x.dim() > 1 + x.is_floating_point() else 1
+
+
 def name_of(net: Any) -> str:
     """What a module or a function is called."""
     return getattr(net, "__name__", None) or type(net).__name__
@@ -96,7 +102,8 @@ def of_cell(net: Callable, time: int = 0) -> Steps:
 def modules_of(net: Callable) -> tuple[Any, ...]:
     """All PyTorch modules in a module, or in the one whose method is called; none in others."""
     owner: Any = getattr(net, "__self__", net)
-    return tuple(owner.modules()) if hasattr(owner, "named_modules") else ()
+    known = hasattr(owner, "named_modules") and not isinstance(owner, type)
+    return tuple(owner.modules()) if known else ()
 
 
 @contextmanager
@@ -113,11 +120,14 @@ def outputs_from_states(modules: tuple[Any, ...]) -> Iterator[None]:
         y, state = result
         last = (state[0] if isinstance(state, tuple) else state)[-1]
         time = 1 if module.batch_first and y.dim() == 3 else 0
+        if not torch.equal(y.select(time, -1), last):  # another's forward makes something of it
+            return None
         before = y.narrow(time, 0, y.shape[time] - 1)
         return torch.cat([before, last.unsqueeze(time)], dim=time), state
 
     found = [m for m in modules if isinstance(m, nn.RNNBase) and not m.bidirectional]
-    hooks = [module.register_forward_hook(relate) for module in found]
+    # Before the hooks of others, which may change the output.
+    hooks = [module.register_forward_hook(relate, prepend=True) for module in found]
     try:
         yield
     finally:
@@ -130,7 +140,7 @@ def _run_module(net: Callable, time: int) -> Callable[[Tensor, State], tuple[Ten
         answer = net(x, state)
         if not _is_pair(answer):
             raise refuse("module", said(answer), "it must return (y, state)")
-        y, after = answer
+        y, after = _by_step(answer[0], x, time), answer[1]
         if y.dim() <= time or y.shape[time] != x.shape[time]:
             raise refuse(
                 "module",
@@ -166,9 +176,22 @@ def _is_pair(answer: object) -> bool:
     return isinstance(answer, tuple | list) and len(answer) == 2 and is_tensor(answer[0])
 
 
-def is_of_module(answer: Any, time: int, steps: int) -> bool:
-    """Whether an answer is (y, state), y with an entry for each of so many steps."""
-    return _is_pair(answer) and answer[0].dim() > time and answer[0].shape[time] == steps
+def _by_step(y: Tensor, x: Tensor, time: int) -> Tensor:
+    """An output with its axis of time: language models return (steps x sequences, F) for their
+    loss."""
+    steps, sequences = x.shape[time], sequences_in(x, time)
+    flat = y.dim() == 2 and sequences > 1 and len(y) == steps * sequences
+    if not flat or (steps == 1 and y.shape[time] == 1):
+        return y
+    return y.unflatten(0, (sequences, steps) if time else (steps, sequences))
+
+
+def is_of_module(answer: Any, x: Tensor, time: int) -> bool:
+    """Whether an answer is (y, state), y with an entry for each step of x."""
+    if not _is_pair(answer):
+        return False
+    y = _by_step(answer[0], x, time)
+    return y.dim() > time and y.shape[time] == x.shape[time]
 
 
 def is_of_cell(answer: Any, form: object) -> bool:

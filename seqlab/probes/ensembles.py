@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from seqlab.probes.callables import modules_of, name_of
-from seqlab.probes.states import State, Tensor, each
+from seqlab.probes.states import State, Tensor, each, is_tensor
 from seqlab.values import named
 from seqlab.wording import one_of, refuse
 
@@ -39,11 +39,23 @@ def networks_of(net: Any, networks: int | None, reset: Callable[[Any], object] |
     with torch.random.fork_rng():
         for m in range(networks):
             torch.manual_seed(m)
-            drawn.append(copy.deepcopy(net))
+            drawn.append(_copied(net))
             reset(drawn[-1])
     if networks > 1 and not _differ(*drawn[:2]):
         raise refuse("reset", name_of(reset), "it must draw the parameters anew, in place")
     return drawn
+
+
+def _copied(net: Any) -> Any:
+    """A copy, also of a module that holds tensors it has computed, as it does with weight norm."""
+    computed: dict[int, Any] = {}
+    for module in modules_of(net):
+        values = list(vars(module).values())
+        values += [each for value in values if isinstance(value, list) for each in value]
+        for tensor in filter(is_tensor, values):
+            if not tensor.is_leaf:
+                computed[id(tensor)] = tensor.detach().clone()
+    return copy.deepcopy(net, computed)
 
 
 def _differ(one: Any, other: Any) -> bool:
@@ -79,8 +91,16 @@ def in_dtype(net: Any, dtype: str) -> Any:
     wanted = getattr(torch, dtype)
     if all(one.dtype == wanted for one in _numbers(net) if one.is_floating_point()):
         return net
-    copied = copy.deepcopy(net)
+    copied = _copied(net)
     modules_of(copied)[0].to(wanted)
+    for module in modules_of(copied):  # and what is neither parameter nor buffer
+        vars(module).update(
+            {
+                name: tensors_in_dtype(held, dtype)
+                for name, held in vars(module).items()
+                if is_tensor(held)
+            }
+        )
     return copied
 
 
@@ -93,7 +113,24 @@ def tensors_in_dtype(value: State, dtype: str) -> State:
 
 
 def of_one_kind(nets: Sequence[Any]) -> None:
-    """Refuse networks of several classes, whose curves no ensemble has."""
+    """Refuse networks of several classes or sizes, whose curves no ensemble has."""
     kinds = dict.fromkeys(type(net).__name__ for net in nets)
     if len(kinds) > 1:
         raise refuse("net", ", ".join(kinds), "networks of one class")
+    first, *others = map(_form, nets)
+    for m, form in enumerate(others, 1):
+        if odd := [key for key in first | form if form.get(key) != first.get(key)]:
+            raise refuse("net", f"{odd[0]} of network {m}", "the same form as network 0 has it")
+
+
+def _form(net: Any) -> dict[str, object]:
+    """What networks of one ensemble have in common."""
+    if not (modules := modules_of(net)):
+        return {}
+    options = {
+        f"{place}.{option}".lstrip("."): getattr(module, option, None)
+        for place, module in modules[0].named_modules()
+        for option in ("batch_first", "nonlinearity")
+    }
+    held = [*modules[0].named_parameters(), *modules[0].named_buffers()]
+    return options | {name: (tuple(one.shape), one.dtype) for name, one in held}

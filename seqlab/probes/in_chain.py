@@ -29,7 +29,8 @@ class InChain:
         if self._rule.kind == "truncate":
             if lag < 2 or (lag - 1) % int(self._rule.threshold):
                 return direction, exponent, 0
-            return np.zeros_like(direction), exponent, self._sequences
+            cut = np.unique(self._of[direction != 0]).size  # what has faded is not cut
+            return np.zeros_like(direction), exponent, cut
         gap = exponent - self._limit
         with np.errstate(over="ignore", under="ignore"):
             threshold = np.ldexp(self._mantissa, -gap)

@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from seqlab.probes.callables import modules_of, said
+from seqlab.probes.callables import modules_of, name_of, said
 from seqlab.probes.quiet import quiet
+from seqlab.probes.recognised import refusing
 from seqlab.probes.repeats import compare
 from seqlab.probes.states import Layout, Part, Tensor, is_tensor, on_host
 from seqlab.probes.steps import (
@@ -69,7 +70,8 @@ def _run(
 
     longest = max(lengths)
     with torch.no_grad():
-        before = _output(net, x.narrow(time, 0, longest))
+        with refusing(name_of(net), x):
+            before = _output(net, x.narrow(time, 0, longest))
         timed = _has_time(net, x, time, lengths, before)
     table = np.full((len(lengths), longest), np.nan)
     work, done = longest + _BACK * sum(lengths), longest

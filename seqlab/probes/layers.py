@@ -14,8 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from seqlab.probes.callables import modules_of, name_of
 from seqlab.probes.graph import Reach, places_of, pulled_back
 from seqlab.probes.quiet import quiet
+from seqlab.probes.recognised import refusing
 from seqlab.probes.states import (
     Layout,
     Part,
@@ -67,6 +69,8 @@ def layers(net: Any, x: Tensor, loss: Loss, names: Sequence[str] | None = None) 
     Raises InputError for blocks that are not there or are not called, and wherever a gradient can
     go around a block or is cut before one.
     """
+    if not modules_of(net) or modules_of(net)[0] is not net:
+        raise refuse("net", name_of(net), "a module, within which blocks can be named")
     blocks = _named_blocks(net, names) if names is not None else _found_blocks(net)
     with ExitStack() as restored:
         restored.enter_context(quiet(tuple(net.modules()), x))
@@ -77,7 +81,7 @@ def layers(net: Any, x: Tensor, loss: Loss, names: Sequence[str] | None = None) 
         else:
             restored.enter_context(_with_history(net))
         chain = _Chain()
-        with chain.hooked(blocks):
+        with chain.hooked(blocks), refusing(name_of(net), x):
             y = net(x.clone())  # which it may change in place
         if uncalled := [name for name, module in blocks.items() if module not in chain.calls]:
             allowed = "each block must be called as a module, block(...), when the model is"

@@ -27,7 +27,11 @@ class Losses:
         if loss is not None and not callable(loss):
             raise refuse("loss", type(loss).__name__, "a function from the last output to a number")
         self._loss, self._readout = loss, readout
-        if readout is not None and not is_tensor(readout):
+        if is_tensor(readout):
+            if not readout.is_floating_point() or readout.is_meta:
+                what = f"{named(readout.dtype)} on {readout.device}"
+                raise refuse("readout", what, "numbers of floating point are needed")
+        elif readout is not None:
             self._readout = as_array("readout", readout)
 
     @property
@@ -68,4 +72,6 @@ class Losses:
         for output in outputs:
             seed = gradient_of(self._loss, like.new_tensor(output.reshape(tuple(like.shape))))
             found.append(np.zeros(tuple(like.shape)) if seed is None else on_host(seed))
+        if not np.isfinite(found).all():
+            raise refuse("loss", "a gradient of NaN or infinity", "finite numbers are needed")
         return np.stack(found).astype(outputs.dtype)

@@ -12,20 +12,27 @@ from seqlab.errors import InputError
 from seqlab.measure.attenuation import Norms, measure_norms
 from seqlab.probes.layouts import from_torch, torch_class
 from seqlab.probes.losses import Losses
+from seqlab.probes.quiet import quiet
 from seqlab.probes.states import State, Tensor, tensors_of
 from seqlab.values import as_array, named
+
+_HOOKS = ("forward", "forward_pre", "backward", "backward_pre")
 
 
 def has_kernels(net: Any) -> bool:
     """Whether a module is one layer in one direction of nn.RNN, nn.LSTM or nn.GRU, or a cell of
     theirs, in float64 or float32, that does nothing else."""
+    from torch import nn
+
     try:
         torch_class(net)
     except InputError:
         return False
     layers = getattr(net, "num_layers", 1) * (1 + getattr(net, "bidirectional", False))
-    hooks = len(net._forward_hooks) + len(net._forward_pre_hooks)
-    if layers > 1 or hooks or getattr(net, "proj_size", 0):
+    hooks = [getattr(net, f"_{kind}_hooks") for kind in _HOOKS]
+    of_all = nn.modules.module._has_any_global_hook()
+    changed = any([of_all, *hooks]) or type(net).__call__ is not nn.Module.__call__
+    if layers > 1 or changed or getattr(net, "proj_size", 0):
         return False
     return {named(parameter.dtype) for parameter in net.parameters()} in ({"float64"}, {"float32"})
 
@@ -69,6 +76,7 @@ def on_kernels(
     if losses.of_outputs:
         output = forward(first.arch, params, for_all(drive), **given).output
         outputs = output[:, np.asarray(lengths) - 1]
-    seeds = np.stack([losses.seeds(m, outputs[m], like) for m in range(networks)])
+    with quiet(nets, x):
+        seeds = np.stack([losses.seeds(m, outputs[m], like) for m in range(networks)])
     readout = seeds.reshape(outputs.shape)
     return measure_norms(first.arch, params, for_all(drive), lengths, clip, readout, **given)

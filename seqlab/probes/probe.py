@@ -1,8 +1,10 @@
 """`seqlab.probe`: the attenuation of a network that lives in somebody's own PyTorch."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from seqlab import rules
 from seqlab.probes.adapters import taken_apart
@@ -20,9 +22,10 @@ from seqlab.probes.layers import layers
 from seqlab.probes.losses import Losses
 from seqlab.probes.on_kernels import has_kernels, on_kernels
 from seqlab.probes.quiet import quiet
-from seqlab.probes.recognised import first_state, recognised, refusing
+from seqlab.probes.recognised import first_state, recognised, refusing, time_axis
 from seqlab.probes.refusals import check
-from seqlab.probes.states import State, Tensor, is_tensor, kept
+from seqlab.probes.repeats import check_repeats
+from seqlab.probes.states import State, Tensor, kept
 from seqlab.probes.steps import check_lengths, walk
 from seqlab.rules import Rule
 from seqlab.spec.fields import lengths as parse_lengths
@@ -55,9 +58,9 @@ def probe(
     `net` is a module called as `(x, state) -> (y, state)`, such as nn.LSTM of any number of layers
     or a language model; a cell, `(x_t, state) -> state` or `(y, state)`, with its first `state`; or
     a list of such networks. x is in the network's own layout, `time` its axis of time: left out,
-    1 where `net.batch_first` says so, else 0, and refused where only a module within says so. With
-    `networks` and `reset`, a function that draws a module's parameters in place, so many copies of
-    it are probed.
+    1 where `batch_first` of the network, or of all modules within, says so, else 0. With `networks`
+    and `reset`, a function that draws a module's parameters in place, so many copies of it are
+    probed.
 
     The loss is `readout` . y_T, y_T the output of the last step, summed over sequences (left out, a
     random unit vector), or `loss(y_T)`, one number. `lengths` are the steps T of the sequences
@@ -82,18 +85,16 @@ def probe(
     asked for, tensors on several devices; and for a net whose second call gives another answer.
     """
     nets = networks_of(net, networks, reset)
-    of_one_kind(nets)
     state = taken_apart(state)
-    begun, losses = (
-        Begun(PROBED_TABLE["name"].parse("name", name or name_of(nets[0]))),
-        Losses(readout, loss),
-    )
+    if progress is not None and not callable(progress):
+        raise refuse("progress", progress, "a function of a fraction and a text")
+    called = PROBED_TABLE["name"].parse("name", name_of(nets[0]) if name is None else name)
+    begun, losses = Begun(called), Losses(readout, loss)
     asked = _Asked(state, losses, lengths, every, rules.parse(clip), progress, begun)
     through_layers = wrt == "layers" or not isinstance(wrt, str)
-    if time is None:
-        time = 0 if through_layers else _time_axis(nets[0], x)
     for one in nets:
-        check(one, x, state, wrt, None if through_layers else time)
+        check(one, x, state, wrt, time)
+    of_one_kind(nets)
     wanted = dtype_named(dtype)
     if wrt == "input" and wanted is None and modules_of(nets[0]):
         wanted = "float64"
@@ -102,24 +103,13 @@ def probe(
         x = tensors_in_dtype(x, wanted)
         asked = replace(asked, state=tensors_in_dtype(state, wanted))
     if through_layers:
+        if time is not None:
+            raise refuse("time", time, "none beside wrt layers: x goes in whole")
         return asked.through_layers(nets, x, None if wrt == "layers" else list(wrt))
+    time = time_axis(nets[0], x, time)
     if wrt == "input":
         return asked.of_inputs(nets, x, time)
     return asked.of_states(nets, x, time)
-
-
-def _time_axis(net: Any, x: Tensor) -> int:
-    """Sequences of whole numbers (tokens) have no axis of features.
-
-    Raises InputError where only a module within has `batch_first`: what is around it may turn x.
-    """
-    if not is_tensor(x) or (x.dim() < 3 and x.is_floating_point()):  # or refused for what it is
-        return 0
-    first = [getattr(module, "batch_first", None) for module in modules_of(net)]
-    if first[:1] == [None] and any(first):
-        allowed = f"0 or 1 is needed, x's axis of time: a module in {name_of(net)} is batch_first"
-        raise refuse("time", None, allowed)
-    return int(any(first[:1]))
 
 
 @dataclass(frozen=True)
@@ -135,14 +125,20 @@ class _Asked:
     begun: Begun
 
     def of_states(self, nets: Sequence[Any], x: Tensor, time: int) -> Attenuation:
+        lengths = self._lengths(x.shape[time])
         with quiet([module for net in nets for module in modules_of(net)], x):
             steps = [recognised(net, x, self.state, time) for net in nets]
-            start, like = self._start(steps[0], x, name_of(nets[0]))
-        self.losses.check(like)
-        lengths = self._lengths(x.shape[steps[0].time])
-        if all(map(has_kernels, nets)):
+            name = name_of(nets[0])
+            starts = [self._start(step, x, name) for step in steps]  # zeros must do for each
+            start, like = starts[0]
+            self.losses.check(like)
+            on_own = all(map(has_kernels, nets))
+            for step in steps if on_own else ():  # weights may be drawn anew at every look
+                check_repeats(step, x, start)
+        if on_own:
             norms = on_kernels(nets, x, start, self.losses, lengths, str(self.rule), like)
-            return of_norms(norms, lengths, self.every, self.begun)
+            self._tick(1.0, "kernels")
+            return of_norms(norms, lengths, int(self.every), self.begun)
         walks = [
             walk(
                 one,
@@ -150,13 +146,14 @@ class _Asked:
                 start,
                 self.losses.of(m),
                 lengths,
-                self.every,
+                int(self.every),
                 self.rule,
                 self._share(m, len(nets)),
             )
             for m, one in enumerate(steps)
         ]
-        found = Found(walks, "autograd", self.rule, like, self.every, steps[0].sequences_in(x))
+        sequences = steps[0].sequences_in(x)
+        found = Found(walks, "autograd", self.rule, like, int(self.every), sequences)
         return of_walks(found, self.begun)
 
     def _start(self, step: Steps, x: Tensor, name: str) -> tuple[State, Tensor]:
@@ -182,7 +179,10 @@ class _Asked:
         self._require_plain("layers")
         if self.lengths is not None:
             raise refuse("lengths", self.lengths, "none beside wrt layers: a model has one depth")
-        through = [layers(net, x, self.losses.of(m), names) for m, net in enumerate(nets)]
+        through = []
+        for m, net in enumerate(nets):
+            through.append(layers(net, x, self.losses.of(m), names))
+            self._tick((m + 1) / len(nets), "layers")
         walks, blocks = [one.walk for one in through], tuple(through[0].names)
         found = Found(walks, "autograd", self.rule, x, link="layer", names=blocks)
         return of_walks(found, self.begun)
@@ -190,12 +190,17 @@ class _Asked:
     def _lengths(self, steps: int) -> list[int]:
         """The lengths in the order asked for."""
         every = self.every
-        if isinstance(every, bool) or not isinstance(every, int) or not 1 <= every <= steps:
+        whole = isinstance(every, int | np.integer) and not isinstance(every, bool)
+        if not (whole and 1 <= every <= steps):
             raise refuse("every", every, f"a whole number of steps from 1 to {steps}")
         if self.lengths is None:
             return [steps - steps % every]
         given = self.lengths
-        found = list(parse_lengths("lengths", given) if isinstance(given, str) else given)
+        if isinstance(given, str):
+            given = parse_lengths("lengths", given)
+        if not isinstance(given, Iterable):
+            raise refuse("lengths", given, f"a list of whole numbers from 1 to {steps}")
+        found = list(given)
         check_lengths(steps, found)
         if odd := [length for length in found if length % every]:
             raise refuse("lengths", odd[0], f"multiples of every, {every}")
@@ -208,6 +213,10 @@ class _Asked:
             raise refuse("every", self.every, f"1 beside wrt {wrt}")
         if self.state is not None:
             raise refuse("state", "one", f"none beside wrt {wrt}, for which the network is net(x)")
+
+    def _tick(self, fraction: float, what: str) -> None:
+        if self.progress is not None:
+            self.progress(fraction, what)
 
     def _share(self, network: int, networks: int) -> Progress | None:
         """The progress of one network, as that of all."""

@@ -11,6 +11,7 @@ from seqlab.probes.callables import (
     form_of,
     is_of_cell,
     is_of_module,
+    modules_of,
     name_of,
     of_cell,
     of_module,
@@ -31,10 +32,9 @@ def first_state(step: Steps, x: Tensor, name: str) -> State:
         first = step.first(x)
         if tensors_of(first):
             return first
-        piece = step.piece(x, 0, 1)
-        y, after = step.run(piece, first)
+        y, after = step.run(step.piece(x, 0, 1), first)
         zeros = each(after, torch.zeros_like)
-        again, other = step.run(piece, kept(zeros))
+        again, other = step.run(step.piece(x, 0, 1), kept(zeros))
     same = [(y, again), *zip(tensors_of(after), tensors_of(other), strict=True)]
     if not all(torch.equal(*pair) for pair in same):
         raise refuse("state", None, f"{name} does not start from zeros: its first state is needed")
@@ -43,14 +43,34 @@ def first_state(step: Steps, x: Tensor, name: str) -> State:
 
 @contextmanager
 def refusing(name: str, x: Tensor) -> Iterator[None]:
-    """What a network raises in here at its first step, as one line."""
+    """What a network raises in here at its first call, as one line."""
     try:
         yield
     except InputError:
         raise
     except Exception as error:  # whatever a stranger's class raises
         what = f"{tuple(x.shape)} of {named(x.dtype)}"
-        raise refuse("x", what, f"{name} fails at its first step: {_told(error)}") from error
+        raise refuse("x", what, f"{name} fails at its first call: {_told(error)}") from error
+
+
+def time_axis(net: Any, x: Tensor, time: int | None) -> int:
+    """x's axis of time: that of a known class, or the one that is given, or 1 where `batch_first`
+    of the network, or of all modules within, says so.
+
+    Raises InputError for another axis than a class has, and where modules within differ.
+    """
+    known = of_pytorch(net, x) or adapted(net, x)
+    if known is not None:
+        if time not in (None, known.time):
+            raise refuse("time", time, f"{known.time}, as {name_of(net)} has it")
+        return known.time
+    if time is not None:
+        return time
+    said = [getattr(module, "batch_first", None) for module in modules_of(net)]
+    firsts = {one for one in (said[:1] if said[:1] != [None] else said) if one is not None}
+    if len(firsts) > 1:
+        raise refuse("time", None, "0 or 1 is needed: modules within differ in batch_first")
+    return int(True in firsts and x.dim() > 1 + x.is_floating_point())
 
 
 def recognised(net: Any, x: Tensor, state: State, time: int) -> Steps:
@@ -68,15 +88,16 @@ def recognised(net: Any, x: Tensor, state: State, time: int) -> Steps:
     failures = []
     with torch.no_grad():
         try:
-            answer = net(x.narrow(time, 0, steps), of_steps)
-            if is_of_module(answer, time, steps) and form in (None, form_of(answer[1])):
+            piece = x.narrow(time, 0, steps).clone()
+            answer = net(piece, of_steps)
+            if is_of_module(answer, piece, time) and form in (None, form_of(answer[1])):
                 return of_module(net, time)
             failures.append(said(answer))
         except Exception as error:  # whatever a stranger's class raises
             failures.append(_told(error))
         if state is not None:
             try:
-                answer = net(x.select(time, 0), of_one)
+                answer = net(x.select(time, 0).clone(), of_one)
                 if is_of_cell(answer, form):
                     return of_cell(net, time)
                 failures.append(said(answer))

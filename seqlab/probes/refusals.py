@@ -20,10 +20,10 @@ def check(
     """Raises InputError for what would give a wrong curve or change the net, whatever the route.
 
     `wrt` is `state`, `input`, `layers` or a list of names of submodules, and `time` x's axis of
-    time, None where it has none. A net that is no module, nor a module's method, is not looked
+    time, None where none is told. A net that is no module, nor a module's method, is not looked
     into.
     """
-    if isinstance(wrt, str) and wrt not in WITH_RESPECT_TO:
+    if wrt not in WITH_RESPECT_TO if isinstance(wrt, str) else not isinstance(wrt, list | tuple):
         allowed = one_of([*WITH_RESPECT_TO, "a list of names of submodules"])
         raise refuse("wrt", wrt, f"{allowed} is needed")
     _check_x(x, time)
@@ -53,12 +53,18 @@ def _check_x(x: Tensor, time: int | None) -> None:
         )
     if not is_tensor(x):
         raise refuse("x", type(x).__name__, "a PyTorch tensor is needed")
+    if str(x.layout) != "torch.strided":
+        raise refuse("x", named(x.layout), "x.to_dense() is needed")
     if x.is_complex():
         raise refuse("x", named(x.dtype), "real numbers are needed")
-    if time is not None and x.dim() <= time:
-        raise refuse("x", tuple(x.shape), f"axis {time} must be its axis of time")
+    if time is not None and (isinstance(time, bool) or not isinstance(time, int) or time < 0):
+        raise refuse("time", time, "an axis of x, counted from 0")
+    if x.dim() <= (time or 0):
+        raise refuse("x", tuple(x.shape), f"axis {time or 0} must be its axis of time")
     if not x.numel():
         raise refuse("x", tuple(x.shape), "at least one step, sequence and feature is needed")
+    if x.is_floating_point() and not (x.is_meta or bool(x.isfinite().all())):
+        raise refuse("x", "NaN or infinity", "finite numbers are needed")
 
 
 def _check_devices(net: Callable, x: Tensor, state: State) -> None:
@@ -71,6 +77,8 @@ def _check_devices(net: Callable, x: Tensor, state: State) -> None:
     if len(set.union(*found.values())) > 1:
         said = "; ".join(f"{name}: {', '.join(sorted(on))}" for name, on in found.items() if on)
         raise refuse("devices", said, "one device is needed: net.to(device), x.to(device)")
+    if x.is_meta:
+        raise refuse("devices", "meta", "a device that holds numbers is needed")
 
 
 def _places(net: Callable) -> Iterator[tuple[str, Any]]:
@@ -86,6 +94,12 @@ def _check_module(place: str, module: Any, wrt: str | Sequence[str]) -> None:
     if wrt == "state" and isinstance(module, nn.RNNBase) and module.bidirectional:
         allowed = "its state of the other direction comes from the last step on; wrt='input'"
         raise refuse(place, "bidirectional", allowed)
+    for parameter in module.parameters(recurse=False):
+        if nn.parameter.is_lazy(parameter):
+            raise refuse(place, "parameters without numbers", "net(x) once makes them")
+        if parameter.is_inference():
+            allowed = "they have no gradient; a copy of them, copy.deepcopy(net), has"
+            raise refuse(place, "parameters made in inference mode", allowed)
     if not module.training:
         return
     if rate := _dropout(module):

@@ -49,12 +49,13 @@ def each(state: State, change: Callable[[Tensor], Any]) -> State:
 def named_tensors(state: State, name: str = "state") -> Iterator[tuple[str, Tensor]]:
     """Every tensor with a gradient and its place as Python spells it: `state[0]['h']`, `state.c`.
 
-    Whole numbers, such as a counter, are part of the state but not of its adjoint.
+    Whole numbers, such as a counter, and tensors without entries are part of the state but not of
+    its adjoint.
     """
     if is_tensor(state):
         if state.is_complex():
             raise refuse(name, named(state.dtype), "a real state is needed")
-        if state.is_floating_point():
+        if has_gradient(state):
             yield name, state
     elif isinstance(state, dict):
         for key, value in state.items():
@@ -63,6 +64,11 @@ def named_tensors(state: State, name: str = "state") -> Iterator[tuple[str, Tens
         keys = getattr(state, "_fields", None)
         for i, value in enumerate(state):
             yield from named_tensors(value, f"{name}.{keys[i]}" if keys else f"{name}[{i}]")
+
+
+def has_gradient(tensor: Tensor) -> bool:
+    """Whether a tensor has entries of floating point."""
+    return bool(tensor.is_floating_point() and tensor.numel())
 
 
 def tensors_of(state: State) -> list[Tensor]:
@@ -82,7 +88,7 @@ def with_leaves(state: State) -> tuple[State, list[Tensor]]:
     leaves = []
 
     def start(tensor: Tensor) -> Tensor:
-        if not tensor.is_floating_point():
+        if not has_gradient(tensor):
             return tensor.clone()
         leaves.append(tensor.detach().requires_grad_())
         return leaves[-1].clone()

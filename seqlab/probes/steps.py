@@ -271,6 +271,8 @@ class _Walker:
         else:
             log_norm = log_norm_of(on_host(row.seed).ravel())
             self._table[0, row.place, 0] = log_norm + row.exponent * math.log(2)
+        if not all(bool(tensor.isfinite().all()) for tensor in (y, *tensors)):
+            row.stop(math.nan)  # slopes at what has overflowed are anything
 
     def _act(self, row: _Row, lag: int) -> None:
         assert self._clip is not None
@@ -306,8 +308,8 @@ def gradient_of(loss: Loss, y: Tensor) -> Tensor | None:
     import torch
 
     leaf = y.detach().requires_grad_()
-    value = loss(leaf)
-    if not is_tensor(value) or value.numel() != 1:
+    value = loss(leaf.clone())  # which it may change in place
+    if not is_tensor(value) or value.numel() != 1 or value.is_complex():
         raise refuse("loss", value, "it must return one number, a tensor")
     return gradients([(value, None)], [leaf], torch)[0]
 
@@ -338,10 +340,10 @@ def cut_apart(y: Tensor, gradient: Tensor, tensors: list[Tensor]) -> list[Tensor
 
     seen: list[Tensor | None] = [None] * len(tensors)
 
-    def stop_at(i: int) -> Callable[[Tensor], Tensor]:
-        def stop(gradient: Tensor) -> Tensor:
-            seen[i] = gradient
-            return torch.zeros_like(gradient)
+    def stop_at(i: int) -> Callable[[Tensor | None], Tensor | None]:
+        def stop(gradient: Tensor | None) -> Tensor | None:
+            seen[i] = gradient  # None behind a module's own backward hook that nothing came to
+            return None if gradient is None else torch.zeros_like(gradient)
 
         return stop
 

@@ -46,8 +46,9 @@ class Attenuation:
 
     -inf is an exact zero, but where `underflow` (M, lengths) is true: there a single step's factor,
     such as a saturated unit's slope, or with engine `input` the gradient itself, is too small for
-    the dtype. An overflow of the state leaves nan. Where the output is no function of the state
-    that comes with it, lag 0 holds the norm of dL/dy_T, and its parts nan.
+    the dtype; of PyTorch's slopes, which are rounded (1 - tanh^2 is 0 from 19 on), this is said of
+    every zero that no clip rule made. An overflow of the state leaves nan. Where the output is no
+    function of the state that comes with it, lag 0 holds the norm of dL/dy_T, and its parts nan.
 
     It may stand where a result does: in `seqlab.figures`, in the pytest fixture, and, once it is
     saved, in stores. There every curve is relative to the state's norm at lag 0 of its length.
