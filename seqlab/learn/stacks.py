@@ -19,7 +19,7 @@ from seqlab.kernels import backends
 from seqlab.kernels.contract import Saved
 from seqlab.kernels.layout import Emitted, unscaled
 from seqlab.layers.stack import Stack
-from seqlab.measure.optimisers import OPTIMISERS
+from seqlab.learn.optimisers import OPTIMISERS
 from seqlab.measure.randomness import Purpose, stream
 from seqlab.measure.stack_networks import KEPT_BYTES, Networks
 from seqlab.numbers.statistics import median
