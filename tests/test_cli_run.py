@@ -4,6 +4,8 @@ import json
 import os
 import signal
 import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -144,6 +146,36 @@ def test_what_goes_wrong_on_the_way_is_one_line(error, code, said, made_up, here
     assert (result.exit_code, result.stdout) == (code, "")
     assert result.stderr == f"seqlab: error: {said}\n"
     assert list(here.iterdir()) == []
+
+
+@pytest.mark.parametrize("threads", [False, True])
+def test_a_ctrl_c_that_a_library_swallows_is_heard(threads, made_up, here, monkeypatch):
+    """As numba and others do who catch all that is raised while they are imported."""
+
+    def swallow(spec, backend="auto", progress=None):
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(PATIENCE)
+        except KeyboardInterrupt:
+            pass
+        if threads:  # kernels run on them, and tell of progress
+            with ThreadPoolExecutor(1) as pool:
+                pool.submit(progress, 0.5, "going on").result()
+        progress(0.5, "going on")
+        raise AssertionError("the work went on")
+
+    monkeypatch.setattr("seqlab.measure.measure", swallow)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may ignore it
+    try:
+        result = seqlab_(*RNN)
+        after = signal.getsignal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert (result.exit_code, result.stdout) == (130, "")
+    assert result.stderr == "seqlab: error: interrupted\n"
+    assert after is signal.default_int_handler
+    monkeypatch.undo()
+    assert seqlab_(*RNN).exit_code == 0  # it is heard once
 
 
 def test_control_characters_do_not_reach_the_terminal(made_up):

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import click
 
-from seqlab.cli import commands, streams
+from seqlab.cli import commands, interrupts, streams
 from seqlab.cli.errors import FAILED, INTERRUPTED, REFUSED, complain, notes
 from seqlab.errors import InputError
 
@@ -47,7 +47,7 @@ class Commands(click.Group):
     def main(self, *args: Any, **extra: Any) -> Any:
         streams.prepare()
         try:
-            with notes():
+            with notes(), interrupts.remembered():
                 code = super().main(*args, **extra | {"standalone_mode": False})
         except click.ClickException as error:
             code = complain(error.format_message(), REFUSED)

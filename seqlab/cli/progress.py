@@ -6,7 +6,7 @@ import threading
 from types import TracebackType
 from typing import Self, TextIO
 
-from seqlab.cli import streams
+from seqlab.cli import interrupts, streams
 from seqlab.report.text import fitted
 
 
@@ -14,7 +14,8 @@ class ProgressLine:
     """A line on a terminal, there once the work has taken a while and gone at its end.
 
     Anything but a terminal stays silent, and a stream that cannot be written stops nothing. Use it
-    as a context manager and call it with a fraction and what is being done.
+    as a context manager and call it with a fraction and what is being done; a Ctrl-C that was lost
+    on the way is raised there.
     """
 
     def __init__(self, stream: TextIO | None = None, delay: float = 2.0) -> None:
@@ -43,6 +44,7 @@ class ProgressLine:
             self._shown = False
 
     def __call__(self, fraction: float, what: str) -> None:
+        interrupts.check()
         with self._lock:
             self._text = f"{fraction:4.0%}  {what}"
             self._draw()
