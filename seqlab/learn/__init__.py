@@ -1,0 +1,1 @@
+"""Networks in training: how far they learn, and what their gradients do meanwhile."""
