@@ -97,11 +97,16 @@ def test_logits_move_together_without_effect() -> None:
 @pytest.mark.tiny
 @pytest.mark.parametrize("kind", LOSSES)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_a_network_has_the_same_bits_among_others(kind: str, dtype: str) -> None:
+@pytest.mark.parametrize("order", ["C", "F"])  # NumPy sums in the order of memory
+@pytest.mark.parametrize("shape", [(5, 37, 61, 5), (5, 2257, 1, 1)])
+def test_a_network_has_the_same_bits_among_others(
+    kind: str, dtype: str, order: Any, shape: tuple[int, ...]
+) -> None:
     # Above the 8192 entries that NumPy reduces at a time.
-    y, targets = answers(kind, (5, 37, 61, 5))
+    y, targets = answers(kind, shape)
     y = y.astype(dtype)
-    together, gradients = LOSSES[kind](y, targets)
+    ordered = (np.asarray(array, order=order) for array in (y, targets))
+    together, gradients = LOSSES[kind](*ordered)
     for m in range(len(y)):
         loss, gradient = LOSSES[kind](y[m : m + 1], targets[m : m + 1])
         assert loss[0] == together[m]
