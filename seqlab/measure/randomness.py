@@ -21,6 +21,8 @@ class Purpose(IntEnum):
     FRAME = 3  # the first vectors of a Lyapunov spectrum
     IN_LAW = 4  # what stands for the weights where none are drawn
     TASK = 5  # what a network is trained on, and the head that it is trained with
+    HELD_OUT = 6  # sequences of its task that it is never trained on
+    TEACHER = 7  # what its task keeps from the first update to the last
 
 
 def stream(seed: int, network: int, purpose: Purpose, *within: int) -> np.random.Generator:

@@ -1,0 +1,105 @@
+"""What a task is: sequences, the steps that count, and what an answer to them is worth."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from numpy.typing import NDArray
+
+from seqlab.errors import InputError
+from seqlab.learn.losses import LOSSES
+from seqlab.wording import refuse
+
+# The loss under which a task is solved, as a share of the trivial one. An answer that misses a half
+# of what it must know (one of the two numbers of adding, one of the two symbols of temporal-order)
+# keeps half of the trivial loss; copy keeps exactly a tenth with one symbol in ten unknown; a
+# teacher is followed in nine tenths of its variance; a normal error of this size turns the sign of
+# latch's bit in fewer than one sequence in a thousand. And a cross-entropy L bounds the share of
+# wrong classes by L/ln 2, for a wrong one has at most half of the probability.
+SOLVED = 0.1
+
+
+class Batch(NamedTuple):
+    """Sequences of one network, or with one more leading axis of M networks.
+
+    x (T', B, I) float64. `targets` at the n steps that count: (n, B, K) float64 for a squared loss,
+    (n, B) whole numbers from 0 up, the classes, for a cross-entropy. `at` (n,), those steps,
+    counted from 0.
+    """
+
+    x: NDArray
+    targets: NDArray
+    at: NDArray
+
+
+class Argument(NamedTuple):
+    """What may come after a task's name and a colon: a number in [least, below)."""
+
+    name: str
+    least: float
+    below: float
+
+
+@dataclass(frozen=True)
+class Task:
+    """One row: a task for a cell with I `inputs` and a readout with K `outputs`.
+
+    `loss` is a name in LOSSES. `shortest` is the least length that leaves something to remember,
+    and a sequence of length T has T + `more` steps. `trivial(T)` is the least expected loss of an
+    answer that may look at the clock and not at the inputs. `batch(rng, T, B)` draws sequences.
+
+    What a network's sequences share from the first update to the last, where there is something, is
+    `shared(rng, T, value)`, and `batch` takes it as one more argument. A task with an `argument`
+    has its `value`, in the registry's row the default.
+    """
+
+    name: str
+    inputs: int
+    outputs: int
+    loss: str
+    shortest: int
+    trivial: Callable[[int], float]
+    batch: Callable[..., Batch]
+    more: int = 0
+    shared: Callable[..., NDArray] | None = None
+    argument: Argument | None = None
+    value: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.loss not in LOSSES:
+            raise InputError(f"loss: {self.loss!r} of {self.name} is in no row of LOSSES")
+
+    def __str__(self) -> str:
+        """As it is spelled: `latch`, `teacher:0.9`."""
+        if self.value is None:
+            return self.name
+        return f"{self.name}:{repr(self.value).removesuffix('.0')}"
+
+    @property
+    def classifies(self) -> bool:
+        return self.loss == "cross-entropy"
+
+    def steps(self, length: int) -> int:
+        """Of a sequence: T'."""
+        return length + self.more
+
+    def solved(self, length: int) -> float:
+        """The loss under which the task counts as solved, unless the user says otherwise."""
+        return SOLVED * self.trivial(length)
+
+    def check_lengths(self, lengths: Sequence[int]) -> None:
+        """Raises InputError for a length at which there is nothing to learn."""
+        for length in lengths:
+            if length < self.shortest:
+                raise refuse("lengths", length, f"{self} needs {self.shortest} or more")
+
+    def check_solved(self, solved: float, lengths: Sequence[int]) -> None:
+        """Raises InputError for a threshold that is not positive, or that an answer without a look
+        at the inputs would reach at one of the lengths."""
+        least, length = min((self.trivial(length), length) for length in lengths)
+        if not (solved > 0 and math.isfinite(solved)):
+            raise refuse("solved", solved, "a positive finite loss is needed")
+        if solved >= least:
+            allowed = f"less than the trivial loss {least:.4g} of {self} at length {length}"
+            raise refuse("solved", solved, f"{allowed} is needed")
