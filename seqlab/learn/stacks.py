@@ -8,6 +8,7 @@ densenet, a Transformer's mean token. The loss is the mean softmax cross-entropy
 trained.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ from seqlab.kernels import backends
 from seqlab.kernels.contract import Saved
 from seqlab.kernels.layout import Emitted, unscaled
 from seqlab.layers.stack import Stack
-from seqlab.learn.optimisers import OPTIMISERS
+from seqlab.learn.optimisers import Adam, Arrays, Optimiser, Sgd
 from seqlab.measure.randomness import Purpose, stream
 from seqlab.measure.stack_networks import KEPT_BYTES, Networks
 from seqlab.numbers.statistics import median
@@ -30,7 +31,8 @@ from seqlab.spec.stack import StackSpec
 CLASSES = 4
 UPDATES = 50
 TRAINED = 4  # networks of an ensemble, its first ones: a hundred passes each take their time
-_ARRAYS = 6  # of the layers' size that training holds: numbers, gradients, moments, changes
+_ARRAYS = 6  # of the layers' size that training holds: numbers, gradients, and Adam's own four
+OPTIMISERS: dict[str, Callable[[Arrays], Optimiser]] = {"SGD": Sgd, "Adam": Adam}
 
 
 class Training(NamedTuple):
@@ -166,15 +168,15 @@ def train(
 def train_some(spec: StackSpec, optimiser: str, chosen: range, updates: int) -> Training:
     """Train some networks of a spec with one of the OPTIMISERS."""
     networks = Classifiers(spec, chosen)
-    of_layers, of_head = (OPTIMISERS[optimiser]() for _ in range(2))
     numbers, weights = networks.layers[..., :-1], _weights(networks.stack)
+    parameters = {"layers": numbers, "head": networks.head}
+    trained = OPTIMISERS[optimiser](parameters)
     losses, ratios = [], []
     for _ in range(updates):
         found = networks.gradients()
-        change = of_layers.change(found.layers)
-        ratios.append(_norms(change, weights) / _norms(numbers, weights))
-        numbers += change
-        networks.head += of_head.change(found.head)
+        before = _norms(numbers, weights)
+        changes = trained.update(parameters, {"layers": found.layers, "head": found.head})
+        ratios.append(_norms(changes["layers"], weights) / before)
         losses.append(found.loss)
     ratio = median(np.stack(ratios, axis=1), axis=1)
     return Training(np.stack(losses, axis=1), ratio, _entropy(networks.labels))

@@ -63,14 +63,17 @@ def bootstrap_t(
     if np.ptp(sample) == 0:
         return float(sample[0]), float(sample[0])
     deviations /= scale
-    t = [_studentised(counts, deviations) for counts in _resamples(sample.size, resamples, seed)]
+    t = [
+        _studentised(counts, deviations)
+        for counts in resampled_counts(sample.size, resamples, seed)
+    ]
     tail = (1 - level) / 2
     low, high = np.quantile(np.concatenate(t), [tail, 1 - tail])
     error = scale * deviations.std() / np.sqrt(sample.size)
     return float(mean - high * error), float(mean - low * error)
 
 
-def _resamples(size: int, count: int, seed: int) -> Iterator[NDArray]:
+def resampled_counts(size: int, count: int, seed: int) -> Iterator[NDArray]:
     """How often each of `size` values is drawn (some, size), `count` draws in all."""
     rows = max(1, BLOCK // size)
     for block, start in enumerate(range(0, count, rows)):
