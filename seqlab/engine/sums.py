@@ -1,5 +1,7 @@
 """Gradients summed over time in log scale, and the clip rules that act on them."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,6 +25,18 @@ class Sums:
         """Empty sums for parameters of these shapes."""
         values = {n: cleared((networks, *shape), np.float64) for n, shape in shapes.items()}
         return cls(values, np.full(networks, EMPTY))
+
+    @classmethod
+    def beside(cls, parts: Sequence["Sums"]) -> "Sums":
+        """Several networks' sums as one, in their order."""
+        if len(parts) == 1:
+            return parts[0]
+        values = {n: np.concatenate([p.values[n] for p in parts]) for n in parts[0].values}
+        return cls(values, np.concatenate([part.exponent for part in parts]))
+
+    def some(self, part: slice) -> "Sums":
+        """Those of some networks."""
+        return Sums({name: value[part] for name, value in self.values.items()}, self.exponent[part])
 
     def share(self, exponent: NDArray) -> NDArray:
         """Raise the sums' exponent to the largest of (M, n) ones; return 2^(theirs - ours)."""

@@ -81,9 +81,7 @@ class Networks:
             return Gradients(value, sums, fired)
 
         losses, sums, fired = zip(*self._over_blocks(x, one), strict=True)
-        values = {name: np.concatenate([s.values[name] for s in sums]) for name in sums[0].values}
-        whole = Sums(values, np.concatenate([s.exponent for s in sums]))
-        return Gradients(np.concatenate(losses), whole, np.concatenate(fired))
+        return Gradients(np.concatenate(losses), Sums.beside(sums), np.concatenate(fired))
 
     def _over_blocks(self, x: NDArray, work: "Callable[[range, _Pass], Result]") -> list[Result]:
         """[work(networks, pass)] over blocks of networks, side by side on threads."""
