@@ -20,8 +20,8 @@ def wilson(successes: int, trials: int, level: float) -> tuple[float, float]:
     def away(p: float) -> float:
         return (share - p) ** 2 - z**2 * p * (1 - p) / trials
 
-    low = 0.0 if successes == 0 else brentq(away, 1e-300, share, xtol=1e-15)
-    high = 1.0 if successes == trials else brentq(away, share, 1, xtol=1e-15)
+    low = 0.0 if successes == 0 else brentq(away, 1e-300, min(share, 1 - 1e-9), xtol=1e-15)
+    high = 1.0 if successes == trials else brentq(away, max(share, 1e-9), 1, xtol=1e-15)
     return float(low), float(high)
 
 
@@ -89,7 +89,8 @@ def surprise(length: float, slope: float, lengths: Sequence[float], solved: np.n
 
 def fit(lengths: Sequence[float], solved: np.ndarray) -> tuple[float, float]:
     """Length and slope of the greatest likelihood, with the slope no steeper than from 95% to 5%
-    between the closest two lengths: one slope after the other with its best length."""
+    between the closest two lengths: one slope after the other with its best length, and the
+    steepest unless another is better by more than rounding."""
     gap = min(math.log(b / a) for a, b in itertools.pairwise(lengths))
     steepest = 2 * math.log(0.95 / 0.05) / gap
 
@@ -111,7 +112,7 @@ def fit(lengths: Sequence[float], solved: np.ndarray) -> tuple[float, float]:
         method="bounded",
         options={"xatol": 1e-9},
     )
-    slope = min((float(inner.x), steepest), key=lambda slope: best(slope)[0])
+    slope = steepest if best(steepest)[0] <= inner.fun + 1e-9 else float(inner.x)
     return math.exp(best(slope)[1]), slope
 
 

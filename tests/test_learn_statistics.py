@@ -90,6 +90,7 @@ def test_median_is_the_textbooks(networks, level):
     assert median_updates(updates, solved, level) == naive.median(updates, solved, level)
 
 
+@pytest.mark.filterwarnings("ignore:The confidence interval is undefined:RuntimeWarning")
 @pytest.mark.parametrize("seed", range(20))
 def test_median_is_where_scipys_bands_are_at_a_half(seed):
     rng = np.random.default_rng(seed)
@@ -211,28 +212,38 @@ def test_the_length_moves_on_with_every_network():
     assert found[4] == pytest.approx(40, rel=1e-9)
 
 
-@pytest.mark.parametrize(
-    ("won", "expected"),
-    [
-        ((8, 8, 8, 8, 8), LearnableLength(None, 160.0, None, None)),
-        ((0, 0, 0, 0, 0), LearnableLength(None, None, 10.0, None)),
-        ((2, 2, 1, 1, 0), LearnableLength(None, None, None, None)),  # its slope aside
-        ((8, 8, 8, 8, 6), LearnableLength(None, None, None, None)),
-    ],
-)
-def test_a_length_out_of_those_tried_is_none(won, expected):
-    found = learnable_length(LENGTHS, networks(*won))
-    assert found.length is expected.length is None
-    if expected.low or expected.high:
-        assert found == expected
-    else:
-        assert (found.low is None) or (found.high is None)
-        assert found.slope < 0
+def test_all_or_none_solved_bound_the_length_on_one_side():
+    most, none = (learnable_length(LENGTHS, networks(*[k] * 5)) for k in (8, 0))
+    assert most == LearnableLength(None, 160.0, None, None)
+    assert none == LearnableLength(None, None, 10.0, None)
+
+
+def test_a_length_out_of_those_tried_is_none():
+    """Three quarters solve the longest, or a quarter the shortest; resamples of half of them are
+    rare, at the first 4 of 8 draws at most from 6 of 8, 0.11, and so are within the interval."""
+    long, short = (
+        learnable_length(LENGTHS, networks(*w)) for w in ((8, 8, 8, 8, 6), (2, 0, 0, 0, 0))
+    )
+    assert (long.length, long.high, short.length, short.low) == (None,) * 4
+    assert 80 < long.low < 160
+    assert 10 < short.high < 20
+    assert long.slope < 0
+    assert short.slope < 0
+
+
+def test_an_interval_does_not_end_beyond_the_lengths():
+    """Half solve the outermost length but for one network of sixteen: in a fifth of all resamples
+    it is half or more, and never all."""
+    long = learnable_length(LENGTHS, networks(16, 16, 16, 14, 7, of=16))
+    short = learnable_length(LENGTHS, networks(9, 2, 0, 0, 0, of=16))
+    assert 80 < long.low < long.length < 160
+    assert 10 < short.length < short.high < 20
+    assert long.high is short.low is None
 
 
 def test_half_of_the_networks_at_the_first_or_last_length_is_that_length():
     for won, length in (((4, 0), 10), ((8, 4), 20)):
-        assert learnable_length((10, 20), networks(*won)).length == pytest.approx(length, rel=1e-9)
+        assert learnable_length((10, 20), networks(*won)).length == length
 
 
 def test_success_that_grows_with_length_has_no_slope():
@@ -243,9 +254,9 @@ def test_success_that_grows_with_length_has_no_slope():
 
 def test_the_interval_is_that_of_all_resamples():
     """Of four networks, 256 resamples. The level is one whose tails are not near a jump of their
-    law: the share of draws is within 0.05 of the tail, 4.5 of its standard errors."""
+    law: by six standard errors of the share of 40,000 draws, 0.0016."""
     solved = np.array([[1, 1, 1, 1, 0], [1, 1, 1, 0, 0], [1, 1, 0, 0, 0], [1, 0, 1, 0, 0]], bool)
-    level = 0.6
+    level = 0.63
     tail = naive.expanded_tail(level, 4)
     law = naive.bootstrap(LENGTHS, solved)
 
@@ -255,11 +266,11 @@ def test_the_interval_is_that_of_all_resamples():
             before = total
             total += sum(n for ends, n in law.items() if ends[side] == value) / 256
             if total >= tail:
-                assert min(total - tail, tail - before) > 0.03
+                assert min(total - tail, tail - before) > 0.01
                 return value
         raise AssertionError
 
-    found = learnable_length(LENGTHS, solved, level=level, seed=3)
+    found = learnable_length(LENGTHS, solved, level=level, resamples=40_000, seed=3)
     assert (found.low, found.high) == pytest.approx((quantile(0), quantile(1)), rel=1e-5)
     assert found.low < found.length < found.high
 

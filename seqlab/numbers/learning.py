@@ -20,8 +20,9 @@ RESAMPLES = 1999
 STEEPEST = 2 * math.log(19)  # between the two closest lengths: from 95% to 5%
 SHALLOWEST = 1e-3  # per nat of length
 _HALF = 0.5 + 1e-12  # a survival of one half, which is a product of rounded factors
-_ROUNDING = 1e-9  # of a length, which is looked for more closely
-_ROUNDS = 45  # of bisection: some 1e-12 of what is looked for
+_AT = 0.005  # of a length, within which a fit is at it: the others pull a half there by less
+_FLAT = 1e-11  # a rise of the likelihood that is rounding
+_ROUNDS = 50  # of bisection
 
 
 def wilson_interval(successes: int, trials: int, level: float = 0.95) -> tuple[float, float]:
@@ -38,9 +39,8 @@ def wilson_interval(successes: int, trials: int, level: float = 0.95) -> tuple[f
     middle = successes + z**2 / 2
     half = z * math.sqrt(successes * (trials - successes) / trials + z**2 / 4)
     total = trials + z**2
-    low = 0.0 if successes == 0 else (middle - half) / total
-    high = 1.0 if successes == trials else (middle + half) / total
-    return low, high
+    high = 1.0 if successes == trials else (middle + half) / total  # it rounds to less
+    return (middle - half) / total, high
 
 
 class Median(NamedTuple):
@@ -91,7 +91,8 @@ class LearnableLength(NamedTuple):
 
     `length` is None where it is not between the shortest and the longest length; `low` is None
     where the interval begins before the shortest, `high` where it ends beyond the longest, and both
-    for under 4 networks; `slope` is None where all or none are solved.
+    for under 4 networks. Where all are solved `low` is the longest, where none are `high` is the
+    shortest, and there is no `slope`.
     """
 
     length: float | None
@@ -117,10 +118,10 @@ def learnable_length(
     Success that grows with length counts as success that stays the same (SHALLOWEST).
 
     The interval is the bootstrap's over networks, each with all its lengths: percentiles (Efron &
-    Tibshirani 1993, chapter 13), expanded for few networks (Hesterberg 2015). A
-    resample with a clean cut says no more than that the length is between two, and counts as the
-    one for `low` and as the other for `high`; an estimate beyond the lengths counts as unbounded.
-    The same values and seed give the same interval.
+    Tibshirani 1993, chapter 13), expanded for few networks (Hesterberg 2015). A resample with a
+    clean cut says no more than that the length is between two, and counts as the one for `low` and
+    as the other for `high`; an estimate beyond the lengths counts as unbounded. The same values and
+    seed give the same interval.
 
     Raises InputError for under two lengths, lengths that do not increase, or other shapes.
     """
@@ -185,16 +186,17 @@ def _fit(lengths: NDArray, solved: NDArray, networks: int) -> _Fit:
         return _root(excess, middle - reach, middle + reach)
 
     def rise(slope: NDArray) -> NDArray:
-        """Of the likelihood with the slope', which falls along it."""
+        """Of the likelihood with the slope', which falls along it; where the likelihood does not
+        tell one slope' from another, the steeper it is."""
         expected = expit(intercept(slope)[:, np.newaxis] - slope[:, np.newaxis] * x)
-        return (expected - solved / networks) @ x
+        return ((expected - solved / networks) * x).sum(axis=1) + _FLAT
 
     ones = np.ones(len(solved))
     slope = _root(rise, SHALLOWEST * ones, STEEPEST / np.diff(x).min() * ones)
     with np.errstate(over="ignore"):
         length = np.exp(intercept(slope) / slope + np.log(lengths).mean())
-    for edge in (lengths[0], lengths[-1]):  # at which half may be solved, but for rounding
-        length = np.where(np.abs(length / edge - 1) < _ROUNDING, edge, length)
+    for edge in (lengths[0], lengths[-1]):  # at which half may be solved
+        length = np.where(np.abs(length / edge - 1) < _AT, edge, length)
     length = np.where(mixed, length, np.where(total > 0, np.inf, 0))
     # Where a clean cut is, or an estimate beyond the lengths: between two, one of them infinite.
     edges = np.concatenate(([-np.inf], lengths, [np.inf]))
