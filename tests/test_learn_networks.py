@@ -11,6 +11,7 @@ import pytest
 from drawn import KINDS, draw
 
 from seqlab import rules
+from seqlab.engine.sums import Sums
 from seqlab.kernels.layout import unscaled
 from seqlab.learn import networks as networks_module
 from seqlab.learn.networks import Networks
@@ -118,30 +119,13 @@ def seen(whole: Any, one: Any) -> int:
 
 
 @pytest.mark.tiny
-def test_what_vanishes_or_explodes_stays_beside_the_readouts_gradient() -> None:
-    """Recurrent gradients beyond 2^+-1074 leave the readout's own as they are."""
-    for gain in (1e-30, 1e30):
-        trained, run = networks("rnn", "identity", 1)
-        trained.params["weight_hh"][:] = gain * np.eye(5)
-        trained.params["weight_ih"][:, :, :] = 0
-        trained.params["bias_ih"][:] = trained.params["bias_hh"][:] = 0
-        x = np.zeros_like(run.x)
-        x[0, 0] = 1  # the input weights' gradient alone comes from the first step
-        found = trained.gradients(
-            x,
-            np.array([22]),
-            lambda block, y: squared(np.ones((1, 1, 4, 2)), block, y),
-            rules.parse("none"),
-        )
-        exponent = found.sums.exponent[0]
-        bias = unscaled(found.sums.values["readout_bias"], found.sums.exponent)
-        errors = 2 * (trained.params["readout_bias"] - 1) * 4  # of four equal sequences
-        into = found.sums.values["weight_ih"]
-        if gain < 1:
-            assert exponent == 0
-            assert bias == pytest.approx(errors, rel=NEAR)
-            assert not into.any()
-        else:
-            log = np.log10(np.abs(into).max()) + exponent * np.log10(2)
-            assert log == pytest.approx(22 * 30, abs=2)
-            assert np.isfinite(bias).all()
+@pytest.mark.parametrize("exponent", [-5000, -3, 0, 3, 900])
+def test_gradients_in_log_scale_and_plain_ones_become_one(exponent: int) -> None:
+    """Of a recurrent weight 0.75 x 2^exponent, of the readout's bias 0.5."""
+    joined = networks_module._joined(
+        Sums({"weight_hh": np.full((1, 2), 0.75)}, np.array([exponent])),
+        {"readout_bias": np.full((1, 1), 0.5)},
+    )
+    have = {name: unscaled(value, joined.exponent) for name, value in joined.values.items()}
+    assert have["readout_bias"].tolist() == [[0.5]]
+    assert have["weight_hh"].tolist() == [[np.ldexp(0.75, exponent)] * 2]
