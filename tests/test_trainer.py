@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from drawn import ARCHS, draw
+from reference import training
 
 from seqlab import rules
 from seqlab.learn.networks import Networks
@@ -191,3 +192,37 @@ def test_a_network_that_diverges_ends_and_the_others_go_on(optimiser: str) -> No
     for name, array in trainer.parameters().items():
         assert np.array_equal(array[1], kept[name])
         assert np.array_equal(array[[0, 2]], others.parameters()[name])
+
+
+# In PyTorch's own hands: nn.RNN, nn.LSTM, nn.GRU, and the scan step by step.
+
+
+@pytest.mark.tiny
+@pytest.mark.parametrize("arch", ARCHS)
+@pytest.mark.parametrize("optimiser", list(OPTIMISERS))
+def test_training_is_pytorchs(arch: str, optimiser: str) -> None:
+    """One network for each clip rule, in one ensemble."""
+    kept = np.load(training.FILE)
+    rates, own = training.RATES, training.start(arch)
+    params = {name: np.stack([array] * len(training.CLIPS)) for name, array in own.items()}
+    names = ["none" if c is None else f"{name}:{c}" for name, c in training.CLIPS.items()]
+    options = {"momentum": training.MOMENTUM} if optimiser == "sgd" else {}
+    trainer = Trainer(
+        Networks.of(arch, params, "tanh" if arch == "rnn" else None),
+        "cross-entropy",
+        [rules.parse(name) for name in names],
+        OPTIMISERS[optimiser](params, rates[optimiser], **options),
+    )
+    losses = []
+    for x, classes in training.batches():
+        batch = (np.stack([array] * len(names)) for array in (x, classes))
+        losses.append(trainer.update(Batch(*batch, np.array(training.AT))).loss)
+    have = trainer.parameters()
+    for m, clip in enumerate(training.CLIPS):
+        key = training.Loop(arch, optimiser, clip).key
+        assert np.array(losses)[:, m] == pytest.approx(kept[f"{key}/loss"], rel=NEAR)
+        for name in own:
+            want = kept[f"{key}/{name}"]
+            scale = np.abs(want).max()
+            assert have[name][m] == pytest.approx(want, rel=0, abs=NEAR * scale), (clip, name)
+    assert len(set(np.array(losses)[-1])) == len(names)  # every rule has acted
