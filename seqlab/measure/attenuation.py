@@ -11,10 +11,10 @@ from seqlab import rules
 from seqlab.engine.ensemble import Ensemble, arrays_of, check_array, find_cell, gather, on_host
 from seqlab.engine.rehearsal import compile_kernels
 from seqlab.engine.tape import Tape
-from seqlab.errors import InputError
 from seqlab.kernels import backends
 from seqlab.measure.curves import sweep_curves
 from seqlab.measure.randomness import unit_readout
+from seqlab.spec.fields import check_lengths
 
 
 @dataclass(frozen=True)
@@ -84,16 +84,6 @@ def measure_norms(
     whole, inputs = tables.pop("log_norm"), tables.pop("log_norm_input")
     parts = {part: whole if len(names) == 1 else tables[f"log_norm_{part}"] for part in names}
     return Norms(whole, parts, inputs, underflow, fired, str(rule), chosen, str(ensemble.x.dtype))
-
-
-def check_lengths(lengths: Sequence[int], steps: int) -> int:
-    """The longest; InputError unless they are distinct whole numbers from 1 to `steps`."""
-    whole = all(isinstance(n, int | np.integer) and not isinstance(n, bool) for n in lengths)
-    if not (len(lengths) and whole and min(lengths) >= 1 and max(lengths) <= steps):
-        raise InputError(f"lengths: {lengths!r} is not allowed; whole numbers from 1 to {steps}")
-    if len(set(lengths)) < len(lengths):
-        raise InputError(f"lengths: {lengths!r} is not allowed; each length once")
-    return int(max(lengths))
 
 
 def _readouts(ensemble: Ensemble, readout: ArrayLike | None, lengths: int) -> NDArray:

@@ -18,10 +18,10 @@ from seqlab.probes.states import Layout, Part, Tensor, is_tensor, on_host
 from seqlab.probes.steps import (
     Loss,
     Walk,
-    check_lengths,
     gradient_of,
     gradients,
 )
+from seqlab.spec.fields import check_lengths
 from seqlab.spec.kinds import Progress
 from seqlab.wording import refuse
 
@@ -51,7 +51,7 @@ def inputs(
     Raises InputError for wrong lengths, for a net whose output is no tensor or no function of x,
     or has another number of steps than x, and for one whose second call gives another answer.
     """
-    check_lengths(x.shape[time], lengths)
+    check_lengths(lengths, x.shape[time])
     with quiet(modules_of(net), x):
         if x.is_inference():
             x = x.clone()

@@ -26,8 +26,9 @@ from seqlab.probes.recognised import first_state, recognised, refusing, time_axi
 from seqlab.probes.refusals import check
 from seqlab.probes.repeats import check_repeats
 from seqlab.probes.states import State, Tensor, kept
-from seqlab.probes.steps import check_lengths, walk
+from seqlab.probes.steps import walk
 from seqlab.rules import Rule
+from seqlab.spec.fields import check_lengths
 from seqlab.spec.fields import lengths as parse_lengths
 from seqlab.spec.kinds import Progress
 from seqlab.spec.probed import PROBED_TABLE
@@ -201,7 +202,7 @@ class _Asked:
         if not isinstance(given, Iterable):
             raise refuse("lengths", given, f"a list of whole numbers from 1 to {steps}")
         found = list(given)
-        check_lengths(steps, found)
+        check_lengths(found, steps)
         if odd := [length for length in found if length % every]:
             raise refuse("lengths", odd[0], f"multiples of every, {every}")
         return found

@@ -33,6 +33,7 @@ from seqlab.probes.states import (
 )
 from seqlab.probes.trail import Trail, borders_of
 from seqlab.rules import UNCLIPPED, Rule
+from seqlab.spec.fields import check_lengths
 from seqlab.spec.kinds import Progress
 from seqlab.wording import refuse
 
@@ -88,21 +89,12 @@ def walk(
     state of a form that is not known, and for a module that is no function of its input and state
     (see `check_repeats`).
     """
-    check_lengths(x.shape[step.time], lengths)
+    check_lengths(lengths, x.shape[step.time])
     _check_every(every, rule)
     with quiet(step.modules, x):
         if x.is_inference():
             x = x.clone()
         return _Walker(step, x.detach(), state, loss, lengths, every, rule, progress).run()
-
-
-def check_lengths(steps: int, lengths: Sequence[int]) -> None:
-    """Refuse what are not one or more different numbers of steps of a sequence of so many."""
-    whole = all(isinstance(n, int | np.integer) and not isinstance(n, bool) for n in lengths)
-    if not (len(lengths) and whole and min(lengths) >= 1 and max(lengths) <= steps):
-        raise refuse("lengths", lengths, f"whole numbers from 1 to {steps}")
-    if len(set(lengths)) < len(lengths):
-        raise refuse("lengths", lengths, "each length once")
 
 
 def _check_every(every: int, rule: Rule) -> None:

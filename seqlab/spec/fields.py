@@ -8,7 +8,7 @@ import itertools
 import math
 import operator
 from collections.abc import Callable, Iterable, Sequence
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 from seqlab import rules
@@ -110,6 +110,17 @@ def lengths(name: str, value: Any) -> tuple[int, ...]:
     if any(a >= b for a, b in itertools.pairwise(found)):
         raise refuse(name, value, allowed)
     return found
+
+
+def check_lengths(lengths: Sequence[Any], steps: int) -> int:
+    """The longest of one or more different numbers of steps, in any order, of a sequence of so
+    many. Raises InputError for others."""
+    whole = all(isinstance(n, Integral) and not isinstance(n, bool) for n in lengths)
+    if not (len(lengths) and whole and min(lengths) >= 1 and max(lengths) <= steps):
+        raise refuse("lengths", lengths, f"whole numbers from 1 to {steps}")
+    if len(set(lengths)) < len(lengths):
+        raise refuse("lengths", lengths, "each length once")
+    return int(max(lengths))
 
 
 def spaced(first: int, last: int, count: int) -> tuple[int, ...]:
