@@ -29,6 +29,10 @@ Array = Any  # a device array; a NumPy array in the simulator
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
 if not SIMULATED and getattr(package, "implementation", None) != "NVIDIA":
     raise ImportError("numba.cuda is Numba's own deprecated target, not numba-cuda")
+if not SIMULATED:
+    from numba.cuda.core import config  # type: ignore[import-not-found]
+
+    config.CUDA_LOW_OCCUPANCY_WARNINGS = 0  # one network is one block, and no mistake
 
 # Threads that run in lockstep and exchange numbers without a barrier of the whole block. Few in
 # the simulator, so that its small blocks hold several as a GPU's do.
