@@ -1,7 +1,7 @@
 """The arrays that all sides are given, and our own side of each contest."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -10,8 +10,11 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 import seqlab
+from seqlab.bench.machine import GPU
 from seqlab.bench.race import OURS, Answer, Side
 from seqlab.cells import CELLS, Draw, Sizes
+from seqlab.kernels import backends
+from seqlab.kernels.layout import on_gpu
 from seqlab.layers import draws
 from seqlab.layers.stack import Stack
 from seqlab.measure.stack_gradients import StackGradients, backpropagate, drive_of
@@ -19,6 +22,27 @@ from seqlab.measure.stack_gradients import StackGradients, backpropagate, drive_
 PRODUCTS = "numpy products"
 
 Arrays = dict[str, NDArray]
+
+
+def _there(array: NDArray, backend: str) -> Any:
+    """An array where a backend works; there beforehand, as a peer's are."""
+    return backends.to_gpu(array) if backend == GPU else array
+
+
+def _finished(call: Callable[[], Any], backend: str) -> Callable[[], Any]:
+    """`call`, back when its work is done: a GPU goes on by itself."""
+
+    def finished() -> Any:
+        result = call()
+        backends.wait_for_gpu()
+        return result
+
+    return finished if backend == GPU else call
+
+
+def _here(array: Any) -> NDArray:
+    """An answer's array on the host."""
+    return backends.from_gpu(array) if on_gpu(array) else array
 
 
 @dataclass(frozen=True)
@@ -72,16 +96,17 @@ class Gradients:
 
     def side(self, backend: str = "cpu", name: str = OURS) -> Side:
         """`seqlab.forward` and `seqlab.backward`."""
+        x, grad_output = (_there(array, backend) for array in (self.x, self.grad_output))
 
         def call() -> Any:
-            trajectory = seqlab.forward(self.cell, self.params, self.x, self.state, backend=backend)
-            return seqlab.backward(trajectory, self.grad_output)
+            trajectory = seqlab.forward(self.cell, self.params, x, self.state, backend=backend)
+            return seqlab.backward(trajectory, grad_output)
 
         def answer(result: Any) -> Answer:
             state = result.initial if isinstance(result.initial, tuple) else (result.initial,)
-            return named(result.params, result.x, state)
+            return named(result.params, _here(result.x), state)
 
-        return Side(name, call, answer, self.work)
+        return Side(name, _finished(call, backend), answer, self.work)
 
 
 def named(params: Mapping[str, NDArray], x: NDArray, initial: Sequence[NDArray]) -> Answer:
@@ -213,15 +238,17 @@ class Scan:
 
     def side(self, backend: str = "cpu", name: str = OURS) -> Side:
         """`seqlab.selective_scan` and `seqlab.selective_scan_backward`."""
+        inputs = {given: _there(array, backend) for given, array in self.inputs.items()}
+        grad_y = _there(self.grad_y, backend)
 
         def call() -> Any:
-            y = seqlab.selective_scan(**self.inputs, backend=backend)
-            return y, seqlab.selective_scan_backward(self.grad_y, **self.inputs, backend=backend)
+            y = seqlab.selective_scan(**inputs, backend=backend)
+            return y, seqlab.selective_scan_backward(grad_y, **inputs, backend=backend)
 
         def answer(result: Any) -> Answer:
-            return {name: getattr(result[1], name) for name in self.inputs}
+            return {given: _here(getattr(result[1], given)) for given in inputs}
 
-        return Side(name, call, answer, self.work)
+        return Side(name, _finished(call, backend), answer, self.work)
 
 
 @dataclass(frozen=True)

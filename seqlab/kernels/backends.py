@@ -122,6 +122,11 @@ def to_gpu(array: NDArray) -> Any:
     return import_module("seqlab.kernels.cuda.target").to_device(array)
 
 
+def wait_for_gpu() -> None:
+    """Return when the GPU has done all that was asked of it."""
+    import_module("seqlab.kernels.cuda.target").wait()
+
+
 def gpu_array(name: str, value: Any) -> Any:
     """A GPU's array as it is; InputError unless it is contiguous, without NaN or infinity."""
     array = gpu_view(value)

@@ -37,6 +37,20 @@ class Law(NamedTuple):
     step: Callable[..., Any]
 
 
+def pieces(count: int, wide: int) -> tuple[int, int]:
+    """Blocks and threads for `count` things of `wide` entries, of which a thread has one: blocks enough
+    for all multiprocessors even of few things."""
+    threads = block_size(wide)
+    return count * -(-wide // threads), threads
+
+
+@device
+def piece_of(wide):
+    """(thing, entry) of a thread of `pieces`; past the last entry a thread has none."""
+    blocks = -(-wide // cuda.blockDim.x)
+    return cuda.blockIdx.x // blocks, cuda.blockIdx.x % blocks * cuda.blockDim.x + cuda.threadIdx.x
+
+
 @device
 def place(number, starts, chunk, steps):
     """(network, chunk, sequence, first step, end) of a chunk of `starts` (M, K, B, N, H) by its
@@ -56,9 +70,10 @@ def _ends(law: Law, real: type, states: int, chunk: int, backwards: bool) -> Any
     @kernel
     def ends(given, steps, starts, passed):
         """Each chunk from a state of zeros: where it ends, to `starts`, and how long it lasts. A
-        block has one chunk."""
-        m, k, b, first, last = place(cuda.blockIdx.x, starts, chunk, steps)
-        for d in range(cuda.threadIdx.x, starts.shape[4], cuda.blockDim.x):
+        block has some channels of one chunk."""
+        number, d = piece_of(starts.shape[4])
+        m, k, b, first, last = place(number, starts, chunk, steps)
+        if d < starts.shape[4]:
             state, rates = cuda.local.array(states, real), cuda.local.array(states, real)
             for n in range(states):
                 state[n], rates[n] = zero, rate(given, m, n, d)
@@ -81,10 +96,11 @@ def _join(law: Law, backwards: bool) -> Any:
     @kernel
     def join(given, starts, passed, state):
         """From each chunk's own end to what it truly begins with, in place, from `state` on, which
-        is left at the other end of time. A block has one sequence."""
+        is left at the other end of time. A block has some states of one sequence."""
         _, chunks, sequences, states, units = starts.shape
-        m, b = cuda.blockIdx.x // sequences, cuda.blockIdx.x % sequences
-        for i in range(cuda.threadIdx.x, states * units, cuda.blockDim.x):
+        number, i = piece_of(states * units)
+        m, b = number // sequences, number % sequences
+        if i < states * units:
             n, d = i // units, i % units
             carried, a = state[m, b, n, d], rate(given, m, n, d)
             for step in range(chunks):
@@ -103,10 +119,11 @@ def _again(law: Law, visit: Callable[..., Any], real: type, states: int, chunk: 
 
     @kernel
     def again(given, steps, starts, begin, out):
-        """Each chunk from its true beginning, see the function `again`. A block has one chunk."""
-        slot = cuda.blockIdx.x
+        """Each chunk from its true beginning, see the function `again`. A block has some channels of
+        one chunk."""
+        slot, d = piece_of(starts.shape[4])
         m, k, b, first, last = place(begin + slot, starts, chunk, steps)
-        for d in range(cuda.threadIdx.x, starts.shape[4], cuda.blockDim.x):
+        if d < starts.shape[4]:
             state, rates = cuda.local.array(states, real), cuda.local.array(states, real)
             for n in range(states):
                 state[n], rates[n] = starts[m, k, b, n, d], rate(given, m, n, d)
@@ -129,9 +146,9 @@ def join(
     passed = empty((networks, chunks, sequences, units), real)
     ends = _ends(law, real, states, CHUNK, backwards)
     arrays = (given, steps, starts, passed)
-    launch(ends, networks * chunks * sequences, block_size(units), *arrays)
-    threads = block_size(states * units)
-    launch(_join(law, backwards), networks * sequences, threads, given, starts, passed, state)
+    launch(ends, *pieces(networks * chunks * sequences, units), *arrays)
+    shape = pieces(networks * sequences, states * units)
+    launch(_join(law, backwards), *shape, given, starts, passed, state)
 
 
 def again(
@@ -152,4 +169,4 @@ def again(
     states, units = starts.shape[3:]
     function = _again(law, visit, real_type(starts), states, CHUNK)
     arrays = (given, steps, starts, numbers.start, out)
-    launch(function, len(numbers), block_size(units), *arrays)
+    launch(function, *pieces(len(numbers), units), *arrays)

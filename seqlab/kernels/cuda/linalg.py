@@ -26,6 +26,8 @@ from seqlab.kernels.cuda.target import (
 
 ROWS = 4
 PIECE = 32  # steps summed by themselves before their sum is added with care
+STRETCH = 256  # terms that a thread sums; the sums of others it does not wait for
+STRETCHES_BYTES = 4 << 20  # of one network's sums that are added up in the end
 
 
 ZERO, BIAS, SELF = range(3)  # what a product is added to
@@ -100,19 +102,21 @@ def _accumulate(real: type) -> Any:
     zero = real(0)
 
     @kernel
-    def accumulate(dz, column, factor, y, first, out):
-        tiles = -(-out.shape[1] // ROWS)
+    def accumulate(dz, column, factor, y, first, stretch, out):
+        """A block has ROWS rows of one network's sum over one stretch of n."""
+        tiles, networks = -(-out.shape[2] // ROWS), out.shape[1]
         m, j = cuda.blockIdx.x // tiles, cuda.blockIdx.x % tiles * ROWS
-        last = out.shape[1] - 1
-        for k in range(cuda.threadIdx.x, out.shape[2], cuda.blockDim.x):
+        m, p = m % networks, m // networks
+        last, end = out.shape[2] - 1, min((p + 1) * stretch, dz.shape[1])
+        for k in range(cuda.threadIdx.x, out.shape[3], cuda.blockDim.x):
             total, lost = cuda.local.array(ROWS, real), cuda.local.array(ROWS, real)
             part = cuda.local.array(ROWS, real)
             for r in range(ROWS):
                 total[r], lost[r] = zero, zero
-            for start in range(0, dz.shape[1], PIECE):
+            for start in range(p * stretch, end, PIECE):
                 for r in range(ROWS):
                     part[r] = zero
-                for n in range(start, min(start + PIECE, dz.shape[1])):
+                for n in range(start, min(start + PIECE, end)):
                     value = factor[m, n] * y[m, first + n, k]
                     for r in range(ROWS):
                         part[r] += dz[m, n, column + min(j + r, last)] * value
@@ -120,18 +124,22 @@ def _accumulate(real: type) -> Any:
                     total[r], lost[r] = add_to(total[r], lost[r], part[r])
             for r in range(ROWS):
                 if j + r <= last:
-                    out[m, j + r, k] = total[r]
+                    out[p, m, j + r, k] = total[r]
 
     return accumulate
 
 
 def accumulate(dz: Array, columns: slice, factor: Array, y: Array, first: int) -> Array:
     """sum over n of factor (M, n) dz[:, n, columns] (M, J) y[:, first + n] (M, K), (M, J, K)."""
-    start, width = columns.start, columns.stop - columns.start
-    out = empty((dz.shape[0], width, y.shape[2]), real_type(dz))
-    blocks, threads = dz.shape[0] * -(-width // ROWS), block_size(y.shape[2])
-    launch(_accumulate(real_type(dz)), blocks, threads, dz, start, factor, y, first, out)
-    return out
+    (networks, terms), start, width = factor.shape, columns.start, columns.stop - columns.start
+    real, size = real_type(dz), width * y.shape[2]
+    # In stretches side by side, as many as a bounded memory of a network's own has room for.
+    most = max(1, STRETCHES_BYTES // (size * dz.dtype.itemsize))
+    stretch = -(-max(STRETCH, -(-terms // most)) // PIECE) * PIECE
+    out = empty((-(-terms // stretch), networks, width, y.shape[2]), real)
+    blocks, threads = len(out) * networks * -(-width // ROWS), block_size(y.shape[2])
+    launch(_accumulate(real), blocks, threads, dz, start, factor, y, first, stretch, out)
+    return fold(out)
 
 
 @cache
@@ -165,22 +173,26 @@ def _fold(real: type) -> Any:
     @kernel
     def fold(parts, out):
         i = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
-        if i < parts.shape[1]:
+        if i < out.size:
+            p, k = i // out.shape[1], i % out.shape[1]
             total, lost = zero, zero
-            for r in range(parts.shape[0]):
-                total, lost = add_to(total, lost, parts[r, i])
-            out[i] = total
+            for r in range(p * STRETCH, min((p + 1) * STRETCH, parts.shape[0])):
+                total, lost = add_to(total, lost, parts[r, k])
+            out[p, k] = total
 
     return fold
 
 
 def fold(parts: Array) -> Array:
-    """The sum over the first axis, in its order."""
-    flat = parts.reshape(len(parts), -1)
-    out = empty(flat.shape[1:], real_type(parts))
-    threads = block_size(flat.shape[1])
-    launch(_fold(real_type(parts)), -(-flat.shape[1] // threads), threads, flat, out)
-    return out.reshape(*parts.shape[1:])
+    """The sum over the first axis, by stretches."""
+    rows, shape = len(parts), parts.shape[1:]
+    if rows == 1:
+        return parts.reshape(*shape)
+    flat = parts.reshape(rows, -1)
+    out = empty((-(-rows // STRETCH), flat.shape[1]), real_type(parts))
+    threads = block_size(out.size)
+    launch(_fold(real_type(parts)), -(-out.size // threads), threads, flat, out)
+    return fold(out.reshape(len(out), *shape))
 
 
 @cache

@@ -13,7 +13,14 @@ import numpy as np
 
 from seqlab.errors import InputError
 from seqlab.kernels.cuda.linalg import real_type
-from seqlab.kernels.cuda.target import SHARED_BYTES, Array, block_size, cuda, device
+from seqlab.kernels.cuda.target import (
+    LANES,
+    SHARED_BYTES,
+    Array,
+    block_size,
+    cuda,
+    device,
+)
 
 STREAMED, SHARED, REGISTERS = range(3)  # where a block's recurrent weights are
 REGISTER_BYTES = 256  # of one column's weights: what a thread can hold beside its sums
@@ -38,7 +45,7 @@ def shape_for(recurrent: Array, width: int, rows: int) -> Shape:
     """The largest block for so many rows, weights (M, H, Q H) and `width` pre-activations, whose
     shared memory fits; InputError where not even one row's does."""
     real, (units, columns) = real_type(recurrent), recurrent.shape[1:]
-    width, blocks, threads = width // units, columns // units, block_size(columns)
+    width, blocks = width // units, columns // units
     item = np.dtype(real).itemsize
     one = (width + blocks) * units * item
     fitting = SHARED_BYTES // one
@@ -51,6 +58,7 @@ def shape_for(recurrent: Array, width: int, rows: int) -> Shape:
     group = ROWS
     while group > fitting or group >= 2 * rows:
         group //= 2
+    threads = max(block_size(columns), group * LANES)  # a warp for each row
     tier = nearest(recurrent, group * one, threads)
     return Shape(real, units, width, blocks, group, threads, tier)
 

@@ -167,7 +167,7 @@ def _after_product(shape: Shape, row: Row) -> Any:
 @cache
 def _backward(shape: Shape, named: int, back: Callable[..., Any]) -> Any:
     real, units, rows, zero = shape.real, shape.units, shape.rows, shape.real(0)
-    width, warps = shape.width * units, shape.threads // LANES
+    width = shape.width * units
     handed, given = (rows, width), (rows, shape.recurrent * units)
     own_size, shared_size = room(shape)
     load, multiply = product(shape, units)
@@ -176,12 +176,14 @@ def _backward(shape: Shape, named: int, back: Callable[..., Any]) -> Any:
 
     @kernel
     def backward(weight, factors, bundle, loss, rule, piece, live, path, kept):
-        """A block has up to `rows` rows of a network's bundle, a warp one of them at a time."""
+        """A block has up to `rows` rows of a network's bundle, a warp of its first ones has one."""
         sequences = factors.shape[2]
         groups = -(-sequences * live // rows)
         m, first = cuda.blockIdx.x // groups, cuda.blockIdx.x % groups * rows
         count = min(rows, sequences * live - first)
         thread, threads = cuda.threadIdx.x, cuda.blockDim.x
+        r = thread // LANES
+        at = task_row(m, first + r, sequences, live, kept.rows)
         dz = cuda.shared.array(handed, real)
         dh = cuda.shared.array(given, real)
         own = cuda.local.array(own_size, real)
@@ -191,14 +193,12 @@ def _backward(shape: Shape, named: int, back: Callable[..., Any]) -> Any:
             dz[i // width, i % width] = zero
         cuda.syncthreads()
         for s in range(piece.hi - 1, piece.lo - 1, -1):
-            for r in range(thread // LANES, count, warps):
-                at = task_row(m, first + r, sequences, live, kept.rows)
+            if r < count:
                 before_product(factors, bundle, loss, piece, path, kept, s, at, dz[r])
             cuda.syncthreads()
             multiply(dz, weight, m, own, shared, dh)
             cuda.syncthreads()
-            for r in range(thread // LANES, count, warps):
-                at = task_row(m, first + r, sequences, live, kept.rows)
+            if r < count:
                 after_product(bundle, rule, path, s, at, dh[r])
 
     return backward

@@ -6,13 +6,12 @@
 Source: Gu & Dao 2023, Algorithm 2. One thread by itself calls a device function here.
 """
 
-import math
 from functools import cache
 from typing import Any, NamedTuple
 
 from seqlab.cells import ssm as algebra
 from seqlab.kernels.cuda.diagonal import Law
-from seqlab.kernels.cuda.math import sigmoid, softplus
+from seqlab.kernels.cuda.math import exp_near_zero, sigmoid, softplus
 from seqlab.kernels.cuda.target import Array, block_size, cuda, device, kernel, launch
 
 state_after = device(algebra.state)
@@ -50,7 +49,7 @@ def _time(given, m, s, b, d):
 @device
 def decay(a, delta):
     """exp(Delta A)."""
-    return math.exp(delta * a)
+    return exp_near_zero(delta * a)
 
 
 @device

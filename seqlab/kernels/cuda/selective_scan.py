@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from seqlab.kernels.cuda import diagonal
-from seqlab.kernels.cuda.diagonal import Law, place
+from seqlab.kernels.cuda.diagonal import Law, piece_of, pieces, place
 from seqlab.kernels.cuda.linalg import fold, real_type, turn
 from seqlab.kernels.cuda.math import sigmoid
 from seqlab.kernels.cuda.scan import (
@@ -151,12 +151,13 @@ def _backward(real: type, states: int, chunk: int) -> Any:
     @kernel
     def backward(given, dy, handed, begin, path, found, a):
         """Each chunk back, from the adjoint that it is truly handed; `path` is what `_visit_path`
-        kept: turned into the state after each step and its adjoint. `a` as in Path. A block has one
-        chunk."""
-        slot, (length, _, units) = cuda.blockIdx.x, given.u.shape[1:]
+        kept: turned into the state after each step and its adjoint. `a` as in Path. A block has some
+        channels of one chunk."""
+        length, _, units = given.u.shape[1:]
+        slot, d = piece_of(units)
         m, k, b, first, last = place(begin + slot, handed, chunk, length)
         share = m * handed.shape[1] + k
-        for d in range(cuda.threadIdx.x, units, cuda.blockDim.x):
+        if d < units:
             g, da = cuda.local.array(states, real), cuda.local.array(states, real)
             for n in range(states):
                 g[n], da[n] = handed[m, k, b, n, d], zero
@@ -329,7 +330,7 @@ def backward(
         numbers = range(begin, min(begin + together, batch * chunks))
         diagonal.again(LAW, _visit_path, given, length, starts, numbers, out)
         arrays = (given, dy, handed, begin, path, found)
-        launch(back, len(numbers), threads, *arrays, out.a)
+        launch(back, *pieces(len(numbers), units), *arrays, out.a)
         launch(sums, len(numbers) * diagonal.CHUNK, block_size(LANES * states), *arrays)
     a = fold(found.a)
     gradients = {

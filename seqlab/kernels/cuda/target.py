@@ -126,6 +126,13 @@ def grid(count: int) -> tuple[int, int]:
     return min(BLOCKS, -(-count // threads)), threads
 
 
+def wait() -> None:
+    """Return when the GPU has done all that was launched."""
+    if not SIMULATED:
+        with guarded():
+            package.synchronize()
+
+
 def empty(shape: tuple[int, ...], dtype: Any) -> Array:
     """An uninitialised device array."""
     if SIMULATED:
@@ -136,7 +143,9 @@ def empty(shape: tuple[int, ...], dtype: Any) -> Array:
 
 def to_device(array: NDArray) -> Array:
     """A contiguous copy on the device."""
-    array = np.ascontiguousarray(array)
+    # Strides made anew: along an axis of one NumPy may have any, also 0, which Numba takes for an
+    # array that is not contiguous and copies number by number.
+    array = np.ascontiguousarray(array).reshape(-1).reshape(array.shape)
     if SIMULATED:
         return array.copy()
     with guarded():
