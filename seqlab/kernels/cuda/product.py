@@ -25,6 +25,7 @@ from seqlab.kernels.cuda.target import (
 STREAMED, SHARED, REGISTERS = range(3)  # where a block's recurrent weights are
 REGISTER_BYTES = 256  # of one column's weights: what a thread can hold beside its sums
 
+AHEAD = 8  # streamed weights that a thread reads before it multiplies: their ways overlap
 ROWS = 4  # that share one pass over the weights, where their shared memory fits
 
 
@@ -95,6 +96,7 @@ def product(shape: Shape, wide: int) -> Product:
     real, units, rows, zero = shape.real, shape.units, shape.rows, shape.real(0)
     columns, tier = shape.recurrent * units, shape.tier
     whole = wide == columns
+    grouped = units // AHEAD * AHEAD if tier == STREAMED else 0
 
     @device
     def load(weight, m, own, shared):
@@ -118,7 +120,14 @@ def product(shape: Shape, wide: int) -> Product:
             total = cuda.local.array(rows, real)
             for r in range(rows):
                 total[r] = zero
-            for k in range(units):
+            near = cuda.local.array(AHEAD, real)
+            for start in range(0, grouped, AHEAD):
+                for k in range(AHEAD):
+                    near[k] = weight[m, first + start + k, j]
+                for k in range(AHEAD):
+                    for r in range(rows):
+                        total[r] += vectors[r, first + start + k] * near[k]
+            for k in range(grouped, units):
                 if tier == REGISTERS:
                     factor = own[k]
                 elif tier == SHARED:
