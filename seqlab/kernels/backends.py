@@ -80,9 +80,8 @@ def require_cell(backend: str, arch: str) -> None:
 def resolve(backend: str, *arrays: Any, arch: str | None = None) -> str:
     """The backend that a choice means here, for these arrays, and for this cell if one is named.
 
-    `auto` is the CPU, but CUDA for arrays that live on a GPU and for a cell that the CPU lacks: the
-    CUDA kernels have been compiled and simulated, and are not chosen for anybody else before they
-    have run on one.
+    `auto` is the CPU, but CUDA for arrays that live on a GPU and for a cell that the CPU lacks: how
+    many networks it takes until a GPU is faster was not measured (experiments/cuda).
     Raises InputError for an unknown name, for a backend that lacks the cell or that this machine
     does not have, and for the CPU when an array is on a GPU.
     """

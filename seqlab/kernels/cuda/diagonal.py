@@ -38,8 +38,8 @@ class Law(NamedTuple):
 
 
 def pieces(count: int, wide: int) -> tuple[int, int]:
-    """Blocks and threads for `count` things of `wide` entries, of which a thread has one: blocks enough
-    for all multiprocessors even of few things."""
+    """Blocks and threads for `count` things of `wide` entries, a thread for each entry: few things
+    then fill all multiprocessors."""
     threads = block_size(wide)
     return count * -(-wide // threads), threads
 
@@ -119,8 +119,8 @@ def _again(law: Law, visit: Callable[..., Any], real: type, states: int, chunk: 
 
     @kernel
     def again(given, steps, starts, begin, out):
-        """Each chunk from its true beginning, see the function `again`. A block has some channels of
-        one chunk."""
+        """Each chunk from its true beginning, see the function `again`. A block has some channels
+        of one chunk."""
         slot, d = piece_of(starts.shape[4])
         m, k, b, first, last = place(begin + slot, starts, chunk, steps)
         if d < starts.shape[4]:

@@ -30,7 +30,7 @@ SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
 if not SIMULATED and getattr(package, "implementation", None) != "NVIDIA":
     raise ImportError("numba.cuda is Numba's own deprecated target, not numba-cuda")
 if not SIMULATED:
-    from numba.cuda.core import config  # type: ignore[import-not-found]
+    from numba.cuda.core import config
 
     config.CUDA_LOW_OCCUPANCY_WARNINGS = 0  # one network is one block, and no mistake
 

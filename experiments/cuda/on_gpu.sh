@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# What only a GPU can say of the kernels: numbers, races, memory. About three minutes on 16 cores, most of
+# it compilation. Logs go to the folder given. Needs compute-sanitizer, pytest and pytest-xdist.
+#
+#     bash experiments/cuda/on_gpu.sh LOGS
+set -uo pipefail
+cd "$(dirname "$0")/../.."
+logs=${1:?a folder for the logs}
+mkdir -p "$logs"
+# A plugin that happens to be installed must not turn its own warnings into our errors.
+tests=(python3 -m pytest -q --tb=short -p no:cacheprovider -p no:benchmark)
+
+"${tests[@]}" -n "$(($(nproc) / 2))" -rf tests/cuda_parity*.py >"$logs/parity.log" 2>&1 &
+for tool in memcheck racecheck synccheck; do
+  for cells in "rnn-tanh or gru" "lstm or ssm"; do
+    compute-sanitizer --tool "$tool" --error-exitcode 1 "${tests[@]}" tests/cuda_parity.py \
+      -k "test_any_size and 9 and float32 and ($cells)" >"$logs/$tool-${cells%% *}.log" 2>&1 &
+  done
+  compute-sanitizer --tool "$tool" --error-exitcode 1 "${tests[@]}" tests/cuda_parity_arrays.py \
+    -k "test_selective_scan and 35 and float32" >"$logs/$tool-scan.log" 2>&1 &
+done
+failed=0
+for job in $(jobs -p); do wait "$job" || failed=1; done
+python3 -m seqlab verify --backend cuda >"$logs/verify.log" 2>&1 || failed=1
+tail -n 2 "$logs"/*.log
+exit "$failed"
