@@ -15,8 +15,8 @@ from seqlab.spec.formats import UNREADABLE, npz
 COUNT = "arrays"  # of the state: zip checks each, and would not miss one
 # Of a file: raised when the name or the meaning of anything in a state changes.
 FORMAT = 1
-# Seconds. Whoever kills the process loses the work since the last writing: so many seconds, those
-# that the writing takes, and an update. Ctrl-C costs the work since the last taking.
+# Seconds. A kill costs the work since what was last written had been taken: these two, and those of
+# an update and of the writing. Ctrl-C costs the work since the last taking.
 WRITTEN_EVERY, TAKEN_EVERY = 20.0, 1.0
 
 Arrays = dict[str, NDArray]
@@ -37,9 +37,9 @@ class Resumable(Protocol):
 class Checkpoint:
     """A file of the state of one piece of work, in NumPy's .npz, written whole or not at all.
 
-    `key` says in any words what the work is; `write(path, bytes)` replaces a file in one step and
-    flushes it to the disk; `report` is told in one line why a file is not gone on from, `clock`
-    gives seconds.
+    `key` says in any words what the work is, and is another for other work; `write(path, bytes)`
+    replaces a file in one step and flushes it to the disk; `report` is told in one line why a file
+    is not gone on from; `clock` gives seconds.
     """
 
     def __init__(
