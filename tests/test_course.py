@@ -1,45 +1,13 @@
 """A course of training: what is solved and when, what does not depend on the others, what ends."""
 
-from dataclasses import replace
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 import pytest
+from courses import course, equal
 
 from seqlab import rules
-from seqlab.cells import Draw, Sizes
-from seqlab.learn.course import JUDGED_BY, Course, Learned
-from seqlab.learn.tasks import find_task
+from seqlab.learn.course import JUDGED_BY, Learned
 
-Array = npt.NDArray[Any]
 NONE, NORM = rules.parse("none"), rules.parse("norm:1")
-
-
-def course(name: str = "latch", length: int = 6, **changes: Any) -> Course:
-    task = find_task(name)
-    plain = Course(
-        arch="rnn",
-        sizes=Sizes(16, task.inputs),
-        how=Draw(init="orthogonal"),
-        activation="tanh",
-        task=task,
-        length=length,
-        sequences=16,
-        updates=150,
-        optimiser="adam",
-        options=(),
-        cosine=False,
-        solved=task.solved(length),
-        seed=0,
-        dtype="float32",
-    )
-    return replace(plain, **changes)
-
-
-def equal(one: Learned, other: Learned) -> bool:
-    pairs = zip(one, other, strict=True)
-    return all(np.array_equal(a, b, equal_nan=True) for a, b in pairs)
 
 
 def only(found: Learned, places: list[int]) -> Learned:

@@ -1,6 +1,6 @@
 """A course of training: networks of one length, until they have learned it or had their updates."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqlab.cells import CELLS, Draw, Parameters, Sizes
+from seqlab.learn.checkpoint import Arrays, Checkpoint, under, within
 from seqlab.learn.networks import BIAS, WEIGHT, Networks
 from seqlab.learn.optimisers import OPTIMISERS
 from seqlab.learn.task import Task
@@ -91,27 +92,63 @@ class Course:
         rules: Sequence[Rule],
         rates: Sequence[float],
         tick: Callable[[int, NDArray], None] = lambda update, loss: None,
+        checkpoint: Checkpoint | None = None,
     ) -> Learned:
         """Train until all have solved the task or ended, or have had their updates.
 
         `tick(update, loss)` is told of every update and the losses (M,) before it. A network that
-        has solved the task goes on with the others.
+        has solved the task goes on with the others. With a checkpoint, whose key is to name all
+        that the course and its networks, rules and rates are, training goes on from its file, to
+        the same bits; the file stays until it is removed.
         """
-        trainer, judge = self.trainer(networks, rules, rates), _Judge(self, len(networks))
-        for update in range(self.updates):
-            batch = batches_of(self.task, self.seed, networks, update, self.length, self.sequences)
-            seen = trainer.update(batch)
-            judge.see(update, seen.loss, seen.fired, trainer.alive)
-            tick(update, seen.loss)
-            if judge.decided:
-                break
-        return judge.learned()
+        training = _Training(self, networks, self.trainer(networks, rules, rates), tick)
+        if checkpoint is None:
+            for _ in training.pieces():
+                pass
+        else:
+            checkpoint.carry(training)
+        return training.judge.learned()
+
+
+class _Training:
+    """A course while it goes on, an update a piece."""
+
+    def __init__(
+        self,
+        course: Course,
+        networks: Sequence[int],
+        trainer: Trainer,
+        tick: Callable[[int, NDArray], None],
+    ) -> None:
+        self._course, self._networks, self._trainer, self._tick = course, networks, trainer, tick
+        self.judge = _Judge(course, len(networks))
+
+    def pieces(self) -> Iterator[None]:
+        course, judge = self._course, self.judge
+        while judge.updates < course.updates and not judge.decided:
+            # Drawn by its number: nothing of what was drawn before need be kept.
+            update = judge.updates
+            batch = batches_of(
+                course.task, course.seed, self._networks, update, course.length, course.sequences
+            )
+            seen = self._trainer.update(batch)
+            judge.see(seen.loss, seen.fired, self._trainer.alive)
+            self._tick(update, seen.loss)
+            yield
+
+    def state(self) -> Arrays:
+        return under("trainer", self._trainer.state()) | under("judge", self.judge.state())
+
+    def restore(self, state: Arrays) -> None:
+        self._trainer.restore(within("trainer", state))
+        self.judge.restore(within("judge", state))
 
 
 class _Judge:
-    """What is kept of a course while it goes on."""
+    """What is kept of a course while it goes on; `updates` are those that it has seen."""
 
     def __init__(self, course: Course, count: int) -> None:
+        self.updates = 0
         self._threshold = course.solved
         self._window = -(-JUDGED_BY // course.sequences)
         self._losses = np.full((count, course.updates), np.nan)
@@ -119,29 +156,49 @@ class _Judge:
         self._seen = np.zeros(count, np.int64)
         self._solved_at, self._ended = np.full((2, count), NEVER)
         self._best, self._final = np.full((2, count), np.nan)
-        self._updates = 0
 
     @property
     def decided(self) -> bool:
         return bool(((self._solved_at != NEVER) | (self._ended != NEVER)).all())
 
-    def see(self, update: int, loss: NDArray, fired: NDArray, alive: NDArray) -> None:
-        self._updates = update + 1
-        self._losses[:, update] = loss
+    def see(self, loss: NDArray, fired: NDArray, alive: NDArray) -> None:
+        self._losses[:, self.updates] = loss
         there = np.isfinite(fired)
         self._fired[there] += fired[there]
         self._seen += there
-        self._ended[(self._ended == NEVER) & ~alive] = update
-        if self._updates < self._window:
+        self._ended[(self._ended == NEVER) & ~alive] = self.updates
+        self.updates += 1
+        if self.updates < self._window:
             return
-        mean = self._losses[:, self._updates - self._window : self._updates].mean(axis=1)
+        mean = self._losses[:, self.updates - self._window : self.updates].mean(axis=1)
         self._final = np.where(alive, mean, self._final)
         self._best = np.fmin(self._best, mean)
         first = alive & (self._solved_at == NEVER) & (mean < self._threshold)
-        self._solved_at[first] = self._updates
+        self._solved_at[first] = self.updates
 
     def learned(self) -> Learned:
         with np.errstate(invalid="ignore"):
             fired = self._fired / self._seen
-        losses = self._losses[:, : self._updates]
+        losses = self._losses[:, : self.updates]
         return Learned(self._solved_at, self._best, self._final, fired, self._ended, losses)
+
+    def state(self) -> Arrays:
+        """A copy of what it has seen and decided."""
+        own = {
+            "losses": self._losses[:, : self.updates],
+            "fired": self._fired,
+            "seen": self._seen,
+            "solved_at": self._solved_at,
+            "ended": self._ended,
+            "best": self._best,
+            "final": self._final,
+        }
+        return {name: array.copy() for name, array in own.items()}
+
+    def restore(self, state: Arrays) -> None:
+        """Go on from a `state` of the same course."""
+        self.updates = state["losses"].shape[1]
+        self._losses[:, : self.updates] = state["losses"]
+        self._fired, self._seen = state["fired"], state["seen"]
+        self._solved_at, self._ended = state["solved_at"], state["ended"]
+        self._best, self._final = state["best"], state["final"]

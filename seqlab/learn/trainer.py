@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from seqlab.engine.sums import Sums
 from seqlab.kernels.layout import unscaled
+from seqlab.learn.checkpoint import Arrays, under, within
 from seqlab.learn.losses import LOSSES
 from seqlab.learn.networks import Gradients, Networks
 from seqlab.learn.optimisers import Optimiser
@@ -62,6 +63,22 @@ class Trainer:
             for place, params in self._ended.items():
                 found[name][place] = params[name]
         return found
+
+    def state(self) -> Arrays:
+        """All that the next updates depend on but what it was made with: a copy."""
+        return {
+            "alive": self.alive,
+            **under("parameters", self.parameters()),
+            **under("optimiser", self._optimiser.state()),
+        }
+
+    def restore(self, state: Arrays) -> None:
+        """Go on from a `state` of a trainer that was made alike, bit for bit; before any update."""
+        for name, array in self._networks.params.items():
+            array[:] = state[f"parameters/{name}"]
+        if not state["alive"].all():
+            self._keep(state["alive"])
+        self._optimiser.restore(within("optimiser", state))
 
     def update(self, batch: Batch) -> Seen:
         """One update of all networks that go on, of a batch for each of the M."""

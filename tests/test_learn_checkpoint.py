@@ -1,0 +1,417 @@
+"""Training that is stopped and goes on comes to the same bits, and a file that it cannot go on from
+is refused."""
+
+import multiprocessing
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import count
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from courses import course, equal
+
+import seqlab
+from seqlab import learn, rules
+from seqlab.errors import InputError
+from seqlab.learn import checkpoint as module
+from seqlab.learn.checkpoint import Checkpoint
+from seqlab.learn.course import Course, Learned
+from seqlab.learn.tasks import TASKS, _shared, batches_of, find_task
+from seqlab.study.files import write_whole
+
+Array = npt.NDArray[Any]
+State = dict[str, Array]
+Tick = Callable[[int, Array], None]
+
+PATH = Path("course.npz")
+# The second network ends at once, in either dtype; rules on gradients, and in the chain.
+NETWORKS, RATES = [0, 0, 1, 2], [0.01, 1e200, 0.02, 1e-4]
+RULES = [rules.parse(name) for name in ("none", "none", "norm:0.01", "step-norm:0.01")]
+
+
+def ignored(update: int, loss: Array) -> None:
+    """A tick."""
+
+
+def told(seen: list[int], update: int, loss: Array) -> None:
+    """A tick that remembers which updates there were."""
+    seen.append(update)
+
+
+def ticking(seconds: float) -> Callable[[], float]:
+    """A clock that goes on by so much whenever somebody looks at it: once an update."""
+    return count(step=seconds).__next__
+
+
+def kept(said: list[str] | None = None, seconds: float = 1.0, key: str = "k") -> Checkpoint:
+    heard = [] if said is None else said
+    return Checkpoint(PATH, key, write_whole, heard.append, ticking(seconds))
+
+
+def train(one: Course, checkpoint: Checkpoint | None = None, tick: Tick = ignored) -> Learned:
+    return one.train(NETWORKS, RULES, RATES, tick, checkpoint)
+
+
+def stopped_at(update: int, one: Course, checkpoint: Checkpoint, seen: list[int]) -> None:
+    """Ctrl-C, heard at an update."""
+
+    def tick(now: int, loss: Array) -> None:
+        seen.append(now)
+        if now == update:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(one, checkpoint, tick)
+
+
+def state_kept() -> State:
+    state = kept().load()
+    assert state is not None
+    return state
+
+
+def bits(state: State) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
+    return {name: (str(x.dtype), x.shape, x.tobytes()) for name, x in state.items()}
+
+
+def undisturbed(one: Course) -> tuple[Learned, State]:
+    found = train(one, kept())
+    state = state_kept()
+    PATH.unlink()
+    return found, state
+
+
+@pytest.mark.tiny
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("cosine", [False, True])
+@pytest.mark.parametrize(
+    ("optimiser", "options"),
+    [("sgd", ()), ("sgd", (("momentum", 0.9),)), ("rmsprop", ()), ("adam", ())],
+)
+def test_the_same_bits_when_stopped_twice(
+    optimiser: str, options: tuple[tuple[str, float], ...], cosine: bool, dtype: str, here: Path
+) -> None:
+    """Judged by three batches, so that a window begins before a stop and ends after it."""
+    one = course(
+        optimiser=optimiser,
+        options=options,
+        cosine=cosine,
+        dtype=dtype,
+        updates=10,
+        sequences=40,
+        solved=1e-9,
+    )
+    whole, end = undisturbed(one)
+    assert equal(whole, train(one))
+    assert whole.ended.tolist() == [-1, 1, -1, -1]
+    seen: list[int] = []
+    stopped_at(4, one, kept(), seen)
+    stopped_at(6, one, kept(), seen)
+    found = train(one, kept(), partial(told, seen))
+    assert seen == [0, 1, 2, 3, 4, 4, 5, 6, 6, 7, 8, 9]
+    assert equal(found, whole)
+    assert bits(state_kept()) == bits(end)
+
+
+@pytest.mark.tiny
+def test_what_is_finished_is_not_done_again(here: Path) -> None:
+    one = course(updates=5)
+    found = train(one, kept())
+    seen: list[int] = []
+    again = train(one, kept(), partial(told, seen))
+    assert seen == []
+    assert equal(again, found)
+    kept().remove()
+    kept().remove()
+    assert list(here.iterdir()) == []
+
+
+@pytest.mark.tiny
+def test_all_that_is_kept_is_needed(here: Path) -> None:
+    """Training that goes on without one part of the state, as it is at the start, comes to other
+    numbers, but for the rates, which are those of the start."""
+    one = course(updates=60, sequences=100, solved=0.5)
+    whole, end = undisturbed(one)
+    assert 0 < whole.solved_at[0] < 50  # before the stop, and others not
+    assert whole.solved_at[3] == -1
+    stopped_at(50, one, kept(), [])
+    state, alive = state_kept(), state_kept()["trainer/alive"]
+    assert alive.tolist() == [True, False, True, True]
+    unneeded = []
+    for name, array in state.items():
+        without = state | {name: at_the_start(one, name, array, alive)}
+        kept().save(without)
+        try:
+            found = train(one, kept())
+        except InputError:
+            continue
+        if equal(found, whole) and bits(state_kept()) == bits(end):
+            unneeded.append(name)
+    assert unneeded == ["trainer/optimiser/rate"]
+
+
+def at_the_start(one: Course, name: str, array: Array, alive: Array) -> Array:
+    """One array of a state, before any update."""
+    whose, own = name.split("/", 1)
+    if whose == "trainer":
+        fresh = one.trainer(NETWORKS, RULES, RATES).state()[own]
+        return fresh if fresh.shape == array.shape else fresh[alive]
+    empty = {"fired": 0, "seen": 0, "solved_at": -1, "ended": -1}
+    return np.full_like(array, empty.get(own, np.nan))
+
+
+# Ctrl-C may fall between any two lines, in the middle of an update too.
+
+
+def interrupted(line: int, work: Callable[[], object]) -> int:
+    """Do the work, and raise KeyboardInterrupt once, before the line of `learn` of this number that
+    is come to; gives the number of lines that were."""
+    room, lines = os.path.dirname(learn.__file__), 0
+
+    def trace(frame: FrameType, event: str, argument: object) -> Any:
+        nonlocal lines
+        if not frame.f_code.co_filename.startswith(room):
+            return None
+        if event == "line":
+            lines += 1
+            if lines == line:
+                raise KeyboardInterrupt
+        return trace
+
+    usual = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        work()
+    finally:
+        sys.settrace(usual)
+    return lines
+
+
+@pytest.mark.tiny
+def test_an_interrupt_may_fall_anywhere(here: Path) -> None:
+    one = course(updates=4, sequences=40, solved=1e-9)
+    whole, end = undisturbed(one)
+    lines = interrupted(0, lambda: train(one, kept()))
+    assert lines > 500
+    resumed = 0
+    for line in range(1, lines, 29):
+        PATH.unlink(missing_ok=True)
+        with pytest.raises(KeyboardInterrupt):
+            interrupted(line, lambda: train(one, kept()))
+        seen: list[int] = []
+        found = train(one, kept(), partial(told, seen))
+        resumed += bool(seen) and seen[0] > 0
+        assert equal(found, whole), line
+        assert bits(state_kept()) == bits(end), line
+    assert resumed > 10
+
+
+# SIGKILL may fall anywhere too: what counts then is what is on the disk.
+
+
+def a_teacher() -> Course:
+    """A task of which something is drawn once, and kept while a process lives."""
+    return course("teacher", length=8, updates=12, solved=1e-9, optimiser="rmsprop", cosine=True)
+
+
+def train_and_die(folder: Path) -> None:
+    """Written after the second, fourth and sixth update; killed in the seventh."""
+    os.chdir(folder)
+
+    def tick(update: int, loss: Array) -> None:
+        if update == 6:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    train(a_teacher(), kept(seconds=module.WRITTEN_EVERY / 2), tick)
+
+
+def test_the_same_bits_after_a_kill(here: Path) -> None:
+    whole, end = undisturbed(a_teacher())
+    process = multiprocessing.get_context("spawn").Process(target=train_and_die, args=(here,))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    seen: list[int] = []
+    found = train(a_teacher(), kept(), partial(told, seen))
+    assert seen == [6, 7, 8, 9, 10, 11]
+    assert equal(found, whole)
+    assert bits(state_kept()) == bits(end)
+
+
+@pytest.mark.tiny
+@pytest.mark.parametrize("name", list(TASKS))
+def test_a_batch_is_drawn_again_by_its_number(name: str) -> None:
+    def at(update: int) -> list[Array]:
+        return list(batches_of(find_task(name), 3, [0, 2], update, 12, 4))
+
+    in_turn = [at(update) for update in range(4)]
+    for update in (3, 1):
+        _shared.cache_clear()
+        for again, first in zip(at(update), in_turn[update], strict=True):
+            assert np.array_equal(again, first)
+    assert not np.array_equal(in_turn[0][0], in_turn[1][0])
+
+
+# When.
+
+
+class Counting:
+    """Work of so many pieces, each of some seconds."""
+
+    def __init__(self, pieces: int, seconds: float) -> None:
+        self.now, self._seconds, self._pieces, self._done = 0.0, seconds, pieces, 0
+        self.taken = 0
+
+    def pieces(self) -> Iterator[None]:
+        while self._done < self._pieces:
+            self._done += 1
+            self.now += self._seconds
+            yield
+
+    def state(self) -> State:
+        self.taken += 1
+        return {"done": np.array(self._done)}
+
+    def restore(self, state: State) -> None:
+        self._done = int(state["done"])
+
+
+@pytest.mark.tiny
+@pytest.mark.parametrize("seconds", [0.01, 0.3, 1.0, 7.0, 30.0])
+def test_what_a_kill_costs(seconds: float, here: Path) -> None:
+    """Twenty seconds, an update, and a second; and not by writing all the time, nor by taking the
+    state more than once a second. The clock's sums are rounded, by less than a thousandth."""
+    work, written, near = Counting(int(70 / seconds), seconds), [0.0], 1e-3
+
+    def write(path: Path, data: bytes) -> None:
+        write_whole(path, data)
+        age = work.now - int(state_kept()["done"]) * seconds
+        assert -near < age < 1 + near
+        written.append(work.now)
+
+    Checkpoint(PATH, "k", write, print, lambda: work.now).carry(work)
+    *gaps, last = np.diff(written)
+    assert len(gaps) >= 2
+    assert work.taken <= 71
+    for gap in gaps:
+        assert 20 - near < gap < 20 + seconds + near or gap == seconds == 30
+    assert last < 20 + seconds + near  # at the end
+    assert int(state_kept()["done"]) == int(70 / seconds)
+
+
+# Which file.
+
+
+def changed(**identity: Any) -> None:
+    with np.load(PATH) as archive:
+        arrays: dict[str, Any] = dict(archive)
+    np.savez(PATH, **(arrays | {name: np.array(value) for name, value in identity.items()}))
+
+
+def cut() -> None:
+    PATH.write_bytes(PATH.read_bytes()[:-30])
+
+
+def no_archive() -> None:
+    PATH.write_bytes(b"PK")
+
+
+def of_objects() -> None:
+    np.savez(PATH, **{"judge/best": np.array([None], dtype=object)})
+
+
+def fewer() -> None:
+    with np.load(PATH) as archive:
+        arrays: dict[str, Any] = {name: x for name, x in archive.items() if name != "judge/best"}
+    np.savez(PATH, **arrays)
+
+
+def another_archive() -> None:
+    np.savez(PATH, weights=np.ones(3))
+
+
+def a_folder() -> None:
+    PATH.unlink()
+    PATH.mkdir()
+
+
+OTHERS: dict[str, tuple[Callable[[], object], str]] = {
+    "format": (lambda: changed(format=7), "it has format 7 and this seqlab reads 1"),
+    "version": (
+        lambda: changed(seqlab="0.0.9"),
+        f"it is of seqlab 0.0.9 and this is {seqlab.__version__}",
+    ),
+    "key": (lambda: changed(key="another"), "it is of other training"),
+    "cut": (cut, "it is no sound checkpoint"),
+    "empty": (no_archive, "it is no sound checkpoint"),
+    "archive": (another_archive, "it is no sound checkpoint"),
+    "fewer": (fewer, "it has lost some of its arrays"),
+    "objects": (of_objects, "it is no sound checkpoint"),
+    "folder": (a_folder, "it cannot be read (Is a directory)"),
+}
+
+
+@pytest.mark.tiny
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_file_of_something_else_is_refused_and_training_begins_anew(
+    name: str, here: Path, said: list[str]
+) -> None:
+    one = course(updates=6, solved=1e-9)
+    stopped_at(4, one, kept(), [])
+    change, why = OTHERS[name]
+    change()
+    if name == "folder":
+        assert kept(said).load() is None
+    else:
+        seen: list[int] = []
+        found = train(one, kept(said), partial(told, seen))
+        assert seen == [0, 1, 2, 3, 4, 5]
+        assert equal(found, train(one))
+        assert kept(said).load() is not None  # replaced
+    assert said == [f"course.npz: {why}; training begins anew"]
+
+
+def test_no_byte_can_be_changed(here: Path) -> None:
+    """What is loaded from a file of which a byte, or a bit, is another one is what was written, or
+    nothing."""
+    state = {"a": np.arange(3.0), "b/c": np.array(5)}
+    said: list[str] = []
+    kept().save(state)
+    sound = PATH.read_bytes()
+    for place in range(len(sound)):
+        for mask in (1 << place % 8, 0xFF):
+            damaged = bytearray(sound)
+            damaged[place] ^= mask
+            PATH.write_bytes(damaged)
+            found = kept(said).load()
+            assert found is None or bits(found) == bits(state), (place, mask)
+    assert len(said) > len(sound)
+    assert all(re.fullmatch(r"course.npz: it [^\n]+; training begins anew", one) for one in said)
+
+
+@pytest.mark.tiny
+def test_no_file_is_no_news(here: Path, said: list[str]) -> None:
+    assert kept(said).load() is None
+    assert said == []
+
+
+@pytest.mark.tiny
+def test_a_file_that_cannot_be_written_ends_training_and_leaves_the_older_one(here: Path) -> None:
+    one = course(updates=6, solved=1e-9)
+    stopped_at(3, one, kept(), [])
+    before = PATH.read_bytes()
+
+    def fail(path: Path, data: bytes) -> None:
+        raise OSError("no space")
+
+    with pytest.raises(OSError, match="no space"):
+        train(one, Checkpoint(PATH, "k", fail, print, ticking(20)))
+    assert PATH.read_bytes() == before
