@@ -175,10 +175,13 @@ def test_whole_measurements_are_timed_by_what_they_measure():
     assert len(row.times["seqlab"]) == 3
 
 
-def test_on_a_gpu_our_own_cpu_is_a_peer():
-    problem = problems.Gradients.draw("gru", SIZES, 4, 2, "float64")
+def test_on_a_gpu_our_own_cpu_is_a_peer(monkeypatch):
+    """And what has an axis of time is there beforehand, as a peer's is."""
+    problem, sent = problems.Gradients.draw("gru", SIZES, 4, 2, "float64"), []
+    monkeypatch.setattr(problems.backends, "to_gpu", sent.append)
     [ours, cpu] = contests._sides(command.Context(TIMING, [], "cuda"), "gradients", problem)
     assert (ours.name, cpu.name) == ("seqlab", "cpu")
+    assert list(map(id, sent)) == [id(problem.x), id(problem.grad_output)]
     [alone] = contests._sides(command.Context(TIMING, []), "gradients", problem)
     assert alone.name == "seqlab"
     assert check(alone, [cpu]) == 0
