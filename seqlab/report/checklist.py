@@ -6,7 +6,7 @@ from typing import Any
 
 from seqlab.learn.optimisers import ADAM_RATE, BETAS, EPS, SGD_RATE
 from seqlab.learn.stacks import CLASSES, TRAINED, UPDATES
-from seqlab.numbers.checklist import Line
+from seqlab.numbers.rules_of_thumb import Line
 from seqlab.report.text import Row, fill, grid
 
 _HEAD = ["number", "rule of thumb", "verdict"]
