@@ -54,14 +54,19 @@ ACTS, DEAD, STUCK, SATURATED, ENDED = (
 
 @dataclass(frozen=True)
 class Planted(Course):
-    """A course whose networks have some parameters set: (name, rows, value)."""
+    """A course whose networks, or `only` one, have parameters `times` as large and some of them
+    set: (name, rows, value)."""
 
     plants: tuple[tuple[str, slice, float], ...] = ()
+    times: float = 1.0
+    only: int | None = None
 
     def drawn(self, network: int) -> Parameters:
         found = super().drawn(network)
-        for name, rows, value in self.plants:
-            found[name][rows] = value
+        if self.only in (None, network):
+            found = {name: self.times * value for name, value in found.items()}
+            for name, rows, value in self.plants:
+                found[name][rows] = value
         return found
 
 
@@ -160,6 +165,24 @@ def test_numbers_are_the_naive_ones(
                 lost = 1e-15 * naive_diagnostics.norm(params[key]) / changes[key]
                 assert logs[i, update] == pytest.approx(log, abs=NEAR + lost), key
             params = {key: value - rate * used[key] for key, value in params.items()}
+
+
+@pytest.mark.tiny
+@pytest.mark.parametrize(("arch", "activation"), KINDS[:3] + KINDS[4:6])
+def test_saturated_units_are_the_naive_ones(arch: str, activation: str | None) -> None:
+    """With weights six times as large, every gate has slopes on both sides of 5%."""
+    of = course(arch, activation=activation, times=6.0)
+    (look,) = diagnose(of, [1], NONE, 1e-3, 1).looks
+    x = batches_of(of.task, of.seed, [1], 0, STEPS, of.sequences).x[0]
+    want = naive_diagnostics.slopes(arch, of.drawn(1), x, activation or "tanh")
+    assert look.units.keys() == want.keys()
+    for gate, slope in want.items():
+        dead, on, flat = naive_diagnostics.units(slope)
+        have = look.units[gate]
+        assert (have.dead[0], have.always_on[0]) == (dead, on)
+        assert 0 < flat < 1
+        if have.saturated is not None:
+            assert have.saturated[0] == pytest.approx(flat, rel=1e-12), gate
 
 
 def test_shares_far_beyond_the_range_of_floats_are_numbers() -> None:
@@ -305,6 +328,25 @@ def test_networks_that_diverge_are_counted_and_the_others_looked_at() -> None:
     assert lines(of)["", ENDED].verdict == "ok"
 
 
+def test_a_network_that_diverges_leaves_the_numbers_of_the_others() -> None:
+    """The second one's errors times its readout are no float32, which ends it before its first
+    update; its units would have their slopes at the last look too."""
+    plants = (("readout_weight", slice(None), 1e30),)
+    of = course(dtype="float32", plants=plants, only=1)
+    seen = diagnose(of, [0, 1], NONE, 0.01, 3)
+    assert seen.ended is not None
+    assert seen.ended.tolist() == [False, True]
+    assert np.isnan(seen.log_ratio["weight_hh"][1]).all()
+    assert np.isnan(seen.looks[1].log_share[1]).all()
+    assert np.isnan(seen.looks[1].units["hidden"].always_on).tolist() == [False, True]
+    alone, found = (
+        {(line.of, line.name): line.number for line in check_training(one)}
+        for one in (diagnose(of, [0], NONE, 0.01, 3), seen)
+    )
+    assert alone == found | {("", ENDED): 0.0}
+    assert found["", ENDED] == 0.5
+
+
 def test_shortest_sequences_have_what_they_can() -> None:
     """Two steps have one share of the recurrent weights, and no first over last."""
     found = lines(course(length=2))
@@ -346,7 +388,7 @@ CASES: list[tuple[Trained, str, str, float, str]] = [
     (Trained(log_ratio={"a": decades(-1.9)}), "a", RATIO, -1.9, "look"),
     (Trained(log_ratio={"a": decades(-1, -3, -3)}), "a", RATIO, -3, "ok"),
     (Trained(rule="value:1", fired=np.array([[1.0, 0]])), "value:1", ACTS, 0.5, "ok"),
-    (Trained(rule="value:1", fired=np.array([[1.0, 0.1, 0]])), "value:1", ACTS, 2 / 3, "look"),
+    (Trained(rule="value:1", fired=np.array([[1.0, 0.01, 0]])), "value:1", ACTS, 2 / 3, "look"),
     (Trained(rule="a", fired=np.array([[1.0, math.nan, math.nan]])), "a", ACTS, 1, "look"),
     (Trained(looks=units(0.4, 0.4, None)), "gate", DEAD, 0.4, "ok"),
     (Trained(looks=units(0.4, 0.2, None)), "gate", DEAD, 0.4, "look"),
@@ -369,6 +411,13 @@ def test_each_line_stands_and_falls(
     found = {(line.of, line.name): line for line in check_training(seen)}[of, name]
     assert found.number == pytest.approx(number, nan_ok=True)
     assert found.verdict == verdict
+
+
+@pytest.mark.tiny
+def test_the_first_look_is_in_the_note() -> None:
+    (line,) = check_training(Trained(looks=one_look(-4, -1, 0) + one_look(-2, -1, 0)))
+    assert (line.number, line.verdict) == (pytest.approx(-2), "ok")
+    assert line.note == "-4.00 decades at the first update"
 
 
 @pytest.mark.tiny

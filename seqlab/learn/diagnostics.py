@@ -55,10 +55,11 @@ def diagnose(
         batch = batch._replace(x=batch.x.astype(course.dtype))
         if update in (0, updates - 1):
             looks.append(_look(nets, batch, course.task.loss, rule, alive))
-        gradients.append(_of_alive(_log_gradients(nets, batch, course.task.loss, rule), alive))
+        found = _log_gradients(nets, batch, course.task.loss, rule)
         seen = trainer.update(batch)
-        after = trainer.parameters()
-        ratios.append(_of_alive(_log_ratios(before, after), trainer.alive))
+        ratio = _log_ratios(before, trainer.parameters())
+        gradients.append(_of_alive(found, trainer.alive))
+        ratios.append(_of_alive(ratio, trainer.alive))
         fired.append(seen.fired)
         tick(update, seen.loss)
         if not trainer.alive.any():
@@ -79,10 +80,8 @@ def _recurrent(arch: str) -> str:
 
 
 def _of_alive(found: Mapping[str, NDArray], alive: NDArray) -> dict[str, NDArray]:
-    """Numbers (M,) by parameter, nan for networks that do not go on, and where infinite (inf)."""
-    return {
-        name: np.where(alive & ~np.isposinf(array), array, np.nan) for name, array in found.items()
-    }
+    """Numbers (M,) by parameter, nan for networks that do not go on."""
+    return {name: np.where(alive, array, np.nan) for name, array in found.items()}
 
 
 def _over_updates(found: Sequence[Mapping[str, NDArray]]) -> dict[str, NDArray]:
