@@ -12,7 +12,8 @@ import seqlab
 from seqlab.errors import InputError
 from seqlab.learn.checklist import checklist
 from seqlab.learn.stacks import training_bytes
-from seqlab.numbers.checklist import Line, Seen, check
+from seqlab.numbers.checklist import Seen, check
+from seqlab.numbers.rules_of_thumb import Line
 from seqlab.report.checklist import document, text
 from seqlab.spec.stack import StackSpec
 

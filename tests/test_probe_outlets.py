@@ -103,7 +103,7 @@ def test_training_has_the_same_bits_and_modes() -> None:
         torch.manual_seed(11)
         net = Dropping()
         net.norm.eval()  # one of them frozen, which it stays
-        watch = seqlab.Watch(net, torch.ones(9, 2, 3), interval=1) if watched else None
+        watch = seqlab.Watch(net, torch.ones(9, 2, 3), interval=1, check=5) if watched else None
         weights = train(net, watch, clip=lambda net: nn.utils.clip_grad_norm_(net.parameters(), 1))
         modes = [module.training for module in net.modules()]
         return weights, torch.get_rng_state().tolist(), modes
@@ -174,6 +174,60 @@ def test_a_curve_that_ends_in_nan_has_not_been_seen_to_stay() -> None:
     assert numbers[:2] == pytest.approx((math.nan, math.nan), nan_ok=True)
     curve[5:9] = -7  # below e^-6.9
     assert _numbers(replace(found, log_norm=curve[np.newaxis, np.newaxis]))[1] == 5
+
+
+def test_the_first_updates_have_a_checklist() -> None:
+    """Norms by hand in float64 of what PyTorch holds; a change by difference has lost float32's
+    digits of the weights, of which it is a hundredth."""
+    net, gradients, weights = Dropping(), [], []
+    watch = seqlab.Watch(net, torch.ones(9, 2, 3), check=3)
+
+    def look(net: Any) -> None:
+        named = {name: p.detach().double() for name, p in net.named_parameters()}
+        weights.append({name: p.clone() for name, p in named.items()})
+        gradients.append(
+            {n: p.grad.double().norm() for n, p in net.named_parameters() if p.grad is not None}
+        )
+
+    train(net, watch, 7, clip=look)
+    found = {(line.of, line.name): line for line in watch.checks()}
+    typical = {name: sorted(one[name].item() for one in gradients[:3])[1] for name in gradients[0]}
+    for name, norm in typical.items():
+        assert found[name, "gradient norm"].number == pytest.approx(math.log10(norm), abs=1e-5)
+    assert ("head.weight", "gradient norm") not in found  # it is not of the loss
+    ratios = {}
+    for name, value in weights[0].items():
+        if value.ndim > 1:
+            steps = [
+                ((weights[k + 1][name] - weights[k][name]).norm() / weights[k][name].norm()).item()
+                for k in range(3)
+            ]
+            ratios[name] = sorted(steps)[1]
+    have = {of: line.number for (of, name), line in found.items() if name == "updates over weights"}
+    assert have.keys() == ratios.keys()
+    for name, ratio in ratios.items():
+        log = math.log10(ratio) if ratio else -math.inf
+        assert have[name] == pytest.approx(log, abs=1e-4)
+    assert found["head.weight", "updates over weights"].note == "it does not move"
+
+
+def test_the_last_update_is_seen_at_the_end_and_faults_are_found() -> None:
+    net = nn.RNN(3, 5)
+    with seqlab.Watch(net, torch.ones(9, 2, 3), check=50) as watch:
+        train(net, watch, 1)
+    assert any(line.name == "updates over weights" for line in watch.checks())
+    net = nn.RNN(3, 5)
+    net.weight_hh_l0.register_hook(lambda g: g * 1e-30)  # whose square is no float32
+    watch = seqlab.Watch(net, torch.ones(9, 2, 3), check=2)
+    train(net, watch, 3)
+    found = {(line.of, line.name): line for line in watch.checks()}
+    assert found["weight_hh_l0", "gradient norm"].verdict == "bad"
+    assert -33 < found["weight_hh_l0", "gradient norm"].number < -27
+    assert found["weight_ih_l0", "gradient norm"].verdict == "ok"
+    assert found["weight_hh_l0", "updates over weights"].note == "it does not move"
+    assert seqlab.Watch(net, torch.ones(9, 2, 3)).checks() == []
+    with pytest.raises(InputError, match=r"^check: -1 is not allowed"):
+        seqlab.Watch(net, torch.ones(9, 2, 3), check=-1)
 
 
 @pytest.mark.parametrize("make", [lambda: nn.LSTM(3, 5), Dropping], ids=["kernels", "modules"])

@@ -9,7 +9,7 @@ from seqlab.cli import options, streams
 from seqlab.errors import InputError
 
 if TYPE_CHECKING:
-    from seqlab.numbers.checklist import Line
+    from seqlab.numbers.rules_of_thumb import Line
     from seqlab.spec.kinds import Spec
     from seqlab.study.result import Result
 

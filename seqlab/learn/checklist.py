@@ -10,7 +10,8 @@ from seqlab.errors import InputError
 from seqlab.host import GIB, available_memory
 from seqlab.learn.stacks import Training, train, training_bytes
 from seqlab.numbers.activations import find_activation
-from seqlab.numbers.checklist import Line, Seen, check
+from seqlab.numbers.checklist import Seen, check
+from seqlab.numbers.rules_of_thumb import Line
 from seqlab.numbers.variables import Variable
 from seqlab.spec.kinds import Progress, Spec
 from seqlab.spec.stack import StackSpec

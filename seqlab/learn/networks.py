@@ -64,7 +64,7 @@ class Networks:
 
     def outputs(self, x: NDArray, at: NDArray) -> NDArray:
         """y (M, n, B, K) of x (M, T, B, I) at the steps `at` (n,), which rise."""
-        found = self._over_blocks(x, lambda networks, one: one.outputs(one.forward(at)))
+        found = self.over_blocks(x, lambda networks, one: one.outputs(one.forward(at)))
         return np.concatenate(found)
 
     def gradients(self, x: NDArray, at: NDArray, loss: Loss, rule: Rule) -> Gradients:
@@ -74,16 +74,16 @@ class Networks:
         (`Sums.clipped`).
         """
 
-        def one(networks: range, run: _Pass) -> Gradients:
+        def one(networks: range, run: Pass) -> Gradients:
             hidden = run.forward(at)
             value, errors = loss(networks, run.outputs(hidden))
             sums, fired = run.back(hidden, errors, at, rule)
             return Gradients(value, sums, fired)
 
-        losses, sums, fired = zip(*self._over_blocks(x, one), strict=True)
+        losses, sums, fired = zip(*self.over_blocks(x, one), strict=True)
         return Gradients(np.concatenate(losses), Sums.beside(sums), np.concatenate(fired))
 
-    def _over_blocks(self, x: NDArray, work: "Callable[[range, _Pass], Result]") -> list[Result]:
+    def over_blocks(self, x: NDArray, work: "Callable[[range, Pass], Result]") -> list[Result]:
         """[work(networks, pass)] over blocks of networks, side by side on threads."""
         kernels = backends.kernels(self.backend, self.cell.name)
         width = kernels.saved_width(self.sizes)
@@ -93,12 +93,12 @@ class Networks:
 
         def one(networks: range) -> Result:
             part = slice(networks.start, networks.stop)
-            return work(networks, _Pass(self.some(part), x[part], sharers))
+            return work(networks, Pass(self.some(part), x[part], sharers))
 
         return backends.over_blocks(self.backend, blocks, one)
 
 
-class _Pass:
+class Pass:
     """One pass of some networks over their drive x (m, T, B, I)."""
 
     def __init__(self, networks: Networks, x: NDArray, sharers: int) -> None:
@@ -108,13 +108,13 @@ class _Pass:
         lead = (len(x), x.shape[2])
         state = np.zeros((*lead, *networks.cell.state_shape(networks.sizes)), x.dtype)
         weights = kernels.prepare(own, networks.activation)
-        self._tape = Tape(
+        self.tape = Tape(
             networks.cell, networks.backend, kernels, weights, networks.sizes, x, state, sharers
         )
 
     def forward(self, at: NDArray) -> NDArray:
         """The cell's outputs h (m, n, B, H) at some steps."""
-        tape = self._tape
+        tape = self.tape
         shape = (tape.networks, len(at), tape.sequences, tape.sizes.hidden)
         hidden = np.empty(shape, tape.x.dtype)
         starts = iter(tape.starts)
@@ -134,12 +134,12 @@ class _Pass:
         weight, bias = self._params[WEIGHT], self._params[BIAS]
         return _products("mnbh,mkh->mnbk", hidden, weight) + bias[:, None, None]
 
-    def back(
-        self, hidden: NDArray, errors: NDArray, at: NDArray, rule: Rule
-    ) -> tuple[Sums, NDArray]:
-        """The gradients of all parameters, of dL/dy (m, n, B, K) at the steps `at`, and the share
-        of steps x sequences at which a rule inside the chain acted (m,)."""
-        tape = self._tape
+    def sweep(
+        self, errors: NDArray, at: NDArray, rule: Rule
+    ) -> tuple[Sweep, Callable[[int, int], NDArray]]:
+        """The way back of dL/dy (m, n, B, K) at the steps `at`, not yet gone, and the losses'
+        gradients of the outputs that join it, as `Sweep.run` takes them."""
+        tape = self.tape
         pulled = _products("mnbk,mkh->mnbh", errors, self._params[WEIGHT])
         sweep = Sweep(tape, [tape.steps], rule, record=False, gradients=True)
 
@@ -150,12 +150,20 @@ class _Pass:
             losses[:, at[begin:end] - (last - count)] = pulled[:, begin:end]
             return losses[:, :, :, np.newaxis]
 
+        return sweep, joins
+
+    def back(
+        self, hidden: NDArray, errors: NDArray, at: NDArray, rule: Rule
+    ) -> tuple[Sums, NDArray]:
+        """The gradients of all parameters, of dL/dy (m, n, B, K) at the steps `at`, and the share
+        of steps x sequences at which a rule inside the chain acted (m,)."""
+        sweep, joins = self.sweep(errors, at, rule)
         sweep.run(joins)
         own = {
             WEIGHT: _products("mnbk,mnbh->mkh", errors, hidden),
             BIAS: errors.sum(axis=(1, 2), dtype=np.float64),
         }
-        fired = sweep.trace.fired.sum(axis=(1, 2)) / (tape.steps * tape.sequences)
+        fired = sweep.trace.fired.sum(axis=(1, 2)) / (self.tape.steps * self.tape.sequences)
         return _joined(sweep.sums, own), fired
 
 

@@ -7,27 +7,32 @@ It takes numbers by layer, whoever measured them; what is None or empty has no l
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from seqlab.numbers.quantity import LN10, LOG10_SMALLEST
+from seqlab.numbers.quantity import LN10
+from seqlab.numbers.rules_of_thumb import (
+    DROP,
+    Line,
+    Verdict,
+    dead_line,
+    decades,
+    difference,
+    drop_line,
+    middle,
+    power,
+    ratio_line,
+    saturated_line,
+    share_line,
+    smallest_line,
+)
 from seqlab.numbers.statistics import median
 
-Verdict = Literal["ok", "look", "bad"]
-
-DROP = 3.0  # decades between first and last layer, either way
-SUBNORMAL = -126 * math.log10(2)  # log10 of the float32 under which bits are lost
-EXCESS = 0.1  # of dead units over those that are always on, a share of all
-DEADLY = 0.5  # the same, where a layer can hardly learn
 ZEROS = 0.9  # share of activations
 COLLINEAR = 0.95  # cosine
 ALWAYS_ON = 0.9  # share of units
-SATURATED = 0.5  # share of activations
 SIZES = 1.0  # decades between first and last activations, either way
-RATIO = -3.0  # log10 of updates over weights, within RATIO_AWAY decades
-RATIO_AWAY = 1.0
 SPREAD = 1.0  # decades of that ratio between first and last layer
 ROUNDED = -24 * math.log10(2)  # log10 of the share of a float32 that adding to it loses
 FLAT = 0.99  # of the loss of a guess
@@ -64,22 +69,6 @@ class Seen:
     growth: NDArray | None = None
 
 
-class Line(NamedTuple):
-    """One line: a rule's name, the optimiser that it is asked of where it is of one; the number, as
-    people read it in `shown`, and the threshold, in `allowed`; the verdict; `note` says what the
-    number means here, where there is something to say, and `limit` where the rule misleads."""
-
-    name: str
-    of: str
-    number: float
-    shown: str
-    threshold: float
-    allowed: str
-    verdict: Verdict
-    note: str
-    limit: str
-
-
 def check(seen: Seen) -> list[Line]:
     """All lines that these numbers have."""
     of_all = (_drop, _smallest, _dead, _zero, _cosine, _always_on, _saturated, _sizes)
@@ -92,87 +81,32 @@ def check(seen: Seen) -> list[Line]:
 
 
 def _drop(seen: Seen) -> Iterator[Line]:
-    if seen.log_gradient is None:
-        return
-    logs = np.atleast_2d(seen.log_gradient)
-    drop = _middle(_difference(logs[:, 0], logs[:, -1])) / LN10
-    note = "it vanishes towards the inputs" if drop < -DROP else ""
-    note = "it explodes towards the inputs" if drop > DROP else note
-    yield Line(
-        "gradient, first over last layer",
-        "",
-        drop,
-        _decades(drop),
-        DROP,
-        f"within {DROP:g}",
-        "ok" if abs(drop) <= DROP else "bad",
-        "not known: both are zero or not finite" if math.isnan(drop) else note,
-        "Of SGD: Adam divides by a gradient's own size until that reaches its eps, 1e-8 (Kingma & "
-        "Ba 2015). Layers of unlike sizes shift the number.",
-    )
+    if seen.log_gradient is not None:
+        yield drop_line(
+            "gradient, first over last layer",
+            "",
+            np.atleast_2d(seen.log_gradient),
+            "the inputs",
+            "Of SGD: Adam divides by a gradient's own size until that reaches its eps, 1e-8 "
+            "(Kingma & Ba 2015). Layers of unlike sizes shift the number.",
+        )
 
 
 def _smallest(seen: Seen) -> Iterator[Line]:
-    if seen.log_gradient is None:
-        return
-    logs = np.atleast_2d(seen.log_gradient) / LN10
-    least, limit = float(median(logs).min()), LOG10_SMALLEST["float32"]
-    zeros = int(np.isneginf(logs).any(axis=1).sum())
-    notes = [f"exactly zero in {zeros} of {len(logs)} networks"] if zeros else []
-    if limit <= least < SUBNORMAL:
-        notes.append("under the normal numbers of float32, where bits are lost")
-    yield Line(
-        "smallest gradient of a layer",
-        "",
-        least,
-        _power(least),
-        limit,
-        "2^-149, float32",
-        "bad" if not least >= limit else "look" if zeros or least < SUBNORMAL else "ok",
-        "; ".join(notes),
-        "Of the number format and the loss's scale: what can be written may still be too small to "
-        "move a weight, or Adam past its eps.",
-    )
+    if seen.log_gradient is not None:
+        yield smallest_line("smallest gradient of a layer", np.atleast_2d(seen.log_gradient))
 
 
 def _dead(seen: Seen) -> Iterator[Line]:
-    if seen.dead is None or seen.always_on is None:
-        return
-    dead, on = _mean(seen.dead), _mean(seen.always_on)
-    excess = dead - on
-    note = ""
-    if excess > EXCESS:
-        note = f"only {on:.0%} are always on: units have died"
-    elif dead > EXCESS:
-        note = f"{on:.0%} are always on: no deaths, the inputs are few or nearly collinear"
-    yield Line(
-        "dead units",
-        "",
-        dead,
-        f"{dead:.0%}",
-        on + EXCESS,
-        f"always on + {EXCESS:.0%}",
-        "ok" if excess <= EXCESS else "look" if excess <= DEADLY else "bad",
-        note,
-        "Off for a whole batch is not dead: few inputs, or collinear ones, make many such units, "
-        "and by symmetry as many that are always on. Only the excess counts; after training, units "
-        "that have learnt to stay on may hide deaths.",
-    )
-
-
-def _share(name: str, values: NDArray, threshold: float, limit: str, note: str) -> Line:
-    """Of a share that should be under a threshold; the note where it is not."""
-    share = _mean(values)
-    ok = share <= threshold
-    verdict: Verdict = "ok" if ok else "look"
-    allowed, note = f"under {threshold:.0%}", "" if ok else note
-    return Line(name, "", share, f"{share:.0%}", threshold, allowed, verdict, note, limit)
+    if seen.dead is not None and seen.always_on is not None:
+        yield dead_line("", seen.dead, seen.always_on)
 
 
 def _zero(seen: Seen) -> Iterator[Line]:
     if seen.zero is not None:
-        yield _share(
+        yield share_line(
             "zero activations",
+            "",
             seen.zero,
             ZEROS,
             "The usual threshold, half, misleads: any symmetric draw gives relu half in every "
@@ -209,8 +143,9 @@ def _cosine(seen: Seen) -> Iterator[Line]:
 
 def _always_on(seen: Seen) -> Iterator[Line]:
     if seen.always_on is not None:
-        yield _share(
+        yield share_line(
             "units always on",
+            "",
             seen.always_on,
             ALWAYS_ON,
             "Of one batch: collinear inputs leave half of all units always on.",
@@ -220,26 +155,19 @@ def _always_on(seen: Seen) -> Iterator[Line]:
 
 def _saturated(seen: Seen) -> Iterator[Line]:
     if seen.saturated is not None:
-        yield _share(
-            "saturated activations",
-            seen.saturated,
-            SATURATED,
-            "Slopes alone say nothing: large weights saturate units and enlarge what the others "
-            "pass, and the product counts (Poole et al. 2016). Sigmoid's slope is 1/4 at most.",
-            "most slopes are under 5% of the steepest",
-        )
+        yield saturated_line("", seen.saturated)
 
 
 def _sizes(seen: Seen) -> Iterator[Line]:
     if seen.log_mean_square is None:
         return
     logs = np.atleast_2d(seen.log_mean_square) / 2
-    ratio = _middle(_difference(logs[:, -1], logs[:, 0])) / LN10
+    ratio = middle(difference(logs[:, -1], logs[:, 0])) / LN10
     yield Line(
         "activations, last over first",
         "",
         ratio,
-        _decades(ratio),
+        decades(ratio),
         SIZES,
         f"within {SIZES:g}",
         "ok" if abs(ratio) <= SIZES else "look",
@@ -253,29 +181,18 @@ def _updates(seen: Seen, optimiser: str) -> Iterator[Line]:
     with np.errstate(divide="ignore"):
         logs = np.log10(np.atleast_2d(seen.ratio[optimiser]))
     by_layer = median(logs)
-    typical, first = float(median(by_layer)), float(by_layer[0])
+    first = float(by_layer[0])
     note = "the first layer does not move" if first == -math.inf else ""
     if -math.inf < first < ROUNDED:
-        note = f"the first layer's {_power(first)} of its weights is lost when float32 adds it"
-    yield Line(
-        "updates over weights",
-        optimiser,
-        typical,
-        _power(typical),
-        RATIO,
-        f"10^{RATIO - RATIO_AWAY:g} to 10^{RATIO + RATIO_AWAY:g}",
-        "ok" if abs(typical - RATIO) <= RATIO_AWAY else "look",
-        "",
-        "Of course notes (CS231n): proportional to the rate, and of little meaning before a norm, "
-        "where a layer does not feel its weights' size.",
-    )
-    spread = _middle(_difference(logs[:, 0], logs[:, -1]))
+        note = f"the first layer's {power(first)} of its weights is lost when float32 adds it"
+    yield ratio_line(optimiser, float(median(by_layer)))
+    spread = middle(difference(logs[:, 0], logs[:, -1]))
     verdict: Verdict = "ok" if abs(spread) <= SPREAD else "look" if abs(spread) <= DROP else "bad"
     yield Line(
         "updates, first over last layer",
         optimiser,
         spread,
-        _decades(spread),
+        decades(spread),
         SPREAD,
         f"within {SPREAD:g}",
         verdict,
@@ -288,7 +205,7 @@ def _updates(seen: Seen, optimiser: str) -> Iterator[Line]:
 def _loss(seen: Seen, optimiser: str) -> Iterator[Line]:
     loss = np.atleast_2d(seen.loss[optimiser])
     start = loss[:, 0] if seen.guess is None else np.where(seen.guess > 0, seen.guess, loss[:, 0])
-    share = _middle(_quotient(loss[:, -1], start))
+    share = middle(_quotient(loss[:, -1], start))
     worse = "no better than answers that ignore the inputs" if share > FLAT else ""
     yield Line(
         "last loss over a guess's",
@@ -345,31 +262,6 @@ def _growth(seen: Seen) -> Iterator[Line]:
     )
 
 
-def _mean(shares: NDArray) -> float:
-    """Over networks and layers."""
-    return float(np.mean(shares))
-
-
-def _middle(values: NDArray) -> float:
-    return float(median(values))
-
-
-def _difference(a: NDArray, b: NDArray) -> NDArray:
-    """a - b; between equal infinities there is none (nan)."""
-    with np.errstate(invalid="ignore"):
-        return a - b
-
-
 def _quotient(a: NDArray, b: NDArray) -> NDArray:
     with np.errstate(all="ignore"):
         return a / b
-
-
-def _decades(value: float) -> str:
-    return f"{value:+.2f} decades" if math.isfinite(value) else str(value)
-
-
-def _power(log10: float) -> str:
-    if log10 == -math.inf:
-        return "0"
-    return f"10^{log10:.1f}" if math.isfinite(log10) else str(log10)

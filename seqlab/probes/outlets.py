@@ -16,9 +16,12 @@ import numpy as np
 from seqlab import rules
 from seqlab.errors import InputError, Note
 from seqlab.numbers.quantity import HORIZON, THRESHOLDS
+from seqlab.numbers.rules_of_thumb import Line
+from seqlab.numbers.training_checklist import check_training
 from seqlab.numbers.variables import NEVER
 from seqlab.probes.adapters import taken_apart
 from seqlab.probes.callables import modules_of, name_of
+from seqlab.probes.first_updates import FirstUpdates
 from seqlab.probes.probe import probe
 from seqlab.probes.states import Tensor, each, is_tensor
 from seqlab.rules import Acts, Rule
@@ -74,6 +77,10 @@ class Watch:
       `clip_grad_value_` do; of a rule inside the chain, the share of the chain's steps at which it
       acted in this probe.
 
+    With `check`, a number of updates, `checks` is the checklist of so many first ones, 50 by most
+    advice: the gradient's norm by parameter, and the norm of each matrix's update over its own.
+    That takes a copy of the parameters meanwhile, and their norms at each of these steps.
+
     `options` are those of `seqlab.probe`, such as `lengths`, `wrt`, `loss` and `every`, which makes
     probes cheaper. `history` has all numbers and curves, 8 bytes for a lag and part. `finish`,
     which a `with` block calls, probes once more and draws `figure`: curves of the first probe, the
@@ -99,9 +106,11 @@ class Watch:
         clip: str | None = None,
         log: Log | None = None,
         figure: str | PathLike[str] | None = None,
+        check: int = 0,
         **options: Any,
     ) -> None:
         _check_options(net, options)
+        self._first = FirstUpdates(whole(0)("check", check))
         self._interval = whole(1)("interval", interval)
         self._rule = rules.parse("none" if clip is None else clip)
         if log is not None and not callable(log):
@@ -133,6 +142,7 @@ class Watch:
         self._step = self._calls if step is None else whole(0)("step", step)
         self._began = self._began or perf_counter()
         self._count(parameters)
+        self._first.before_update(modules_of(self._net))
         if self._calls % self._interval == 0:
             self._look(self._step)
         self._calls += 1
@@ -142,12 +152,18 @@ class Watch:
     def finish(self, step: int | None = None) -> None:
         """Probe the network as it is now, after `step` updates, one more than at the last step, and
         draw the figure. Without a step before, nothing."""
+        self._first.after_update(modules_of(self._net))
         if self._stepped:
             self._stepped = False
             self._look(self._step + 1 if step is None else whole(0)("step", step))
             self._last = perf_counter()
         if self._figure is not None and self.history:
             self._draw(self._figure)
+
+    def checks(self) -> list[Line]:
+        """The checklist of the updates so far, of the first `check` at most; see
+        `seqlab.numbers.training_checklist`. No lines of what was not seen."""
+        return check_training(self._first.seen())
 
     def __enter__(self) -> Self:
         return self

@@ -4,9 +4,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from seqlab.learn.course import Course
 from seqlab.learn.optimisers import ADAM_RATE, BETAS, EPS, SGD_RATE
+from seqlab.learn.slopes import has_gates
 from seqlab.learn.stacks import CLASSES, TRAINED, UPDATES
-from seqlab.numbers.checklist import Line
+from seqlab.numbers.rules_of_thumb import Line
 from seqlab.report.text import Row, fill, grid
 
 _HEAD = ["number", "rule of thumb", "verdict"]
@@ -17,10 +19,27 @@ _TRAINED = (
     "head; a guess ignores the inputs; medians over networks and updates"
 )
 
+_NO_GATES = (
+    "units: without meaning here, for the states are linear and have no slope to lose, and Delta "
+    "is drawn where softplus is flat"
+)
 
-def text(checked: Mapping[str, Sequence[Line]]) -> str:
-    """Checklists by architecture: numbers first, then what they mean here, then once for each rule
-    where it misleads."""
+
+def told_of_training(course: Course, networks: int, updates: int) -> str:
+    """How a checklist of recurrent networks in training was measured."""
+    units = "units: of the last update's batch" if has_gates(course.arch) else _NO_GATES
+    return (
+        f"{updates} updates of {networks} networks by {course.optimiser} on "
+        f"{course.task}, {course.sequences} sequences of length {course.length}; norms and ratios: "
+        "medians over updates and networks, ratios of matrices alone; steps: the shares of the "
+        "recurrent parameter's gradient, of the last step's loss alone, before the last update, "
+        f"from the first step with a state before it; {units}"
+    )
+
+
+def text(checked: Mapping[str, Sequence[Line]], told: str = _TRAINED) -> str:
+    """Checklists by architecture, or by what else tells them apart: numbers first, then what they
+    mean here, then once for each rule where it misleads, then how they were measured."""
     rows: list[Row] = []
     notes: list[str] = []
     limits: dict[str, str] = {}
@@ -39,7 +58,7 @@ def text(checked: Mapping[str, Sequence[Line]]) -> str:
         "\n".join(map(fill, notes)),
         "where the rules mislead\n"
         + "\n".join(fill(f"{name}: {limit}") for name, limit in limits.items()),
-        fill(_TRAINED),
+        fill(told),
     ]
     return "\n\n".join(part for part in parts if part)
 

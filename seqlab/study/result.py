@@ -22,7 +22,7 @@ from seqlab.study.netcdf import DamagedResult
 if TYPE_CHECKING:
     import pandas as pd
 
-    from seqlab.numbers.checklist import Line
+    from seqlab.numbers.rules_of_thumb import Line
 
 # Of a file: raised when a number's meaning or a variable changes. Files before 0.2 have none: 1.
 FORMAT = 2
