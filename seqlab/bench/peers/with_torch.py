@@ -314,7 +314,7 @@ class _Learner:
 
 def training(problem: Training) -> list[Side]:
     """A layer, a linear readout and the fused Adam for each network, one network after the other:
-    no layer of `torch.nn` has weights for several."""
+    no layer of `torch.nn` has weights for several, and `torch.func.vmap` undoes the fused LSTM."""
     params = {name: torch.from_numpy(array) for name, array in problem.params.items()}
     batches = [tuple(map(torch.from_numpy, batch)) for batch in problem.batches]
     networks = range(len(problem.params[BIAS]))
