@@ -15,7 +15,7 @@ from seqlab.bench import (
     problems,
     runs,
 )
-from seqlab.bench.contests import Gradients, Stacks
+from seqlab.bench.contests import Gradients, Stacks, Training
 from seqlab.bench.race import (
     Disagreement,
     Side,
@@ -25,6 +25,7 @@ from seqlab.bench.race import (
 from seqlab.cells import Sizes
 from seqlab.cli import main
 from seqlab.errors import InputError
+from seqlab.learn.task import Batch
 
 TIMING = Timing(rounds=3, turn=0.0, settle=0.0, patience=1e6)
 SIZES = Sizes(3, 2)
@@ -198,3 +199,111 @@ def test_an_ensemble_is_timed_by_the_steps_of_its_networks():
         "initial 0": (3, 2, 3),
         "initial 1": (3, 2, 3),
     }
+
+
+def training(cell="lstm", networks=2, dtype="float64"):
+    return problems.Training.draw(cell, 3, networks, updates=3, steps=6, batch=4, dtype=dtype)
+
+
+def test_networks_in_training_are_checked_by_the_numbers_of_each():
+    problem = training()
+    side = problem.side()
+    assert side.work == 6
+    answer = side.answer(side.run())
+    names = {*problem.params, "loss"}
+    assert set(answer) == {f"{name} {m}" for name in names for m in range(2)}
+    assert answer["loss 1"].shape == (3,)
+    assert answer["weight_hh 0"].shape == (12, 3)
+    for m in range(2):
+        alone = replace(
+            problem,
+            params={name: array[m : m + 1] for name, array in problem.params.items()},
+            batches=[Batch(x[m : m + 1], y[m : m + 1], at) for x, y, at in problem.batches],
+        ).side()
+        found = alone.answer(alone.run())
+        for name in names:
+            assert np.array_equal(answer[f"{name} {m}"], found[f"{name} 0"])
+
+
+def test_training_has_the_same_numbers_in_both_dtypes():
+    double, single = training(), training(dtype="float32")
+    for name, array in double.params.items():
+        assert np.array_equal(array.astype("float32"), single.params[name])
+    for one, other in zip(double.batches, single.batches, strict=True):
+        assert (other.x.dtype, other.targets.dtype) == (np.float32, np.float32)
+        assert np.array_equal(one.x.astype("float32"), other.x)
+        assert np.array_equal(one.targets.astype("float32"), other.targets)
+
+
+CHANGED = {
+    "params": lambda own: {name: array * (1 + 1e-4) for name, array in own.items()},
+    "batches": lambda own: [own[0], own[2], own[1]],
+    "threshold": lambda threshold: threshold / 2,
+    "rate": lambda rate: rate * 1.01,
+}
+
+
+@pytest.mark.parametrize("field", CHANGED)
+def test_training_with_other_numbers_is_seen(field):
+    problem = training()
+    other = replace(problem, **{field: CHANGED[field](getattr(problem, field))})
+    with pytest.raises(Disagreement):
+        check(problem.side(), [replace(other.side(), name="other")])
+
+
+def test_a_call_goes_on_training_from_the_one_before():
+    problem = training()
+    before = {name: array.copy() for name, array in problem.params.items()}
+    twice, side = replace(problem, batches=2 * problem.batches).side(), problem.side()
+    want = twice.answer(twice.run())
+    side.run()
+    have = side.answer(side.run())
+    for name, array in want.items():
+        assert np.array_equal(have[name], array[3:] if name.startswith("loss") else array)
+    assert all(np.array_equal(problem.params[name], array) for name, array in before.items())
+
+
+def test_training_in_which_a_network_ended_was_not_timed():
+    problem = training()
+    contests._still_trains(problem.side())
+    problem.batches[1].x[1, 0, 0, 0] = np.nan  # its parameters stay what they were
+    with pytest.raises(Disagreement, match=r"^loss 1: seqlab has trained to what is not finite$"):
+        contests._still_trains(problem.side())
+
+
+def test_training_is_beside_its_peers_alone_and_together():
+    calls = []
+
+    class Peer:
+        @staticmethod
+        def training(problem):
+            side = problem.side()
+
+            def call():
+                calls.append(problem.work)
+                return side.call()
+
+            return [Side("fake", call, side.answer, side.work)]
+
+    [job] = Training(["gru"], 3, batch=4, steps=6, networks=[1, 2], updates=3).jobs()
+    assert (job.name, job.peers) == ("gru", True)
+    rows = job.measure(command.Context(TIMING, [Peer]))
+    assert [row.labels for row in rows] == [
+        {"cell": "gru", "M": m, "dtype": dtype} for m in (1, 2) for dtype in ("float64", "float32")
+    ]
+    assert rows[0].facts == {"difference": 0}
+    assert set(rows[3].ratios) == {"fake / seqlab", "best / seqlab"}
+    # Of each dtype: a first call, three turns, and a look at how it ended.
+    assert [calls.count(work) for work in (3, 6)] == [10, 10]
+
+
+@pytest.mark.parametrize("networks", [1, 2])
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+def test_pytorch_trains_the_same(torch, cell, networks):
+    from seqlab.bench.peers import with_torch
+
+    problem = training(cell, networks)
+    ours, [side] = problem.side(), with_torch.training(problem)
+    assert (side.name, side.work, set(side.facts)) == ("torch", 3 * networks, {"torch threads"})
+    for _ in range(2):  # as drawn, whatever was tried before; then from there on
+        check(ours, [side])

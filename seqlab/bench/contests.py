@@ -1,14 +1,17 @@
-"""The cases that have peers: gradients, the attenuation study, the selective scan, deep stacks."""
+"""The cases that have peers: gradients, the attenuation study, the selective scan, deep stacks,
+training."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from seqlab.bench import problems
 from seqlab.bench.jobs import Context, Job
 from seqlab.bench.peers import sides
-from seqlab.bench.race import Contest, Side, checked_pair, race, row
+from seqlab.bench.race import Contest, Disagreement, Side, checked_pair, race, row
 from seqlab.bench.rows import Row
 from seqlab.cells import Sizes
 
@@ -138,3 +141,46 @@ class Stacks:
             return _rows(checked_pair(labels, build), context, MICRO)
 
         return Job(f"{networks}x{layers}x{width}", measure, peers=True)
+
+
+@dataclass(frozen=True)
+class Training:
+    """Updates of networks that learn to add, for each of `networks` trained together: microseconds
+    an update of one network. A call makes so many `updates`."""
+
+    cells: Sequence[str]
+    hidden: int
+    batch: int
+    steps: int
+    networks: Sequence[int]
+    updates: int
+
+    def jobs(self) -> Iterator[Job]:
+        """One for each cell."""
+        for cell in self.cells:
+            yield Job(cell, partial(self._measure, cell), peers=True)
+
+    def _measure(self, cell: str, context: Context) -> list[Row]:
+        contests: list[Contest] = []
+        for networks in self.networks:
+
+            def build(dtype: str, networks: int = networks) -> list[Side]:
+                problem = problems.Training.draw(
+                    cell, self.hidden, networks, self.updates, self.steps, self.batch, dtype
+                )
+                return _sides(context, "training", problem)
+
+            contests += checked_pair({"cell": cell, "M": networks}, build)
+        rows = _rows(contests, context, MICRO)
+        for contest in contests:
+            for side in contest.sides:
+                _still_trains(side)
+        return rows
+
+
+def _still_trains(side: Side) -> None:
+    """Raises Disagreement where a side's training came to numbers that are not finite: what was
+    timed was not what was checked."""
+    for name, array in side.answer(side.run()).items():
+        if not np.isfinite(array).all():
+            raise Disagreement(f"{name}: {side.name} has trained to what is not finite")

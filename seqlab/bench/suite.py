@@ -21,6 +21,7 @@ KINDS: dict[str, Callable[..., Any]] = {
     "gradients": contests.Gradients,
     "scan": contests.Scan,
     "stacks": contests.Stacks,
+    "training": contests.Training,
     "runs": runs.Runs,
     "startup": processes.Startup,
     "long": processes.Long,

@@ -1,7 +1,7 @@
 """The peers, each in a module that alone names its package.
 
-A module may have `gradients(problem)`, `study(problem)`, `scan(problem)` and `stacks(problem)`,
-which give its sides.
+A module may have `gradients(problem)`, `study(problem)`, `scan(problem)`, `stacks(problem)` and
+`training(problem)`, which give its sides.
 """
 
 from collections.abc import Sequence

@@ -11,11 +11,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.functional import mse_loss
 
-from seqlab.bench.problems import Gradients, Scan, Stacks, Study, named
+from seqlab.bench.problems import Gradients, Scan, Stacks, Study, Training, named
 from seqlab.bench.race import Answer, Side, turn
 from seqlab.cells import CELLS
 from seqlab.kernels.cpu.threads import thread_count
+from seqlab.learn.networks import BIAS, WEIGHT
 
 NAME = "torch"
 TRIAL = 0.05  # seconds of calls on each number of threads
@@ -278,3 +280,73 @@ def _stacks_side(
 ) -> Side:
     faster, threads = _faster(call)
     return Side(name, faster, answer, problem.work, facts={f"{name} threads": threads})
+
+
+class _Learner:
+    """One network, its readout and its optimiser."""
+
+    def __init__(self, cell: str, params: dict[str, Tensor], threshold: float, rate: float) -> None:
+        own = {name: array for name, array in params.items() if name not in (WEIGHT, BIAS)}
+        self._layer = layer_of(cell, own)
+        self._readout = nn.utils.skip_init(nn.Linear, *params[WEIGHT].shape[::-1])
+        self._readout.weight, self._readout.bias = (
+            nn.Parameter(params[name].clone()) for name in (WEIGHT, BIAS)
+        )
+        self._leaves = [*self._layer.parameters(), *self._readout.parameters()]
+        self._threshold = threshold
+        self._optimiser = torch.optim.Adam(self._leaves, rate, fused=True)
+
+    def update(self, x: Tensor, targets: Tensor, at: Tensor) -> Tensor:
+        """One update; the loss before it."""
+        self._optimiser.zero_grad()
+        loss = mse_loss(self._readout(self._layer(x)[0][at]), targets)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self._leaves, self._threshold)
+        self._optimiser.step()
+        return loss.detach()
+
+    def parameters(self) -> dict[str, NDArray]:
+        """By seqlab's names."""
+        names = [name.removesuffix("_l0") for name, _ in self._layer.named_parameters()]
+        arrays = [leaf.detach().numpy() for leaf in self._leaves]
+        return dict(zip([*names, WEIGHT, BIAS], arrays, strict=True))
+
+
+def training(problem: Training) -> list[Side]:
+    """A layer, a linear readout and the fused Adam for each network, one network after the other:
+    no layer of `torch.nn` has weights for several, and `torch.func.vmap` undoes the fused LSTM."""
+    params = {name: torch.from_numpy(array) for name, array in problem.params.items()}
+    batches = [tuple(map(torch.from_numpy, batch)) for batch in problem.batches]
+    networks = range(len(problem.params[BIAS]))
+
+    def start() -> tuple[list[_Learner], Callable[[], Tensor]]:
+        """Networks as they were drawn, and a call that goes on training them."""
+        learners = [
+            _Learner(
+                problem.cell,
+                {name: array[m] for name, array in params.items()},
+                problem.threshold,
+                problem.rate,
+            )
+            for m in networks
+        ]
+
+        def call() -> Tensor:
+            losses = [
+                [learner.update(x[m], targets[m], at) for x, targets, at in batches]
+                for m, learner in enumerate(learners)
+            ]
+            return torch.stack([torch.stack(own) for own in losses], 1)
+
+        return learners, call
+
+    _, threads = _faster(start()[1])
+    learners, call = start()
+
+    def answer(losses: Tensor) -> Answer:
+        own = [learner.parameters() for learner in learners]
+        found = {name: np.stack([one[name] for one in own]) for name in own[0]}
+        return problem.trained(found, losses.numpy().astype(np.float64))
+
+    facts = {"torch threads": threads}
+    return [Side(NAME, _flushed(call, threads), answer, problem.work, facts=facts)]
