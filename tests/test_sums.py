@@ -30,6 +30,21 @@ def test_norms_of_any_scale() -> None:
     assert empty.values["b"].dtype == np.float64
 
 
+def test_norms_of_values_whose_squares_leave_the_range() -> None:
+    """And of their neighbours in one ensemble, which have the bits that they have alone."""
+    size = np.array([1.0, 2.0**700, 2.0**-700, 0.0])
+    both = {"a": 3 * size[:, None, None], "b": -4 * size[:, None]}
+    have = Sums(both, np.zeros(4, np.int64)).log_norm()
+    want = np.log(5) + np.array([0, 700, -700]) * np.log(2)
+    assert have[:3] == pytest.approx(want, abs=1e-12)
+    assert have[3] == -np.inf
+    assert have[0] == sums(0).log_norm()[0]
+    strange = Sums({"a": np.array([[np.inf], [np.nan], [3.0]])}, np.zeros(3, np.int64)).log_norm()
+    assert strange[0] == np.inf
+    assert np.isnan(strange[1])
+    assert strange[2] == pytest.approx(math.log(3), abs=1e-15)
+
+
 def test_a_larger_share_raises_the_scale() -> None:
     """What was summed keeps its value; what comes is scaled to the larger of the two."""
     have = sums(10, 10, 10)

@@ -10,6 +10,9 @@ from seqlab.kernels.memory import cleared
 from seqlab.rules import Acts, Rule
 
 
+LEAST = 1e-200  # a sum of squares above it has lost no digit to underflow
+
+
 class Sums:
     """The parameter gradients of M networks, (M, ...) each, as values * 2^exponent.
 
@@ -80,15 +83,16 @@ class Sums:
     def _direction_norm(self) -> NDArray:
         """Norm of all of a network's values (M,); states that explode make them large."""
         flat = [v.reshape(len(v), -1) for v in self.values.values()]
-        largest = np.max([np.abs(v).max(axis=1) for v in flat], axis=0)
-        scale = np.where(np.isfinite(largest) & (largest > 0), largest, 1.0)
-        squares = [np.square(v / scale[:, None]).sum(axis=1) for v in flat]
-        return scale * np.sqrt(np.sum(squares, axis=0))
+        with np.errstate(all="ignore"):  # what leaves the range is seen below
+            plain = np.sum([np.einsum("mi,mi->m", v, v) for v in flat], axis=0)
+        safe = (plain > LEAST) & (plain < 1 / LEAST)
+        return np.sqrt(plain) if safe.all() else np.where(safe, np.sqrt(plain), _norm_apart(flat))
 
     def _clip_norm(self, threshold: float) -> tuple["Sums", NDArray]:
         with np.errstate(divide="ignore", invalid="ignore"):
-            above = self.log_norm() > np.log(threshold)
-            factor = np.where(above, threshold / self._direction_norm(), 1.0)
+            norm = self._direction_norm()
+            above = np.log(norm) + self.exponent * np.log(2.0) > np.log(threshold)
+            factor = np.where(above, threshold / norm, 1.0)
         return Sums(self._times(factor), np.where(above, 0, self.exponent)), above
 
     def _clip_value(self, threshold: float) -> tuple["Sums", NDArray]:
@@ -105,6 +109,14 @@ class Sums:
 
 
 _ACTIONS = {"norm": Sums._clip_norm, "value": Sums._clip_value}
+
+
+def _norm_apart(flat: Sequence[NDArray]) -> NDArray:
+    """Norms (M,) over arrays (M, n) whose squares may leave float64's range."""
+    largest = np.max([np.abs(v).max(axis=1) for v in flat], axis=0)
+    scale = np.where(np.isfinite(largest) & (largest > 0), largest, 1.0)
+    squares = [np.square(v / scale[:, None]).sum(axis=1) for v in flat]
+    return scale * np.sqrt(np.sum(squares, axis=0))
 
 
 def _by_network(factor: NDArray, value: NDArray) -> NDArray:

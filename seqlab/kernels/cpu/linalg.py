@@ -274,6 +274,15 @@ def accumulate(
 
     out and bias are float64; sums of float32 go there in blocks.
     """
+    columns, rows = y.shape[2], dz.shape[1]
+    if spare := -columns % (VECTOR // y.itemsize):  # what fills no vector is added one by one
+        whole = cleared((len(y), rows, columns + spare), y.dtype)
+        whole[:, :, :columns] = y[:, first : first + rows]
+        wide = cleared((*out.shape[:2], columns + spare), out.dtype)
+        accumulate(dz, strip, factor, whole, 0, wide, bias)
+        written = slice(strip.row, strip.row + strip.width)
+        out[:, written] += wide[:, written, :columns]
+        return
     part = out if out.dtype == dz.dtype else cleared(out.shape, dz.dtype)
 
     def scratch() -> tuple[NDArray, NDArray]:
