@@ -93,7 +93,7 @@ def show(
 
 
 def _require_checkable(specs: "Sequence[Spec]") -> None:
-    from seqlab.learn.checklist import require_checkable
+    from seqlab.learning.checklist import require_checkable
 
     for spec in specs:
         require_checkable(spec)

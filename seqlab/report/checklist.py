@@ -4,8 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from seqlab.learn.optimisers import ADAM_RATE, BETAS, EPS, SGD_RATE
-from seqlab.learn.stacks import CLASSES, TRAINED, UPDATES
+from seqlab.learning.optimisers import ADAM_RATE, BETAS, EPS, SGD_RATE
+from seqlab.learning.stacks import CLASSES, TRAINED, UPDATES
 from seqlab.numbers.checklist import Line
 from seqlab.report.text import Row, fill, grid
 

@@ -164,7 +164,7 @@ class Result:
 
         Raises InputError for what is no deep stack or was measured in law.
         """
-        from seqlab.learn.checklist import checklist
+        from seqlab.learning.checklist import checklist
 
         return checklist(self.spec, self.variables, progress)
 

@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqlab.cells import CELLS, Draw, Parameters, Sizes
-from seqlab.learn.networks import BIAS, WEIGHT, Networks
-from seqlab.learn.optimisers import OPTIMISERS
-from seqlab.learn.task import Task
-from seqlab.learn.tasks import batches_of
-from seqlab.learn.trainer import Trainer
+from seqlab.learning.batches import batches_of
+from seqlab.learning.networks import BIAS, WEIGHT, Networks
+from seqlab.learning.optimisers import OPTIMISERS
+from seqlab.learning.trainer import Trainer
 from seqlab.measure.randomness import Purpose, stream
 from seqlab.numbers.variables import NEVER
 from seqlab.rules import Rule
+from seqlab.tasks import Task
 
 # Sequences whose mean loss says whether a task is solved. Every batch is new, so that its loss,
 # before the update, is that of sequences never seen; of so many it has a tenth of one's spread.
