@@ -90,19 +90,24 @@ class Course:
         networks: Sequence[int],
         rules: Sequence[Rule],
         rates: Sequence[float],
-        tick: Callable[[int, NDArray], None] = lambda update, loss: None,
+        tick: Callable[[int, NDArray, NDArray], None] = lambda update, loss, solved: None,
+        look: Callable[[int, Trainer], None] = lambda updates, trainer: None,
     ) -> Learned:
         """Train until all have solved the task or ended, or have had their updates.
 
-        `tick(update, loss)` is told of every update and the losses (M,) before it. A network that
-        has solved the task goes on with the others.
+        `tick(update, loss, solved)` is told of every update, the losses (M,) before it and which
+        networks (M,) have solved the task with it; `look(updates, trainer)` sees the trainer before
+        the first update and after every one. A network that has solved the task goes on with the
+        others.
         """
         trainer, judge = self.trainer(networks, rules, rates), _Judge(self, len(networks))
+        look(0, trainer)
         for update in range(self.updates):
             batch = batches_of(self.task, self.seed, networks, update, self.length, self.sequences)
             seen = trainer.update(batch)
             judge.see(update, seen.loss, seen.fired, trainer.alive)
-            tick(update, seen.loss)
+            tick(update, seen.loss, judge.solved)
+            look(update + 1, trainer)
             if judge.decided:
                 break
         return judge.learned()
@@ -122,8 +127,12 @@ class _Judge:
         self._updates = 0
 
     @property
+    def solved(self) -> NDArray[np.bool_]:
+        return self._solved_at != NEVER
+
+    @property
     def decided(self) -> bool:
-        return bool(((self._solved_at != NEVER) | (self._ended != NEVER)).all())
+        return bool((self.solved | (self._ended != NEVER)).all())
 
     def see(self, update: int, loss: NDArray, fired: NDArray, alive: NDArray) -> None:
         self._updates = update + 1
