@@ -9,8 +9,8 @@ import pytest
 
 from seqlab import rules
 from seqlab.cells import Draw, Sizes
-from seqlab.learning.course import JUDGED_BY, Course, Learned
-from seqlab.tasks import find_task
+from seqlab.learning.course import Course, Learned
+from seqlab.tasks import JUDGED_BY, find_task
 
 Array = npt.NDArray[Any]
 NONE, NORM = rules.parse("none"), rules.parse("norm:1")

@@ -15,11 +15,7 @@ from seqlab.learning.trainer import Trainer
 from seqlab.measure.randomness import Purpose, stream
 from seqlab.numbers.variables import NEVER
 from seqlab.rules import Rule
-from seqlab.tasks import Task
-
-# Sequences whose mean loss says whether a task is solved. Every batch is new, so that its loss,
-# before the update, is that of sequences never seen; of so many it has a tenth of one's spread.
-JUDGED_BY = 100
+from seqlab.tasks import JUDGED_BY, Task
 
 
 class Learned(NamedTuple):

@@ -11,7 +11,7 @@ from seqlab.errors import InputError
 from seqlab.spec.learn_table import LEARN_TABLE, RATES
 from seqlab.spec.run import check_forget_bias
 from seqlab.spec.tabled import Held, TabledSpec
-from seqlab.tasks import Task, find_task
+from seqlab.tasks import JUDGED_BY, Task, find_task
 from seqlab.wording import refuse
 
 
@@ -92,5 +92,13 @@ class LearnSpec(TabledSpec):
         super()._check_together()
         self.trained_on.check_lengths(self.lengths)
         check_forget_bias(self.forget_bias, self.arch, self.steps)
+        fewest = -(-JUDGED_BY // self.sequences)
+        if self.updates < fewest:
+            raise refuse(
+                "updates",
+                self.updates,
+                f"a loss is judged by {JUDGED_BY} sequences: {fewest} updates of {self.sequences} "
+                "or more are needed",
+            )
         if self.trace is not None and self.trace > self.updates:
             raise refuse("trace", self.trace, f"1 to {self.updates}, the updates")

@@ -97,7 +97,8 @@ LEARN_TABLE = Table(
             help="Draw input weights with variance S^2/I and make all biases zero.",
         ),
         replace(
-            TABLE["forget_bias"], help=f"{TABLE['forget_bias'].help[:-1]} for the longest length."
+            TABLE["forget_bias"],
+            help=f"{TABLE['forget_bias'].help[:-1]}; chrono is for the longest length.",
         ),
         Option(
             "optimizer",
@@ -147,7 +148,7 @@ LEARN_TABLE = Table(
         Option(
             "updates",
             whole(1),
-            "Updates of a network at most; a length ends where all have solved it.",
+            "Updates at most; a length ends once all networks have solved it or diverged.",
             default=2000,
             metavar="N",
             read=int,

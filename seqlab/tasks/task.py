@@ -17,6 +17,9 @@ from seqlab.wording import refuse
 # latch's bit in fewer than one sequence in a thousand. And a cross-entropy L bounds the share of
 # wrong classes by L/ln 2, for a wrong one has at most half of the probability.
 SOLVED = 0.1
+# Sequences whose mean loss says whether a task is solved. Every batch is new, so that its loss,
+# before the update, is that of sequences never seen; of so many it has a tenth of one's spread.
+JUDGED_BY = 100
 
 
 class Batch(NamedTuple):
