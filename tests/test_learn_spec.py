@@ -105,7 +105,7 @@ def test_the_kind_is_part_of_the_hash(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (
             {"task": "lach"},
-            "task: 'lach' is not allowed; latch, adding, copy, temporal-order, parity or teacher (d",
+            "task: 'lach' is not allowed; latch, adding, copy, temporal-order, parity or teacher (",
         ),
         ({"task": 3}, "task: 3 is not allowed; "),
         ({"arch": "mlp"}, "arch: 'mlp' is not allowed; rnn, lstm, gru or ssm"),

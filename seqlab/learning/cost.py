@@ -12,9 +12,9 @@ from seqlab.spec.learn import LearnSpec
 
 BACKENDS = ("cpu",)  # the backends that train
 
-# Fitted to updates of 10 to 100 steps, 8 to 128 units and 2 to 64 networks on two busy cores: within
-# a factor of two, but for tasks that ask for an answer at every step, which take up to three times
-# as long.
+# Fitted to updates of 10 to 100 steps, 8 to 128 units and 2 to 64 networks on two busy cores:
+# within a factor of two, but for tasks that ask for an answer at every step, which take up to
+# three times as long.
 _A_RUN = 0.05  # seconds, whatever its size
 _AN_UPDATE = 1.5e-3  # seconds that an update takes at least
 _A_NETWORK = 2e-4  # and for each network

@@ -203,7 +203,8 @@ class _Length:
         networks, ones = range(spec.networks), [1.0] * spec.networks
         trainer = self._course.trainer(networks, [UNCLIPPED] * spec.networks, ones)
         batch = batches_of(spec.trained_on, spec.seed, networks, 0, self._length, spec.sequences)
-        norm = float(np.exp(median(trainer.update(batch).log_norm)))
+        with np.errstate(over="ignore"):  # refused below
+            norm = float(median(np.exp(trainer.update(batch).log_norm)))
         if not 0 < norm < np.inf:
             raise InputError(
                 f"clip: a rule in units of the first gradient's norm is not allowed; at length "
