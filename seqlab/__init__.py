@@ -16,6 +16,7 @@ _HOME = {
     "attenuation": "study.attenuation",
     "run": "study.run",
     "depth": "study.run",
+    "learn": "study.run",
     "sweep": "study.sweep",
     "load": "study.load",
     "probe": "probes.probe",

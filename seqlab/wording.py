@@ -62,6 +62,14 @@ def describe_value(value: object) -> str:
     return "+".join(map(str, items))
 
 
+def lasting(seconds: float) -> str:
+    """A time to be waited: `40 s`, `12 min`, `3.5 h`, `12 days`."""
+    for unit, length, places in (("s", 1, 0), ("min", 60, 0), ("h", 3600, 1)):
+        if seconds < 90 * length:
+            return f"{seconds / length:.{places}f} {unit}"
+    return f"{seconds / 86400:.0f} days"
+
+
 def printable(text: str) -> str:
     """A text that can be written anywhere: bytes of a file's name that are no letters escaped."""
     return text.encode(errors="backslashreplace").decode()

@@ -57,7 +57,7 @@ def measurement(spec, rate=-0.45, spread=0.01, own_parts=None, **replaced):
     }
     data |= {f"{name}_zero_lag": first_below(every_lag, under) for name, under in ZERO.items()}
     data |= {f"log_norm_{part}": norms - 2 for part in parts if len(parts) > 1}
-    if spec.spectrum is not None:
+    if getattr(spec, "spectrum", None) is not None:
         data["lyapunov"] = rates[:, :1] - 0.1 * np.arange(spec.spectrum)
     if own_parts is not None:
         data["part"] = np.array(list(own_parts))

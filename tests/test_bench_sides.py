@@ -25,7 +25,7 @@ from seqlab.bench.race import (
 from seqlab.cells import Sizes
 from seqlab.cli import main
 from seqlab.errors import InputError
-from seqlab.learn.task import Batch
+from seqlab.tasks.task import Batch
 
 TIMING = Timing(rounds=3, turn=0.0, settle=0.0, patience=1e6)
 SIZES = Sizes(3, 2)

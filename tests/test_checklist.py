@@ -10,8 +10,8 @@ from studies import refusal, seqlab_
 
 import seqlab
 from seqlab.errors import InputError
-from seqlab.learn.checklist import checklist
-from seqlab.learn.stacks import training_bytes
+from seqlab.learning.checklist import checklist
+from seqlab.learning.stacks import training_bytes
 from seqlab.numbers.checklist import Seen, check
 from seqlab.numbers.rules_of_thumb import Line
 from seqlab.report.checklist import document, text
@@ -327,7 +327,7 @@ def test_what_cannot_be_trained_is_refused(
     assert told == "check: rnn has no layers of its own; a deep stack is needed"
     spec = StackSpec.create(arch="mlp", steps=100)
     available = training_bytes(spec) - 1
-    monkeypatch.setattr("seqlab.learn.checklist.available_memory", lambda: available)
+    monkeypatch.setattr("seqlab.learning.checklist.available_memory", lambda: available)
     with pytest.raises(InputError, match=r"^check: training would take about .* GiB of memory"):
         checklist(spec, {})
 

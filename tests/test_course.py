@@ -5,13 +5,15 @@ import pytest
 from courses import course, equal
 
 from seqlab import rules
-from seqlab.learn.course import JUDGED_BY, Learned
+from seqlab.learning.course import Learned
+from seqlab.tasks import JUDGED_BY
 
 NONE, NORM = rules.parse("none"), rules.parse("norm:1")
 
 
 def only(found: Learned, places: list[int]) -> Learned:
-    return Learned(*(array[places] for array in found))
+    params = {name: array[places] for name, array in found.params.items()}
+    return Learned(*(array[places] for array in found[:-2]), params, found.looks)
 
 
 def test_an_easy_task_is_solved_and_its_update_told() -> None:

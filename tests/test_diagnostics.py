@@ -14,12 +14,13 @@ import pytest
 from seqlab import rules
 from seqlab.cells import Draw, Parameters, Sizes
 from seqlab.errors import InputError
-from seqlab.learn.course import Course
-from seqlab.learn.diagnostics import diagnose
-from seqlab.learn.tasks import batches_of, find_task
+from seqlab.learning.batches import batches_of
+from seqlab.learning.course import Course
+from seqlab.learning.diagnostics import diagnose
 from seqlab.numbers.rules_of_thumb import Line
 from seqlab.numbers.training_checklist import Look, Trained, Units, check_training
 from seqlab.report.checklist import document, text, told_of_training
+from seqlab.tasks import find_task
 
 Array = npt.NDArray[Any]
 LN10 = math.log(10)

@@ -17,19 +17,20 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from courses import course, equal
+from seqlab.learning import checkpoint as module
 
 import seqlab
 from seqlab import learn, rules
 from seqlab.errors import InputError
-from seqlab.learn import checkpoint as module
-from seqlab.learn.checkpoint import Checkpoint
-from seqlab.learn.course import Course, Learned
-from seqlab.learn.tasks import TASKS, _shared, batches_of, find_task
+from seqlab.learning.batches import _shared, batches_of
+from seqlab.learning.checkpoint import Checkpoint
+from seqlab.learning.course import Course, Learned, Tick
+from seqlab.learning.trainer import Trainer
 from seqlab.study.files import write_whole
+from seqlab.tasks import TASKS, find_task
 
 Array = npt.NDArray[Any]
 State = dict[str, Array]
-Tick = Callable[[int, Array], None]
 
 PATH = Path("course.npz")
 # The second network ends at once, in either dtype; rules on gradients, and in the chain.
@@ -37,13 +38,18 @@ NETWORKS, RATES = [0, 0, 1, 2], [0.01, 1e200, 0.02, 1e-4]
 RULES = [rules.parse(name) for name in ("none", "none", "norm:0.01", "step-norm:0.01")]
 
 
-def ignored(update: int, loss: Array) -> None:
+def ignored(update: int, loss: Array, solved: Array) -> None:
     """A tick."""
 
 
-def told(seen: list[int], update: int, loss: Array) -> None:
+def told(seen: list[int], update: int, loss: Array, solved: Array) -> None:
     """A tick that remembers which updates there were."""
     seen.append(update)
+
+
+def every_seventh(updates: int, trainer: Trainer) -> Array | None:
+    """A look that is kept now and then."""
+    return trainer.parameters()["weight_hh"][:, 0] if updates % 7 == 0 else None
 
 
 def ticking(seconds: float) -> Callable[[], float]:
@@ -57,13 +63,13 @@ def kept(said: list[str] | None = None, seconds: float = 1.0, key: str = "k") ->
 
 
 def train(one: Course, checkpoint: Checkpoint | None = None, tick: Tick = ignored) -> Learned:
-    return one.train(NETWORKS, RULES, RATES, tick, checkpoint)
+    return one.train(NETWORKS, RULES, RATES, tick, every_seventh, checkpoint)
 
 
 def stopped_at(update: int, one: Course, checkpoint: Checkpoint, seen: list[int]) -> None:
     """Ctrl-C, heard at an update."""
 
-    def tick(now: int, loss: Array) -> None:
+    def tick(now: int, loss: Array, solved: Array) -> None:
         seen.append(now)
         if now == update:
             raise KeyboardInterrupt
@@ -226,7 +232,7 @@ def train_and_die(folder: Path) -> None:
     """Written after the second, fourth and sixth update; killed in the seventh."""
     os.chdir(folder)
 
-    def tick(update: int, loss: Array) -> None:
+    def tick(update: int, loss: Array, solved: Array) -> None:
         if update == 6:
             os.kill(os.getpid(), signal.SIGKILL)
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from seqlab.learn.losses import LOSSES, accuracy
+from seqlab.tasks.losses import LOSSES, accuracy
 
 Array = npt.NDArray[Any]
 NAIVE: dict[str, Callable[[Array, Array], float]] = {

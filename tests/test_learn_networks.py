@@ -13,8 +13,8 @@ from drawn import KINDS, draw
 from seqlab import rules
 from seqlab.engine.sums import Sums
 from seqlab.kernels.layout import unscaled
-from seqlab.learn import networks as networks_module
-from seqlab.learn.networks import Networks
+from seqlab.learning import networks as networks_module
+from seqlab.learning.networks import Networks
 
 Array = npt.NDArray[Any]
 

@@ -15,10 +15,11 @@ import pytest
 from scipy import stats
 
 from seqlab.errors import InputError
-from seqlab.learn.losses import LOSSES, accuracy
-from seqlab.learn.task import Batch, Task
-from seqlab.learn.tasks import TASKS, batch_of, batches_of, find_task
+from seqlab.learning.batches import batch_of, batches_of
 from seqlab.measure.randomness import Purpose, stream
+from seqlab.tasks import TASKS, find_task
+from seqlab.tasks.losses import LOSSES, accuracy
+from seqlab.tasks.task import Batch, Task
 
 Array = npt.NDArray[Any]
 RARE = 1e-9
@@ -334,35 +335,6 @@ def test_lengths_that_are_too_short_are_refused(name: str) -> None:
     assert str(caught.value) == (
         f"lengths: {task.shortest - 1} is not allowed; {task} needs {task.shortest} or more"
     )
-
-
-@pytest.mark.tiny
-@pytest.mark.parametrize(
-    ("name", "solved", "allowed"),
-    [
-        ("latch", 1.0, "less than the trivial loss 1 of latch at length 10 is needed"),
-        # copy's trivial loss falls with the length: the longest one decides.
-        ("copy", 0.18, "less than the trivial loss 0.1733 of copy at length 100 is needed"),
-        ("adding", 0.0, "a positive finite loss is needed"),
-        ("adding", -1.0, "a positive finite loss is needed"),
-        ("adding", math.nan, "a positive finite loss is needed"),
-        ("adding", math.inf, "a positive finite loss is needed"),
-    ],
-)
-def test_thresholds_beyond_the_trivial_loss_are_refused(
-    name: str, solved: float, allowed: str
-) -> None:
-    with pytest.raises(InputError) as caught:
-        TASKS[name].check_solved(solved, [10, 100])
-    assert str(caught.value) == f"solved: {solved!r} is not allowed; {allowed}"
-
-
-@pytest.mark.tiny
-@pytest.mark.parametrize("name", TASKS)
-def test_thresholds_below_the_trivial_loss_are_taken(name: str) -> None:
-    task = TASKS[name]
-    task.check_solved(0.999 * task.trivial(100), [10, 100])
-    task.check_solved(task.solved(100), [10, 100])
 
 
 @pytest.mark.tiny

@@ -10,7 +10,7 @@ from reference import optimisers as reference
 from reference.optimisers import LOOPS, RATES, SHAPES, UPDATES, Arrays, Loop
 
 from seqlab.errors import InputError
-from seqlab.learn.optimisers import OPTIMISERS, Optimiser, cosine
+from seqlab.learning.optimisers import OPTIMISERS, Optimiser, cosine
 
 pytestmark = pytest.mark.tiny
 

@@ -182,7 +182,7 @@ REFUSED = [
     ("[study]\nname = 3", "study.name: 3 is not allowed; a text of one line"),
     ("[study]\nname = ' '", "study.name: ' ' is not allowed; a text of one line"),
     ('[study]\nname = "a\\nb"', "study.name: 'a\\nb' is not allowed; a text of one line"),
-    ("[study]\nname = 'x'\nseed = 1", "study.seed: no such key; name is the only one"),
+    ("[study]\nname = 'x'\nseed = 1", "study.seed: no such key; name or kind"),
     ("[study]\nname = 'x'", "arch: is needed, in [fixed], [grid] or [zip]"),
     ("[study]\nname = 'x'\n[fixed]\narch = 'rnn'", "steps: is needed; a whole number from 1 up"),
 ]

@@ -25,11 +25,12 @@ from studies import (
 import seqlab
 from seqlab.errors import DeviceError, InputError
 from seqlab.measure.cost import seconds
-from seqlab.report.text import lasting, size
+from seqlab.report.text import size
 from seqlab.spec.study import StudySpec
 from seqlab.spec.table import TABLE
 from seqlab.study.cluster import LostWorkers
 from seqlab.study.sweep import Outcome
+from seqlab.wording import lasting
 
 # What is measured, and what is not.
 

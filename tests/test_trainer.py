@@ -11,10 +11,10 @@ from drawn import ARCHS, draw
 from reference import training
 
 from seqlab import rules
-from seqlab.learn.networks import Networks
-from seqlab.learn.optimisers import OPTIMISERS
-from seqlab.learn.task import Batch
-from seqlab.learn.trainer import Trainer
+from seqlab.learning.networks import Networks
+from seqlab.learning.optimisers import OPTIMISERS
+from seqlab.learning.trainer import Trainer
+from seqlab.tasks.task import Batch
 
 Array = npt.NDArray[Any]
 Params = dict[str, Array]

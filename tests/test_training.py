@@ -7,8 +7,8 @@ import naive_depth as naive
 import numpy as np
 import pytest
 
-from seqlab.learn.optimisers import ADAM_RATE, BETAS, EPS, SGD_RATE, Adam
-from seqlab.learn.stacks import CLASSES, Classifiers, train, train_some
+from seqlab.learning.optimisers import ADAM_RATE, BETAS, EPS, SGD_RATE, Adam
+from seqlab.learning.stacks import CLASSES, Classifiers, train, train_some
 from seqlab.spec.stack import StackSpec
 
 STACKS: dict[str, dict[str, Any]] = {

@@ -17,13 +17,14 @@ from seqlab.kernels import backends
 from seqlab.kernels.layout import on_gpu
 from seqlab.layers import draws
 from seqlab.layers.stack import Stack
-from seqlab.learn.networks import BIAS, WEIGHT, Networks
-from seqlab.learn.optimisers import Adam
-from seqlab.learn.task import Batch
-from seqlab.learn.tasks import TASKS, batches_of
-from seqlab.learn.trainer import Seen, Trainer
+from seqlab.learning.batches import batches_of
+from seqlab.learning.networks import BIAS, WEIGHT, Networks
+from seqlab.learning.optimisers import Adam
+from seqlab.learning.trainer import Seen, Trainer
 from seqlab.measure.stack_gradients import StackGradients, backpropagate, drive_of
 from seqlab.rules import Rule
+from seqlab.tasks import TASKS
+from seqlab.tasks.task import Batch
 
 PRODUCTS = "numpy products"
 

@@ -74,7 +74,7 @@ def show(
     """Print results, and draw them; with `parts` those of their states."""
     import json
 
-    from seqlab.report import run_table
+    from seqlab.spec import kinds
 
     checked = checked or {}
     if as_json:
@@ -82,7 +82,7 @@ def show(
         whole = documents if len(documents) > 1 else documents[0]
         text = json.dumps(whole, indent=2, allow_nan=False)
     else:
-        text = run_table.table(results) + _below(checked)
+        text = kinds.table(results) + _below(checked)
     try:
         streams.say(text)
     finally:  # also where stdout is full
@@ -93,7 +93,7 @@ def show(
 
 
 def _require_checkable(specs: "Sequence[Spec]") -> None:
-    from seqlab.learn.checklist import require_checkable
+    from seqlab.learning.checklist import require_checkable
 
     for spec in specs:
         require_checkable(spec)

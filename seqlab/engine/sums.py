@@ -9,7 +9,6 @@ from seqlab.kernels.layout import EMPTY, power_of_two, unscaled
 from seqlab.kernels.memory import cleared
 from seqlab.rules import Acts, Rule
 
-
 LEAST = 1e-200  # a sum of squares above it has lost no digit to underflow
 
 

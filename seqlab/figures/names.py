@@ -16,6 +16,7 @@ from seqlab.numbers.quantities import in_figures
 from seqlab.numbers.quantity import Quantity
 from seqlab.report.points import PARTS
 from seqlab.spec import kinds, stack_table
+from seqlab.spec.learn_table import TIMES
 from seqlab.spec.option import labels
 from seqlab.wording import did_you_mean, in_links
 
@@ -152,7 +153,8 @@ def in_order(values: Sequence[Any]) -> list[Any]:
         if isinstance(value, Part):
             return 3, value.place, 0.0, ""
         name, _, threshold = str(value).partition(":")
-        limit = float(threshold) if name in _WITH_NUMBER and threshold else 0.0
+        number = threshold.removesuffix(TIMES)
+        limit = float(number) if name in _WITH_NUMBER and number else 0.0
         return 2, _ORDER.get(name, len(_ORDER)), limit, str(value)
 
     return sorted(set(values), key=place)

@@ -5,14 +5,26 @@ from numpy.typing import NDArray
 
 from seqlab.cells import CELLS, Draw, Parameters
 from seqlab.engine.ensemble import Ensemble, gather
-from seqlab.errors import InputError
 from seqlab.measure.randomness import Purpose, stream, unit_readout
 from seqlab.spec.arrays import load_input, load_params
+from seqlab.spec.kinds import Spec
 from seqlab.spec.run import RunSpec
 from seqlab.wording import refuse
 
 # Which option scales a parameter, of those that may scale it at will; else input_scale does.
 _SCALES = {"weight_hh": "gain", "bias_ih": "forget_bias", "bias_hh": "forget_bias"}
+
+
+def check_drawn(spec: Spec, params: Parameters) -> None:
+    """Refuse drawn parameters that the dtype cannot hold, by the option that made them so.
+
+    Raises InputError.
+    """
+    for name, array in params.items():
+        if not np.isfinite(array).all():
+            option = _SCALES.get(name, "input_scale")
+            allowed = f"{name} must stay in the range of {spec.dtype}"
+            raise refuse(option, getattr(spec, option), allowed)
 
 
 class Source:
@@ -33,21 +45,10 @@ class Source:
         drawn = [self._network(m) for m in networks]
         with np.errstate(over="ignore"):  # refused below
             params = {name: np.stack([p[name] for p in drawn]).astype(dtype) for name in drawn[0]}
-        for name, array in params.items():
-            if not np.isfinite(array).all():
-                raise self._beyond(name)
+        check_drawn(self.spec, params)
         x = np.stack([self._sequence(m) for m in networks]).astype(dtype)
         activation = self.spec.activation or "tanh"
         return gather(self.spec.arch, params, x, activation=activation)
-
-    def _beyond(self, name: str) -> InputError:
-        """Drawn parameters that the dtype cannot hold: the option that made them so."""
-        option = _SCALES.get(name, "input_scale")
-        return refuse(
-            option,
-            getattr(self.spec, option),
-            f"{name} must stay in the range of {self.spec.dtype}",
-        )
 
     def readout(self, networks: range) -> NDArray:
         """Unit vectors (M, H) of the losses."""

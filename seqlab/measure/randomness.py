@@ -23,6 +23,7 @@ class Purpose(IntEnum):
     TASK = 5  # what a network is trained on, and the head that it is trained with
     HELD_OUT = 6  # sequences of its task that it is never trained on
     TEACHER = 7  # what its task keeps from the first update to the last
+    RATES = 8  # the seed of networks on which a learning rate is chosen
 
 
 def stream(seed: int, network: int, purpose: Purpose, *within: int) -> np.random.Generator:

@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from seqlab.numbers.learned import COORDINATES, LEARNED
 from seqlab.numbers.quantity import SMALLEST, Quantity
 
 _CURVE = ("network", "rule", "length", "lag")
@@ -272,6 +273,7 @@ _MEASURED = (
         label="predicted rate (nat/step)",
         over="mean",
     ),
+    *LEARNED,
 )
 
 
@@ -293,11 +295,17 @@ def in_files(parts: Iterable[str] = ()) -> dict[str, Quantity]:
     """A file's variables in order: coordinates, curves, and what a run has one of."""
     stored = [row for row in quantities(parts) if row.stored]
     ordered = sorted(stored, key=lambda row: "lag" not in row.dims)
-    return {row.name: row for row in (*_COORDINATES, *ordered)}
+    return {row.name: row for row in (*_COORDINATES, *COORDINATES, *ordered)}
 
 
 # What the JSON document and the tidy table have, in the document's order.
-IN_TABLES = tuple(row for row in quantities() if row.read)
+IN_TABLES = tuple(row for row in quantities() if row.read and not row.learned)
+IN_TABLES_OF_TRAINING = tuple(row for row in quantities() if row.read)
+
+
+def is_training(names: Iterable[str]) -> bool:
+    """Whether variables of these names are those of training."""
+    return "solved_at" in names
 
 
 def in_figures(parts: Iterable[str]) -> list[Quantity]:

@@ -34,7 +34,8 @@ class Quantity:
 
     In a file: `name`, `dims`, `units`, `long_name`; `stored` is False for what follows from other
     variables, by `derived` (from all data by name) or by `points`; `optional` is True for what only
-    some specs ask for.
+    some specs ask for; `learned` for what only training has, which then is in no other's documents
+    and tables either; `never` where -1 says that there is none.
 
     As people read it: `read` is its name in the JSON document and the tidy table, `label` that of
     its axis in figures, which call it `value` where that is another name; without `read` (without
@@ -58,6 +59,8 @@ class Quantity:
     stored: bool = True
     derived: Callable[[Mapping[str, NDArray]], NDArray] | None = None
     optional: bool = False
+    learned: bool = False
+    never: bool = False
     read: str = ""
     key: str = ""
     value: str = ""
@@ -69,7 +72,7 @@ class Quantity:
     to_start: bool = True
 
     def __post_init__(self) -> None:
-        if self.kind == "lag" and {"network", "length"} & set(self.dims):
+        if self.kind == "lag" and "network" in self.dims:
             raise ValueError(f"{self.name}: a lag that may be never has no middle over networks")
 
     @cached_property
@@ -117,9 +120,9 @@ class Quantity:
     def variable(self, data: ArrayLike, link: str = "step") -> Variable:
         """It as a file has it, counted in steps or in another link. Raises ValueError where data
         has another number of axes."""
-        array, is_lag = np.asarray(data), self.kind == "lag"
+        array, never = np.asarray(data), self.never or self.kind == "lag"
         units, long_name = (in_links(text, [link]) for text in (self.units, self.long_name))
-        return Variable(self.dims, array, units, long_name, is_lag)
+        return Variable(self.dims, array, units, long_name, never)
 
     def shown(self, stored: NDArray) -> NDArray:
         """Stored values in the unit that people read."""

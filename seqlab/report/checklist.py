@@ -4,10 +4,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from seqlab.learn.course import Course
-from seqlab.learn.optimisers import ADAM_RATE, BETAS, EPS, SGD_RATE
-from seqlab.learn.slopes import has_gates
-from seqlab.learn.stacks import CLASSES, TRAINED, UPDATES
+from seqlab.learning.course import Course
+from seqlab.learning.optimisers import ADAM_RATE, BETAS, EPS, SGD_RATE
+from seqlab.learning.slopes import has_gates
+from seqlab.learning.stacks import CLASSES, TRAINED, UPDATES
 from seqlab.numbers.rules_of_thumb import Line
 from seqlab.report.text import Row, fill, grid
 

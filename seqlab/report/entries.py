@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seqlab.numbers.quantities import IN_TABLES
+from seqlab.numbers.quantities import IN_TABLES, IN_TABLES_OF_TRAINING, is_training
 from seqlab.numbers.quantity import THRESHOLDS, Quantity
 from seqlab.numbers.statistics import bootstrap_t, median, quantile
 from seqlab.report import layer_table
@@ -68,6 +68,8 @@ class Reading:
     def by_length(self) -> dict[str, NDArray]:
         """Columns (rules, lengths) in the tidy table, of what is there by length."""
         found = [column for column in (self.middle, self.low, self.high) if column is not None]
+        if self.quantity.kind == "lag":
+            found = [np.where(column >= 0, column, np.nan) for column in found]
         return dict(zip(self.quantity.columns, found, strict=True))
 
     def _numbers(self, rule: int) -> list[Any]:
@@ -111,7 +113,8 @@ def entries(result: Measured) -> list[Entry]:
 def readings(data: Data) -> list[Reading]:
     """All that tables have of a result, in the JSON document's order."""
     ends = curve_points(data, every_lag=False)
-    return [_read(quantity, data, ends) for quantity in IN_TABLES]
+    rows = IN_TABLES_OF_TRAINING if is_training(data) else IN_TABLES
+    return [_read(quantity, data, ends) for quantity in rows]
 
 
 def _read(quantity: Quantity, data: Data, ends: Points) -> Reading:
@@ -168,10 +171,10 @@ _MIDDLES: dict[str, Callable[[NDArray], NDArray]] = {
 
 
 def _plain(quantity: Quantity) -> Callable[[Any], Any]:
-    """What makes None of a lag that is not reached, and of a number of the ensemble that is nan
-    because it does not exist."""
+    """What makes None of a lag that is not reached or not known, and of a number of the ensemble
+    that is nan because it does not exist."""
     if quantity.kind == "lag":
-        return lambda value: None if value < 0 else value
+        return lambda value: int(value) if value >= 0 else None
     if quantity.kind == "word" or "network" in quantity.dims:
         return lambda value: value
     return lambda value: None if math.isnan(value) else value

@@ -11,7 +11,7 @@ from seqlab.cells import CELLS
 from seqlab.numbers.quantity import Quantity
 from seqlab.report.measured import Measured
 from seqlab.spec.arrays import ArrayFile
-from seqlab.wording import printable
+from seqlab.wording import describe_value, printable
 
 Data = Mapping[str, NDArray]
 
@@ -22,8 +22,13 @@ PARTS = dict.fromkeys(p for cell in CELLS.values() if len(cell.parts) > 1 for p 
 
 def fields_of(result: Measured, names: Iterable[str]) -> dict[str, Any]:
     """Fields of its spec, None for one that its kind lacks; of a file of arrays the path."""
-    values = {name: getattr(result.spec, name, None) for name in names}
-    return {n: printable(v.path) if isinstance(v, ArrayFile) else v for n, v in values.items()}
+    return {name: _plain(getattr(result.spec, name, None)) for name in names}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):  # several as one text, one as itself
+        return value[0] if len(value) == 1 else describe_value(value)
+    return printable(value.path) if isinstance(value, ArrayFile) else value
 
 
 def arrays_of(result: Measured) -> dict[str, NDArray]:

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
-from seqlab.report.text import fill, lasting, size
+from seqlab.report.text import fill, size
 from seqlab.spec import kinds
 from seqlab.spec.kinds import Spec
 from seqlab.spec.study import StudySpec
-from seqlab.wording import describe_settings
+from seqlab.wording import describe_settings, lasting
 
 FIRST = 3  # specs that a preview shows
 
@@ -36,5 +36,5 @@ def _memory(spec: Spec) -> int:
 
 
 def _settings(spec: Spec) -> str:
-    table = kinds.of(spec.arch).table
+    table = kinds.of_spec(spec).table
     return describe_settings({name: getattr(spec, name) for name in table})

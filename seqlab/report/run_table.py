@@ -62,20 +62,30 @@ class Group:
 
 def table(results: Sequence[Measured]) -> str:
     """Results as text, compared where there are several; no newline at the end."""
-    common = _common(results)
-    groups = [_group(results, result, common) for result in results]
+    common, groups = groups_of(results)
     links, decay_rows = _links(results), list(_decay_rows(groups))
     parts = [
-        _heading(results, common),
+        heading(results, common),
         grid([[in_links(head, links) for head in row] for row in _DECAY], decay_rows),
         grid(_LAGS, list(_lag_rows(groups))),
         _by_length(groups, links),
         *map(layer_table, results[:1] if len(results) == 1 else ()),
         "\n".join(map(fill, _remarks(groups))),
         _legend(results, links),
-        "\n".join(fill(f"stored: {result.path}") for result in results if result.path),
+        stored(results),
     ]
     return "\n\n".join(part for part in parts if part)
+
+
+def groups_of(results: Sequence[Measured]) -> tuple[dict[str, str], list[Group]]:
+    """The settings that all results share, and their rows."""
+    common = _common(results)
+    return common, [_group(results, result, common) for result in results]
+
+
+def stored(results: Sequence[Measured]) -> str:
+    """Where they are kept."""
+    return "\n".join(fill(f"stored: {result.path}") for result in results if result.path)
 
 
 def _legend(results: Sequence[Measured], links: Sequence[str]) -> str:
@@ -89,7 +99,7 @@ def _links(results: Sequence[Measured]) -> tuple[str, ...]:
 
 
 def _settings(result: Measured) -> dict[str, str]:
-    names = settings(kinds.of(result.spec.arch).table)
+    names = settings(kinds.of_spec(result.spec).table)
     values = {name: getattr(result.spec, name) for name in names}
     return {name: describe_value(value) for name, value in values.items() if value is not None}
 
@@ -101,12 +111,13 @@ def _common(results: Sequence[Measured]) -> dict[str, str]:
 
 def _described(results: Sequence[Measured], own: Mapping[str, str]) -> str:
     """Settings in the words of the results' kind; of several kinds, by the fields' names."""
-    words, *others = (kinds.of(result.spec.arch).table.words for result in results)
+    words, *others = (kinds.of_spec(result.spec).table.words for result in results)
     words = {} if any(other != words for other in others) else words
     return describe_settings({words.get(name, name): value for name, value in own.items()})
 
 
-def _heading(results: Sequence[Measured], common: dict[str, str]) -> str:
+def heading(results: Sequence[Measured], common: dict[str, str]) -> str:
+    """What is measured, and where."""
     cells = ", ".join(result.spec.arch for result in results)
     backends = " and ".join(sorted({result.backend for result in results}))
     seconds = sum(result.duration for result in results)

@@ -1,12 +1,15 @@
 """The table of a store that a terminal shows: architectures x lengths, at most 80 columns."""
 
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from seqlab.report.run_table import MOST_LENGTHS
 from seqlab.report.text import Row, decimals, fill, grid, spread
-from seqlab.report.tidy import SPEC
+from seqlab.report.tidy import OF_TRAINING, SPEC
 from seqlab.spec import kinds
+from seqlab.spec.learn import LearnSpec
 from seqlab.spec.option import settings
 from seqlab.spec.probed import gradients
 from seqlab.wording import describe_settings, in_links
@@ -14,10 +17,32 @@ from seqlab.wording import describe_settings, in_links
 if TYPE_CHECKING:
     import pandas as pd
 
-_CELL = ("hash", "clip", "length", "log10_attenuation")
-_TITLE = (
+
+@dataclass(frozen=True)
+class _Shown:
+    """What a table shows of each run, rule and length: `write` makes its cell of the `columns`. The
+    settings `names` tell runs apart; `kind` is the name of theirs, where it has one."""
+
+    title: str
+    columns: tuple[str, ...]
+    write: Callable[..., str]
+    names: tuple[str, ...]
+    kind: str | None = None
+
+
+_CURVES = _Shown(
     "attenuation by length, decades: log10 of |{}| that many steps before the loss over "
-    "that at the loss; median over networks"
+    "that at the loss; median over networks",
+    ("log10_attenuation",),
+    lambda value: decimals(2, [value])(value),
+    SPEC[1:],
+)
+_TRAINING = _Shown(
+    "networks that learn the task, by length, of those that were trained",
+    ("networks_solved", "networks"),
+    lambda solved, networks: f"{solved:.0f}/{networks}",
+    (*SPEC[1:], *OF_TRAINING),
+    LearnSpec.kind,
 )
 
 
@@ -25,18 +50,29 @@ def table(frame: "pd.DataFrame") -> str:
     """Text for what `load` gave; no newline at the end.
 
     A row for each run and rule under its architecture, told apart by whatever is not the same in
-    all of the store; a column for at most six of the lengths.
+    all of the store; a column for at most six of the lengths. Training has a table of its own.
     """
-    values = {name: frame[name].dropna().unique().tolist() for name in (*SPEC[1:], "clip")}
-    tables = {arch: kinds.of(arch).table for arch in frame["arch"].unique()}
+    if "task" not in frame:
+        return _table(frame, _CURVES)
+    trained = frame["task"].notna()
+    parts = [(frame[~trained], _CURVES), (frame[trained], _TRAINING)]
+    return "\n\n".join(_table(part, shown) for part, shown in parts if len(part))
+
+
+def _table(frame: "pd.DataFrame", shown: _Shown) -> str:
+    values = {name: frame[name].dropna().unique().tolist() for name in (*shown.names, "clip")}
+    tables = {arch: kinds.of(arch, shown.kind).table for arch in frame["arch"].unique()}
     same = {name: found[0] for name, found in values.items() if len(found) == 1}
     # What some of the kinds have no word for is said only of the others.
     common = {n: value for n, value in same.items() if all(n in t for t in tables.values())}
     varied = [name for name, found in values.items() if len(found) > 1]
     lengths = spread(sorted(set(frame["length"].tolist())), MOST_LENGTHS)
-    at: dict[tuple[str, str], dict[int, float]] = defaultdict(dict)
-    for run, rule, length, value in zip(*(frame[name] for name in _CELL), strict=True):
-        at[run, rule][length] = value
+    at: dict[tuple[str, str], dict[int, str]] = defaultdict(dict)
+    cell = ("hash", "clip", "length", *shown.columns)
+    row: tuple[Any, ...]
+    for row in zip(*(frame[name] for name in cell), strict=True):
+        run, rule, length, *numbers = row
+        at[run, rule][length] = shown.write(*numbers)
     links = kinds.links(tables)
     rows: list[Row] = []
     arch = None
@@ -49,10 +85,10 @@ def table(frame: "pd.DataFrame") -> str:
             rows.append((fill(": ".join(filter(None, [arch, describe_settings(apart)]))), []))
         own = describe_settings({name: head[name] for name in names if name in varied})
         found = at[head["hash"], head["clip"]]
-        cells = [decimals(2, [found[n]])(found[n]) if n in found else "-" for n in lengths]
+        cells = [found.get(n, "-") for n in lengths]
         rows.append((f"  {own}" if arch else head["arch"], cells))
     parts = [
-        fill(in_links(_TITLE.format(gradients(frame["engine"])), links), 0),
+        fill(in_links(shown.title.format(gradients(frame["engine"])), links), 0),
         fill(describe_settings(common)),
         grid([list(map(str, lengths))], rows),
     ]

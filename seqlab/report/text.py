@@ -84,14 +84,6 @@ def decimals(most: int, values: Iterable[float]) -> Callable[[float], str]:
     return write
 
 
-def lasting(seconds: float) -> str:
-    """A time to be waited: `40 s`, `12 min`, `3.5 h`, `12 days`."""
-    for unit, length, places in (("s", 1, 0), ("min", 60, 0), ("h", 3600, 1)):
-        if seconds < 90 * length:
-            return f"{seconds / length:.{places}f} {unit}"
-    return f"{seconds / 86400:.0f} days"
-
-
 def size(count: float) -> str:
     """Bytes as people read them: `4.5 KiB`, `1.2 GiB`."""
     for unit in ("KiB", "MiB"):

@@ -11,6 +11,9 @@
   reports under the same names, with `decay_rate_low` and `_high` for the interval, one column a
   threshold for `horizon`, and `lyapunov_1` for the largest exponent.
 
+Where there are results of training, their settings stand behind the spec's fields, and at the end
+what `seqlab learn --json` reports: at each length, and of a rule the learnable length.
+
 What does not exist is missing (NaN, NA); a horizon or zero lag that is never reached too. Rows
 are sorted by the spec, so that equal results give an equal table whatever the order they came in.
 Every network and lag of one result is in `curve_frame`.
@@ -23,8 +26,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from seqlab.numbers.quantities import IN_TABLES
-from seqlab.numbers.quantity import LN10
+from seqlab.numbers.quantities import IN_TABLES, IN_TABLES_OF_TRAINING, is_training
+from seqlab.numbers.quantity import LN10, Quantity
 from seqlab.report.entries import readings
 from seqlab.report.measured import Measured
 from seqlab.report.points import Data, arrays_of, curve_points, fields_of, parts_of
@@ -35,24 +38,38 @@ from seqlab.spec.kinds import Spec
 if TYPE_CHECKING:
     import pandas as pd
 
-SPEC = tuple(row.name for row in kinds.options().values() if row.in_table)
+
+def _by_length_first(rows: Iterable[Quantity]) -> list[Quantity]:
+    return sorted(rows, key=lambda row: not row.by_length)
+
+
+SPEC = tuple(row.name for row in kinds.options(kinds.by_arch()).values() if row.in_table)
+OF_TRAINING = tuple(
+    row.name for row in kinds.options().values() if row.in_table and row.name not in SPEC
+)
 _NEVER_MISS = ("steps", "hidden", "networks", "seed")
-_AT_LENGTH = tuple(row for row in IN_TABLES if row.by_length)
-_OF_RUN = tuple(row for row in IN_TABLES if not row.by_length)
 COLUMNS = (
     *("hash", *SPEC, "clip", "length"),
-    *(name for row in (*_AT_LENGTH, *_OF_RUN) for name in row.columns),
+    *(name for row in _by_length_first(IN_TABLES) for name in row.columns),
+)
+_LEARNED = [row for row in IN_TABLES_OF_TRAINING if row.learned]
+# Beside results of training.
+MORE_COLUMNS = (
+    *COLUMNS[: 1 + len(SPEC)],
+    *OF_TRAINING,
+    *COLUMNS[1 + len(SPEC) :],
+    *(name for row in _by_length_first(_LEARNED) for name in row.columns),
 )
 _MAY_MISS = {int: "Int64", float: "float64", bool: "boolean"}
 _TYPES = {
     name: _MAY_MISS[row.read]
     for name, row in kinds.options().items()
-    if row.read in _MAY_MISS and name in SPEC and name not in _NEVER_MISS
+    if row.read in _MAY_MISS and row.in_table and not row.many and name not in _NEVER_MISS
 } | {
     name: "Int64" if row.kind == "lag" else "float64"
-    for row in _OF_RUN
+    for row in IN_TABLES_OF_TRAINING
     for name in row.columns
-    if row.kind != "word"
+    if row.kind != "word" and (row.learned or not row.by_length)
 }
 
 
@@ -60,6 +77,7 @@ class _Part(NamedTuple):
     """One run's share of the table."""
 
     key: tuple
+    trained: bool
     rules: dict[str, list[Any]]  # columns, one entry a rule
     lengths: dict[str, NDArray]  # columns, one entry a rule and length
 
@@ -69,6 +87,15 @@ class _Part(NamedTuple):
         rules = len(self.rules["clip"])
         return [len(self.lengths["length"]) // rules] * rules
 
+    def rule_column(self, name: str) -> list[Any]:
+        """An entry a rule, missing where the run has no such number."""
+        return self.rules.get(name, [None] * len(self.rules["clip"]))
+
+    def length_column(self, name: str) -> NDArray:
+        """An entry a rule and length, missing where the run has no such number."""
+        missing = np.full(len(self.lengths["length"]), np.nan)
+        return self.lengths.get(name, missing)
+
 
 def frame(results: Iterable[Measured]) -> "pd.DataFrame | None":
     """The table of some results, read one after the other; None where there is none."""
@@ -77,13 +104,15 @@ def frame(results: Iterable[Measured]) -> "pd.DataFrame | None":
     parts = sorted(map(_part, results), key=lambda part: part.key)
     if not parts:
         return None
-    first, *_ = parts
-    rules = pd.DataFrame({n: [x for p in parts for x in p.rules[n]] for n in first.rules})
-    joined = {n: np.concatenate([p.lengths[n] for p in parts]) for n in first.lengths}
+    most = max(parts, key=lambda part: part.trained)
+    rules = pd.DataFrame({n: [x for p in parts for x in p.rule_column(n)] for n in most.rules})
+    joined = {n: np.concatenate([p.length_column(n) for p in parts]) for n in most.lengths}
     lengths = pd.DataFrame(joined)
     counts = [n for p in parts for n in p.counts]
+    columns = MORE_COLUMNS if most.trained else COLUMNS
     repeated = rules.loc[rules.index.repeat(counts)].reset_index(drop=True)
-    whole = pd.concat([repeated, lengths], axis="columns")[list(COLUMNS)].astype(_TYPES)
+    whole = pd.concat([repeated, lengths], axis="columns")[list(columns)]
+    whole = whole.astype({name: kind for name, kind in _TYPES.items() if name in columns})
     absent = [name for name in _NEVER_MISS if whole[name].isna().any()]  # but of a probe
     return whole.astype(dict.fromkeys(absent, "Int64"))
 
@@ -91,7 +120,8 @@ def frame(results: Iterable[Measured]) -> "pd.DataFrame | None":
 def _part(result: Measured) -> _Part:
     data = arrays_of(result)
     clips: list[str] = data["rule"].tolist()
-    fields = {"hash": result.spec.hash} | fields_of(result, SPEC)
+    trained = is_training(data)
+    fields = {"hash": result.spec.hash} | fields_of(result, (*SPEC, *OF_TRAINING))
     rules = {name: [value] * len(clips) for name, value in fields.items()} | {"clip": clips}
     lengths = {"length": np.tile(data["length"], len(clips))}
     for reading in readings(data):
@@ -99,7 +129,7 @@ def _part(result: Measured) -> _Part:
             lengths |= {name: column.ravel() for name, column in reading.by_length().items()}
         else:
             rules |= reading.columns(len(clips))
-    return _Part(_key(result.spec), rules, lengths)
+    return _Part(_key(result.spec), trained, rules, lengths)
 
 
 def _key(spec: Spec) -> tuple:

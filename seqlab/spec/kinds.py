@@ -5,13 +5,15 @@ imported when they are first asked for, so that a spec loads nothing that runs. 
 format of result files, one store and one sweep.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, ClassVar, Protocol, Self, cast
 
 from seqlab.errors import InputError
 from seqlab.numbers.variables import Measurement
+from seqlab.spec.learn import LearnSpec
+from seqlab.spec.learn_table import LEARN_TABLE
 from seqlab.spec.option import Option, Table
 from seqlab.spec.probed import (
     PROBED_LAYERS_TABLE,
@@ -23,7 +25,7 @@ from seqlab.spec.run import RunSpec
 from seqlab.spec.stack import StackSpec
 from seqlab.spec.stack_table import STACK_TABLE
 from seqlab.spec.table import TABLE
-from seqlab.wording import refuse, short_repr
+from seqlab.wording import one_of, refuse, short_repr
 
 Progress = Callable[[float, str], None]
 
@@ -97,7 +99,10 @@ class Kind:
     """One kind of run. `measurement` is "module:function", called as `measure` below is, None where
     a spec does not say all that was measured; `cost` names a module that has what Cost has, None
     with it. `link` is what lags, lengths and rates count; `remarks` is "module:function", from a
-    spec to lines of text that its table ends with."""
+    spec to lines of text that its table ends with; `shown`, from results to that table.
+
+    A kind with a `name` shares its architectures with another one: dictionaries and study files
+    tell it by `kind`, everybody else by the class of its specs."""
 
     spec: type[Spec]
     table: Table
@@ -105,6 +110,8 @@ class Kind:
     cost: str | None
     link: str = "step"
     remarks: str | None = None
+    shown: str = "seqlab.report.run_table:table"
+    name: str | None = None
 
 
 KINDS = [
@@ -119,13 +126,40 @@ KINDS = [
     ),
     Kind(ProbedSpec, PROBED_TABLE, None, None, remarks="seqlab.spec.probed:remarks"),
     Kind(ProbedLayersSpec, PROBED_LAYERS_TABLE, None, None, link="layer"),
+    Kind(
+        LearnSpec,
+        LEARN_TABLE,
+        "seqlab.learning.measurement:measure",
+        "seqlab.learning.cost",
+        shown="seqlab.report.learn_table:table",
+        name=LearnSpec.kind,
+    ),
 ]
 
 
-def of(arch: object) -> Kind:
-    """The kind of an architecture. What no kind has is the first one's to refuse."""
-    known = (kind for kind in KINDS if isinstance(arch, str) and arch in kind.table.archs)
+def by_arch() -> list[Kind]:
+    """The kinds that an architecture tells."""
+    return [kind for kind in KINDS if kind.name is None]
+
+
+def of(arch: object, name: object = None) -> Kind:
+    """The kind of an architecture, or of a name where there is one.
+
+    An architecture that no kind has is the first one's to refuse. Raises InputError for an unknown
+    name.
+    """
+    if name is not None:
+        named = {kind.name: kind for kind in KINDS if kind.name is not None}
+        if not isinstance(name, str) or name not in named:
+            raise refuse("kind", name, one_of(named))
+        return named[name]
+    known = (kind for kind in by_arch() if isinstance(arch, str) and arch in kind.table.archs)
     return next(known, KINDS[0])
+
+
+def of_spec(spec: Spec) -> Kind:
+    """The kind of a spec."""
+    return next(kind for kind in KINDS if type(spec) is kind.spec)
 
 
 def links(archs: Iterable[str]) -> tuple[str, ...]:
@@ -133,12 +167,20 @@ def links(archs: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(of(arch).link for arch in archs))
 
 
-def create(check: Callable[[Any], None] | None = None, /, **given: Any) -> Spec:
+def create(
+    check: Callable[[Any], None] | None = None, /, kind: str | None = None, **given: Any
+) -> Spec:
     """The spec of some options, validated by its kind. Raises InputError."""
+    if kind is not None:
+        return of(given.get("arch"), kind).spec.create(check, **given)
+    return _create_by_arch(check, given)
+
+
+def _create_by_arch(check: Callable[[Any], None] | None, given: dict[str, Any]) -> Spec:
     kind, arch = of(given.get("arch")), given.get("arch")
     if arch in archs():
         require_measurable(kind, arch)
-        elsewhere = options().keys() - kind.table.keys()
+        elsewhere = options(by_arch()).keys() - kind.table.keys()
         for name, value in given.items():
             if name in elsewhere and value is not None:
                 why = kind.table.idle(name, given)
@@ -149,27 +191,37 @@ def create(check: Callable[[Any], None] | None = None, /, **given: Any) -> Spec:
 def from_dict(fields: Mapping[str, Any]) -> Spec:
     """The spec that its `to_dict` wrote. Raises InputError."""
     given = dict(fields)  # of JSON, which may be anything
-    return of(given.get("arch")).spec.from_dict(given)
+    return of(given.get("arch"), given.get("kind")).spec.from_dict(given)
 
 
 def measure(spec: Spec, backend: str, progress: Progress | None) -> Measurement:
     """Measure all that a spec asks for; `progress(fraction, what)` is called now and then."""
-    measurement, _ = require_measurable(of(spec.arch), spec.arch)
-    module, _, function = measurement.partition(":")
-    return getattr(import_module(module), function)(spec, backend, progress)
+    measurement, _ = require_measurable(of_spec(spec), spec.arch)
+    return _found(measurement)(spec, backend, progress)
 
 
 def remarks(spec: Spec) -> list[str]:
     """What is to be said of a spec below its table."""
-    if (named := of(spec.arch).remarks) is None:
+    if (named := of_spec(spec).remarks) is None:
         return []
+    return _found(named)(spec)
+
+
+def table(results: Sequence[Any]) -> str:
+    """The text that a terminal shows of measured specs of one kind; see `Kind.shown`."""
+    return _found(of_spec(results[0].spec).shown)(results)
+
+
+def _found(named: str) -> Callable[..., Any]:
+    """The function at "module:function"."""
     module, _, function = named.partition(":")
-    return getattr(import_module(module), function)(spec)
+    found: Callable[..., Any] = getattr(import_module(module), function)
+    return found
 
 
 def cost(spec: Spec) -> Cost:
     """Who knows what a run takes. Raises InputError where it is not for seqlab to run."""
-    return cast(Cost, import_module(require_measurable(of(spec.arch), spec.arch)[1]))
+    return cast(Cost, import_module(require_measurable(of_spec(spec), spec.arch)[1]))
 
 
 def require_measurable(kind: Kind, arch: object) -> tuple[str, str]:
@@ -183,10 +235,10 @@ def require_measurable(kind: Kind, arch: object) -> tuple[str, str]:
     return kind.measurement, kind.cost
 
 
-def options() -> dict[str, Option]:
-    """The options of all kinds; of one that several have, the first kind's row."""
+def options(of_kinds: Iterable[Kind] | None = None) -> dict[str, Option]:
+    """The options of all kinds, or of some; of one that several have, the first kind's row."""
     rows: dict[str, Option] = {}
-    for kind in KINDS:
+    for kind in KINDS if of_kinds is None else of_kinds:
         for name, row in kind.table.items():
             rows.setdefault(name, row)
     return rows
@@ -194,4 +246,4 @@ def options() -> dict[str, Option]:
 
 def archs() -> list[str]:
     """The architectures of all kinds, in their order."""
-    return [name for kind in KINDS for name in kind.table.archs]
+    return list(dict.fromkeys(name for kind in KINDS for name in kind.table.archs))

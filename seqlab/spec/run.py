@@ -14,6 +14,19 @@ from seqlab.spec.tabled import Held, TabledSpec
 from seqlab.wording import refuse
 
 
+def check_forget_bias(forget_bias: float | str | None, arch: str, steps: int) -> None:
+    """Refuse a rule of forget biases that a cell, or a number of steps, has no use for.
+
+    Raises InputError.
+    """
+    if forget_bias != "chrono":
+        return
+    if not CELLS[arch].chrono:
+        raise refuse("forget_bias", "chrono", f"{arch} takes a finite number")
+    if steps < 3:
+        raise refuse("forget_bias", "chrono", f"it needs steps from 3 up, not {steps}")
+
+
 @dataclass(frozen=True)
 class RunSpec(TabledSpec):
     """One run of a recurrent cell: every field is an option of `seqlab run`; see TabledSpec."""
@@ -64,11 +77,7 @@ class RunSpec(TabledSpec):
             for name, silent in (("drive", "zeros"), ("input_scale", 0.0)):
                 if getattr(self, name) == silent:
                     raise refuse(name, silent, f"{cell.name} computes nothing without input")
-        if self.forget_bias == "chrono":
-            if not cell.chrono:
-                raise refuse("forget_bias", "chrono", f"{cell.name} takes a finite number")
-            if self.steps < 3:
-                raise refuse("forget_bias", "chrono", f"it needs steps from 3 up, not {self.steps}")
+        check_forget_bias(self.forget_bias, self.arch, self.steps)
         largest = math.prod(cell.state_shape(self.sizes))
         if self.spectrum is not None and self.spectrum > largest:
             raise refuse("spectrum", self.spectrum, f"1 to {largest}, the size of the state")

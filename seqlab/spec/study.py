@@ -1,8 +1,9 @@
 """A study: many runs from one TOML file, validated whole before any of them starts.
 
-`[study]` has the name; `[fixed]` the fields that all runs share; `[grid]` lists that are crossed,
-the last one fastest; `[zip]` lists of one length that advance together, faster than the grid.
-Fields are those of a run's spec. An entry of `clip` is a rule, or a list of rules of one run; paths
+`[study]` has the name, and the `kind` of runs where architectures do not tell it (`learn`);
+`[fixed]` the fields that all runs share; `[grid]` lists that are crossed, the last one fastest;
+`[zip]` lists of one length that advance together, faster than the grid. Fields are those of a run's
+spec. An entry of `clip` is a rule, or a list of rules of one run; paths
 are relative to the file.
 """
 
@@ -74,7 +75,8 @@ class StudySpec:
             raise InputError(f"grid: {count} runs are not allowed; at most {MOST_RUNS}")
         varied = (*tables.get("grid", ()), *tables.get("zip", ()))
         dropped = _Dropped()
-        combined = [_combine(parts, varied, dropped) for parts in itertools.product(*axes)]
+        named = tables["study"].get("kind")
+        combined = [_combine(parts, named, varied, dropped) for parts in itertools.product(*axes)]
         runs = tuple(dict.fromkeys(combined))
         notes = list(dropped.sentences(len(combined)))
         if len(runs) < count:
@@ -121,8 +123,8 @@ def _check_tables(tables: Mapping[str, Any]) -> None:
             raise refuse(table, content, f"a table, [{table}]")
     study = tables.get("study", {})
     for key in study:
-        if key != "name":
-            raise InputError(f"study.{key}: no such key; name is the only one")
+        if key not in ("name", "kind"):
+            raise InputError(f"study.{key}: no such key; name or kind")
     if "name" not in study:
         raise InputError("study.name: is needed; a text of one line, such as 'gain-and-clipping'")
     name = study["name"]
@@ -163,7 +165,9 @@ def _rows(columns: Mapping[str, list[Any]]) -> Iterator[tuple[Any, ...]]:
 
 
 def _kinds_in(tables: Mapping[str, Any]) -> list[Kind]:
-    """The kinds of the architectures that a study names; of an unknown one the first."""
+    """The kind that a study names, or those of its architectures; of an unknown one the first."""
+    if (name := tables["study"].get("kind")) is not None:
+        return [_of_study(None, name)]
     given = [tables.get("fixed", {}).get("arch")]
     for table in ("grid", "zip"):
         values = tables.get(table, {}).get("arch")
@@ -181,14 +185,14 @@ class _Parser:
 
     def all(self, table: str, name: str, values: Any) -> list[Any]:
         """A list of values, each for a run."""
-        _check_name(table, name)
+        self._check_name(table, name)
         if not (isinstance(values, Sequence) and not isinstance(values, str) and values):
             raise refuse(f"{table}.{name}", values, "a list of one value or more, each for a run")
         return [self.one(table, name, value) for value in values]
 
     def one(self, table: str, name: str, value: Any) -> Any:
         """One value; what only other kinds have is as they take it."""
-        _check_name(table, name)
+        self._check_name(table, name)
         rows = [kind.table[name] for kind in self.kinds if name in kind.table]
         rows = rows or [kinds.options()[name]]
         if not rows[0].is_file:
@@ -196,6 +200,14 @@ class _Parser:
         if not isinstance(value, str):
             raise refuse(f"{table}.{name}", value, "the path of a file")
         return str(self.folder / value)
+
+    def _check_name(self, table: str, name: str) -> None:
+        """What another kind has may mean nothing for some of a study's runs; what a kind with a
+        name has, or lacks, is said at once."""
+        named = [kind for kind in self.kinds if kind.name is not None]
+        known = kinds.options(named or kinds.by_arch())
+        if name not in known:
+            raise InputError(f"{table}.{name}: no such field{did_you_mean(name, known)}")
 
 
 def _first_taker(rows: Sequence[Option], name: str, value: Any) -> Any:
@@ -209,22 +221,27 @@ def _first_taker(rows: Sequence[Option], name: str, value: Any) -> Any:
     raise refusals[0]
 
 
-def _check_name(table: str, name: str) -> None:
-    if name not in (known := kinds.options()):
-        raise InputError(f"{table}.{name}: no such field{did_you_mean(name, known)}")
+def _of_study(arch: object, name: object) -> Kind:
+    """As `kinds.of`, in the words of a study."""
+    try:
+        return kinds.of(arch, name)
+    except InputError as error:
+        raise InputError(f"study.{error}") from None
 
 
-def _combine(parts: Sequence[Fields], varied: Sequence[str], dropped: _Dropped) -> Spec:
+def _combine(
+    parts: Sequence[Fields], named: str | None, varied: Sequence[str], dropped: _Dropped
+) -> Spec:
     """The run of one place on every axis, without what means nothing for it."""
     given = {name: value for part in parts for name, value in part.items()}
-    kept, table = {}, kinds.of(given["arch"]).table
+    kept, table = {}, kinds.of(given["arch"], named).table
     for name, value in given.items():
         if why := table.idle(name, given):
             dropped.add(name, why)
         else:
             kept[name] = value
     try:
-        return kinds.create(**kept)
+        return kinds.create(kind=named, **kept)
     except InputError as error:
         where = describe_settings({name: kept.get(name) for name in varied})
         raise InputError(f"with {where}: {error}" if where else str(error)) from None

@@ -26,10 +26,12 @@ class TabledSpec:
 
     A field that means nothing here is None, so equal measurements have equal specs. Make one with
     `create` or `from_dict`, which validate. Kinds are frozen dataclasses that say which table is
-    theirs, what their files hold and what does not go together.
+    theirs, what their files hold and what does not go together; and by `kind`, a word of their
+    dictionaries, that they are not the first kind with their architectures.
     """
 
     table: ClassVar[Table]
+    kind: ClassVar[str | None] = None
 
     arch: str
     steps: int
@@ -61,11 +63,13 @@ class TabledSpec:
 
         Raises InputError.
         """
-        return cls._resolve(cls._parse(dict(fields)))
+        own = (item for item in fields.items() if item != ("kind", cls.kind))
+        return cls._resolve(cls._parse(dict(own)))
 
     def to_dict(self) -> dict[str, Any]:
-        """Every field, as JSON has it."""
-        plain = {name: getattr(self, name) for name in self.table}
+        """Every field, as JSON has it; first the kind, where architectures do not tell it."""
+        plain: dict[str, Any] = {} if self.kind is None else {"kind": self.kind}
+        plain |= {name: getattr(self, name) for name in self.table}
         for name, value in plain.items():
             if isinstance(value, tuple):
                 plain[name] = list(value)
@@ -79,7 +83,7 @@ class TabledSpec:
         apart = {row.name for row in fields(self) if not row.compare}  # type: ignore[arg-type]
         measured = {name: v for name, v in self.to_dict().items() if v is not None}
         measured = {name: v for name, v in measured.items() if name not in apart}
-        for name in measured:
+        for name in measured.keys() & self.table.keys():
             if self.table[name].is_file:
                 measured[name] = measured[name]["sha256"]
         text = json.dumps(measured, sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -21,7 +21,7 @@ def require_memory(spec: Spec) -> None:
     needed, available = _memory(spec), available_memory()
     if available is None or needed <= available:
         return
-    table = kinds.of(spec.arch).table
+    table = kinds.of_spec(spec).table
     sizes = {row.name: row.modest for row in table.values() if row.modest is not None}
     left = {name: _memory(_lowered(spec, name, modest)) for name, modest in sizes.items()}
     # Of equal ones the number of networks: lowering it changes nothing else that is measured.

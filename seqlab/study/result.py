@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import seqlab
 from seqlab.errors import InputError
 from seqlab.numbers.variables import Measurement, Variable
-from seqlab.report import entries, run_table, tidy
+from seqlab.report import entries, tidy
 from seqlab.spec import kinds
 from seqlab.spec.kinds import Progress, Spec
+from seqlab.spec.learn import LearnSpec
 from seqlab.study import files, netcdf
 from seqlab.study.netcdf import DamagedResult
 
@@ -142,6 +143,8 @@ class Result:
     @property
     def _title(self) -> str:
         (link,), spec = kinds.links([self.spec.arch]), self.spec
+        if isinstance(spec, LearnSpec):
+            return f"seqlab: {spec.arch} trained on {spec.task}, up to {spec.steps} {link}s"
         through = "time" if link == "step" else f"the {link}s"
         return f"seqlab: gradients through {through} of {spec.arch}, {spec.steps} {link}s"
 
@@ -151,12 +154,12 @@ class Result:
         return f"{self.spec.hash}.nc"
 
     def to_json(self) -> dict[str, Any]:
-        """What `seqlab run --json` prints: strict JSON, non-finite numbers as strings."""
+        """What `--json` prints: strict JSON, non-finite numbers as strings."""
         return entries.document(self)
 
     def summary(self) -> str:
-        """The table that `seqlab run` prints, at most 80 columns wide."""
-        return run_table.table([self])
+        """The table that its command prints, at most 80 columns wide."""
+        return kinds.table([self])
 
     def checks(self, progress: Progress | None = None) -> "list[Line]":
         """The checklist of vanishing and exploding gradients of a deep stack, whose first networks
@@ -164,7 +167,7 @@ class Result:
 
         Raises InputError for what is no deep stack or was measured in law.
         """
-        from seqlab.learn.checklist import checklist
+        from seqlab.learning.checklist import checklist
 
         return checklist(self.spec, self.variables, progress)
 
@@ -173,7 +176,7 @@ class Result:
 
         Columns as of `seqlab.report.tidy.curve_frame`.
         """
-        rows = kinds.of(self.spec.arch).table.values()
+        rows = kinds.of_spec(self.spec).table.values()
         names = [row.name for row in rows if row.in_table and row.in_curves]
         return tidy.curve_frame(self, names)
 

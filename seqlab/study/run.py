@@ -8,6 +8,7 @@ from typing import Any
 
 from seqlab.spec import kinds
 from seqlab.spec.kinds import Progress, Spec
+from seqlab.spec.learn import LearnSpec
 from seqlab.spec.stack import StackSpec
 from seqlab.spec.stack_table import DEFAULT_ARCH, STACK_TABLE
 from seqlab.study import limits
@@ -50,6 +51,23 @@ def depth(
     with STACK_TABLE.in_own_words():
         spec = StackSpec.create(limits.require_memory, arch=arch, **fields)
         check(spec, store, backend)
+    return measure_spec(spec, backend, store, progress)
+
+
+def learn(
+    *,
+    backend: str = "auto",
+    store: Folder | None = None,
+    progress: Progress | None = None,
+    **fields: Any,
+) -> Result:
+    """Train one cell on a task at several lengths: `arch`, `lengths` and any other option of
+    `seqlab learn`, by its name.
+
+    The rest is as `run` has it.
+    """
+    spec = LearnSpec.create(limits.require_memory, **fields)
+    check(spec, store, backend)
     return measure_spec(spec, backend, store, progress)
 
 

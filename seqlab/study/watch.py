@@ -2,8 +2,8 @@
 
 import time
 
-from seqlab.report.text import lasting
 from seqlab.spec.kinds import Progress
+from seqlab.wording import lasting
 
 PAUSE = 0.1  # seconds between two reports, at least
 

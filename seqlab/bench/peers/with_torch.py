@@ -17,7 +17,7 @@ from seqlab.bench.problems import Gradients, Scan, Stacks, Study, Training, name
 from seqlab.bench.race import Answer, Side, turn
 from seqlab.cells import CELLS
 from seqlab.kernels.cpu.threads import thread_count
-from seqlab.learn.networks import BIAS, WEIGHT
+from seqlab.learning.networks import BIAS, WEIGHT
 
 NAME = "torch"
 TRIAL = 0.05  # seconds of calls on each number of threads

@@ -1,22 +1,16 @@
-"""The tasks that networks are trained on, one row each, and their batches.
+"""The tasks that networks are trained on, one row each.
 
-A batch depends on the seed, the network and the number of the update alone: it is the same for
-every clip rule, rate and optimiser, however many networks there are, and after a resume. Steps are
-counted from 0. Sequences are drawn without a loop over steps or sequences, for this is done at
-every update.
+Steps are counted from 0. Sequences are drawn without a loop over steps or sequences, for this is
+done at every update.
 """
 
 import math
-from collections.abc import Callable, Iterable
 from dataclasses import replace
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft
 
-from seqlab.learn.task import Argument, Batch, Task
-from seqlab.measure.randomness import Purpose, stream
+from seqlab.tasks.task import Argument, Batch, Task
 from seqlab.wording import did_you_mean, one_of, refuse
 
 NOISE = 0.5  # its standard deviation in latch
@@ -114,6 +108,8 @@ def teacher(rng: Rng, length: int, sequences: int, response: NDArray) -> Batch:
 
     x (T, B, 1), targets (T, B, 1); squared error, 1 for an answer of 0.
     """
+    from scipy import fft  # it takes as long to load as a short run takes
+
     x = rng.standard_normal((length, sequences, 1))
     room = fft.next_fast_len(2 * length - 1, real=True)  # none for the end to wrap around to
     spectrum = fft.rfft(x, room, axis=0) * fft.rfft(response, room)[:, np.newaxis, np.newaxis]
@@ -203,59 +199,6 @@ def find_task(spelling: str) -> Task:
         range_ = f"from {takes.least:g} to below {takes.below:g}"
         raise refuse("task", spelling, f"{name}:{takes.name} needs a number {range_}")
     return replace(task, value=value)
-
-
-def batch_of(
-    task: Task,
-    seed: int,
-    network: int,
-    update: int,
-    length: int,
-    sequences: int,
-    purpose: Purpose = Purpose.TASK,
-) -> Batch:
-    """One network's batch for an update, counted from 0.
-
-    With `Purpose.HELD_OUT` it is as many batches that it is never trained on. What the batches of a
-    network share (its teacher) is the same for both purposes, and another one for every network, so
-    that an interval over networks covers it.
-    """
-    rng = stream(seed, network, purpose, update)
-    if task.shared is None:
-        return task.batch(rng, length, sequences)
-    shared = _shared(task.shared, seed, network, length, task.value)
-    return task.batch(rng, length, sequences, shared)
-
-
-def batches_of(
-    task: Task,
-    seed: int,
-    networks: Iterable[int],
-    update: int,
-    length: int,
-    sequences: int,
-    purpose: Purpose = Purpose.TASK,
-) -> Batch:
-    """Batches of M networks for an update, as an ensemble takes them: x (M, T', B, I), targets
-    (M, n, B, K) or (M, n, B). A network may be there several times, once for every rule and rate:
-    its sequences are drawn once."""
-    order = tuple(networks)
-    drawn = {
-        m: batch_of(task, seed, m, update, length, sequences, purpose) for m in dict.fromkeys(order)
-    }
-    chosen = [drawn[m] for m in order]
-    x, targets = (np.stack(parts) for parts in list(zip(*chosen, strict=True))[:2])
-    return Batch(x, targets, chosen[0].at)
-
-
-@lru_cache(maxsize=1024)
-def _shared(
-    draw: Callable[..., NDArray], seed: int, network: int, length: int, value: float | None
-) -> NDArray:
-    """Kept between updates, for it takes longer to draw than a batch."""
-    found = draw(stream(seed, network, Purpose.TEACHER), length, value)
-    found.flags.writeable = False
-    return found
 
 
 def _signs(bits: NDArray) -> NDArray:

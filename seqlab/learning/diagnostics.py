@@ -9,15 +9,15 @@ from numpy.typing import NDArray
 from seqlab.cells import Parameters
 from seqlab.engine.sums import Sums
 from seqlab.kernels.layout import Span
-from seqlab.learn.course import Course
-from seqlab.learn.losses import LOSSES
-from seqlab.learn.networks import Networks, Pass
-from seqlab.learn.slopes import units_of
-from seqlab.learn.stacks import UPDATES
-from seqlab.learn.task import Batch
-from seqlab.learn.tasks import batches_of
+from seqlab.learning.batches import batches_of
+from seqlab.learning.course import Course
+from seqlab.learning.networks import Networks, Pass
+from seqlab.learning.slopes import units_of
+from seqlab.learning.stacks import UPDATES
 from seqlab.numbers.training_checklist import Look, Trained, Units
 from seqlab.rules import Rule
+from seqlab.tasks.losses import LOSSES
+from seqlab.tasks.task import Batch
 from seqlab.wording import refuse
 
 _RECURRENT = {"ssm": "A_log"}  # else weight_hh
@@ -32,7 +32,7 @@ def diagnose(
     tick: Callable[[int, NDArray], None] = lambda update, loss: None,
 ) -> Trained:
     """Train the networks of a course by one rule at one rate, for so many updates at most, and look
-    on. The updates are those of `Course.train`, bit for bit; `tick` is that of it.
+    on; `tick(update, loss)` is told of each. The updates are those of `Course.train`, bit for bit.
 
     Gradients are as the way back leaves them, under a rule inside the chain as that leaves them; a
     second pass makes them, so that an update takes about twice its time. Changes are what was

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from seqlab import rules
 from seqlab.errors import InputError
 from seqlab.host import GIB, available_memory
-from seqlab.learn.stacks import Training, train, training_bytes
+from seqlab.learning.stacks import Training, train, training_bytes
 from seqlab.numbers.activations import find_activation
 from seqlab.numbers.checklist import Seen, check
 from seqlab.numbers.rules_of_thumb import Line

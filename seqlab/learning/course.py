@@ -8,19 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqlab.cells import CELLS, Draw, Parameters, Sizes
-from seqlab.learn.checkpoint import Arrays, Checkpoint, under, within
-from seqlab.learn.networks import BIAS, WEIGHT, Networks
-from seqlab.learn.optimisers import OPTIMISERS
-from seqlab.learn.task import Task
-from seqlab.learn.tasks import batches_of
-from seqlab.learn.trainer import Trainer
+from seqlab.learning.batches import batches_of
+from seqlab.learning.checkpoint import Arrays, Checkpoint, under, within
+from seqlab.learning.networks import BIAS, WEIGHT, Networks
+from seqlab.learning.optimisers import OPTIMISERS
+from seqlab.learning.trainer import Trainer
 from seqlab.measure.randomness import Purpose, stream
 from seqlab.numbers.variables import NEVER
 from seqlab.rules import Rule
-
-# Sequences whose mean loss says whether a task is solved. Every batch is new, so that its loss,
-# before the update, is that of sequences never seen; of so many it has a tenth of one's spread.
-JUDGED_BY = 100
+from seqlab.tasks import JUDGED_BY, Task
 
 
 class Learned(NamedTuple):
@@ -28,7 +24,8 @@ class Learned(NamedTuple):
     the last JUDGED_BY sequences or more was under the threshold, -1 for never; `best` and `final`
     (M,) the least and the last of these means, nan before there is one; `fired` (M,) the mean over
     updates of the share at which the rule acted; `ended` (M,) the update at which a network had no
-    finite loss or gradient, -1 for never; `losses` (M, updates), nan from there on."""
+    finite loss or gradient, -1 for never; `losses` (M, updates), nan from there on; `params`
+    (M, ...) in the end; `looks` what was kept of looks at the trainer."""
 
     solved_at: NDArray[np.int64]
     best: NDArray
@@ -36,6 +33,20 @@ class Learned(NamedTuple):
     fired: NDArray
     ended: NDArray[np.int64]
     losses: NDArray
+    params: Parameters
+    looks: list[NDArray]
+
+
+Tick = Callable[[int, NDArray, NDArray], None]
+Look = Callable[[int, Trainer], NDArray | None]
+
+
+def no_tick(update: int, loss: NDArray, solved: NDArray) -> None:
+    """A tick for those who do not watch."""
+
+
+def no_look(updates: int, trainer: Trainer) -> None:
+    """A look that keeps nothing."""
 
 
 @dataclass(frozen=True)
@@ -91,40 +102,43 @@ class Course:
         networks: Sequence[int],
         rules: Sequence[Rule],
         rates: Sequence[float],
-        tick: Callable[[int, NDArray], None] = lambda update, loss: None,
+        tick: Tick = no_tick,
+        look: Look = no_look,
         checkpoint: Checkpoint | None = None,
     ) -> Learned:
         """Train until all have solved the task or ended, or have had their updates.
 
-        `tick(update, loss)` is told of every update and the losses (M,) before it. A network that
-        has solved the task goes on with the others. With a checkpoint, whose key is to name all
-        that the course and its networks, rules and rates are, training goes on from its file, to
-        the same bits; the file stays until it is removed.
+        `tick(update, loss, solved)` is told of every update, the losses (M,) before it and which
+        networks (M,) have solved the task with it; what `look(updates, trainer)` makes of the
+        trainer before the first update and after every one is kept. A network that has solved the
+        task goes on with the others. With a checkpoint, whose key is to name all that the course
+        and its networks, rules and rates are, training goes on from its file, to the same bits; the
+        file stays until it is removed.
         """
-        training = _Training(self, networks, self.trainer(networks, rules, rates), tick)
+        training = _Training(self, networks, self.trainer(networks, rules, rates), tick, look)
         if checkpoint is None:
             for _ in training.pieces():
                 pass
         else:
             checkpoint.carry(training)
-        return training.judge.learned()
+        return training.learned()
 
 
 class _Training:
     """A course while it goes on, an update a piece."""
 
     def __init__(
-        self,
-        course: Course,
-        networks: Sequence[int],
-        trainer: Trainer,
-        tick: Callable[[int, NDArray], None],
+        self, course: Course, networks: Sequence[int], trainer: Trainer, tick: Tick, look: Look
     ) -> None:
-        self._course, self._networks, self._trainer, self._tick = course, networks, trainer, tick
-        self.judge = _Judge(course, len(networks))
+        self._course, self._networks, self._trainer = course, networks, trainer
+        self._tick, self._look = tick, look
+        self._judge = _Judge(course, len(networks))
+        self._looks: list[NDArray] = []
 
     def pieces(self) -> Iterator[None]:
-        course, judge = self._course, self.judge
+        course, judge = self._course, self._judge
+        if judge.updates == 0:
+            self._keep_look()
         while judge.updates < course.updates and not judge.decided:
             # Drawn by its number: nothing of what was drawn before need be kept.
             update = judge.updates
@@ -133,15 +147,32 @@ class _Training:
             )
             seen = self._trainer.update(batch)
             judge.see(seen.loss, seen.fired, self._trainer.alive)
-            self._tick(update, seen.loss)
+            self._tick(update, seen.loss, judge.solved)
+            self._keep_look()
             yield
 
+    def _keep_look(self) -> None:
+        seen = self._look(self._judge.updates, self._trainer)
+        if seen is not None:
+            self._looks.append(seen)
+
+    def learned(self) -> Learned:
+        judged = self._judge.learned()
+        return judged._replace(params=self._trainer.parameters(), looks=self._looks)
+
     def state(self) -> Arrays:
-        return under("trainer", self._trainer.state()) | under("judge", self.judge.state())
+        looks = {f"{number}": array for number, array in enumerate(self._looks)}
+        return (
+            under("trainer", self._trainer.state())
+            | under("judge", self._judge.state())
+            | under("looks", looks)
+        )
 
     def restore(self, state: Arrays) -> None:
         self._trainer.restore(within("trainer", state))
-        self.judge.restore(within("judge", state))
+        self._judge.restore(within("judge", state))
+        looks = within("looks", state)
+        self._looks = [looks[f"{number}"] for number in range(len(looks))]
 
 
 class _Judge:
@@ -158,8 +189,12 @@ class _Judge:
         self._best, self._final = np.full((2, count), np.nan)
 
     @property
+    def solved(self) -> NDArray[np.bool_]:
+        return self._solved_at != NEVER
+
+    @property
     def decided(self) -> bool:
-        return bool(((self._solved_at != NEVER) | (self._ended != NEVER)).all())
+        return bool((self.solved | (self._ended != NEVER)).all())
 
     def see(self, loss: NDArray, fired: NDArray, alive: NDArray) -> None:
         self._losses[:, self.updates] = loss
@@ -180,7 +215,7 @@ class _Judge:
         with np.errstate(invalid="ignore"):
             fired = self._fired / self._seen
         losses = self._losses[:, : self.updates]
-        return Learned(self._solved_at, self._best, self._final, fired, self._ended, losses)
+        return Learned(self._solved_at, self._best, self._final, fired, self._ended, losses, {}, [])
 
     def state(self) -> Arrays:
         """A copy of what it has seen and decided."""

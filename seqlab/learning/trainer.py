@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from seqlab.engine.sums import Sums
 from seqlab.kernels.layout import unscaled
-from seqlab.learn.checkpoint import Arrays, under, within
-from seqlab.learn.losses import LOSSES
-from seqlab.learn.networks import Gradients, Networks
-from seqlab.learn.optimisers import Optimiser
-from seqlab.learn.task import Batch
+from seqlab.learning.checkpoint import Arrays, under, within
+from seqlab.learning.networks import Gradients, Networks
+from seqlab.learning.optimisers import Optimiser
 from seqlab.rules import UNCLIPPED, Acts, Rule
+from seqlab.tasks.losses import LOSSES
+from seqlab.tasks.task import Batch
 
 
 class Seen(NamedTuple):

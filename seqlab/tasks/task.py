@@ -1,6 +1,5 @@
 """What a task is: sequences, the steps that count, and what an answer to them is worth."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -8,7 +7,7 @@ from typing import NamedTuple
 from numpy.typing import NDArray
 
 from seqlab.errors import InputError
-from seqlab.learn.losses import LOSSES
+from seqlab.tasks.losses import LOSSES
 from seqlab.wording import refuse
 
 # The loss under which a task is solved, as a share of the trivial one. An answer that misses a half
@@ -18,6 +17,9 @@ from seqlab.wording import refuse
 # latch's bit in fewer than one sequence in a thousand. And a cross-entropy L bounds the share of
 # wrong classes by L/ln 2, for a wrong one has at most half of the probability.
 SOLVED = 0.1
+# Sequences whose mean loss says whether a task is solved. Every batch is new, so that its loss,
+# before the update, is that of sequences never seen; of so many it has a tenth of one's spread.
+JUDGED_BY = 100
 
 
 class Batch(NamedTuple):
@@ -84,22 +86,12 @@ class Task:
         """Of a sequence: T'."""
         return length + self.more
 
-    def solved(self, length: int) -> float:
-        """The loss under which the task counts as solved, unless the user says otherwise."""
-        return SOLVED * self.trivial(length)
+    def solved(self, length: int, share: float = SOLVED) -> float:
+        """The loss under which the task counts as solved: a share of the trivial one."""
+        return share * self.trivial(length)
 
     def check_lengths(self, lengths: Sequence[int]) -> None:
         """Raises InputError for a length at which there is nothing to learn."""
         for length in lengths:
             if length < self.shortest:
                 raise refuse("lengths", length, f"{self} needs {self.shortest} or more")
-
-    def check_solved(self, solved: float, lengths: Sequence[int]) -> None:
-        """Raises InputError for a threshold that is not positive, or that an answer without a look
-        at the inputs would reach at one of the lengths."""
-        least, length = min((self.trivial(length), length) for length in lengths)
-        if not (solved > 0 and math.isfinite(solved)):
-            raise refuse("solved", solved, "a positive finite loss is needed")
-        if solved >= least:
-            allowed = f"less than the trivial loss {least:.4g} of {self} at length {length}"
-            raise refuse("solved", solved, f"{allowed} is needed")

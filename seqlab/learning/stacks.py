@@ -20,7 +20,7 @@ from seqlab.kernels import backends
 from seqlab.kernels.contract import Saved
 from seqlab.kernels.layout import Emitted, unscaled
 from seqlab.layers.stack import Stack
-from seqlab.learn.optimisers import Adam, Arrays, Optimiser, Sgd
+from seqlab.learning.optimisers import Adam, Arrays, Optimiser, Sgd
 from seqlab.measure.randomness import Purpose, stream
 from seqlab.measure.stack_networks import KEPT_BYTES, Networks
 from seqlab.numbers.statistics import median

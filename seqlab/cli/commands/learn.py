@@ -1,0 +1,28 @@
+"""`seqlab learn`: one cell trained on a task at several lengths, or several beside each other."""
+
+from typing import Any
+
+import click
+
+from seqlab.cli import options
+from seqlab.cli.measuring import measure_and_show
+
+
+@click.command(
+    cls=options.TableCommand,
+    table="seqlab.spec.learn_table:LEARN_TABLE",
+    short_help="Train one cell on a task of growing length, or compare several.",
+)
+@options.of_results()
+def learn(arch: tuple[str, ...], **given: Any) -> None:
+    """Train networks on a task and say up to what length they learn it.
+
+    Prints for each clip rule and length how many networks solve the task and after how many
+    updates, how far the gradient reaches before and after training, and the learnable length, and
+    keeps all numbers in a result file.
+
+    Example: seqlab learn --arch lstm --task latch --lengths 10:40:3
+    """
+    from seqlab.spec.learn import LearnSpec
+
+    measure_and_show(LearnSpec.create, arch, **given)

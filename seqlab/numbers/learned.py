@@ -1,0 +1,154 @@
+"""What is measured of training, besides the curves of the networks as they are drawn."""
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seqlab.numbers.quantity import HORIZON, THRESHOLDS, Quantity
+from seqlab.numbers.variables import NEVER
+
+_RULED, _EACH = ("rule", "length"), ("network", "rule", "length")
+_row = partial(Quantity, units="1", optional=True, learned=True)
+
+
+def _solved(data: Mapping[str, NDArray]) -> NDArray:
+    return np.asarray((data["solved_at"] != NEVER).sum(axis=0))
+
+
+def _diverged(data: Mapping[str, NDArray]) -> NDArray:
+    return np.asarray((data["diverged_at"] != NEVER).sum(axis=0))
+
+
+def _shown_horizon(data: Mapping[str, NDArray]) -> NDArray:
+    return np.asarray(data["horizon_trained"][..., list(THRESHOLDS).index(HORIZON)])
+
+
+def _with_interval(name: str, dims: tuple[str, ...], long_name: str) -> Iterator[Quantity]:
+    yield _row(name=name, dims=dims, long_name=long_name, read=name)
+    for end in ("low", "high"):
+        told = f"{end} end of the 95% interval of {name}"
+        yield _row(name=f"{name}_{end}", dims=dims, long_name=told, read=f"{name}_{end}")
+
+
+COORDINATES = (
+    _row(name="update", dims=("update",), long_name="updates made before a curve"),
+    _row(
+        name="loss_update",
+        dims=("loss_update",),
+        long_name="updates made at the end of those that a loss is the mean of",
+    ),
+)
+# In the order of an entry of the JSON document.
+LEARNED = (
+    _row(
+        name="networks_solved",
+        dims=_RULED,
+        long_name="networks that have solved the task",
+        stored=False,
+        derived=_solved,
+        read="networks_solved",
+    ),
+    *_with_interval(
+        "solved_share", _RULED, "share of networks that have solved the task (Wilson's interval)"
+    ),
+    *_with_interval(
+        "updates_to_solve", _RULED, "Kaplan-Meier median of updates to solve; nan: not reached"
+    ),
+    _row(
+        name="solved_at",
+        dims=_EACH,
+        long_name="first update after which the loss was under the threshold, -1 if it never was",
+        never=True,
+    ),
+    _row(
+        name="trivial_loss",
+        dims=("length",),
+        long_name="least expected loss of an answer that ignores its inputs",
+        read="trivial_loss",
+    ),
+    _row(
+        name="best_loss",
+        dims=_EACH,
+        long_name="least mean loss of the last 100 sequences",
+        read="best_loss",
+    ),
+    _row(
+        name="final_loss",
+        dims=_EACH,
+        long_name="last mean loss of 100 sequences, inf where it diverged",
+        read="final_loss",
+    ),
+    _row(
+        name="fired_share",
+        dims=_EACH,
+        long_name="mean over updates of the share at which the rule acted",
+        read="fired_share",
+        kind="share",
+        over="mean",
+    ),
+    _row(
+        name="networks_diverged",
+        dims=_RULED,
+        long_name="networks that ended without a finite loss or gradient",
+        stored=False,
+        derived=_diverged,
+        read="networks_diverged",
+    ),
+    _row(
+        name="diverged_at",
+        dims=_EACH,
+        long_name="update with no finite loss or gradient, counted from 0, -1 if there was none",
+        never=True,
+    ),
+    _row(
+        name="learning_rate",
+        dims=_RULED,
+        long_name="learning rate, the best where several were tried",
+        read="learning_rate",
+    ),
+    _row(
+        name="clip_threshold",
+        dims=_RULED,
+        long_name="threshold of the rule, nan for none",
+        read="clip_threshold",
+    ),
+    _row(
+        name="horizon_shown",
+        dims=_RULED,
+        long_name=f"first lag at which the median after training is below {HORIZON}",
+        stored=False,
+        derived=_shown_horizon,
+        read=f"horizon_trained_{HORIZON}",
+        kind="lag",
+    ),
+    _row(
+        name="horizon_trained",
+        dims=("rule", "length", "threshold"),
+        units="step",
+        long_name="first lag at which the median after training is below the threshold, "
+        "-1 if it never is, nan where all have diverged",
+        kind="lag",
+    ),
+    *_with_interval(
+        "learnable_length", ("rule",), "length that half of the networks learn; nan: all or none"
+    ),
+    _row(
+        name="log_norm_trained",
+        dims=(*_EACH, "lag"),
+        units="nat",
+        long_name="ln norm of the adjoint after training, relative to lag 0, nan where diverged",
+    ),
+    _row(
+        name="trace_log_norm",
+        dims=(*_EACH, "update", "lag"),
+        units="nat",
+        long_name="ln norm of the adjoint in training, relative to lag 0, nan from its end on",
+    ),
+    _row(
+        name="loss",
+        dims=(*_EACH, "loss_update"),
+        long_name="mean loss of some updates, nan from the end of training on",
+    ),
+)

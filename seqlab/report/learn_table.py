@@ -1,0 +1,150 @@
+"""The table of training that a terminal shows: a row a rule and length, cells compared, at most 80
+columns."""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import cast
+
+from seqlab.numbers.quantity import HORIZON
+from seqlab.report.entries import Entry
+from seqlab.report.measured import Measured
+from seqlab.report.run_table import Group, groups_of, heading, stored
+from seqlab.report.text import Row, fill, grid
+from seqlab.spec.learn import LearnSpec
+from seqlab.wording import describe_value
+
+_TRAINED = (
+    ("solved", "updates", "best", "final", "", "learning", "horizon"),
+    ("[95% interval]", "to solve", "loss", "loss", "fired", "rate", "after"),
+)
+_REACH = (("horizon at", "horizon after", "learnable length"), ("initialisation", "training", ""))
+_LEGEND = f"""\
+solved         mean loss of the last 100 new sequences under the share of the trivial loss
+updates        Kaplan-Meier median over networks, those that never solve it among them
+loss           median over networks: the least, and the last, of these means
+fired          share of updates at which the rule acted; inside the chain, of their steps
+horizon        first lag at which the median |dL/d state| is under {HORIZON}; > T: not within T
+learnable      length that half of the networks learn, by a logistic fit in its logarithm"""
+_TERM = 15  # columns that the legend has for what it explains
+
+
+def table(results: Sequence[Measured]) -> str:
+    """Results of training as text, compared where there are several; no newline at the end."""
+    common, groups = groups_of(results)
+    parts = [
+        heading(results, common),
+        "\n".join(dict.fromkeys(_criterion(spec_of(group.result)) for group in groups)),
+        grid(_TRAINED, [row for group in groups for row in _trained(group)]),
+        grid(_REACH, [row for group in groups for row in _reach(group)]),
+        "\n".join(fill(line) for group in groups for line in _remarks(group)),
+        "\n".join(fill(line, _TERM) for line in _LEGEND.splitlines()),
+        stored(results),
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def spec_of(result: Measured) -> LearnSpec:
+    """The spec of a result of training."""
+    return cast(LearnSpec, result.spec)
+
+
+def _criterion(spec: LearnSpec) -> str:
+    """What an answer costs that ignores its inputs, and what counts as solved."""
+    trivial = {n: f"{spec.trained_on.trivial(n):.4g}" for n in spec.lengths}
+    share = describe_value(spec.solved)
+    if len(set(trivial.values())) == 1:
+        (loss,) = set(trivial.values())
+        under = f"{spec.trained_on.solved(spec.steps, spec.solved):.4g}"
+        return fill(f"{spec.task}: trivial loss {loss}; solved under {under}, {share} of it")
+    told = ", ".join(f"{loss} at {n}" for n, loss in trivial.items())
+    return fill(f"{spec.task}: trivial loss {told}; solved under {share} of it")
+
+
+def _trained(group: Group) -> Iterator[Row]:
+    spec = spec_of(group.result)
+    yield from group.head(group.settings)
+    for entry in group.entries:
+        yield group.label(f"{entry['clip']}{_thresholds(entry)}"), []
+        for k, length in enumerate(spec.lengths):
+            yield group.label(f"  {length}"), _cells(spec, entry, k)
+
+
+def _cells(spec: LearnSpec, entry: Entry, k: int) -> list[str]:
+    def at(name: str) -> float:
+        return cast(float, entry[f"{name}_by_length"][k])
+
+    ends = ", ".join(f"{at(f'solved_share_{end}'):.0%}" for end in ("low", "high"))
+    return [
+        f"{at('networks_solved'):.0f}/{spec.networks} [{ends}]",
+        "-" if at("updates_to_solve") is None else f"{at('updates_to_solve'):.0f}",
+        _loss(at("best_loss")),
+        _loss(at("final_loss")),
+        f"{at('fired_share'):.1%}",
+        f"{at('learning_rate'):g}",
+        _after(spec, entry, k),
+    ]
+
+
+def _loss(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.3g}"
+
+
+def _after(spec: LearnSpec, entry: Entry, k: int) -> str:
+    """The horizon after training on a length."""
+    if entry["networks_diverged_by_length"][k] == spec.networks:
+        return "-"
+    lag = entry[f"horizon_trained_{HORIZON}_by_length"][k]
+    return f"> {spec.lengths[k]}" if lag is None else str(lag)
+
+
+def _thresholds(entry: Entry) -> str:
+    """What a rule in units of the first gradient's norm comes to."""
+    if not entry["clip"].endswith("x"):
+        return ""
+    found = [f"{value:.3g}" for value in entry["clip_threshold_by_length"]]
+    return f" (threshold {', '.join(dict.fromkeys(found))})"
+
+
+def _reach(group: Group) -> Iterator[Row]:
+    spec = spec_of(group.result)
+    yield from group.head()
+    for entry in group.entries:
+        first = entry["horizon"][HORIZON]
+        yield (
+            group.label(entry["clip"]),
+            [
+                f"> {spec.steps}" if first is None else str(first),
+                _after(spec, entry, len(spec.lengths) - 1),
+                _learnable(spec, entry),
+            ],
+        )
+
+
+def _learnable(spec: LearnSpec, entry: Entry) -> str:
+    shortest, longest = spec.lengths[0], spec.lengths[-1]
+    solved = entry["networks_solved_by_length"]
+    if min(solved) == spec.networks:
+        return f"> {longest}"
+    if max(solved) == 0:
+        return f"< {shortest}"
+    if len(spec.lengths) == 1:
+        return "-"
+    value, low, high = (entry[f"learnable_length{end}"] for end in ("", "_low", "_high"))
+    found = "-" if value is None else f"{value:.3g}"
+    if low is None and high is None:
+        return found
+    first = f"< {shortest}" if low is None else f"{low:.3g}"
+    last = f"> {longest}" if high is None else f"{high:.3g}"
+    return f"{found} [{first}, {last}]"
+
+
+def _remarks(group: Group) -> Iterator[str]:
+    """What deserves a line where it happens: networks that end."""
+    spec = spec_of(group.result)
+    for entry in group.entries:
+        for length, count in zip(spec.lengths, entry["networks_diverged_by_length"], strict=True):
+            if count:
+                yield (
+                    f"{spec.arch}, {entry['clip']}, length {length}: {count} of {spec.networks} "
+                    "networks had no finite loss or gradient at an update, and ended"
+                )

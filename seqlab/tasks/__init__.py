@@ -1,0 +1,9 @@
+"""What networks are trained on: sequences, the answers that are asked for, and what answers cost.
+
+NumPy and SciPy alone. A new task is a row and its draw in `rows`.
+"""
+
+from seqlab.tasks.rows import TASKS, find_task
+from seqlab.tasks.task import JUDGED_BY, SOLVED, Batch, Task
+
+__all__ = ["JUDGED_BY", "SOLVED", "TASKS", "Batch", "Task", "find_task"]
