@@ -20,7 +20,7 @@ from courses import course, equal
 from seqlab.learning import checkpoint as module
 
 import seqlab
-from seqlab import learn, rules
+from seqlab import learning, rules
 from seqlab.errors import InputError
 from seqlab.learning.batches import _shared, batches_of
 from seqlab.learning.checkpoint import Checkpoint
@@ -178,9 +178,9 @@ def at_the_start(one: Course, name: str, array: Array, alive: Array) -> Array:
 
 
 def interrupted(line: int, work: Callable[[], object]) -> int:
-    """Do the work, and raise KeyboardInterrupt once, before the line of `learn` of this number that
+    """Do the work, and raise KeyboardInterrupt once, before the line of `learning` of this number that
     is come to; gives the number of lines that were."""
-    room, lines = os.path.dirname(learn.__file__), 0
+    room, lines = os.path.dirname(learning.__file__), 0
 
     def trace(frame: FrameType, event: str, argument: object) -> Any:
         nonlocal lines
