@@ -17,11 +17,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from courses import course, equal
-from seqlab.learning import checkpoint as module
 
 import seqlab
 from seqlab import learning, rules
 from seqlab.errors import InputError
+from seqlab.learning import checkpoint as module
 from seqlab.learning.batches import _shared, batches_of
 from seqlab.learning.checkpoint import Checkpoint
 from seqlab.learning.course import Course, Learned, Tick

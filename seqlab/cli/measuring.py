@@ -57,7 +57,7 @@ def measure_and_show(
     with ProgressLine() as line:
         for spec in specs:
             say = partial(_say, line, spec.arch)
-            results.append(measure_spec(spec, backend, store, say))
+            results.append(measure_spec(spec, backend, store, say, streams.tell))
             if checks:
                 checked[spec.arch] = results[-1].checks(say)
     show(results, as_json=as_json, plot=plot, checked=checked)

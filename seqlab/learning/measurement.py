@@ -15,6 +15,7 @@ from seqlab.engine.rehearsal import compile_kernels
 from seqlab.errors import InputError
 from seqlab.learning import cost
 from seqlab.learning.batches import batches_of
+from seqlab.learning.checkpoint import Checkpoint
 from seqlab.learning.course import Course, Learned
 from seqlab.learning.progress import Report
 from seqlab.learning.rates import best_rates
@@ -29,7 +30,7 @@ from seqlab.numbers.quantity import THRESHOLDS
 from seqlab.numbers.statistics import first_below, median
 from seqlab.numbers.variables import NEVER, Measurement
 from seqlab.rules import UNCLIPPED, Rule
-from seqlab.spec.kinds import Progress
+from seqlab.spec.kinds import Progress, Stages
 from seqlab.spec.learn import LearnSpec
 from seqlab.spec.learn_table import times_of
 
@@ -42,9 +43,12 @@ Found = dict[str, NDArray]
 
 
 def measure(
-    spec: LearnSpec, backend: str = "auto", progress: Progress | None = None
+    spec: LearnSpec,
+    backend: str = "auto",
+    progress: Progress | None = None,
+    stages: Stages | None = None,
 ) -> Measurement:
-    """Measure all that a spec asks for.
+    """Measure all that a spec asks for; of `stages` each course has one, and goes on from it.
 
     Raises InputError for a backend that does not train, for draws that the dtype cannot hold, and
     for a rule in units of the first gradient where that has no finite norm.
@@ -56,7 +60,7 @@ def measure(
     compile_kernels(chosen, spec.arch, spec.dtype, gradients=True)
     parts = CELLS[spec.arch].parts
     variables = assemble(spec, [_as_drawn(spec, params)], parts)
-    by_length = [_Length(spec, length, report).all() for length in spec.lengths]
+    by_length = [_Length(spec, length, report, stages).all() for length in spec.lengths]
     rows = in_files(parts)
     found = {
         name: np.stack([one[name] for one in by_length], axis=rows[name].dims.index("length"))
@@ -158,8 +162,8 @@ def _rule_of_curves(text: str) -> Rule:
 class _Length:
     """One length: rates chosen, networks trained, and what has become of them."""
 
-    def __init__(self, spec: LearnSpec, length: int, report: Report) -> None:
-        self._spec, self._length, self._report = spec, length, report
+    def __init__(self, spec: LearnSpec, length: int, report: Report, stages: Stages | None) -> None:
+        self._spec, self._length, self._report, self._stages = spec, length, report, stages
         self._course = course_of(spec, length)
         self._lags = kept_lags(spec)
 
@@ -168,7 +172,9 @@ class _Length:
         self._rules = self._resolved()
         if len(spec.lr) > 1:
             report.begin_length(self._length, "choosing rates, ")
-        chosen = best_rates(self._course, spec.networks, self._rules, spec.lr, report.tick)
+        chosen = best_rates(
+            self._course, spec.networks, self._rules, spec.lr, report.tick, self._stage("rates")
+        )
         report.begin_length(self._length)
         grid = [
             (rule, rate, m)
@@ -176,7 +182,9 @@ class _Length:
             for m in range(spec.networks)
         ]
         of_rule, of_rate, numbers = (list(column) for column in zip(*grid, strict=True))
-        learned = self._course.train(numbers, of_rule, of_rate, report.tick, self._look)
+        learned = self._course.train(
+            numbers, of_rule, of_rate, report.tick, self._look, self._stage("trained")
+        )
         return (
             self._of_learned(learned)
             | self._after(learned)
@@ -185,6 +193,9 @@ class _Length:
                 "clip_threshold": np.array([rule.threshold or np.nan for rule in self._rules]),
             }
         )
+
+    def _stage(self, name: str) -> Checkpoint | None:
+        return None if self._stages is None else self._stages(f"{self._length}-{name}")
 
     def _resolved(self) -> list[Rule]:
         """The rules with their thresholds."""

@@ -1,20 +1,23 @@
 """The learning rate of each rule: the best of several, on networks that nobody is told of."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from seqlab.learning.course import Course, Learned
+from seqlab.learning.checkpoint import Checkpoint
+from seqlab.learning.course import Course, Learned, Tick
 from seqlab.measure.randomness import Purpose, stream
 from seqlab.rules import Rule
 
-Tick = Callable[[int, NDArray, NDArray], None]
-
 
 def best_rates(
-    course: Course, networks: int, rules: Sequence[Rule], rates: Sequence[float], tick: Tick
+    course: Course,
+    networks: int,
+    rules: Sequence[Rule],
+    rates: Sequence[float],
+    tick: Tick,
+    checkpoint: Checkpoint | None = None,
 ) -> list[float]:
     """For each rule the rate at which most networks solve the task; of equals the one that takes
     fewest updates together, then the one with the smallest mean of last losses, then the first.
@@ -27,7 +30,7 @@ def best_rates(
     other = replace(course, seed=seed_of_choice(course.seed))
     grid = [(rule, rate, m) for rule in rules for rate in rates for m in range(networks)]
     of_rule, of_rate, numbers = (list(column) for column in zip(*grid, strict=True))
-    learned = other.train(numbers, of_rule, of_rate, tick)
+    learned = other.train(numbers, of_rule, of_rate, tick, checkpoint=checkpoint)
     return [rates[place] for place in best(learned, (len(rules), len(rates), networks))]
 
 

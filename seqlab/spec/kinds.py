@@ -28,6 +28,7 @@ from seqlab.spec.table import TABLE
 from seqlab.wording import one_of, refuse, short_repr
 
 Progress = Callable[[float, str], None]
+Stages = Callable[[str], Any]  # from a stage's name to where it keeps what it has done
 
 
 class Spec(Protocol):
@@ -101,7 +102,7 @@ class Kind:
     with it. `link` is what lags, lengths and rates count; `remarks` is "module:function", from a
     spec to lines of text that its table ends with; `shown`, from results to that table.
 
-    A kind with a `name` shares its architectures with another one: dictionaries and study files
+    What takes long `resumes`: its measurement takes a Stages too. A kind with a `name` shares its architectures with another one: dictionaries and study files
     tell it by `kind`, everybody else by the class of its specs."""
 
     spec: type[Spec]
@@ -112,6 +113,7 @@ class Kind:
     remarks: str | None = None
     shown: str = "seqlab.report.run_table:table"
     name: str | None = None
+    resumes: bool = False
 
 
 KINDS = [
@@ -133,6 +135,7 @@ KINDS = [
         "seqlab.learning.cost",
         shown="seqlab.report.learn_table:table",
         name=LearnSpec.kind,
+        resumes=True,
     ),
 ]
 
@@ -194,10 +197,15 @@ def from_dict(fields: Mapping[str, Any]) -> Spec:
     return of(given.get("arch"), given.get("kind")).spec.from_dict(given)
 
 
-def measure(spec: Spec, backend: str, progress: Progress | None) -> Measurement:
-    """Measure all that a spec asks for; `progress(fraction, what)` is called now and then."""
-    measurement, _ = require_measurable(of_spec(spec), spec.arch)
-    return _found(measurement)(spec, backend, progress)
+def measure(
+    spec: Spec, backend: str, progress: Progress | None, stages: Stages | None = None
+) -> Measurement:
+    """Measure all that a spec asks for; `progress(fraction, what)` is called now and then, and a
+    kind that resumes goes on from what its `stages` have kept."""
+    kind = of_spec(spec)
+    measurement, _ = require_measurable(kind, spec.arch)
+    given = (spec, backend, progress, stages) if kind.resumes else (spec, backend, progress)
+    return _found(measurement)(*given)
 
 
 def remarks(spec: Spec) -> list[str]:

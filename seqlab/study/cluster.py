@@ -18,7 +18,7 @@ from seqlab.spec import kinds
 from seqlab.spec.kinds import Spec
 from seqlab.study import limits
 from seqlab.study.result import Result
-from seqlab.study.run import measure_spec
+from seqlab.study.run import measure_only
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -110,7 +110,7 @@ def _measure(fields: dict[str, Any], backend: str) -> bytes:
     """What a worker does."""
     spec = kinds.from_dict(fields)
     limits.require_memory(spec)
-    return measure_spec(spec, backend, None, None).encode()
+    return measure_only(spec, backend, None).encode()
 
 
 def _outcome(future: "Future") -> Result | Exception:

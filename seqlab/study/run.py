@@ -2,6 +2,8 @@
 
 import os
 import time
+import warnings
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from seqlab.spec.stack import StackSpec
 from seqlab.spec.stack_table import DEFAULT_ARCH, STACK_TABLE
 from seqlab.study import limits
 from seqlab.study.result import Result
+from seqlab.study.unfinished import Unfinished, remove
 
 Folder = str | os.PathLike[str]
 
@@ -84,11 +87,31 @@ def check(spec: Spec, store: Folder | None, backend: str) -> None:
 
 
 def measure_spec(
-    spec: Spec, backend: str, store: Folder | None, progress: Progress | None
+    spec: Spec,
+    backend: str,
+    store: Folder | None,
+    progress: Progress | None,
+    report: Callable[[str], None] = warnings.warn,
 ) -> Result:
-    """Measure a spec that was checked. Raises as `run` does."""
+    """Measure a spec that was checked, and keep its result in a store, if there is one.
+
+    What takes long keeps in the store what it has done meanwhile, and goes on from there; where it
+    cannot, `report` is told why in one line. Raises as `run` does.
+    """
+    if store is None:
+        return measure_only(spec, backend, progress)
+    folder = Path(store)
+    unfinished = Unfinished(folder, spec, backend, report)
+    result = measure_only(spec, backend, progress, unfinished.stage).write(folder)
+    remove(folder, spec.hash)
+    return result
+
+
+def measure_only(
+    spec: Spec, backend: str, progress: Progress | None, stages: kinds.Stages | None = None
+) -> Result:
+    """The result of a spec that was checked, in no store yet."""
     created, start = datetime.now(UTC), time.perf_counter()
-    measured = kinds.measure(spec, backend, progress)
+    measured = kinds.measure(spec, backend, progress, stages)
     duration = time.perf_counter() - start
-    result = Result.from_measurement(spec, measured, created, duration)
-    return result if store is None else result.write(store)
+    return Result.from_measurement(spec, measured, created, duration)

@@ -1,7 +1,8 @@
 """A folder of results: one file a run, `<hash>.nc`, and nothing else is needed to read it.
 
-Beside results lie, by the run's hash, `<hash>.failed.json` for a run that failed, and
-`<hash>.nc.damaged-N` for a file that was no sound result and was set aside; `.lock` is for sweeps
+Beside results lie, by the run's hash, `<hash>.failed.json` for a run that failed,
+`<hash>.STAGE.unfinished` for what a long one has done so far, and `<hash>.nc.damaged-N` for a file
+that was no sound result and was set aside; `.lock` is for sweeps
 (see `seqlab.study.locks`), and `.<hash>...part` is a file that is being written.
 
 What a study of a million runs would cost, reckoned from 10,000 runs of 10 steps on two cores.
@@ -24,7 +25,7 @@ from typing import Any
 
 from seqlab.errors import InputError
 from seqlab.spec.kinds import Spec
-from seqlab.study import files
+from seqlab.study import files, unfinished
 from seqlab.study.files import WriteError
 from seqlab.study.locks import Claims
 from seqlab.study.netcdf import DamagedResult
@@ -79,8 +80,12 @@ class Store:
         return True
 
     def keep(self, result: Result) -> None:
-        """Write a result; that it failed once is forgotten. Raises WriteError."""
+        """Write a result; that it failed once is forgotten, and what was done before it was whole.
+
+        Raises WriteError.
+        """
         result.write(self.folder)
+        unfinished.remove(self.folder, result.spec.hash)
         self._path(result.spec, _FAILED).unlink(missing_ok=True)
 
     def keep_failure(self, spec: Spec, error: Exception) -> None:

@@ -24,8 +24,9 @@ from seqlab.study import files, limits
 from seqlab.study.cluster import Finished, LostWorkers, measure_there
 from seqlab.study.locks import Claims
 from seqlab.study.result import Result
-from seqlab.study.run import Folder, measure_spec
+from seqlab.study.run import Folder, measure_only
 from seqlab.study.store import Report, Store, describe
+from seqlab.study.unfinished import Unfinished
 from seqlab.study.watch import Watch
 
 if TYPE_CHECKING:
@@ -158,7 +159,8 @@ class _Sweep:
         for spec in specs:
             say = partial(self.watch.say, self.study.label(spec), spec.hash)
             try:
-                yield spec, measure_spec(spec, backend, None, say)
+                unfinished = Unfinished(self.store.folder, spec, backend, self.report)
+                yield spec, measure_only(spec, backend, say, unfinished.stage)
             except Exception as error:
                 yield spec, error
 
