@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,15 @@ from test_trainer import by_adam, by_sgd, cross_entropy, squared
 
 import seqlab
 from seqlab.errors import InputError
-from seqlab.learning import rates
+from seqlab.learning import cost, rates
 from seqlab.learning.batches import batch_of
 from seqlab.learning.course import Learned
 from seqlab.learning.measurement import course_of, measure, of_solved
+from seqlab.learning.progress import Report
 from seqlab.learning.rates import best, seed_of_choice
 from seqlab.measure.randomness import Purpose, unit_readout
 from seqlab.spec.learn import LearnSpec
+from seqlab.study import limits
 from seqlab.study.result import Result
 
 Array = npt.NDArray[Any]
@@ -427,3 +430,64 @@ def test_ctrl_c_leaves_nothing_behind(here: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         seqlab.learn(**SMALL | {"updates": 10**6, "solved": 1e-9}, store="store", progress=stop)
     assert list(Path("store").glob("*")) == []
+
+
+# What it takes, and how far it is.
+
+
+@pytest.mark.parametrize(
+    "given", [{}, {"trace": 2}, {"arch": "lstm", "networks": 20}, {"updates": 300, "trace": 100}]
+)
+def test_a_file_is_hardly_ever_larger_than_was_said(here: Path, given: dict[str, Any]) -> None:
+    result = seqlab.learn(**SMALL | given, store="store")
+    assert result.path is not None
+    said = cost.file_bytes(small(**given))
+    assert result.path.stat().st_size <= said <= 4 * result.path.stat().st_size
+
+
+@pytest.mark.tiny
+def test_more_of_anything_takes_more() -> None:
+    plain = small()
+    for name, value in {
+        "hidden": 50,
+        "networks": 50,
+        "sequences": 500,
+        "updates": 50_000,
+        "lengths": [4, 700],
+        "lr": [0.1, 0.2],
+        "clip": [f"norm:{c}" for c in range(1, 20)],
+    }.items():
+        more = small(**{name: value})
+        assert cost.memory_bytes(more) > cost.memory_bytes(plain), name
+        assert cost.seconds(more, 2) > cost.seconds(plain, 2), name
+        assert cost.seconds(more, 2) < cost.seconds(more, 1), name
+    traced = small(trace=1)
+    assert cost.curve_shape(traced) == (2, 3, 2, 13 * cost.curve_shape(plain)[-1])
+    with pytest.raises(InputError, match=r"^networks: 90000 is not allowed; with 3 rules"):
+        limits.require_file(small(networks=90000, trace=1, updates=1000))
+
+
+@pytest.mark.tiny
+def test_progress_says_where_training_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two lengths, rates chosen at each; the last share is a whole."""
+    now = iter(range(1000))
+    monkeypatch.setattr("seqlab.learning.progress.time.monotonic", lambda: next(now))
+    seen: list[tuple[float, str]] = []
+    spec = small(lr=[0.1, 0.2], clip="none")
+    report = Report(lambda *said: seen.append(said), spec)
+    report.begin("starting")
+    for length in spec.lengths:
+        for what in ("choosing rates, ", ""):
+            report.begin_length(length, what)
+            for update in range(spec.updates):
+                report.tick(update, np.array([0.25, math.inf]), np.array([True, False]))
+    shares, said = zip(*seen, strict=True)
+    assert shares[0] == 0
+    assert list(shares) == sorted(set(shares))
+    assert shares[-1] == pytest.approx(1)
+    said_first = "choosing rates, T 4, update 1 of 12, loss 0.25, solved 1 of 2"
+    assert said[:2] == ("starting", said_first)
+    assert said[-2].startswith("T 7, update 11 of 12, loss 0.25, solved 1 of 2, ")
+    assert said[-1].endswith(", 0 s left")
+    lines = [re.search(r", (\d+) s left$", line) for line in said[2:-1]]
+    assert all(lines)
