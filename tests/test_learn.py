@@ -4,6 +4,7 @@ import json
 import math
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import naive_adjoint
@@ -19,10 +20,11 @@ from seqlab.errors import InputError
 from seqlab.learning import cost, rates
 from seqlab.learning.batches import batch_of
 from seqlab.learning.course import Learned
-from seqlab.learning.measurement import course_of, measure, of_solved
+from seqlab.learning.measurement import _Length, course_of, measure, of_solved
 from seqlab.learning.progress import Report
 from seqlab.learning.rates import best, seed_of_choice
 from seqlab.measure.randomness import Purpose, unit_readout
+from seqlab.rules import UNCLIPPED
 from seqlab.spec.learn import LearnSpec
 from seqlab.study import limits
 from seqlab.study.result import Result
@@ -169,6 +171,37 @@ def test_curves_of_a_task_with_longer_sequences_end_at_the_length() -> None:
     assert found["trivial_loss"] == pytest.approx([10 * math.log(8) / n for n in (23, 26)])
 
 
+@pytest.mark.tiny
+def test_a_course_is_as_the_options_say() -> None:
+    sgd = {"optimizer": "sgd", "momentum": 0.9, "schedule": "cosine", "solved": 0.3}
+    one = course_of(small(task="copy", **sgd), 7)
+    assert (one.optimiser, one.options, one.cosine) == ("sgd", (("momentum", 0.9),), True)
+    assert one.solved == pytest.approx(0.3 * 10 * math.log(8) / 27)
+    assert (one.length, one.updates, one.sequences, one.seed) == (7, 12, 25, 3)
+    other = course_of(small(), 4)
+    assert (other.optimiser, other.options, other.cosine, other.solved) == ("adam", (), False, 0.1)
+
+
+@pytest.mark.tiny
+def test_those_that_diverge_are_no_part_of_the_horizon_after_training() -> None:
+    """Network 0 holds its gradient, and is said to have diverged; network 1 forgets."""
+    spec = small(activation="identity", clip="none", updates=4, lengths=[7])
+    one = _Length(spec, 7, Report(None, spec))
+    params = course_of(spec, 7).drawn(0)
+    params["weight_hh"] = np.eye(4)
+    both = {name: np.stack([array, array]) for name, array in params.items()}
+    both["weight_hh"][1] *= 0.02
+    trainer = SimpleNamespace(parameters=lambda: both, alive=np.ones(2, bool))
+    one._rules, one._trainer = [UNCLIPPED], trainer  # type: ignore[assignment]
+    found = one._after(learned([-1, -1], [0.1, 0.1], [2, -1]))
+    assert np.isnan(found["log_norm_trained"][0]).all()
+    assert found["horizon_trained"].tolist() == [[1, 2, 4]]  # ln 0.02 a step: 0.02, 4e-4, 8e-6
+    none = one._after(learned([-1, -1], [0.1, 0.1], [2, 2]))
+    assert np.isnan(none["horizon_trained"]).all()
+    both["weight_hh"][1] = np.inf  # by its last update
+    assert np.isnan(one._after(learned([-1, -1], [0.1, 0.1], [2, -1]))["horizon_trained"]).all()
+
+
 # What follows from who has solved it.
 
 
@@ -249,7 +282,7 @@ def learned(solved_at: list[int], final: list[float], ended: list[int] | None = 
     ("solved_at", "final", "ended", "which"),
     [
         ([5, -1, 30, 40, -1, -1], [0.0, 0.0, 9.0, 9.0, 0.0, 0.0], None, 1),  # most solved
-        ([30, 40, 30, 39, 31, 40], [0.0] * 6, None, 1),  # fewest updates
+        ([30, 40, 30, 39, 31, 40], [0.0, 0.0, 9.0, 9.0, 0.0, 0.0], None, 1),  # fewest updates
         ([-1] * 6, [0.5, 0.5, 0.2, 0.6, 0.9, 0.3], None, 1),  # least loss
         ([-1] * 6, [0.5, 0.5, 0.1, 0.1, 0.6, 0.6], [-1, -1, 3, -1, -1, -1], 0),  # one diverged
         ([-1] * 6, [math.nan, 0.1, 0.5, 0.5, 0.6, 0.6], None, 1),
