@@ -435,6 +435,37 @@ def test_a_result_is_kept_read_and_told(here: Path) -> None:
     assert (here / "curves.svg").exists()
 
 
+def test_a_file_has_these_variables() -> None:
+    """Besides those of a run."""
+    each, curve = ("network", "rule", "length"), ("network", "rule", "length", "lag")
+    own = {
+        "update": (("update",), "1"),
+        "loss_update": (("loss_update",), "1"),
+        "log_norm_trained": (curve, "nat"),
+        "trace_log_norm": ((*each, "update", "lag"), "nat"),
+        **{f"solved_share{end}": (each[1:], "1") for end in ("", "_low", "_high")},
+        **{f"updates_to_solve{end}": (each[1:], "1") for end in ("", "_low", "_high")},
+        "solved_at": (each, "1"),
+        "trivial_loss": (("length",), "1"),
+        **dict.fromkeys(("best_loss", "final_loss", "fired_share"), (each, "1")),
+        "diverged_at": (each, "1"),
+        "learning_rate": (each[1:], "1"),
+        "clip_threshold": (each[1:], "1"),
+        "horizon_trained": (("rule", "length", "threshold"), "step"),
+        **{f"learnable_length{end}": (("rule",), "step") for end in ("", "_low", "_high")},
+        "loss": ((*each, "loss_update"), "1"),
+    }
+    found = measure(small(trace=6)).variables
+    run = seqlab.run(arch="rnn", steps=7, hidden=4, networks=2, lengths=[4, 7]).variables
+    apart = ("clipped_fraction", "log_param_grad_norm_before", "log_param_grad_norm_after")
+    of_run = {name: (one.dims, one.units) for name, one in run.items() if name not in apart}
+    assert {name: (one.dims, one.units) for name, one in found.items()} == of_run | own
+    assert [n for n, v in found.items() if v.never and n not in run] == [
+        *("solved_at", "diverged_at", "horizon_trained")
+    ]
+    assert len({one.long_name for one in found.values()}) == len(found)
+
+
 def test_runs_have_nothing_of_training(here: Path) -> None:
     """Neither in their documents nor in their tables; in a common table it is missing."""
     run = seqlab.run(arch="rnn", steps=7, hidden=4, inputs=1, networks=2, store="runs")
