@@ -99,7 +99,8 @@ def naive_curve(spec: LearnSpec, params: Params, m: int, length: int, clip: str)
     batch = batch_of(spec.trained_on, spec.seed, m, 0, length, 1, Purpose.HELD_OUT)
     own = {name: array for name, array in params.items() if not name.startswith("readout_")}
     readout = unit_readout(spec.seed, m, spec.hidden)
-    activation, clip = spec.activation or "tanh", clip if clip.startswith("step-") else "none"
+    in_chain = clip.startswith(("step-", "truncate"))
+    activation, clip = spec.activation or "tanh", clip if in_chain else "none"
 
     def curve(scale: float, rule: str) -> Params:
         return naive_adjoint.adjoint_curve(
@@ -113,11 +114,17 @@ def naive_curve(spec: LearnSpec, params: Params, m: int, length: int, clip: str)
 
 @pytest.mark.parametrize(
     ("arch", "task", "optimizer"),
-    [("rnn", "latch", "adam"), ("lstm", "adding", "sgd"), ("gru", "parity", "adam")],
+    [
+        ("rnn", "latch", "adam"),
+        ("lstm", "adding", "sgd"),
+        ("gru", "parity", "adam"),
+        ("ssm", "latch", "sgd"),
+    ],
 )
 def test_training_is_that_of_each_network_alone(arch: str, task: str, optimizer: str) -> None:
     """Losses, curves before and after, the first gradient's norm, horizons."""
-    spec = small(arch=arch, task=task, optimizer=optimizer, lr=0.01)
+    clips = [*SMALL["clip"], "truncate:2"]
+    spec = small(arch=arch, task=task, optimizer=optimizer, lr=0.01, clip=clips)
     found = data(spec)
     for place, length in enumerate(spec.lengths):
         drawn = [course_of(spec, length).drawn(m) for m in range(2)]
@@ -127,8 +134,8 @@ def test_training_is_that_of_each_network_alone(arch: str, task: str, optimizer:
         ]
         threshold = 0.5 * sum(first) / 2  # the median of two
         assert np.isnan(found["clip_threshold"][0, place])
-        assert found["clip_threshold"][1:, place] == pytest.approx([threshold, 0.2], rel=NEAR)
-        for rule, clip in enumerate(["none", f"norm:{threshold!r}", "step-norm:0.2"]):
+        assert found["clip_threshold"][1:, place] == pytest.approx([threshold, 0.2, 2], rel=NEAR)
+        for rule, clip in enumerate(["none", f"norm:{threshold!r}", *clips[2:]]):
             curves = []
             for m in range(2):
                 at = m, rule, place
@@ -137,7 +144,7 @@ def test_training_is_that_of_each_network_alone(arch: str, task: str, optimizer:
                 means = np.convolve(lone["losses"], np.ones(4) / 4, "valid")  # 4 x 25 sequences
                 assert found["best_loss"][at] == pytest.approx(means.min(), rel=NEAR)
                 assert found["final_loss"][at] == pytest.approx(means[-1], rel=NEAR)
-                if clip != "step-norm:0.2":  # there a share of steps
+                if rule < 2:  # else it is a share of steps
                     assert found["fired_share"][at] == np.mean(lone["fired"])
                 for name, params in (("log_norm", drawn[m]), ("log_norm_trained", lone["params"])):
                     want = naive_curve(spec, params, m, length, clip)
