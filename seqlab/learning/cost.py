@@ -11,10 +11,12 @@ from seqlab.measure import cost
 from seqlab.spec.learn import LearnSpec
 
 BACKENDS = ("cpu",)  # the backends that train
+MOST_LOSSES = 256  # that a file keeps of a network's training, each a mean of some updates
 
 # Fitted to updates of 10 to 100 steps, 8 to 128 units and 2 to 64 networks on two busy cores:
 # within a factor of two, but for tasks that ask for an answer at every step, which take up to
 # three times as long.
+_A_HEADER = 16 << 10  # bytes of a file's names and attributes
 _A_RUN = 0.05  # seconds, whatever its size
 _AN_UPDATE = 1.5e-3  # seconds that an update takes at least
 _A_NETWORK = 2e-4  # and for each network
@@ -52,15 +54,18 @@ def memory_bytes(spec: LearnSpec) -> int:
     with their moments and gradients, an update's sequences, what a pass saves, and what is kept."""
     most, item = max(courses(spec)), np.dtype(spec.dtype).itemsize
     steps, task = spec.trained_on.steps(spec.steps), spec.trained_on
-    weights = _parameters(spec) * (6 * item + 3 * 8)
-    width = backends.kernels(BACKENDS[0], spec.arch).saved_width(spec.sizes)
-    # Saved, and as much again for what is emitted; outputs and their errors.
-    saved = steps * spec.sequences * (2 * width + 3 * spec.hidden) * item
-    batch = steps * spec.sequences * (task.inputs * (2 * 8 + item) + task.outputs * (8 + 3 * item))
+    each = steps * spec.sequences  # steps that a network sees in an update
+    saved = each * backends.kernels(BACKENDS[0], spec.arch).saved_width(spec.sizes) * item
+    blocks = backends.blocks(BACKENDS[0], most, saved)
+    at_once = backends.at_once(BACKENDS[0], blocks) * max(map(len, blocks))
+    # With the moments, the change and the gradients, in float64 before and after a rule.
+    weights = _parameters(spec) * (6 * item + 7 * 8)
+    batch = each * (task.inputs * (3 * 8 + 2 * item) + task.outputs * (2 * 8 + 4 * item))
     losses = spec.updates * 8 * 2
     curves = 8 * (sum(spec.lengths) + len(spec.lengths)) * 8
-    kept = 2 * file_bytes(spec)
-    return most * (weights + saved + batch + losses + curves) + kept
+    # Saved, and as much again for what is emitted; outputs and their errors.
+    passes = at_once * (2 * saved + each * (3 * spec.hidden + 8 * task.outputs) * item)
+    return most * (weights + batch + losses + curves) + passes + 2 * file_bytes(spec)
 
 
 def seconds_of_course(spec: LearnSpec, length: int, networks: int) -> float:
@@ -95,4 +100,5 @@ def file_bytes(spec: LearnSpec) -> int:
     """About the size of the result's file, and hardly ever less."""
     networks, ruled, lengths, lags = cost.curve_shape(spec)
     curves = (3 + len(CELLS[spec.arch].parts) + _looks(spec)) * lags
-    return 8 * networks * ruled * lengths * (curves + 256 + 16)
+    losses = min(spec.updates, MOST_LOSSES)
+    return _A_HEADER + 8 * networks * ruled * lengths * (curves + losses + 16)

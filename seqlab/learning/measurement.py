@@ -34,8 +34,6 @@ from seqlab.spec.kinds import Progress, Stages
 from seqlab.spec.learn import LearnSpec
 from seqlab.spec.learn_table import times_of
 
-MOST_LOSSES = 256  # that a file keeps of a network's training, each a mean over as many updates
-
 _WITH_ENDS = ("", "_low", "_high")
 
 # What is measured at one length, by name, as files have it but for the axis of lengths.
@@ -109,7 +107,7 @@ def _numbers(values: Sequence[float | None]) -> NDArray:
 
 def _loss_updates(updates: int) -> NDArray[np.int64]:
     """Up to which updates each mean loss of a file is taken: whole numbers that rise to all."""
-    count = min(updates, MOST_LOSSES)
+    count = min(updates, cost.MOST_LOSSES)
     return np.array([updates * (k + 1) // count for k in range(count)])
 
 

@@ -25,11 +25,13 @@ def _shown_horizon(data: Mapping[str, NDArray]) -> NDArray:
     return np.asarray(data["horizon_trained"][..., list(THRESHOLDS).index(HORIZON)])
 
 
-def _with_interval(name: str, dims: tuple[str, ...], long_name: str) -> Iterator[Quantity]:
-    yield _row(name=name, dims=dims, long_name=long_name, read=name)
+def _with_interval(
+    name: str, dims: tuple[str, ...], long_name: str, units: str = "1"
+) -> Iterator[Quantity]:
+    yield _row(name=name, dims=dims, units=units, long_name=long_name, read=name)
     for end in ("low", "high"):
-        told = f"{end} end of the 95% interval of {name}"
-        yield _row(name=f"{name}_{end}", dims=dims, long_name=told, read=f"{name}_{end}")
+        own, told = f"{name}_{end}", f"{end} end of the 95% interval of {name}"
+        yield _row(name=own, dims=dims, units=units, long_name=told, read=own)
 
 
 COORDINATES = (
@@ -117,6 +119,7 @@ LEARNED = (
     _row(
         name="horizon_shown",
         dims=_RULED,
+        units="step",
         long_name=f"first lag at which the median after training is below {HORIZON}",
         stored=False,
         derived=_shown_horizon,
@@ -132,7 +135,10 @@ LEARNED = (
         kind="lag",
     ),
     *_with_interval(
-        "learnable_length", ("rule",), "length that half of the networks learn; nan: all or none"
+        "learnable_length",
+        ("rule",),
+        "length that half of the networks learn; nan: all or none",
+        units="step",
     ),
     _row(
         name="log_norm_trained",
