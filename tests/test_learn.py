@@ -4,7 +4,6 @@ import json
 import math
 import re
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import naive_adjoint
@@ -193,20 +192,22 @@ def test_a_course_is_as_the_options_say() -> None:
 def test_those_that_diverge_are_no_part_of_the_horizon_after_training() -> None:
     """Network 0 holds its gradient, and is said to have diverged; network 1 forgets."""
     spec = small(activation="identity", clip="none", updates=4, lengths=[7])
-    one = _Length(spec, 7, Report(None, spec))
+    one = _Length(spec, 7, Report(None, spec), None)
     params = course_of(spec, 7).drawn(0)
     params["weight_hh"] = np.eye(4)
     both = {name: np.stack([array, array]) for name, array in params.items()}
     both["weight_hh"][1] *= 0.02
-    trainer = SimpleNamespace(parameters=lambda: both, alive=np.ones(2, bool))
-    one._rules, one._trainer = [UNCLIPPED], trainer  # type: ignore[assignment]
-    found = one._after(learned([-1, -1], [0.1, 0.1], [2, -1]))
+    one._rules = [UNCLIPPED]
+
+    def after(ended: list[int]) -> dict[str, Array]:
+        return one._after(learned([-1, -1], [0.1, 0.1], ended)._replace(params=both))
+
+    found = after([2, -1])
     assert np.isnan(found["log_norm_trained"][0]).all()
     assert found["horizon_trained"].tolist() == [[1, 2, 4]]  # ln 0.02 a step: 0.02, 4e-4, 8e-6
-    none = one._after(learned([-1, -1], [0.1, 0.1], [2, 2]))
-    assert np.isnan(none["horizon_trained"]).all()
+    assert np.isnan(after([2, 2])["horizon_trained"]).all()
     both["weight_hh"][1] = np.inf  # by its last update
-    assert np.isnan(one._after(learned([-1, -1], [0.1, 0.1], [2, -1]))["horizon_trained"]).all()
+    assert np.isnan(after([2, -1])["horizon_trained"]).all()
 
 
 # What follows from who has solved it.

@@ -178,8 +178,8 @@ def at_the_start(one: Course, name: str, array: Array, alive: Array) -> Array:
 
 
 def interrupted(line: int, work: Callable[[], object]) -> int:
-    """Do the work, and raise KeyboardInterrupt once, before the line of `learning` of this number that
-    is come to; gives the number of lines that were."""
+    """Do the work, and raise KeyboardInterrupt once, before the line of `learning` of this number
+    that is come to; gives the number of lines that were."""
     room, lines = os.path.dirname(learning.__file__), 0
 
     def trace(frame: FrameType, event: str, argument: object) -> Any:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from seqlab.spec.kinds import Spec
     from seqlab.study.result import Result
 
-    Checked = dict[str, list[Line]]  # by architecture
+    Checked = list[dict[str | None, list[Line]]]  # of each result, by the clip rules it is made for
 
 Create = Callable[..., "Spec"]  # as `seqlab.spec.kinds.create`
 
@@ -53,13 +53,13 @@ def measure_and_show(
     if checks:
         _require_checkable(specs)
     results: list[Result] = []
-    checked: Checked = {}
+    checked: Checked = []
     with ProgressLine() as line:
         for spec in specs:
             say = partial(_say, line, spec.arch)
             results.append(measure_spec(spec, backend, store, say, streams.tell))
             if checks:
-                checked[spec.arch] = results[-1].checks(say)
+                checked.append({rule: results[-1].checks(say, rule=rule) for rule in _ruled(spec)})
     show(results, as_json=as_json, plot=plot, checked=checked)
 
 
@@ -74,15 +74,19 @@ def show(
     """Print results, and draw them; with `parts` those of their states."""
     import json
 
+    from seqlab.report import checklist
     from seqlab.spec import kinds
 
-    checked = checked or {}
     if as_json:
-        documents = [result.to_json() | _checks(checked, result) for result in results]
+        documents = [result.to_json() for result in results]
+        for one, document in zip(checked or [], documents, strict=False):
+            document["checks"] = checklist.by_rule(one)
         whole = documents if len(documents) > 1 else documents[0]
         text = json.dumps(whole, indent=2, allow_nan=False)
     else:
-        text = kinds.table(results) + _below(checked)
+        text = kinds.table(results)
+        if checked:
+            text += f"\n\n{checklist.of_specs([result.spec for result in results], checked)}"
     try:
         streams.say(text)
     finally:  # also where stdout is full
@@ -96,25 +100,19 @@ def _require_checkable(specs: "Sequence[Spec]") -> None:
     from seqlab.learning.checklist import require_checkable
 
     for spec in specs:
-        require_checkable(spec)
+        if not _is_training(spec):
+            require_checkable(spec)
 
 
-def _checks(checked: "Checked", result: "Result") -> dict[str, Any]:
-    """What a result's document gains by its checklist."""
-    if not checked:
-        return {}
-    from seqlab.report import checklist
+def _is_training(spec: "Spec") -> bool:
+    from seqlab.spec.learn import LearnSpec
 
-    return {"checks": checklist.document(checked[result.spec.arch])}
+    return isinstance(spec, LearnSpec)
 
 
-def _below(checked: "Checked") -> str:
-    """What stands below the table of the results."""
-    if not checked:
-        return ""
-    from seqlab.report import checklist
-
-    return f"\n\n{checklist.text(checked)}"
+def _ruled(spec: "Spec") -> "tuple[str | None, ...]":
+    """The rules that a spec has a checklist for each of; None for one that goes by no rule."""
+    return spec.clip if _is_training(spec) else (None,)
 
 
 def _specs(create: Create, archs: Sequence[str | None], given: dict[str, Any]) -> "list[Spec]":

@@ -29,7 +29,8 @@ def checklist(
 
 
 def require_checkable(spec: Spec) -> StackSpec:
-    """Refuse what has no layers whose weights could be trained, or too many. Raises InputError."""
+    """The spec of a stack; what has no layers whose weights could be trained is refused, or too
+    many. Raises InputError."""
     if not isinstance(spec, StackSpec):
         raise InputError(f"check: {spec.arch} has no layers of its own; a deep stack is needed")
     if spec.in_law:

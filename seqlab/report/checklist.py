@@ -4,12 +4,16 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from seqlab.learning.course import Course
 from seqlab.learning.optimisers import ADAM_RATE, BETAS, EPS, SGD_RATE
 from seqlab.learning.slopes import has_gates
 from seqlab.learning.stacks import CLASSES, TRAINED, UPDATES
+from seqlab.learning.training_checklist import updates_of
 from seqlab.numbers.rules_of_thumb import Line
 from seqlab.report.text import Row, fill, grid
+from seqlab.spec.kinds import Spec
+from seqlab.spec.learn import LearnSpec
+
+Checked = Mapping[str | None, Sequence[Line]]  # by the clip rule, None where it goes by none
 
 _HEAD = ["number", "rule of thumb", "verdict"]
 _TRAINED = (
@@ -25,16 +29,32 @@ _NO_GATES = (
 )
 
 
-def told_of_training(course: Course, networks: int, updates: int) -> str:
+def told_of_training(spec: LearnSpec) -> str:
     """How a checklist of recurrent networks in training was measured."""
-    units = "units: of the last update's batch" if has_gates(course.arch) else _NO_GATES
+    units = "units: of the last update's batch" if has_gates(spec.arch) else _NO_GATES
     return (
-        f"{updates} updates of {networks} networks by {course.optimiser} on "
-        f"{course.task}, {course.sequences} sequences of length {course.length}; norms and ratios: "
+        f"{updates_of(spec)} updates of {spec.networks} networks by {spec.optimizer} on "
+        f"{spec.task}, {spec.sequences} sequences of length {spec.steps}; norms and ratios: "
         "medians over updates and networks, ratios of matrices alone; steps: the shares of the "
         "recurrent parameter's gradient, of the last step's loss alone, before the last update, "
         f"from the first step with a state before it; {units}"
     )
+
+
+def of_specs(specs: Sequence[Spec], checked: Sequence[Checked]) -> str:
+    """What stands below the table of specs of one kind that were checked."""
+    titled = {}
+    for spec, lists in zip(specs, checked, strict=True):
+        for rule, lines in lists.items():
+            titled[spec.arch if len(lists) == 1 else f"{spec.arch}, {rule}"] = lines
+    told = [told_of_training(spec) for spec in specs if isinstance(spec, LearnSpec)]
+    return text(titled, "\n".join(dict.fromkeys(told)) or _TRAINED)
+
+
+def by_rule(checked: Checked) -> Any:
+    """A spec's checklists in strict JSON's types, by rule where there is one for each."""
+    found = {rule: document(lines) for rule, lines in checked.items()}
+    return found.get(None, found)
 
 
 def text(checked: Mapping[str, Sequence[Line]], told: str = _TRAINED) -> str:

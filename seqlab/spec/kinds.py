@@ -102,8 +102,9 @@ class Kind:
     with it. `link` is what lags, lengths and rates count; `remarks` is "module:function", from a
     spec to lines of text that its table ends with; `shown`, from results to that table.
 
-    What takes long `resumes`: its measurement takes a Stages too. A kind with a `name` shares its architectures with another one: dictionaries and study files
-    tell it by `kind`, everybody else by the class of its specs."""
+    What takes long `resumes`: its measurement takes a Stages too. A kind with a `name` shares its
+    architectures with another one: dictionaries and study files tell it by `kind`, everybody else
+    by the class of its specs."""
 
     spec: type[Spec]
     table: Table

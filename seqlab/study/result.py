@@ -19,6 +19,7 @@ from seqlab.spec.kinds import Progress, Spec
 from seqlab.spec.learn import LearnSpec
 from seqlab.study import files, netcdf
 from seqlab.study.netcdf import DamagedResult
+from seqlab.wording import refuse
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -161,14 +162,25 @@ class Result:
         """The table that its command prints, at most 80 columns wide."""
         return kinds.table([self])
 
-    def checks(self, progress: Progress | None = None) -> "list[Line]":
-        """The checklist of vanishing and exploding gradients of a deep stack, whose first networks
-        are trained a little for it; see `seqlab.numbers.checklist`.
+    def checks(self, progress: Progress | None = None, *, rule: str | None = None) -> "list[Line]":
+        """The checklist of vanishing and exploding gradients.
 
-        Raises InputError for what is no deep stack or was measured in law.
+        Of a deep stack, whose first networks are trained a little for it: see
+        `seqlab.numbers.checklist`. Of training, whose first updates at the longest length are made
+        again, by one clip `rule` of its spec, the first if left out: see
+        `seqlab.numbers.training_checklist`.
+
+        Raises InputError for anything else, for what was measured in law, and for a rule that the
+        spec does not have.
         """
+        if isinstance(self.spec, LearnSpec):
+            from seqlab.learning.training_checklist import training_checklist
+
+            return training_checklist(self.spec, self.variables, rule, progress)
         from seqlab.learning.checklist import checklist
 
+        if rule is not None:
+            raise refuse("rule", rule, "the checklist of a deep stack goes by no clip rule")
         return checklist(self.spec, self.variables, progress)
 
     def to_dataframe(self) -> "pd.DataFrame":

@@ -15,7 +15,7 @@ from seqlab.spec.stack import StackSpec
 from seqlab.spec.stack_table import DEFAULT_ARCH, STACK_TABLE
 from seqlab.study import limits
 from seqlab.study.result import Result
-from seqlab.study.unfinished import Unfinished, remove
+from seqlab.study.unfinished import Unfinished
 
 Folder = str | os.PathLike[str]
 
@@ -96,14 +96,18 @@ def measure_spec(
     """Measure a spec that was checked, and keep its result in a store, if there is one.
 
     What takes long keeps in the store what it has done meanwhile, and goes on from there; where it
-    cannot, `report` is told why in one line. Raises as `run` does.
+    cannot, and where it is interrupted, `report` is told in one line. Raises as `run` does.
     """
     if store is None:
         return measure_only(spec, backend, progress)
-    folder = Path(store)
-    unfinished = Unfinished(folder, spec, backend, report)
-    result = measure_only(spec, backend, progress, unfinished.stage).write(folder)
-    remove(folder, spec.hash)
+    unfinished = Unfinished(Path(store), spec, backend, report)
+    try:
+        result = measure_only(spec, backend, progress, unfinished.stage).write(store)
+    except KeyboardInterrupt:
+        if unfinished.files():
+            report(f"what was done is kept in {store}; the same again goes on from there")
+        raise
+    unfinished.remove()
     return result
 
 

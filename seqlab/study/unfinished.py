@@ -30,8 +30,21 @@ class Unfinished:
         path = self._folder / f"{self._hash}.{name}{SUFFIX}"
         return Checkpoint(path, f"{name} of {self._key}", files.write_whole, self._report)
 
+    def files(self) -> list[Path]:
+        """Those that are there."""
+        return found(self._folder, self._hash)
+
+    def remove(self) -> None:
+        """Remove them: the result is there."""
+        remove(self._folder, self._hash)
+
+
+def found(folder: Path, run: str) -> list[Path]:
+    """The files of a run, by its hash."""
+    return sorted(folder.glob(f"{run}.*{SUFFIX}"))
+
 
 def remove(folder: Path, run: str) -> None:
-    """Forget what a run, by its hash, had done: its result is there."""
-    for path in folder.glob(f"{run}.*{SUFFIX}"):
+    """Remove the files of a run: its result is there."""
+    for path in found(folder, run):
         path.unlink(missing_ok=True)

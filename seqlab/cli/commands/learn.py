@@ -14,6 +14,13 @@ from seqlab.cli.measuring import measure_and_show
     short_help="Train one cell on a task of growing length, or compare several.",
 )
 @options.of_results()
+@click.option(
+    "--check",
+    "checks",
+    is_flag=True,
+    help="Go through the checklist of training: make the first updates at the longest length "
+    "again, and say what each rule of thumb finds and where it misleads.",
+)
 def learn(arch: tuple[str, ...], **given: Any) -> None:
     """Train networks on a task and say up to what length they learn it.
 
