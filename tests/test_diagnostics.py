@@ -20,6 +20,7 @@ from seqlab.learning.diagnostics import diagnose
 from seqlab.numbers.rules_of_thumb import Line
 from seqlab.numbers.training_checklist import Look, Trained, Units, check_training
 from seqlab.report.checklist import document, text, told_of_training
+from seqlab.spec.learn import LearnSpec
 from seqlab.tasks import find_task
 
 Array = npt.NDArray[Any]
@@ -440,10 +441,12 @@ def test_every_line_says_where_its_rule_misleads() -> None:
 def test_the_table_is_at_most_80_columns_wide_and_says_how_it_was_measured(arch: str) -> None:
     of = course(arch, "teacher")
     found = check_training(diagnose(of, [0, 1], rules.parse("step-norm:0.01"), 0.01, 2))
-    shown = text({arch: found}, told := told_of_training(of, 2, 2))
+    fields = {"networks": 2, "sequences": 50, "updates": 2, "optimizer": "sgd"}
+    spec = LearnSpec.create(arch=arch, task="teacher", lengths=[13], **fields)
+    shown = text({arch: found}, told := told_of_training(spec))
     assert max(map(len, shown.splitlines())) <= 80
     assert told.startswith(
-        "2 updates of 2 networks by sgd on teacher:0.9, 5 sequences of length 13"
+        "2 updates of 2 networks by sgd on teacher:0.9, 50 sequences of length 13"
     )
     assert " ".join(told.split()) in " ".join(shown.split())
     assert ("without meaning" in shown) == (arch == "ssm")

@@ -74,19 +74,18 @@ def show(
     """Print results, and draw them; with `parts` those of their states."""
     import json
 
-    from seqlab.report import checklist
     from seqlab.spec import kinds
 
     if as_json:
         documents = [result.to_json() for result in results]
-        for one, document in zip(checked or [], documents, strict=False):
-            document["checks"] = checklist.by_rule(one)
+        if checked:
+            _add_checks(documents, checked)
         whole = documents if len(documents) > 1 else documents[0]
         text = json.dumps(whole, indent=2, allow_nan=False)
     else:
         text = kinds.table(results)
         if checked:
-            text += f"\n\n{checklist.of_specs([result.spec for result in results], checked)}"
+            text += f"\n\n{_checklists(results, checked)}"
     try:
         streams.say(text)
     finally:  # also where stdout is full
@@ -94,6 +93,22 @@ def show(
             from seqlab.figures import plot_reach, plot_results
 
             (plot_reach if parts else plot_results)(results, plot)
+
+
+# What checks is loaded where it is asked for: it takes longer than a short run.
+
+
+def _add_checks(documents: list[dict[str, Any]], checked: "Checked") -> None:
+    from seqlab.report import checklist
+
+    for document, one in zip(documents, checked, strict=True):
+        document["checks"] = checklist.by_rule(one)
+
+
+def _checklists(results: "Sequence[Result]", checked: "Checked") -> str:
+    from seqlab.report import checklist
+
+    return checklist.of_specs([result.spec for result in results], checked)
 
 
 def _require_checkable(specs: "Sequence[Spec]") -> None:

@@ -12,7 +12,7 @@ from seqlab.report.text import Row, decimals, fill, grid, joined, spread
 from seqlab.spec import kinds
 from seqlab.spec.option import settings
 from seqlab.spec.probed import gradients
-from seqlab.wording import describe_settings, describe_value, in_links
+from seqlab.wording import describe_settings, describe_value, in_links, lasting
 
 MOST_LENGTHS = 6  # columns of the table by length
 MOST_EXPONENTS = 8
@@ -121,8 +121,9 @@ def heading(results: Sequence[Measured], common: dict[str, str]) -> str:
     cells = ", ".join(result.spec.arch for result in results)
     backends = " and ".join(sorted({result.backend for result in results}))
     seconds = sum(result.duration for result in results)
+    duration = f"{seconds:.2g} s" if seconds < 90 else lasting(seconds)
     said = _described(results, common)
-    return fill(f"{cells}: {said}; measured on {backends} in {seconds:.2g} s")
+    return fill(f"{cells}: {said}; measured on {backends} in {duration}")
 
 
 def _group(results: Sequence[Measured], result: Measured, common: dict[str, str]) -> Group:
