@@ -14,6 +14,7 @@ from seqlab.bench import (
     peers,
     problems,
     runs,
+    training,
 )
 from seqlab.bench.contests import Gradients, Stacks, Training
 from seqlab.bench.race import (
@@ -202,7 +203,7 @@ def test_an_ensemble_is_timed_by_the_steps_of_its_networks():
 
 
 def training(cell="lstm", networks=2, dtype="float64"):
-    return problems.Training.draw(cell, 3, networks, updates=3, steps=6, batch=4, dtype=dtype)
+    return training.Training.draw(cell, 3, networks, updates=3, steps=6, batch=4, dtype=dtype)
 
 
 def test_networks_in_training_are_checked_by_the_numbers_of_each():

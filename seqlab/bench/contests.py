@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from seqlab.bench import problems
+from seqlab.bench import problems, training
 from seqlab.bench.jobs import Context, Job
 from seqlab.bench.peers import sides
 from seqlab.bench.race import Contest, Disagreement, Side, checked_pair, race, row
@@ -165,7 +165,7 @@ class Training:
         for networks in self.networks:
 
             def build(dtype: str, networks: int = networks) -> list[Side]:
-                problem = problems.Training.draw(
+                problem = training.Training.draw(
                     cell, self.hidden, networks, self.updates, self.steps, self.batch, dtype
                 )
                 return _sides(context, "training", problem)

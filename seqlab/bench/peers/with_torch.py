@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from seqlab.bench.problems import Gradients, Scan, Stacks, Study, Training, named
+from seqlab.bench.problems import Gradients, Scan, Stacks, Study, named
 from seqlab.bench.race import Answer, Side, turn
+from seqlab.bench.training import Training
 from seqlab.cells import CELLS
 from seqlab.kernels.cpu.threads import thread_count
 from seqlab.learning.networks import BIAS, WEIGHT
