@@ -202,12 +202,12 @@ def test_an_ensemble_is_timed_by_the_steps_of_its_networks():
     }
 
 
-def training(cell="lstm", networks=2, dtype="float64"):
+def drawn_training(cell="lstm", networks=2, dtype="float64"):
     return training.Training.draw(cell, 3, networks, updates=3, steps=6, batch=4, dtype=dtype)
 
 
 def test_networks_in_training_are_checked_by_the_numbers_of_each():
-    problem = training()
+    problem = drawn_training()
     side = problem.side()
     assert side.work == 6
     answer = side.answer(side.run())
@@ -227,7 +227,7 @@ def test_networks_in_training_are_checked_by_the_numbers_of_each():
 
 
 def test_training_has_the_same_numbers_in_both_dtypes():
-    double, single = training(), training(dtype="float32")
+    double, single = drawn_training(), drawn_training(dtype="float32")
     for name, array in double.params.items():
         assert np.array_equal(array.astype("float32"), single.params[name])
     for one, other in zip(double.batches, single.batches, strict=True):
@@ -246,14 +246,14 @@ CHANGED = {
 
 @pytest.mark.parametrize("field", CHANGED)
 def test_training_with_other_numbers_is_seen(field):
-    problem = training()
+    problem = drawn_training()
     other = replace(problem, **{field: CHANGED[field](getattr(problem, field))})
     with pytest.raises(Disagreement):
         check(problem.side(), [replace(other.side(), name="other")])
 
 
 def test_a_call_goes_on_training_from_the_one_before():
-    problem = training()
+    problem = drawn_training()
     before = {name: array.copy() for name, array in problem.params.items()}
     twice, side = replace(problem, batches=2 * problem.batches).side(), problem.side()
     want = twice.answer(twice.run())
@@ -265,7 +265,7 @@ def test_a_call_goes_on_training_from_the_one_before():
 
 
 def test_training_in_which_a_network_ended_was_not_timed():
-    problem = training()
+    problem = drawn_training()
     contests._still_trains(problem.side())
     problem.batches[1].x[1, 0, 0, 0] = np.nan  # its parameters stay what they were
     with pytest.raises(Disagreement, match=r"^loss 1: seqlab has trained to what is not finite$"):
@@ -277,7 +277,7 @@ def test_training_is_beside_its_peers_alone_and_together():
 
     class Peer:
         @staticmethod
-        def training(problem):
+        def drawn_training(problem):
             side = problem.side()
 
             def call():
@@ -303,7 +303,7 @@ def test_training_is_beside_its_peers_alone_and_together():
 def test_pytorch_trains_the_same(torch, cell, networks):
     from seqlab.bench.peers import with_torch
 
-    problem = training(cell, networks)
+    problem = drawn_training(cell, networks)
     ours, [side] = problem.side(), with_torch.training(problem)
     assert (side.name, side.work, set(side.facts)) == ("torch", 3 * networks, {"torch threads"})
     for _ in range(2):  # as drawn, whatever was tried before; then from there on
