@@ -12,8 +12,9 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from seqlab.figures.choose import Asked, Selection, select
-from seqlab.figures.gather import Run, Where
-from seqlab.figures.names import COORDINATES, named
+from seqlab.figures.gather import Where
+from seqlab.figures.names import named
+from seqlab.figures.runs import Run
 from seqlab.figures.scales import Scale, listing, mark
 from seqlab.figures.style import INK, LETTER, SMALL, WIDTHS, Color, palette, points, style
 from seqlab.figures.telling import values_of
@@ -71,8 +72,8 @@ def distribution(
 def scale_of(selection: Selection) -> Scale:
     """The values of x, side by side."""
     x, runs = selection.choice.x, selection.runs
-    if x in COORDINATES:
-        return listing(x, np.unique(np.concatenate([run.coordinate(x) for run in runs])).tolist())
+    if x in selection.choice.coordinates:
+        return listing(x, np.unique(np.concatenate([run.points[x] for run in runs])).tolist())
     return listing(x, values_of(runs, x))
 
 
@@ -82,8 +83,8 @@ def groups(selection: Selection, runs: Sequence[Run]) -> list[Group]:
     found: dict[tuple[Any, Any], list[NDArray]] = {}
     for run in runs:
         told = run.fields[choice.y] if choice.y else None
-        if choice.x in COORDINATES:
-            for place, values in zip(run.coordinate(choice.x).tolist(), run.values.T, strict=True):
+        if choice.x in choice.coordinates:
+            for place, values in zip(run.points[choice.x].tolist(), run.values.T, strict=True):
                 found.setdefault((place, told), []).append(values)
         else:
             found.setdefault((run.fields[choice.x], told), []).append(run.values[:, -1])
