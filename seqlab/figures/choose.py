@@ -14,6 +14,7 @@ from seqlab.figures.courses import learnable
 from seqlab.figures.gather import Series, Where, pool, read
 from seqlab.figures.names import (
     COORDINATES,
+    DRAWN,
     FIELDS,
     MEASURES,
     OF_TRAINING,
@@ -161,7 +162,7 @@ def _heatmap(runs: Sequence[Run], asked: Asked) -> Choice:
         y = "lag" if x == "length" else "length"
     y = y or "arch"
     if measure.quantity.learned:
-        free = iter(sorted(free, key=lambda name: name != "arch"))
+        free = iter(sorted(free, key=lambda name: (name != DRAWN, name != "arch")))
     return Choice("heatmap", x, y, _facet(runs, asked, free, x, y), None, measure)
 
 
@@ -194,7 +195,8 @@ def _curves(runs: Sequence[Run], asked: Asked) -> Choice:
     if asked.panels:  # lengths have panels
         telling.sort(key=lambda name: name != "length")
     apart = [name for name in telling if name != "length" or not asked.panels]
-    y = asked.y or ("arch" if "arch" in apart else next(iter(apart), None))
+    cells = [name for name in (DRAWN, "arch") if name in apart]
+    y = asked.y or next(iter([*cells, *apart]), None)
     facet = _facet(runs, asked, (name for name in telling if name != y), x, y)
     stroke = "clip" if "clip" in told and "clip" not in (x, y, facet) else None
     if y is None:
@@ -235,7 +237,7 @@ def one_rule(runs: Sequence[Run], choice: Choice) -> list[Run]:
     """The runs of one clip rule where the figure does not tell rules apart: the first in order; and
     of the longest length of training where it does not tell lengths apart."""
     kept = list(runs) if "clip" in choice.fields else _first_rule(runs)
-    if choice.measure.of_training and not {*OF_TRAINING} & {*choice.fields}:
+    if choice.measure.of_training and not {"length", RELATIVE} & {*choice.fields}:
         longest = max(run.fields["length"] for run in kept)
         kept = [run for run in kept if run.fields["length"] == longest]
     return kept

@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from seqlab.figures.names import Measure
+from seqlab.figures.names import DRAWN, HOW_DRAWN, Measure, Part, in_order, named
 from seqlab.figures.runs import Run, horizon_of, lags, ruled_horizons
 from seqlab.numbers.learning import LearnableLength, learnable_length
 from seqlab.numbers.quantity import LN10, Quantity
@@ -37,6 +38,34 @@ def runs_of_training(
                 told |= {"length": length, "relative_length": _relative(length, horizon, data)}
             block = stored[:, k, j], kept[:, k, j]
             yield from _curves(told, data, measure, coordinates, *block, horizon)
+
+
+def by_draw(runs: Sequence[Run]) -> list[Run]:
+    """Runs that say how their networks are drawn, by the cell and what differs within it; None in
+    all where nothing does."""
+    cells: dict[str, list[Run]] = {}
+    for run in runs:
+        cells.setdefault(run.fields["arch"], []).append(run)
+    differ = {
+        arch: [name for name in HOW_DRAWN if len({run.fields[name] for run in group}) > 1]
+        for arch, group in cells.items()
+    }
+    if not any(differ.values()):
+        return list(runs)
+    found: dict[str, Run] = {}
+    told = []
+    for run in runs:
+        own = [named(name, run.fields[name]) for name in differ[run.fields["arch"]]]
+        told.append(", ".join([run.fields["arch"], *own]))
+        found.setdefault(told[-1], run)
+    for name in reversed(("arch", *HOW_DRAWN)):  # sorting is stable
+        order = in_order([run.fields[name] for run in found.values()])
+        found = dict(sorted(found.items(), key=lambda one: order.index(one[1].fields[name])))
+    parts = {name: Part(name, place) for place, name in enumerate(found)}
+    return [
+        replace(run, fields={**run.fields, DRAWN: parts[name]})
+        for run, name in zip(runs, told, strict=True)
+    ]
 
 
 def learnable(runs: Sequence[Run]) -> LearnableLength | None:

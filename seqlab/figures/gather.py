@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqlab.errors import InputError
-from seqlab.figures.courses import runs_of_training
+from seqlab.figures.courses import by_draw, runs_of_training
 from seqlab.figures.names import (
+    DRAWN,
     FIELDS,
     OF_TRAINING,
     PART,
@@ -72,7 +73,8 @@ def read(
     """
     for name in where:
         check_axis("where", name)
-        if name not in FIELDS or (name in OF_TRAINING and not measure.of_training):
+        own = name in OF_TRAINING
+        if name not in FIELDS or name == DRAWN or (own and not measure.of_training):
             raise InputError(f"where: {name} is no field of runs with {measure.name}")
     runs: list[Run] = []
     seen: dict[str, set[Any]] = {name: set() for name in where}
@@ -94,7 +96,7 @@ def read(
         raise InputError("plot: there is no result to draw")
     if not runs:
         raise InputError(_nothing_left(measure, where, seen))
-    runs = _named(runs)
+    runs = by_draw(_named(runs)) if measure.of_training else _named(runs)
     return _ordered(runs) if apart else runs
 
 

@@ -113,6 +113,8 @@ def _horizon(
         lines = values if steps is columns else values.T
         below = lines < np.log10(THRESHOLDS[HORIZON])
         lag = np.where(below.any(axis=1), steps.centres[below.argmax(axis=1)], np.nan)
+    elif across.field in choice.coordinates:
+        return None
     else:
         lag = np.full(len(across.values), np.nan)
         for one in series:

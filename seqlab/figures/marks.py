@@ -28,7 +28,7 @@ TO_CURVE: dict[str, Any] = {"linestyle": (0, (1, 2)), "clip_on": False, "zorder"
 HALF: dict[str, Any] = {"marker": "D", "markerfacecolor": "white"}
 NEVER: dict[str, Any] = {"marker": "o", "markerfacecolor": "white"}
 AT_MOST: dict[str, Any] = {"marker": CARETLEFT, "markeredgewidth": 0}
-_NO_LINE: dict[str, Any] = {"linestyle": ""}
+_NO_LINE: dict[str, Any] = {"linestyle": "", "in_layout": False}  # marks may hang over an edge
 
 
 def is_cloud(choice: Choice) -> bool:
@@ -68,7 +68,8 @@ def whiskers(
     ax: Axes, x: NDArray, ends: tuple[NDArray, NDArray], color: Color, to: Transform
 ) -> None:
     """A stroke between two ends at each x."""
-    ax.vlines(x, *ends, color=color, alpha=0.6, linewidth=points(THIN), zorder=2, transform=to)
+    thin: dict[str, Any] = {"linewidth": points(THIN), "alpha": 0.6, "zorder": 2}
+    ax.vlines(x, *ends, color=color, transform=to, **thin).set_in_layout(False)
 
 
 def dots(ax: Axes, curve: Curve, value: NDArray, drawn: Sequence[Curve], to: Transform) -> None:
@@ -142,9 +143,9 @@ def key(drawn: Sequence[Curve], choice: Choice) -> list[Artist]:
     if choice.x == RELATIVE:
         handles.append(_line("length = horizon", "-"))
     if any(np.isinf(curve.value).any() for curve in drawn) and is_cloud(choice):
-        handles.append(_mark("half have not solved it", **NEVER))
+        handles.append(_mark("not solved by half", **NEVER))
     if any(curve.at_most is not None and curve.at_most.any() for curve in drawn):
-        handles.append(_mark("at most: horizon not reached", **AT_MOST))
+        handles.append(_mark("at most: no horizon", **AT_MOST))
     return handles
 
 

@@ -29,10 +29,14 @@ COORDINATES = {
 }
 # Fields of training, which has networks of its own for each length.
 RELATIVE = "relative_length"
+DRAWN = "drawn"
 OF_TRAINING = {
     "length": COORDINATES["length"],
     RELATIVE: "length / horizon at initialisation",
+    DRAWN: "cell",
 }
+# What tells networks of one cell apart before they are trained.
+HOW_DRAWN = ("hidden", "state", "activation", "init", "gain", "input_scale", "forget_bias")
 # Fields of a grid, with the labels of their axes; those that tell more come first.
 FIELDS = labels(kinds.options()) | {PART: "part of the state"} | OF_TRAINING
 AXES = FIELDS | COORDINATES
@@ -206,5 +210,5 @@ def are_numbers(values: Iterable[Any]) -> bool:
 
 def named(field: str, value: Any) -> str:
     """A field and its value, as short as it is clear, as a figure writes them."""
-    name = "" if field in ("arch", "name", PART) else f"{field.replace('_', ' ')} "
+    name = "" if field in ("arch", "name", PART, DRAWN) else f"{field.replace('_', ' ')} "
     return name + literal(text(value))
