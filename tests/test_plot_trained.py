@@ -213,7 +213,7 @@ def test_a_horizon_that_is_not_reached_leaves_a_bound():
 
 def test_other_updates_are_not_pooled():
     runs = [trained("rnn", 12, 15.0, seed=k, updates=400 + k) for k in range(2)]
-    with pytest.raises(InputError, match="^value: updates_to_solve of runs with other updates"):
+    with pytest.raises(InputError, match=r"^value: updates_to_solve of runs with other updates"):
         select(runs, ask(runs, value="updates_to_solve", x="length", y="arch"))
 
 
