@@ -158,6 +158,7 @@ def test_a_study_is_swept_resumed_shown_and_exported(here: Path) -> None:
     assert table["lr"].tolist() == ["0.01+0.1", "0.01+0.1", "0.02", "0.02"] * 2
     assert table["networks_solved"].tolist() == [0] * 8
     assert set(table["learning_rate"]) <= {0.01, 0.1, 0.02}
+    assert table["horizon_trained_1e-3"].isna().all()  # not within so few steps
     assert table.columns.is_unique
 
 

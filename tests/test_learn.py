@@ -4,6 +4,7 @@ import json
 import math
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import naive_adjoint
@@ -19,10 +20,11 @@ from seqlab.errors import InputError
 from seqlab.learning import cost, rates
 from seqlab.learning.batches import batch_of
 from seqlab.learning.course import Learned
-from seqlab.learning.measurement import course_of, measure, of_solved
+from seqlab.learning.measurement import _Length, course_of, measure, of_solved
 from seqlab.learning.progress import Report
 from seqlab.learning.rates import best, seed_of_choice
 from seqlab.measure.randomness import Purpose, unit_readout
+from seqlab.rules import UNCLIPPED
 from seqlab.spec.learn import LearnSpec
 from seqlab.study import limits
 from seqlab.study.result import Result
@@ -97,7 +99,8 @@ def naive_curve(spec: LearnSpec, params: Params, m: int, length: int, clip: str)
     batch = batch_of(spec.trained_on, spec.seed, m, 0, length, 1, Purpose.HELD_OUT)
     own = {name: array for name, array in params.items() if not name.startswith("readout_")}
     readout = unit_readout(spec.seed, m, spec.hidden)
-    activation, clip = spec.activation or "tanh", clip if clip.startswith("step-") else "none"
+    in_chain = clip.startswith(("step-", "truncate"))
+    activation, clip = spec.activation or "tanh", clip if in_chain else "none"
 
     def curve(scale: float, rule: str) -> Params:
         return naive_adjoint.adjoint_curve(
@@ -111,11 +114,17 @@ def naive_curve(spec: LearnSpec, params: Params, m: int, length: int, clip: str)
 
 @pytest.mark.parametrize(
     ("arch", "task", "optimizer"),
-    [("rnn", "latch", "adam"), ("lstm", "adding", "sgd"), ("gru", "parity", "adam")],
+    [
+        ("rnn", "latch", "adam"),
+        ("lstm", "adding", "sgd"),
+        ("gru", "parity", "adam"),
+        ("ssm", "latch", "sgd"),
+    ],
 )
 def test_training_is_that_of_each_network_alone(arch: str, task: str, optimizer: str) -> None:
     """Losses, curves before and after, the first gradient's norm, horizons."""
-    spec = small(arch=arch, task=task, optimizer=optimizer, lr=0.01)
+    clips = [*SMALL["clip"], "truncate:2"]
+    spec = small(arch=arch, task=task, optimizer=optimizer, lr=0.01, clip=clips)
     found = data(spec)
     for place, length in enumerate(spec.lengths):
         drawn = [course_of(spec, length).drawn(m) for m in range(2)]
@@ -125,8 +134,8 @@ def test_training_is_that_of_each_network_alone(arch: str, task: str, optimizer:
         ]
         threshold = 0.5 * sum(first) / 2  # the median of two
         assert np.isnan(found["clip_threshold"][0, place])
-        assert found["clip_threshold"][1:, place] == pytest.approx([threshold, 0.2], rel=NEAR)
-        for rule, clip in enumerate(["none", f"norm:{threshold!r}", "step-norm:0.2"]):
+        assert found["clip_threshold"][1:, place] == pytest.approx([threshold, 0.2, 2], rel=NEAR)
+        for rule, clip in enumerate(["none", f"norm:{threshold!r}", *clips[2:]]):
             curves = []
             for m in range(2):
                 at = m, rule, place
@@ -135,7 +144,7 @@ def test_training_is_that_of_each_network_alone(arch: str, task: str, optimizer:
                 means = np.convolve(lone["losses"], np.ones(4) / 4, "valid")  # 4 x 25 sequences
                 assert found["best_loss"][at] == pytest.approx(means.min(), rel=NEAR)
                 assert found["final_loss"][at] == pytest.approx(means[-1], rel=NEAR)
-                if clip != "step-norm:0.2":  # there a share of steps
+                if rule < 2:  # else it is a share of steps
                     assert found["fired_share"][at] == np.mean(lone["fired"])
                 for name, params in (("log_norm", drawn[m]), ("log_norm_trained", lone["params"])):
                     want = naive_curve(spec, params, m, length, clip)
@@ -167,6 +176,37 @@ def test_curves_of_a_task_with_longer_sequences_end_at_the_length() -> None:
     assert found["log_norm_input"][1, 0, 1] == pytest.approx(want["log_norm_input"], abs=LOG)
     assert found["decay_rate"][1, 0] == pytest.approx(want["log_norm"][-1] / 6, rel=NEAR)
     assert found["trivial_loss"] == pytest.approx([10 * math.log(8) / n for n in (23, 26)])
+
+
+@pytest.mark.tiny
+def test_a_course_is_as_the_options_say() -> None:
+    sgd = {"optimizer": "sgd", "momentum": 0.9, "schedule": "cosine", "solved": 0.3}
+    one = course_of(small(task="copy", **sgd), 7)
+    assert (one.optimiser, one.options, one.cosine) == ("sgd", (("momentum", 0.9),), True)
+    assert one.solved == pytest.approx(0.3 * 10 * math.log(8) / 27)
+    assert (one.length, one.updates, one.sequences, one.seed) == (7, 12, 25, 3)
+    other = course_of(small(), 4)
+    assert (other.optimiser, other.options, other.cosine, other.solved) == ("adam", (), False, 0.1)
+
+
+@pytest.mark.tiny
+def test_those_that_diverge_are_no_part_of_the_horizon_after_training() -> None:
+    """Network 0 holds its gradient, and is said to have diverged; network 1 forgets."""
+    spec = small(activation="identity", clip="none", updates=4, lengths=[7])
+    one = _Length(spec, 7, Report(None, spec))
+    params = course_of(spec, 7).drawn(0)
+    params["weight_hh"] = np.eye(4)
+    both = {name: np.stack([array, array]) for name, array in params.items()}
+    both["weight_hh"][1] *= 0.02
+    trainer = SimpleNamespace(parameters=lambda: both, alive=np.ones(2, bool))
+    one._rules, one._trainer = [UNCLIPPED], trainer  # type: ignore[assignment]
+    found = one._after(learned([-1, -1], [0.1, 0.1], [2, -1]))
+    assert np.isnan(found["log_norm_trained"][0]).all()
+    assert found["horizon_trained"].tolist() == [[1, 2, 4]]  # ln 0.02 a step: 0.02, 4e-4, 8e-6
+    none = one._after(learned([-1, -1], [0.1, 0.1], [2, 2]))
+    assert np.isnan(none["horizon_trained"]).all()
+    both["weight_hh"][1] = np.inf  # by its last update
+    assert np.isnan(one._after(learned([-1, -1], [0.1, 0.1], [2, -1]))["horizon_trained"]).all()
 
 
 # What follows from who has solved it.
@@ -249,7 +289,7 @@ def learned(solved_at: list[int], final: list[float], ended: list[int] | None = 
     ("solved_at", "final", "ended", "which"),
     [
         ([5, -1, 30, 40, -1, -1], [0.0, 0.0, 9.0, 9.0, 0.0, 0.0], None, 1),  # most solved
-        ([30, 40, 30, 39, 31, 40], [0.0] * 6, None, 1),  # fewest updates
+        ([30, 40, 30, 39, 31, 40], [0.0, 0.0, 9.0, 9.0, 0.0, 0.0], None, 1),  # fewest updates
         ([-1] * 6, [0.5, 0.5, 0.2, 0.6, 0.9, 0.3], None, 1),  # least loss
         ([-1] * 6, [0.5, 0.5, 0.1, 0.1, 0.6, 0.6], [-1, -1, 3, -1, -1, -1], 0),  # one diverged
         ([-1] * 6, [math.nan, 0.1, 0.5, 0.5, 0.6, 0.6], None, 1),
@@ -400,6 +440,37 @@ def test_a_result_is_kept_read_and_told(here: Path) -> None:
     assert set(frame.columns) >= {"log_norm", "log10_norm_trained", "lr", "optimizer"}
     again.plot("curves.svg")
     assert (here / "curves.svg").exists()
+
+
+def test_a_file_has_these_variables() -> None:
+    """Besides those of a run."""
+    each, curve = ("network", "rule", "length"), ("network", "rule", "length", "lag")
+    own = {
+        "update": (("update",), "1"),
+        "loss_update": (("loss_update",), "1"),
+        "log_norm_trained": (curve, "nat"),
+        "trace_log_norm": ((*each, "update", "lag"), "nat"),
+        **{f"solved_share{end}": (each[1:], "1") for end in ("", "_low", "_high")},
+        **{f"updates_to_solve{end}": (each[1:], "1") for end in ("", "_low", "_high")},
+        "solved_at": (each, "1"),
+        "trivial_loss": (("length",), "1"),
+        **dict.fromkeys(("best_loss", "final_loss", "fired_share"), (each, "1")),
+        "diverged_at": (each, "1"),
+        "learning_rate": (each[1:], "1"),
+        "clip_threshold": (each[1:], "1"),
+        "horizon_trained": (("rule", "length", "threshold"), "step"),
+        **{f"learnable_length{end}": (("rule",), "step") for end in ("", "_low", "_high")},
+        "loss": ((*each, "loss_update"), "1"),
+    }
+    found = measure(small(trace=6)).variables
+    run = seqlab.run(arch="rnn", steps=7, hidden=4, networks=2, lengths=[4, 7]).variables
+    apart = ("clipped_fraction", "log_param_grad_norm_before", "log_param_grad_norm_after")
+    of_run = {name: (one.dims, one.units) for name, one in run.items() if name not in apart}
+    assert {name: (one.dims, one.units) for name, one in found.items()} == of_run | own
+    assert [n for n, v in found.items() if v.never and n not in run] == [
+        *("solved_at", "diverged_at", "horizon_trained")
+    ]
+    assert len({one.long_name for one in found.values()}) == len(found)
 
 
 def test_runs_have_nothing_of_training(here: Path) -> None:

@@ -1,6 +1,7 @@
 """What is measured of training, besides the curves of the networks as they are drawn."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -40,12 +41,13 @@ def _loss(data: Mapping[str, NDArray]) -> NDArray:
 
 
 def _with_interval(
-    name: str, dims: tuple[str, ...], long_name: str, label: str = ""
+    name: str, dims: tuple[str, ...], long_name: str, units: str = "1", label: str = ""
 ) -> Iterator[Quantity]:
-    yield _row(name=name, dims=dims, long_name=long_name, read=name, label=label, kind="amount")
+    middle = _row(name=name, dims=dims, units=units, long_name=long_name, read=name)
+    yield replace(middle, label=label, kind="amount") if label else middle
     for end in ("low", "high"):
-        told = f"{end} end of the 95% interval of {name}"
-        yield _row(name=f"{name}_{end}", dims=dims, long_name=told, read=f"{name}_{end}")
+        own, told = f"{name}_{end}", f"{end} end of the 95% interval of {name}"
+        yield _row(name=own, dims=dims, units=units, long_name=told, read=own)
 
 
 COORDINATES = (
@@ -140,6 +142,7 @@ LEARNED = (
     _row(
         name="horizon_shown",
         dims=_RULED,
+        units="step",
         long_name=f"first lag at which the median after training is below {HORIZON}",
         stored=False,
         derived=_shown_horizon,
@@ -159,7 +162,8 @@ LEARNED = (
         "learnable_length",
         ("rule",),
         "length that half of the networks learn; nan: all or none",
-        "learnable length (steps)",
+        units="step",
+        label="learnable length (steps)",
     ),
     _row(
         name="log_norm_trained",

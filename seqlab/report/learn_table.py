@@ -8,7 +8,7 @@ from typing import cast
 from seqlab.numbers.quantity import HORIZON
 from seqlab.report.entries import Entry
 from seqlab.report.measured import Measured
-from seqlab.report.run_table import Group, groups_of, heading, stored
+from seqlab.report.run_table import Group, groups_of, heading, share, stored
 from seqlab.report.text import Row, fill, grid
 from seqlab.spec.learn import LearnSpec
 from seqlab.wording import describe_value
@@ -51,13 +51,13 @@ def spec_of(result: Measured) -> LearnSpec:
 def _criterion(spec: LearnSpec) -> str:
     """What an answer costs that ignores its inputs, and what counts as solved."""
     trivial = {n: f"{spec.trained_on.trivial(n):.4g}" for n in spec.lengths}
-    share = describe_value(spec.solved)
+    part = describe_value(spec.solved)
     if len(set(trivial.values())) == 1:
         (loss,) = set(trivial.values())
         under = f"{spec.trained_on.solved(spec.steps, spec.solved):.4g}"
-        return fill(f"{spec.task}: trivial loss {loss}; solved under {under}, {share} of it")
+        return fill(f"{spec.task}: trivial loss {loss}; solved under {under}, {part} of it")
     told = ", ".join(f"{loss} at {n}" for n, loss in trivial.items())
-    return fill(f"{spec.task}: trivial loss {told}; solved under {share} of it")
+    return fill(f"{spec.task}: trivial loss {told}; solved under {part} of it")
 
 
 def _trained(group: Group) -> Iterator[Row]:
@@ -79,7 +79,7 @@ def _cells(spec: LearnSpec, entry: Entry, k: int) -> list[str]:
         "-" if at("updates_to_solve") is None else f"{at('updates_to_solve'):.0f}",
         _loss(at("best_loss")),
         _loss(at("final_loss")),
-        f"{at('fired_share'):.1%}",
+        share(at("fired_share")),
         f"{at('learning_rate'):g}",
         _after(spec, entry, k),
     ]

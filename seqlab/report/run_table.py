@@ -175,13 +175,14 @@ def _lag_rows(groups: Sequence[Group]) -> Iterator[Row]:
                 [
                     *(f"> {group.result.spec.steps}" if lag is None else str(lag) for lag in lags),
                     _FITS[entry["fit"]],
-                    _share(entry["clipped_fraction"]),
+                    share(entry["clipped_fraction"]),
                     "-" if None in norms else " -> ".join(map(decimals(2, norms), norms)),
                 ],
             )
 
 
-def _share(fraction: float) -> str:
+def share(fraction: float) -> str:
+    """Of what is not always known."""
     return "-" if math.isnan(fraction) else f"{fraction:.1%}"
 
 
