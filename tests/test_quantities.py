@@ -100,12 +100,15 @@ def test_figures_have_these_values_in_this_order():
         *("log10_param_grad_norm_after", "theory"),
         *("log10_mean_square", "cosine", "zero_units", "dead_units", "always_on_units"),
         *("saturated_units", "log10_weight_grad_norm", "log10_bias_grad_norm", "lyapunov_1"),
+        *("log10_attenuation_trained", "log10_attenuation_traced", "best_loss", "final_loss"),
+        *("fired_share", "learning_rate", "horizon_trained_1e-3", "learnable_length"),
+        *("solved_share", "updates_to_solve", "loss"),
     ]
     assert MEASURES["horizon_1e-6"].label == "horizon at 1e-6 (steps)"
     assert {name for name, one in MEASURES.items() if one.mean} == {
         *("decay_rate", "zero_share", "underflow_share", "overflow_share"),
         *("clipped_fraction", "theory", "lyapunov_1", "cosine", "zero_units", "dead_units"),
-        *("always_on_units", "saturated_units"),
+        *("always_on_units", "saturated_units", "fired_share", "solved_share"),
     }
 
 

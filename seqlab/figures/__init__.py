@@ -1,6 +1,7 @@
 """Figures of results, as files or on axes of one's own; no global state is touched."""
 
 from seqlab.figures import _matplotlib as _matplotlib
+from seqlab.figures.ask import ask
 from seqlab.figures.bars import histogram
 from seqlab.figures.choose import Asked, select
 from seqlab.figures.data import check_path
@@ -13,6 +14,7 @@ from seqlab.figures.page import Looks
 __all__ = [
     "Asked",
     "Looks",
+    "ask",
     "check_path",
     "curves",
     "distribution",

@@ -77,7 +77,7 @@ def histogram(
 
 def count_label(selection: Selection) -> str:
     """What a bar is a share of."""
-    if not selection.choice.measure.of_curve:
+    if not selection.choice.coordinates:
         return "share of networks"
     return in_links("share of networks and steps", kinds.links(selection.archs))
 

@@ -1,20 +1,25 @@
 """Which fields a figure puts where: those asked for, and for the rest those that tell most."""
 
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from seqlab.errors import InputError
-from seqlab.figures.gather import Run, Series, Where, pool, read
+from seqlab.figures.courses import learnable
+from seqlab.figures.gather import Series, Where, pool, read
 from seqlab.figures.names import (
     COORDINATES,
+    DRAWN,
     FIELDS,
     MEASURES,
+    OF_TRAINING,
     PART,
+    RELATIVE,
     Measure,
     check_axis,
     label,
@@ -22,7 +27,9 @@ from seqlab.figures.names import (
     named,
     text,
 )
+from seqlab.figures.runs import Run
 from seqlab.figures.telling import values_of, varying
+from seqlab.numbers.learning import LearnableLength
 from seqlab.report.measured import Measured
 from seqlab.spec import kinds
 from seqlab.wording import in_links, one_of, refuse
@@ -62,14 +69,17 @@ class Asked:
             taken[name] = option
         if self.kind == "profile" and (self.x or self.y):
             raise InputError("x, y: a profile has lag and length as its axes; facet is free")
+        if self.kind == "profile" and self.measure.quantity.learned:
+            raise refuse("kind", self.kind, f"heatmap or curves beside value {self.value}")
         if self.kind == "histogram" and self.x:
             raise InputError("x: a histogram has its values there; y and facet are free")
-        if self.kind != "heatmap" and self.y in COORDINATES:
+        fields = OF_TRAINING if self.measure.of_training else {}
+        if self.kind != "heatmap" and self.y in COORDINATES and self.y not in fields:
             raise InputError(f"y: {self.y} cannot tell {self.kind} apart; a field can")
-        if self.facet in COORDINATES:
+        if self.facet in COORDINATES and self.facet not in fields:
             raise InputError(f"facet: {self.facet} cannot be spread over panels; a field can")
-        if self.kind == "distribution" and self.x == "lag":
-            raise InputError("x: a distribution is not drawn against lag; length or a field")
+        if self.kind == "distribution" and self.x in ("lag", "update"):
+            raise InputError(f"x: a distribution is not drawn against {self.x}; length or a field")
         if self.apart and not self.measure.has_parts:
             read_off = [name for name, one in MEASURES.items() if one.has_parts]
             raise refuse("value", self.value, f"{one_of(read_off)} beside part")
@@ -91,8 +101,11 @@ class Asked:
     @property
     def coordinates(self) -> set[str]:
         """What to read before the choice is made: enough for it, and most often for the figure."""
-        asked = set(self.given.values()) & set(COORDINATES)
-        if asked or not self.measure.of_curve:
+        named, own = set(self.given.values()), set(self.measure.coordinates)
+        if self.measure.quantity.learned:
+            return named & own or own
+        asked = named & {"length", "lag"}
+        if asked or not own:
             return asked
         by_lag = self.kind in ("curves", "histogram") and self.x is None
         return {"lag"} if by_lag else {"length"}
@@ -116,17 +129,16 @@ class Choice:
 
     @property
     def coordinates(self) -> set[str]:
-        return set(self.fields) & set(COORDINATES)
+        return set(self.fields) & set(self.measure.coordinates)
 
 
 def choose(runs: Sequence[Run], asked: Asked) -> Choice:
     """A place for the fields that vary. Raises InputError where what was asked cannot be drawn."""
-    if not asked.measure.of_curve:
-        for option, name in asked.given.items():
-            if name in COORDINATES:
-                raise InputError(
-                    f"{option}: {name} is no axis for {asked.value}, one number for each run"
-                )
+    axes = asked.measure.axes
+    for option, name in asked.given.items():
+        if name in {*COORDINATES, *OF_TRAINING} - {*axes}:
+            has = f"which has {one_of(axes)}" if axes else "one number for each run"
+            raise InputError(f"{option}: {name} is no axis for {asked.value}, {has}")
     choice = _KINDS[asked.kind](runs, asked)
     for option, spread, most in (
         ("facet", choice.facet, MOST_PANELS),
@@ -139,14 +151,19 @@ def choose(runs: Sequence[Run], asked: Asked) -> Choice:
 
 
 def _heatmap(runs: Sequence[Run], asked: Asked) -> Choice:
-    free = _free(runs, asked)
+    free, measure = _free(runs, asked), asked.measure
+    if measure.quantity.learned:  # its own axes come first, then lengths
+        own = [name for name in measure.coordinates if name not in asked.given.values()]
+        free = iter([*own, *sorted(free, key=lambda name: name != "length")])
     x = asked.x or _coordinate(runs, asked) or next(free, "seed")
     y = asked.y or next(free, "")
-    if not y and asked.measure.of_curve:  # one run: all there is to tell is in its lags
+    if not y and "length" in measure.coordinates:  # one run: all there is to tell is in its lags
         x = asked.x or "lag"
         y = "lag" if x == "length" else "length"
     y = y or "arch"
-    return Choice("heatmap", x, y, _facet(runs, asked, free, x, y), None, asked.measure)
+    if measure.quantity.learned:
+        free = iter(sorted(free, key=lambda name: (name != DRAWN, name != "arch")))
+    return Choice("heatmap", x, y, _facet(runs, asked, free, x, y), None, measure)
 
 
 def _profile(runs: Sequence[Run], asked: Asked) -> Choice:
@@ -172,10 +189,14 @@ def _quoted(field: str, runs: Sequence[Run]) -> str:
 def _curves(runs: Sequence[Run], asked: Asked) -> Choice:
     told = varying(runs, asked.measure)
     free = [name for name in _free(runs, asked) if name != "clip"]
-    x = asked.x or ("lag" if asked.measure.of_curve else (free or ["seed"])[0])
+    x = asked.x or asked.measure.along or (free or ["seed"])[0]
     few = [name for name in free if name != x and len(values_of(runs, name)) <= MOST_COLORS]
     telling = [name for name in few if told[name] >= LEAST or name == "arch"]
-    y = asked.y or ("arch" if "arch" in telling else next(iter(telling), None))
+    if asked.panels:  # lengths have panels
+        telling.sort(key=lambda name: name != "length")
+    apart = [name for name in telling if name != "length" or not asked.panels]
+    cells = [name for name in (DRAWN, "arch") if name in apart]
+    y = asked.y or next(iter([*cells, *apart]), None)
     facet = _facet(runs, asked, (name for name in telling if name != y), x, y)
     stroke = "clip" if "clip" in told and "clip" not in (x, y, facet) else None
     if y is None:
@@ -185,7 +206,7 @@ def _curves(runs: Sequence[Run], asked: Asked) -> Choice:
 
 def _distribution(runs: Sequence[Run], asked: Asked) -> Choice:
     left = [name for name in _free(runs, asked) if name != "clip"]
-    length = "length" if asked.measure.of_curve else "arch"
+    length = "length" if "length" in asked.measure.axes else "arch"
     x = asked.x or next(iter(left), length)
     clips = "clip" in varying(runs, asked.measure) and "clip" not in asked.given.values()
     y = asked.y or ("clip" if clips else None)
@@ -195,7 +216,9 @@ def _distribution(runs: Sequence[Run], asked: Asked) -> Choice:
 
 def _histogram(runs: Sequence[Run], asked: Asked) -> Choice:
     free = iter(sorted(_free(runs, asked), key=lambda name: name == "clip"))
-    x = "lag" if asked.measure.of_curve else "arch"  # what is pooled, beside the networks
+    x = (
+        "lag" if "length" in asked.measure.coordinates else "arch"
+    )  # what is pooled, beside the networks
     y = asked.y or next(free, None)
     facet = _facet(runs, asked, free, x, y)
     return Choice("histogram", x, y, facet, None, asked.measure)
@@ -211,8 +234,13 @@ _KINDS: dict[str, Callable[[Sequence[Run], Asked], Choice]] = {
 
 
 def one_rule(runs: Sequence[Run], choice: Choice) -> list[Run]:
-    """The runs of one clip rule where the figure does not tell rules apart: the first in order."""
-    return list(runs) if "clip" in choice.fields else _first_rule(runs)
+    """The runs of one clip rule where the figure does not tell rules apart: the first in order; and
+    of the longest length of training where it does not tell lengths apart."""
+    kept = list(runs) if "clip" in choice.fields else _first_rule(runs)
+    if choice.measure.of_training and not {"length", RELATIVE} & {*choice.fields}:
+        longest = max(run.fields["length"] for run in kept)
+        kept = [run for run in kept if run.fields["length"] == longest]
+    return kept
 
 
 def _first_rule(runs: Sequence[Run]) -> list[Run]:
@@ -230,6 +258,7 @@ def pooled_fields(runs: Sequence[Run], series: Sequence[Series]) -> list[str]:
         name
         for name in FIELDS
         if name not in told
+        and name != RELATIVE
         and any(len({run.fields[name] for run in group}) > 1 for group in groups.values())
     ]
 
@@ -238,7 +267,9 @@ def _free(runs: Sequence[Run], asked: Asked) -> Iterator[str]:
     return (
         name
         for name in varying(runs, asked.measure)
-        if name not in asked.given.values() and name != "seed"
+        if name not in asked.given.values()
+        and name not in ("seed", RELATIVE)
+        and not (name == "length" and RELATIVE in asked.given.values())
     )
 
 
@@ -270,7 +301,7 @@ def _splits(runs: Sequence[Run], name: str, told: Sequence[str]) -> bool:
 def _coordinate(runs: Sequence[Run], asked: Asked) -> str | None:
     """The lengths where runs have several, or else the lags."""
     taken = asked.given.values()
-    if not asked.measure.of_curve:
+    if "length" not in asked.measure.coordinates:
         return None
     if any(run.lengths.size > 1 for run in runs) and "length" not in taken:
         return "length"
@@ -289,6 +320,23 @@ class Selection:
     @property
     def archs(self) -> list[str]:
         return values_of(self.runs, "arch")
+
+    @cached_property
+    def learnable(self) -> Mapping[tuple[Any, ...], LearnableLength]:
+        """The learnable length of all that agree on the figure's fields besides the length, by the
+        values of these fields; there where the share that has solved each length is drawn."""
+        if self.choice.measure.quantity.name != "solved" or "length" not in self.choice.fields:
+            return {}
+        groups: dict[tuple[Any, ...], list[Run]] = {}
+        for run in self.runs:
+            groups.setdefault(self.told(run.fields), []).append(run)
+        found = {key: learnable(group) for key, group in groups.items()}
+        return {key: one for key, one in found.items() if one is not None}
+
+    def told(self, fields: Mapping[str, Any]) -> tuple[Any, ...]:
+        """The values of the figure's fields besides the length."""
+        own = {"length", *self.choice.coordinates}
+        return tuple(fields[name] for name in self.choice.fields if name not in own)
 
     @property
     def value_label(self) -> str:
@@ -341,7 +389,8 @@ def select(results: Iterable[Measured], asked: Asked) -> Selection:
     results = list(results) if iter(results) is results else results
     runs = read(results, asked.measure, asked.coordinates, asked.where, asked.apart)
     choice = choose(runs, asked)
-    if choice.coordinates and choice.coordinates != asked.coordinates:
+    several = choice.coordinates or asked.measure.quantity.learned
+    if several and choice.coordinates != asked.coordinates:
         runs = read(results, asked.measure, choice.coordinates, asked.where, asked.apart)
     runs = one_rule(runs, choice)
     series = pool(runs, asked.measure, choice.fields)

@@ -66,7 +66,7 @@ def colors(values: NDArray, measure: Measure, between: tuple[float, float] | Non
     extend = ("neither", "min", "max", "both")[int(low < bottom) + 2 * int(high > top)]
     if measure.kind == "share":
         return Colors(_map("mako_r"), Normalize(bottom, top), extend)
-    if measure.kind == "lag":
+    if measure.log_axis:
         return Colors(_map("mako"), LogNorm(bottom, top), extend)
     if bottom < 0 < top:
         return Colors(_map("vlag"), TwoSlopeNorm(0, bottom, top), extend)
@@ -77,8 +77,10 @@ def _ends(low: float, high: float, measure: Measure) -> tuple[float, float]:
     """Where a scale for values from `low` to `high` ends."""
     if measure.kind == "share":
         return 0.0, 1.0
-    if measure.kind == "lag":
+    if measure.kind in ("lag", "updates"):
         return 1.0, max(high, 2.0)
+    if measure.kind == "amount":
+        return (low, high) if 0 < low < high else (high / 2, high) if high > 0 else (1.0, 2.0)
     if measure.kind == "decades":
         low, high = max(low, LOWEST), min(high, HIGHEST)
     down, up = max(-low, 0.0), max(high, 0.0)

@@ -1,5 +1,6 @@
 """Curves, from pooled networks: what each is called, where it lies, how it is told apart."""
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -8,11 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqlab.figures.choose import Choice, Selection
-from seqlab.figures.gather import Run, Series
-from seqlab.figures.names import COORDINATES, PART, are_numbers, named
+from seqlab.figures.gather import Series
+from seqlab.figures.names import PART, RELATIVE, are_numbers, named
+from seqlab.figures.runs import Run
 from seqlab.figures.style import Color, palette, ramp
 from seqlab.figures.telling import values_of
 from seqlab.numbers.quantity import LN10
+from seqlab.numbers.statistics import quantile
 from seqlab.spec import kinds
 
 LEAST_OF_RAMP = 3  # numbers
@@ -25,6 +28,9 @@ class Curve:
 
     A value of x that is no number lies at its place among all. `theory` is what was predicted,
     nan where nothing was: of a stack's curve its end alone, for layers are not alike as steps are.
+    Of training, against length: the `horizon` of the networks as they are drawn, and the length
+    that half of them learn. `at_most` says where x is only known not to be beyond;
+    `levels` are numbers that values are held to, by name.
     """
 
     label: str
@@ -37,6 +43,10 @@ class Curve:
     theory: NDArray
     color: Color
     stroke: int
+    horizon: float = math.nan
+    learnable: float = math.nan
+    at_most: NDArray | None = None
+    levels: tuple[tuple[str, float], ...] = ()
 
     @property
     def fate(self) -> str:
@@ -81,13 +91,14 @@ def read_curves(selection: Selection, series: Sequence[Series]) -> list[Curve]:
         _curve(
             lines[part],
             choice,
-            values_of(runs, choice.x) if choice.x not in COORDINATES else [],
+            values_of(runs, choice.x) if choice.x not in choice.coordinates else [],
             label=_name(choice.y, part[0], runs),
             rule=str(part[1]),
             color=colors[part[0]],
             stroke=stroke if len(rules) > 1 else 1 + (part[0] in words),
             theory=stroke == 0 or len(rules) < 2,
             whole=whole,
+            learnable=_learnable(lines[part], selection),
         )
         for part, (_, stroke) in sorted(places.items(), key=lambda item: item[1])
     ]
@@ -133,12 +144,13 @@ def _curve(
     stroke: int,
     theory: bool,
     whole: bool,
+    learnable: float,
 ) -> Curve:
     """A line through the points of one series, or through many series of one point.
 
     `whole` says that theory is of whole chains, not of each length or lag.
     """
-    if choice.x in COORDINATES:
+    if choice.x in choice.coordinates:
         x = series[0].points[choice.x]
     else:
         series = sorted(series, key=lambda one: order.index(one.key[choice.x]))
@@ -159,13 +171,22 @@ def _curve(
         theory=_theory(series, choice, x, whole) if theory else np.full(x.shape, np.nan),
         color=color,
         stroke=stroke,
+        horizon=float(quantile([one.horizon for one in series], 0.5)),
+        learnable=learnable,
+        at_most=np.isinf([one.horizon for one in series]) if choice.x == RELATIVE else None,
+        levels=tuple({level for one in series for level in one.levels}),
     )
+
+
+def _learnable(series: Sequence[Series], selection: Selection) -> float:
+    found = selection.learnable.get(selection.told(series[0].key))
+    return math.nan if found is None or found.length is None else found.length
 
 
 def _theory(series: Sequence[Series], choice: Choice, x: NDArray, whole: bool) -> NDArray:
     rates = np.concatenate([np.full(one.value.shape, one.theory) for one in series])
-    if whole and choice.x in COORDINATES:
+    if whole and choice.x in choice.coordinates:
         rates = np.where(x == x.max(), rates, np.nan)
-    if choice.measure.quantity.name == "log_norm" and choice.x in COORDINATES:
+    if choice.measure.quantity.name == "log_norm" and choice.x in choice.coordinates:
         return np.exp(rates * x) if choice.measure.number else rates * x / LN10
     return rates if choice.measure.name == "decay_rate" else np.full(rates.shape, np.nan)

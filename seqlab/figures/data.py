@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 from seqlab.errors import InputError
 from seqlab.figures.bars import Bars, bars
 from seqlab.figures.choose import Selection
-from seqlab.figures.gather import Run, Series
+from seqlab.figures.gather import Series
 from seqlab.figures.names import text
+from seqlab.figures.runs import Run
 from seqlab.figures.style import FORMATS, write_figure
 from seqlab.numbers.quantity import HORIZON
 
@@ -57,9 +58,10 @@ def save(figure: Figure, data: pd.DataFrame, path: str | PathLike[str]) -> None:
 def table(selection: Selection) -> pd.DataFrame:
     """A row for each point drawn; of a distribution, for each network; of a histogram, each bin.
 
-    Columns: the figure's kind, its fields, and the measure (with quartiles over networks); rates
-    of theory in nat/step, horizons in steps. Of a bin: where it begins and ends, and the share of
-    all values that is in it; the shares that are in none are in each row.
+    Columns: the figure's kind, its fields, and the measure (with quartiles over networks, or the
+    ends of its interval); rates of theory in nat/step, horizons and learnable lengths in steps. Of
+    a bin: where it begins and ends, and the share of all values that is in it; the shares that are
+    in none are in each row.
     """
     choice = selection.choice
     if choice.kind == "distribution":
@@ -77,10 +79,19 @@ def _points(selection: Selection, one: Series) -> pd.DataFrame:
     measure = selection.choice.measure
     columns: dict[str, Any] = _fields(one.key) | dict(one.points)
     columns |= {measure.name: one.value}
-    columns |= {f"{measure.name}_q25": one.low, f"{measure.name}_q75": one.high}
+    low, high = ("low", "high") if measure.interval else ("q25", "q75")
+    columns |= {f"{measure.name}_{low}": one.low, f"{measure.name}_{high}": one.high}
     columns |= {"networks": one.networks}
-    if measure.of_curve:
-        columns |= {"theory": one.theory, f"horizon_{HORIZON}": one.horizon}
+    if "length" in measure.coordinates:
+        columns |= {"theory": one.theory}
+    if measure.axes:
+        columns |= {f"horizon_{HORIZON}": one.horizon}
+    if (found := selection.learnable.get(selection.told(one.key))) is not None:
+        ends = {"": found.length, "_low": found.low, "_high": found.high}
+        columns |= {
+            f"learnable_length{end}": np.nan if length is None else length
+            for end, length in ends.items()
+        }
     return pd.DataFrame(columns, index=range(one.value.size))
 
 
@@ -90,7 +101,7 @@ def _networks(selection: Selection, run: Run) -> pd.DataFrame:
     networks, points = run.values.shape
     kept = np.arange(points) if shown else np.array([points - 1])
     columns: dict[str, Any] = _fields({n: run.fields[n] for n in choice.fields if n not in shown})
-    columns |= {name: np.tile(run.coordinate(name)[kept], networks) for name in shown}
+    columns |= {name: np.tile(run.points[name][kept], networks) for name in shown}
     columns |= {"network": np.repeat(np.arange(networks), kept.size)}
     columns |= {choice.measure.name: run.values[:, kept].ravel()}
     return pd.DataFrame(columns, index=range(networks * kept.size))

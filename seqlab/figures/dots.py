@@ -12,8 +12,9 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from seqlab.figures.choose import Asked, Selection, select
-from seqlab.figures.gather import Run, Where
-from seqlab.figures.names import COORDINATES, named
+from seqlab.figures.gather import Where
+from seqlab.figures.names import Measure, named
+from seqlab.figures.runs import Run
 from seqlab.figures.scales import Scale, listing, mark
 from seqlab.figures.style import INK, LETTER, SMALL, WIDTHS, Color, palette, points, style
 from seqlab.figures.telling import values_of
@@ -71,8 +72,8 @@ def distribution(
 def scale_of(selection: Selection) -> Scale:
     """The values of x, side by side."""
     x, runs = selection.choice.x, selection.runs
-    if x in COORDINATES:
-        return listing(x, np.unique(np.concatenate([run.coordinate(x) for run in runs])).tolist())
+    if x in selection.choice.coordinates:
+        return listing(x, np.unique(np.concatenate([run.points[x] for run in runs])).tolist())
     return listing(x, values_of(runs, x))
 
 
@@ -82,8 +83,8 @@ def groups(selection: Selection, runs: Sequence[Run]) -> list[Group]:
     found: dict[tuple[Any, Any], list[NDArray]] = {}
     for run in runs:
         told = run.fields[choice.y] if choice.y else None
-        if choice.x in COORDINATES:
-            for place, values in zip(run.coordinate(choice.x).tolist(), run.values.T, strict=True):
+        if choice.x in choice.coordinates:
+            for place, values in zip(run.points[choice.x].tolist(), run.values.T, strict=True):
                 found.setdefault((place, told), []).append(values)
         else:
             found.setdefault((run.fields[choice.x], told), []).append(run.values[:, -1])
@@ -100,7 +101,7 @@ def draw(ax: Axes, drawn: Sequence[Group], selection: Selection, scale: Scale) -
         )
         _dots(ax, place, group.values, 0.9 * each, colors[group.y])
         _box(ax, place, group.values, 0.8 * each, colors[group.y])
-        _counts(ax, place, group.values, each)
+        _counts(ax, place, group.values, each, selection.choice.measure)
 
 
 def frame(ax: Axes, scale: Scale) -> None:
@@ -175,15 +176,16 @@ def _box(ax: Axes, place: float, values: NDArray, room: float, color: Color) -> 
         ax.plot(ends, [middle, middle], color=INK, linewidth=points(1.2), zorder=3)
 
 
-def _counts(ax: Axes, place: float, values: NDArray, room: float) -> None:
+def _counts(ax: Axes, place: float, values: NDArray, room: float, measure: Measure) -> None:
     """How many networks lie beyond every axis."""
     wide = room * ax.bbox.width / ax.figure.dpi * 72 / np.ptp(ax.get_xlim())
+    beyond = "never" if measure.kind == "updates" else "overflow"
     counts = {
         "zero": np.isneginf(values).sum(),
-        "overflow": np.isposinf(values).sum(),
+        beyond: np.isposinf(values).sum(),
         "nan": np.isnan(values).sum(),
     }
-    for names, height, side in (("zero",), 0.02, "bottom"), (("overflow", "nan"), 0.98, "top"):
+    for names, height, side in (("zero",), 0.02, "bottom"), ((beyond, "nan"), 0.98, "top"):
         lines = [f"{counts[name]} {name}" for name in names if counts[name]]
         if not lines:
             continue

@@ -9,6 +9,7 @@ from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
 from seqlab.figures import bars, dots, grid, lines, maps, writing
+from seqlab.figures.ask import ask
 from seqlab.figures.choose import Asked, Choice, Selection, pooled_fields, select
 from seqlab.figures.colors import colors
 from seqlab.figures.curve import read_curves
@@ -18,6 +19,7 @@ from seqlab.figures.page import Looks, Page
 from seqlab.figures.scales import hanging
 from seqlab.figures.style import style, width
 from seqlab.figures.telling import values_of
+from seqlab.numbers.quantities import is_training
 from seqlab.report.measured import Measured
 from seqlab.report.points import arrays_of, parts_of
 from seqlab.wording import one_of, refuse
@@ -38,9 +40,12 @@ def plot(
 
     Raises InputError, in one line, for what cannot be drawn; nothing is written then.
     """
-    asked, looks = asked or Asked(), looks or Looks()
+    if asked is None:
+        results = list(results) if iter(results) is results else results
+        asked = ask(results)
+    looks = looks or Looks()
     check_path(path)
-    if looks.value_range and asked.measure.kind == "lag" and looks.value_range[0] <= 0:
+    if looks.value_range and asked.measure.log_axis and looks.value_range[0] <= 0:
         raise refuse("value_range", looks.value_range, f"above 0, where {asked.value} is counted")
     _check_kind(asked, looks)
     # The axis along which the measure lies.
@@ -60,22 +65,28 @@ def _check_kind(asked: Asked, looks: Looks) -> None:
 
 
 def plot_results(results: Sequence[Measured], path: str | PathLike[str]) -> None:
-    """Write decay curves as PDF, SVG or PNG, twice: against log lag and against lag.
+    """Write decay curves as PDF, SVG or PNG, twice: against log lag and against lag; of training
+    the share of networks that learn each length, or for one length their losses.
 
     A power law is straight on the left, an exponential on the right; see `curves`. Raises
     InputError for another suffix, and where there is nothing to draw.
     """
-    plot(results, path, Asked("curves"))
+    training = all(is_training(result.variables) for result in results)
+    plot(results, path, ask(results) if training else Asked("curves"))
 
 
 def plot_reach(
     results: Sequence[Measured], path: str | PathLike[str], looks: Looks | None = None
 ) -> None:
     """Write how far back the gradient reaches as PDF, SVG or PNG: of a state of several parts, a
-    map of part by lag, first part at the bottom; of one part, curves as `plot_results` does.
+    map of part by lag, first part at the bottom; of one part, curves as `plot_results` does; and
+    of training what that draws.
 
     Raises InputError for another suffix, and where there is nothing to draw.
     """
+    if all(is_training(result.variables) for result in results):
+        plot(results, path, ask(results), looks)
+        return
     several = any(len(parts_of(arrays_of(result))) > 1 for result in results)
     plot(results, path, Asked(x="lag", y=PART) if several else Asked("curves"), looks)
 
@@ -131,7 +142,11 @@ def _curves(selection: Selection, looks: Looks) -> Figure:
     high, key = page.high(ALONE if alone else BESIDE, label), lines.key(every, choice)
     below = hanging(scales[0], page.wide)
     page.arrange(high, labels, key, below)
-    names = lines.label(page.axes[-1], drawn[-1], scales[-1]) if alone else lines.legend(every)
+    names = (
+        lines.label(page.axes[-1], drawn[-1], choice, scales[-1])
+        if alone
+        else lines.legend(every, choice)
+    )
     zeros = lines.name_zeros(page.axes[0], choice)
     page.arrange(high, labels, [*names, *key, *zeros], below)
     for ax, scale in zip(page.axes, scales, strict=True):
@@ -203,13 +218,14 @@ def _note(selection: Selection) -> str:
     choice, runs = selection.choice, selection.runs
     alone = {
         name: values_of(runs, name)[0]
-        for name in ("arch", "name", PART, "clip")
+        for name in ("arch", "name", PART, "clip", "length")
         if name not in choice.fields and len(values_of(runs, name)) == 1
     }
     parts = [named(name, value) for name, value in alone.items() if value is not None]
     counts = {int(n) for one in selection.series for n in one.networks}
     several = " to ".join(str(count) for count in sorted({min(counts), max(counts)}))
     statistic = "mean" if choice.measure.mean else "median"
+    statistic = "share" if choice.measure.quantity.over == "proportion" else statistic
     if choice.kind in ("heatmap", "profile") and max(counts) > 1:
         parts.append(f"{statistic} of {several} networks")
     if choice.kind == "histogram" and max(counts) > 1:

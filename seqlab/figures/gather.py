@@ -10,9 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqlab.errors import InputError
+from seqlab.figures.courses import by_draw, runs_of_training
 from seqlab.figures.names import (
-    COORDINATES,
+    DRAWN,
     FIELDS,
+    OF_TRAINING,
     PART,
     Measure,
     Part,
@@ -20,43 +22,24 @@ from seqlab.figures.names import (
     in_order,
     text,
 )
-from seqlab.numbers.quantity import HORIZON, THRESHOLDS
-from seqlab.numbers.statistics import median, quantile
+from seqlab.figures.runs import Run, horizon_of, lags, one_along, ruled_horizons
+from seqlab.numbers.learning import wilson_interval
+from seqlab.numbers.quantities import is_training
+from seqlab.numbers.statistics import quantile
 from seqlab.report.measured import Measured
 from seqlab.report.points import Data, arrays_of, at_points, curve_points, fields_of, parts_of
 
 Where = Mapping[str, Collection[str]]
-WITHIN = ("clip", PART)  # fields with several values in one result
-
-
-@dataclass(frozen=True)
-class Run:
-    """One clip rule of one result, or of one part of its state: `values` (networks, points) at
-    `length` and `lag` (points,).
-
-    `lengths` are all that were measured; `theory` is in nats per step, nan for none; `horizon` in
-    steps.
-    """
-
-    fields: Mapping[str, Any]
-    length: NDArray
-    lag: NDArray
-    values: NDArray
-    lengths: NDArray
-    theory: float
-    horizon: float
-
-    def coordinate(self, name: str) -> NDArray:
-        return self.length if name == "length" else self.lag
+WITHIN = ("clip", PART, *OF_TRAINING)  # fields with several values in one result
 
 
 @dataclass(frozen=True)
 class Series:
     """The pooled networks of the runs that agree on `key`, point by point.
 
-    `points` has the coordinates (length, lag) that were asked for; `value` lies between the
-    quartiles `low` and `high`; `networks` counts. `spans` are the ranges of lengths or lags that
-    single runs cover.
+    `points` has the coordinates that were asked for; `value` lies between `low` and `high`,
+    quartiles or the ends of its interval; `networks` counts. `spans` are the ranges of coordinates
+    that single runs cover; `levels` are numbers that values are held to, by name.
     """
 
     key: Mapping[str, Any]
@@ -68,6 +51,7 @@ class Series:
     theory: float
     horizon: float
     spans: tuple[tuple[float, float], ...]
+    levels: tuple[tuple[str, float], ...]
 
     def get(self, name: str) -> Any:
         """The value of a field, or the values of a coordinate."""
@@ -89,25 +73,30 @@ def read(
     """
     for name in where:
         check_axis("where", name)
+        own = name in OF_TRAINING
+        if name not in FIELDS or name == DRAWN or (own and not measure.of_training):
+            raise InputError(f"where: {name} is no field of runs with {measure.name}")
     runs: list[Run] = []
     seen: dict[str, set[Any]] = {name: set() for name in where}
     total = 0
     for result in results:
         total += 1
-        fields, data = fields_of(result, FIELDS) | {PART: None}, arrays_of(result)
+        data = arrays_of(result)
+        fields = fields_of(result, FIELDS) | dict.fromkeys((PART, *OF_TRAINING))
         for name in set(seen) - set(WITHIN):
             seen[name].add(fields[name])
         if all(_one_of(fields[name], where[name]) for name in where if name not in WITHIN):
             seen.get("clip", set()).update(map(str, data["rule"]))
             found = list(_runs(fields, data, measure, coordinates, apart))
-            seen.get(PART, set()).update(run.fields[PART] for run in found)
+            for name in set(seen) & {PART, *OF_TRAINING}:
+                seen[name].update(run.fields[name] for run in found)
             inner = [name for name in WITHIN if name in where]
             runs += [r for r in found if all(_one_of(r.fields[n], where[n]) for n in inner)]
     if not total:
         raise InputError("plot: there is no result to draw")
     if not runs:
         raise InputError(_nothing_left(measure, where, seen))
-    runs = _named(runs)
+    runs = by_draw(_named(runs)) if measure.of_training else _named(runs)
     return _ordered(runs) if apart else runs
 
 
@@ -125,6 +114,10 @@ def _named(runs: Sequence[Run]) -> list[Run]:
 def _runs(
     fields: dict[str, Any], data: Data, measure: Measure, coordinates: Collection[str], apart: bool
 ) -> Iterable[Run]:
+    if measure.quantity.learned:
+        if is_training(data) and (measure.quantity.derived or measure.quantity.name in data):
+            yield from runs_of_training(fields, data, measure, coordinates)
+        return
     if measure.quantity.source not in data:
         return
     if not apart:
@@ -135,7 +128,7 @@ def _runs(
         told, own = fields | {PART: Part(name, place)}, {**data, "log_norm": log_norm}
         for k, run in enumerate(_of_rules(told, own, measure, coordinates)):
             if len(parts) > 1:  # theory and the file's horizon are the whole state's
-                horizon = _horizon(log_norm[:, k, -1], data["lag"])
+                horizon = horizon_of(log_norm[:, k, -1], data["lag"])
                 run = replace(run, theory=math.nan, horizon=horizon)
             yield run
 
@@ -144,28 +137,16 @@ def _of_rules(
     fields: dict[str, Any], data: Data, measure: Measure, coordinates: Collection[str]
 ) -> Iterable[Run]:
     length, lag, values = _values(data, measure, coordinates)
-    horizon = _lags(_one_along(data["horizon"], data, HORIZON))
+    horizon = ruled_horizons(data)
     for k, rule in enumerate(map(str, data["rule"])):
         yield Run(
             fields=fields | {"clip": rule},
-            length=length,
-            lag=lag,
+            points={"length": length, "lag": lag},
             values=values[:, k],
             lengths=data["length"],
             theory=float(data["theory"]),
             horizon=float(horizon[k]),
         )
-
-
-def _horizon(log_norm: NDArray, lag: NDArray) -> float:
-    """First kept lag at which the median of curves (networks, lags) is under the threshold.
-
-    Where a gradient reaches a part only after some lags, these do not count. inf for never.
-    """
-    under = median(log_norm) < math.log(THRESHOLDS[HORIZON])
-    first = under.argmin()  # that is not; 0 where all are
-    gone = np.flatnonzero(under[first:])
-    return float(lag[first + gone[0]]) if gone.size else math.inf
 
 
 def _ordered(runs: Sequence[Run]) -> list[Run]:
@@ -183,7 +164,7 @@ def _values(
 ) -> tuple[NDArray, NDArray, NDArray]:
     """Lengths and lags (points,), and a measure (networks, rules, points) there."""
     length, quantity = data["length"], measure.quantity
-    if not measure.of_curve:
+    if not measure.coordinates:
         if coordinates:
             raise InputError(
                 f"value: {measure.name} is one number a run; neither length nor lag can be an axis"
@@ -203,33 +184,31 @@ def _of_run(data: Data, measure: Measure) -> NDArray:
     quantity = measure.quantity
     stored = data[quantity.name]
     if "threshold" in quantity.dims:
-        stored = _one_along(stored, data, measure.name.removeprefix(f"{quantity.read}_"))
+        stored = one_along(stored, data, measure.name.removeprefix(f"{quantity.read}_"))
     if "exponent" in quantity.dims:
         stored = stored[..., 0]  # they fall
     if "length" in quantity.dims:
         stored = stored[..., -1]
-    stored = _lags(stored) if quantity.kind == "lag" else quantity.shown(stored)
+    stored = lags(stored) if quantity.kind == "lag" else quantity.shown(stored)
     stored = stored if "network" in quantity.dims else stored[np.newaxis]
     stored = stored if "rule" in quantity.dims else stored[:, np.newaxis]
     return np.broadcast_to(stored, (len(stored), data["rule"].size))
 
 
-def _one_along(stored: NDArray, data: Data, threshold: str) -> NDArray:
-    """What is stored (..., thresholds) for one of them."""
-    return stored[..., np.isclose(data["threshold"], THRESHOLDS[threshold])][..., 0]
-
-
-def _lags(stored: NDArray) -> NDArray:
-    return np.where(stored < 0, math.inf, stored)
-
-
 def pool(runs: Sequence[Run], measure: Measure, by: Collection[str]) -> list[Series]:
     """The networks of all runs that agree on the fields in `by`, taken together."""
-    names = [name for name in COORDINATES if name in by]
+    names = [name for name in measure.coordinates if name in by]
     groups: dict[tuple[Any, ...], list[Run]] = {}
-    fields = [name for name in by if name in FIELDS]
+    fields = [name for name in by if name not in names]
     for run in runs:
         groups.setdefault(tuple(run.fields[name] for name in fields), []).append(run)
+    if measure.quantity.over == "survival":
+        for group in groups.values():
+            if len({run.fields["updates"] for run in group}) > 1:
+                raise InputError(
+                    f"value: {measure.name} of runs with other updates is no one number; choose "
+                    "with --where updates=N"
+                )
     return [
         _series(dict(zip(fields, key, strict=True)), group, measure, names)
         for key, group in groups.items()
@@ -275,6 +254,7 @@ def _series(
         theory=float(theory.mean()),
         horizon=float(quantile([run.horizon for run in runs], 0.5)),
         spans=tuple({_span(run, names) for run in runs}) if len(names) == 1 else (),
+        levels=tuple({level for run in runs for level in run.levels.items()}),
     )
 
 
@@ -283,7 +263,7 @@ def _blocks(runs: Sequence[Run], names: Sequence[str]) -> list[tuple[NDArray, ND
     found: dict[bytes, tuple[NDArray, list[NDArray]]] = {}
     for run in runs:
         if names:
-            points = np.stack([run.coordinate(name) for name in names], axis=1)
+            points = np.stack([run.points[name] for name in names], axis=1)
         else:
             points = np.zeros((1, 1), int)
         values = run.values[:, -len(points) :]
@@ -292,7 +272,11 @@ def _blocks(runs: Sequence[Run], names: Sequence[str]) -> list[tuple[NDArray, ND
 
 
 def _statistics(values: NDArray, measure: Measure) -> NDArray:
-    """Quartile, median or mean, quartile of (networks, points)."""
+    """Of (networks, points) a middle between two ends, as the measure has them."""
+    if measure.interval:
+        return np.array([_share(column) for column in values.T]).T
+    if measure.quantity.over == "survival":
+        return np.array([_reached(values, q) for q in (0.25, 0.5, 0.75)])
     low, middle, high = (quantile(values, q) for q in (0.25, 0.5, 0.75))
     if measure.mean:
         with np.errstate(invalid="ignore"):
@@ -300,8 +284,21 @@ def _statistics(values: NDArray, measure: Measure) -> NDArray:
     return np.array([low, middle, high])
 
 
+def _share(has: NDArray) -> tuple[float, float, float]:
+    """The share of networks (networks,) that have something, between the ends of its interval."""
+    low, high = wilson_interval(int(has.sum()), has.size)
+    return low, float(has.mean()), high
+
+
+def _reached(updates: NDArray, q: float) -> NDArray:
+    """The first update at which so large a share of networks (networks, points) are done, by Kaplan
+    & Meier (1958): all that were given up, inf here, were so at the same update, the last."""
+    place = math.ceil(q * len(updates)) - 1
+    return np.asarray(np.sort(updates, axis=0)[place])
+
+
 def _span(run: Run, names: Sequence[str]) -> tuple[float, float]:
-    covered = run.coordinate(names[0])
+    covered = run.points[names[0]]
     return float(covered[0]), float(covered[-1])
 
 

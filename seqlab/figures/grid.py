@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from seqlab.figures.choose import Choice
 from seqlab.figures.gather import Series, points_of
-from seqlab.figures.names import COORDINATES
 from seqlab.figures.scales import Scale, cells
 from seqlab.numbers.quantity import HORIZON, THRESHOLDS
 
@@ -34,7 +33,9 @@ def axes_of(series: Sequence[Series], choice: Choice) -> tuple[Scale, Scale]:
     """Columns and rows that serve all panels."""
     both = _both(choice)
     assert choice.y is not None
-    columns, rows = (cells(name, _values(series, name), both) for name in (choice.x, choice.y))
+    columns, rows = (
+        cells(name, _values(series, name, choice), both) for name in (choice.x, choice.y)
+    )
     return columns, rows
 
 
@@ -54,7 +55,7 @@ def arrange(series: Sequence[Series], choice: Choice, columns: Scale, rows: Scal
                 values[where], measured[where], np.asarray(along.values, float), one.spans
             )
     impossible = np.zeros(values.shape, bool)
-    if _both(choice):
+    if choice.coordinates == {"lag", "length"}:
         lag, length = np.meshgrid(columns.values, rows.values)
         if columns.field == "length":
             lag, length = length, lag
@@ -69,10 +70,10 @@ def arrange(series: Sequence[Series], choice: Choice, columns: Scale, rows: Scal
     )
 
 
-def _values(series: Sequence[Series], name: str) -> list[Any]:
-    if name not in COORDINATES:
+def _values(series: Sequence[Series], name: str, choice: Choice) -> list[Any]:
+    if name not in choice.coordinates:
         return [one.key[name] for one in series]
-    return [value for value in points_of(series, name) if value > 0]
+    return [value for value in points_of(series, name) if value > 0 or name == "update"]
 
 
 def _index(scale: Scale, value: Any, kept: NDArray) -> NDArray:
@@ -102,7 +103,7 @@ def _horizon(
 ) -> tuple[NDArray, NDArray] | None:
     """Across each row (or column) of cells, a stroke where the horizon lies."""
     steps = next((scale for scale in (columns, rows) if scale.field == "lag"), None)
-    steps = steps or next((s for s in (columns, rows) if s.field in COORDINATES), None)
+    steps = steps or next((s for s in (columns, rows) if s.field == "length"), None)
     if steps is None:
         return None
     across = rows if steps is columns else columns
@@ -112,6 +113,8 @@ def _horizon(
         lines = values if steps is columns else values.T
         below = lines < np.log10(THRESHOLDS[HORIZON])
         lag = np.where(below.any(axis=1), steps.centres[below.argmax(axis=1)], np.nan)
+    elif across.field in choice.coordinates:
+        return None
     else:
         lag = np.full(len(across.values), np.nan)
         for one in series:
@@ -124,4 +127,4 @@ def _horizon(
 
 
 def _both(choice: Choice) -> bool:
-    return choice.x in COORDINATES and choice.y in COORDINATES
+    return {choice.x, choice.y} <= choice.coordinates

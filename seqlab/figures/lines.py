@@ -11,11 +11,12 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
+from seqlab.figures import marks
 from seqlab.figures.choose import Asked, Choice, Selection, select
 from seqlab.figures.curve import Curve, read_curves
 from seqlab.figures.gather import Where, points_of
 from seqlab.figures.labels import Label, fit, merged, write, write_at
-from seqlab.figures.names import COORDINATES, named
+from seqlab.figures.names import OF_TRAINING, RELATIVE, named
 from seqlab.figures.scales import Scale, mark, mark_log, measuring
 from seqlab.figures.style import GREY, INK, WIDTHS, Color, pale, points, style
 from seqlab.figures.telling import values_of
@@ -70,7 +71,11 @@ def curves(
         axes.set_ylim(*limits(drawn, selection.choice))
         draw(axes, drawn, selection.choice, scale)
         zeros = name_zeros(axes, selection.choice)
-        handles = [*key(drawn, selection.choice), *label(axes, drawn, scale), *zeros]
+        handles = [
+            *key(drawn, selection.choice),
+            *label(axes, drawn, selection.choice, scale),
+            *zeros,
+        ]
         if handles:
             axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     return axes
@@ -78,9 +83,13 @@ def curves(
 
 def scale_of(selection: Selection, kind: str | None) -> Scale:
     """The horizontal axis; "log" or "linear" overrides its sort where it is numbers."""
-    x = selection.choice.x
-    if x not in COORDINATES:
-        return measuring(x, values_of(selection.runs, x), kind)
+    choice, x = selection.choice, selection.choice.x
+    if x not in choice.coordinates:
+        values = values_of(selection.runs, x)
+        if not (choice.measure.of_training and x in OF_TRAINING):
+            return measuring(x, values, kind)
+        horizons = [one.horizon for one in selection.series if np.isfinite(one.horizon)]
+        return measuring(x, values, kind, [1.0] if x == RELATIVE else [*values, *horizons])
     return measuring(x, points_of(selection.series, x), kind)
 
 
@@ -93,33 +102,44 @@ def stroke_of(color: Color, stroke: int) -> dict[str, Any]:
 
 def draw(ax: Axes, drawn: Sequence[Curve], choice: Choice, scale: Scale) -> None:
     """Lines, bands and theory, on axes whose limits are set."""
-    lags = choice.measure.kind == "lag"
+    log, cloud = choice.measure.log_axis, marks.is_cloud(choice)
     bounds = ax.get_ylim()
-    ax.set(yscale="log" if lags else "linear", ylim=bounds)
+    ax.set(yscale="log" if log else "linear", ylim=bounds)
     frame(ax, scale)
-    if lags:
+    if log:
         mark_log(ax, "y")
     for level in _zero_levels(ax, choice).values():
         ax.axhline(level, color=GREY, linewidth=points(0.6), zorder=1)
     drawn = [curve.broken() for curve in drawn]
+    places = marks.places(drawn)
     for k, curve in enumerate(drawn):
         low, high = _shown(curve.low, ax), _shown(curve.high, ax)
         look = stroke_of(curve.color, curve.stroke)
         theory = {"linewidth": points(0.8), **THEORY}
         shade: dict[str, Any] = {"color": curve.color, "alpha": 0.2, "zorder": 2}
-        x = curve.x
+        x, to = curve.x, ax.transData
         if scale.kind == "names":  # between names there is nothing to join
             x = x + BESIDE * (k - (len(drawn) - 1) / 2) / len(drawn)
             ax.vlines(x, low, high, linewidth=points(5), **shade)
             look["linestyle"] = ""
             theory |= AT_END
+        elif choice.measure.interval or cloud:
+            to = marks.aside(ax, places[k], max(places) + 1)
+            marks.whiskers(ax, x, (low, high), curve.color, to)
         elif not any(curve.same_band(earlier) for earlier in drawn[:k]):
             ax.fill_between(x, low, high, linewidth=0, **shade)
-        dots = "o" if x.size < MOST_DOTS else ""
-        ax.plot(x, _shown(curve.value, ax), marker=dots, markersize=points(3), zorder=3, **look)
+        value = _shown(curve.value, ax)
+        if cloud:
+            marks.dots(ax, curve, value, drawn, to)
+            value = np.where(np.isinf(curve.value), np.nan, value)
+        dots = "o" if x.size < MOST_DOTS and choice.x != "update" and not cloud else ""
+        if not (cloud and choice.x == RELATIVE):
+            look |= {"marker": dots, "markersize": points(3), "transform": to}
+            ax.plot(x, value, zorder=3, **look)
         if (known := np.isfinite(curve.theory)).any():
             alone = AT_END | {"clip_on": False} if known.sum() == 1 else {}
             ax.plot(x, curve.theory, zorder=4, **theory | alone)
+    marks.around(ax, drawn, choice)
 
 
 def _shown(values: NDArray, ax: Axes) -> NDArray:
@@ -138,8 +158,11 @@ def frame(ax: Axes, scale: Scale) -> None:
 def limits(drawn: Sequence[Curve], choice: Choice) -> tuple[float, float]:
     """The range of what is finite, with a margin."""
     values = np.concatenate([part for c in drawn for part in (c.low, c.value, c.high)])
+    if choice.measure.log_axis:
+        values = np.append(values, [level for c in drawn for _, level in c.levels])
+        values = np.where(values > 0, values, np.nan)
     finite = values[np.isfinite(values)]
-    if choice.measure.kind == "lag":
+    if choice.measure.log_axis:
         bottom, top = (finite.min(), finite.max()) if finite.size else (1.0, 10.0)
         return float(bottom / 1.5), float(top * 1.5)
     bottom, top = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
@@ -168,15 +191,15 @@ def name_zeros(ax: Axes, choice: Choice) -> list[Artist]:
 
 def key(drawn: Sequence[Curve], choice: Choice) -> list[Artist]:
     """What strokes, band and dashes mean, as far as labels do not say it."""
-    handles: list[Artist] = []
+    handles = marks.key(drawn, choice)
     strokes = {curve.rule: curve.stroke for curve in drawn if curve.rule not in curve.label}
-    if len(strokes) > 1:
+    if len(strokes) > 1 and not marks.is_cloud(choice):
         handles += [
             Line2D([], [], label=named("clip", rule), **stroke_of(GREY, k))
             for rule, k in strokes.items()
         ]
     counts = {curve.networks for curve in drawn}
-    if max(counts) > 1:
+    if max(counts) > 1 and not (choice.measure.interval or marks.is_cloud(choice)):
         several = " to ".join(str(count) for count in sorted({min(counts), max(counts)}))
         text = f"quartiles of {several} networks"
         handles.append(Patch(color=GREY, alpha=0.3, linewidth=0, label=text))
@@ -189,13 +212,15 @@ def key(drawn: Sequence[Curve], choice: Choice) -> list[Artist]:
     return handles
 
 
-def label(ax: Axes, drawn: Sequence[Curve], scale: Scale) -> list[Artist]:
+def label(ax: Axes, drawn: Sequence[Curve], choice: Choice, scale: Scale) -> list[Artist]:
     """Name the curves at their ends; where there is no room, return a legend's handles instead."""
+    if marks.is_cloud(choice):
+        return legend(drawn, choice)
     ends = (np.clip(_end(curve), *ax.get_ylim()) for curve in drawn)
     names = [Label(float(y), c.label + c.fate, c.color) for y, c in zip(ends, drawn, strict=True)]
     names = merged(names, ax)
     if scale.kind == "names" or ax.get_yscale() != "linear" or not fit(names, ax):
-        return legend(drawn)
+        return legend(drawn, choice)
     write(names, ax)
     return []
 
@@ -206,8 +231,10 @@ def _end(curve: Curve) -> float:
     return float(there[-1]) if there.size else 0.0
 
 
-def legend(drawn: Sequence[Curve]) -> list[Artist]:
+def legend(drawn: Sequence[Curve], choice: Choice) -> list[Artist]:
     """A handle for each name, with its stroke where it has one alone."""
+    if marks.is_cloud(choice):
+        return marks.names(drawn)
     handles: list[Artist] = []
     for name in dict.fromkeys(curve.label for curve in drawn):
         found = [curve for curve in drawn if curve.label == name]

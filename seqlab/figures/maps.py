@@ -210,7 +210,7 @@ def _mesh(ax: Axes, grid: Grid, scale: Colors) -> None:
 def _marks(grid: Grid, measure: Measure) -> Iterator[tuple[Mark, NDArray]]:
     yield MISSING, grid.missing
     yield UNDEFINED, grid.undefined
-    yield NEVER if measure.kind == "lag" else OVERFLOW, np.isposinf(grid.values)
+    yield NEVER if measure.kind in ("lag", "updates") else OVERFLOW, np.isposinf(grid.values)
     with np.errstate(invalid="ignore"):
         attenuation = measure.name.startswith("log10_attenuation")
         yield (

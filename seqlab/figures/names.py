@@ -21,10 +21,24 @@ from seqlab.spec.option import labels
 from seqlab.wording import did_you_mean, in_links
 
 PART = "part"  # a field where it is asked for: each run is taken apart into the parts of its state
-# Fields of a grid, with the labels of their axes; those that tell more come first.
-FIELDS = labels(kinds.options()) | {PART: "part of the state"}
 # Coordinates of a curve.
-COORDINATES = {"length": "sequence length (steps)", "lag": "lag (steps back from the loss)"}
+COORDINATES = {
+    "length": "sequence length (steps)",
+    "lag": "lag (steps back from the loss)",
+    "update": "updates",
+}
+# Fields of training, which has networks of its own for each length.
+RELATIVE = "relative_length"
+DRAWN = "drawn"
+OF_TRAINING = {
+    "length": COORDINATES["length"],
+    RELATIVE: "length / horizon at initialisation",
+    DRAWN: "cell",
+}
+# What tells networks of one cell apart before they are trained.
+HOW_DRAWN = ("hidden", "state", "activation", "init", "gain", "input_scale", "forget_bias")
+# Fields of a grid, with the labels of their axes; those that tell more come first.
+FIELDS = labels(kinds.options()) | {PART: "part of the state"} | OF_TRAINING
 AXES = FIELDS | COORDINATES
 
 _NORMS = tuple(name.partition(":")[0] for name in stack_table.NORMS)
@@ -59,7 +73,8 @@ class Measure:
 
     @property
     def kind(self) -> str:
-        """What it is a scale of: decades, number (from 0 up), rate, lag (inf for never), share."""
+        """What it is a scale of: decades, number (from 0 up), rate, lag or updates (inf for never),
+        share, amount (above 0)."""
         return "number" if self.number else self.quantity.kind
 
     @property
@@ -71,17 +86,45 @@ class Measure:
     @property
     def mean(self) -> bool:
         """Whether it is averaged over networks, where others have their median taken."""
-        return self.quantity.over != "median"
+        return self.quantity.over not in ("median", "survival")
 
     @property
-    def of_curve(self) -> bool:
-        """Whether it is there at every lag of every length, not once a run."""
-        return self.quantity.of_curve
+    def log_axis(self) -> bool:
+        """Whether it has no sign and is at home on a log axis."""
+        return self.kind in ("lag", "updates", "amount")
+
+    @property
+    def interval(self) -> bool:
+        """Whether a 95% interval stands beside it, where others have quartiles of networks."""
+        return self.quantity.over == "proportion"
+
+    @property
+    def of_training(self) -> bool:
+        """Whether it is there for each length of training, whose networks are others'."""
+        return self.quantity.learned and "length" in self.quantity.dims
+
+    @property
+    def coordinates(self) -> tuple[str, ...]:
+        """Along what one run has it at many points."""
+        if self.quantity.learned:
+            dims = [dim.removeprefix("loss_") for dim in self.quantity.dims]
+            return tuple(name for name in ("update", "lag") if name in dims)
+        return ("length", "lag") if self.quantity.of_curve else ()
+
+    @property
+    def along(self) -> str | None:
+        """What its curves are drawn against, None for a field."""
+        return next((name for name in ("update", "lag", "length") if name in self.axes), None)
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """What may be an axis of it besides the fields of a spec."""
+        return (*self.coordinates, *(OF_TRAINING if self.of_training else ()))
 
     @property
     def has_parts(self) -> bool:
         """Whether it is read off the state's curve, and so off that of each part."""
-        return self.of_curve and self.quantity.source == "log_norm"
+        return bool(self.coordinates) and self.quantity.source == "log_norm"
 
 
 class Part(str):
@@ -167,5 +210,5 @@ def are_numbers(values: Iterable[Any]) -> bool:
 
 def named(field: str, value: Any) -> str:
     """A field and its value, as short as it is clear, as a figure writes them."""
-    name = "" if field in ("arch", "name", PART) else f"{field.replace('_', ' ')} "
+    name = "" if field in ("arch", "name", PART, DRAWN) else f"{field.replace('_', ' ')} "
     return name + literal(text(value))

@@ -11,14 +11,15 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
 from seqlab.errors import InputError
-from seqlab.figures.names import COORDINATES, PART, are_numbers, in_order, text
+from seqlab.figures.names import COORDINATES, PART, RELATIVE, are_numbers, in_order, text
 from seqlab.figures.style import LETTER, SMALL, points
 from seqlab.figures.writing import length, literal
 
 MOST_NAMES = 12  # numbers, up to which each has a row or column of its own size
 MARGIN = 0.03  # of the length of an axis, beyond the first and last point
 TILT = 40  # degrees: names that would touch side by side
-MOST_STEPS = 4  # the same for lengths and lags, which are at home on a log axis
+MOST_STEPS = 4  # the same for lengths, lags and updates
+ON_LOG = ("length", "lag", RELATIVE)  # are at home on a log axis
 
 Name = Literal["x", "y"]
 
@@ -57,18 +58,25 @@ class Scale:
         return float(np.interp(math.log(number), logs, self.centres, left=math.nan, right=math.nan))
 
 
-def measuring(field: str, values: Sequence[Any], kind: str | None = None) -> Scale:
-    """An axis for points: it measures where all values are numbers. `kind` overrides its sort."""
+def measuring(
+    field: str, values: Sequence[Any], kind: str | None = None, beside: Sequence[float] = ()
+) -> Scale:
+    """An axis for points: it measures where all values are numbers. `kind` overrides its sort.
+
+    What stands `beside` them has room too.
+    """
     ordered = tuple(in_order(values))
     if not are_numbers(ordered):
         return listing(field, ordered)
     found = np.asarray(ordered, float)
-    kind = kind or ("log" if field in COORDINATES else _evenest(found))
+    kind = kind or _sort(field, found)
     shown = found[found > 0] if kind == "log" else found
     if not shown.size:
         raise InputError(f"xscale: log has no place for {field}, none of which is above 0")
     ends = shown[[0, -1]]
-    if field not in COORDINATES or ends[0] == ends[1]:
+    if len(beside):
+        ends = np.array([min(ends[0], *beside), max(ends[1], *beside)])
+    if field not in COORDINATES or len(beside) or ends[0] == ends[1]:
         ends = _widened(ends, kind)
     return Scale(field, ordered, kind, found, ends)
 
@@ -87,7 +95,7 @@ def cells(field: str, values: Sequence[Any], continuous: bool = False) -> Scale:
     if not (many and are_numbers(ordered)):
         return listing(field, ordered)
     found = np.asarray(ordered, float)
-    kind = "log" if field in COORDINATES else _evenest(found)
+    kind = _sort(field, found)
     if kind == "log":
         return Scale(field, ordered, kind, found, np.exp(_edges(np.log(found))))
     return Scale(field, ordered, kind, found, _edges(found))
@@ -163,6 +171,12 @@ def listing(field: str, values: Sequence[Any]) -> Scale:
     ordered = tuple(values)
     centres = np.arange(len(ordered), dtype=float)
     return Scale(field, ordered, "names", centres, np.append(centres, len(ordered)) - 0.5)
+
+
+def _sort(field: str, values: NDArray) -> str:
+    if field == "update":
+        return "linear"
+    return "log" if field in ON_LOG else _evenest(values)
 
 
 def _evenest(values: NDArray) -> str:

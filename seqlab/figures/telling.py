@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seqlab.figures.gather import Run
 from seqlab.figures.names import FIELDS, Measure, in_order
+from seqlab.figures.runs import Run
 from seqlab.numbers.quantity import LOG10_SMALLEST
 from seqlab.numbers.statistics import quantile
 
@@ -43,9 +43,12 @@ def varying(runs: Sequence[Run], measure: Measure) -> dict[str, float]:
 
 def _level(run: Run, measure: Measure) -> float:
     """A number for a run: the mean over its points of what its networks have in the middle."""
+    if measure.interval and measure.mean:
+        return float(run.values.mean())
     middle = quantile(run.values, 0.5)
-    if measure.kind == "lag":
-        middle = np.log10(middle)
+    if measure.log_axis:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            middle = np.log10(middle)
     return float(np.clip(np.nan_to_num(middle), *LEVELS).mean())
 
 

@@ -1,6 +1,7 @@
 """What is measured of training, besides the curves of the networks as they are drawn."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -25,10 +26,25 @@ def _shown_horizon(data: Mapping[str, NDArray]) -> NDArray:
     return np.asarray(data["horizon_trained"][..., list(THRESHOLDS).index(HORIZON)])
 
 
+def _has_solved(data: Mapping[str, NDArray]) -> NDArray:
+    return (data["solved_at"] != NEVER).astype(np.float64)
+
+
+def _updates_to_solve(data: Mapping[str, NDArray]) -> NDArray:
+    return np.where(data["solved_at"] == NEVER, np.inf, data["solved_at"])
+
+
+def _loss(data: Mapping[str, NDArray]) -> NDArray:
+    """inf of a network that has diverged: it is not left out."""
+    ended = (data["diverged_at"] != NEVER)[..., np.newaxis]
+    return np.where(ended & np.isnan(data["loss"]), np.inf, data["loss"])
+
+
 def _with_interval(
-    name: str, dims: tuple[str, ...], long_name: str, units: str = "1"
+    name: str, dims: tuple[str, ...], long_name: str, units: str = "1", label: str = ""
 ) -> Iterator[Quantity]:
-    yield _row(name=name, dims=dims, units=units, long_name=long_name, read=name)
+    middle = _row(name=name, dims=dims, units=units, long_name=long_name, read=name)
+    yield replace(middle, label=label, kind="amount") if label else middle
     for end in ("low", "high"):
         own, told = f"{name}_{end}", f"{end} end of the 95% interval of {name}"
         yield _row(name=own, dims=dims, units=units, long_name=told, read=own)
@@ -75,18 +91,23 @@ LEARNED = (
         dims=_EACH,
         long_name="least mean loss of the last 100 sequences",
         read="best_loss",
+        label="least mean loss",
+        kind="amount",
     ),
     _row(
         name="final_loss",
         dims=_EACH,
         long_name="last mean loss of 100 sequences, inf where it diverged",
         read="final_loss",
+        label="last mean loss",
+        kind="amount",
     ),
     _row(
         name="fired_share",
         dims=_EACH,
         long_name="mean over updates of the share at which the rule acted",
         read="fired_share",
+        label="share of updates at which the rule acted",
         kind="share",
         over="mean",
     ),
@@ -109,6 +130,8 @@ LEARNED = (
         dims=_RULED,
         long_name="learning rate, the best where several were tried",
         read="learning_rate",
+        label="learning rate",
+        kind="amount",
     ),
     _row(
         name="clip_threshold",
@@ -124,6 +147,7 @@ LEARNED = (
         stored=False,
         derived=_shown_horizon,
         read=f"horizon_trained_{HORIZON}",
+        label=f"horizon at {HORIZON} after training (steps)",
         kind="lag",
     ),
     _row(
@@ -139,22 +163,62 @@ LEARNED = (
         ("rule",),
         "length that half of the networks learn; nan: all or none",
         units="step",
+        label="learnable length (steps)",
     ),
     _row(
         name="log_norm_trained",
         dims=(*_EACH, "lag"),
         units="nat",
         long_name="ln norm of the adjoint after training, relative to lag 0, nan where diverged",
+        value="log10_attenuation_trained",
+        label="log10 attenuation after training (decades)",
+        kind="decades",
     ),
     _row(
         name="trace_log_norm",
         dims=(*_EACH, "update", "lag"),
         units="nat",
         long_name="ln norm of the adjoint in training, relative to lag 0, nan from its end on",
+        value="log10_attenuation_traced",
+        label="log10 attenuation (decades)",
+        kind="decades",
     ),
     _row(
         name="loss",
         dims=(*_EACH, "loss_update"),
         long_name="mean loss of some updates, nan from the end of training on",
+    ),
+    # What figures alone have, network by network.
+    _row(
+        name="solved",
+        dims=_EACH,
+        long_name="1 where a network has solved the task",
+        stored=False,
+        derived=_has_solved,
+        value="solved_share",
+        label="share of networks that learn it",
+        kind="share",
+        over="proportion",
+    ),
+    _row(
+        name="solved_after",
+        dims=_EACH,
+        long_name="updates to solve the task, inf for never",
+        stored=False,
+        derived=_updates_to_solve,
+        value="updates_to_solve",
+        label="updates to solve",
+        kind="updates",
+        over="survival",
+    ),
+    _row(
+        name="loss_shown",
+        dims=(*_EACH, "loss_update"),
+        long_name="mean loss of some updates, inf of a network that has diverged",
+        stored=False,
+        derived=_loss,
+        value="loss",
+        label="mean loss",
+        kind="amount",
     ),
 )

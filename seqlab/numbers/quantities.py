@@ -310,10 +310,10 @@ def is_training(names: Iterable[str]) -> bool:
 
 def in_figures(parts: Iterable[str]) -> list[Quantity]:
     """What figures may show: the state's curve and its parts', the input's, what else there is
-    along curves, what a run has one of, and last what only some runs have."""
+    along curves, what a run has one of, what only some runs have, and last what training has."""
     shown = [row for row in quantities(parts) if row.label]
     return sorted(shown, key=_place)
 
 
-def _place(row: Quantity) -> tuple[bool, bool, bool, bool]:
-    return row.optional, not row.of_curve, row.points is not None, not row.to_start
+def _place(row: Quantity) -> tuple[bool, ...]:
+    return row.optional, row.learned, not row.of_curve, row.points is not None, not row.to_start

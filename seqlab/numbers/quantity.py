@@ -44,8 +44,10 @@ class Quantity:
     beside the mean over networks, the quartiles beside the median.
 
     `kind` says what it is a scale of: "decades" (a natural log in the file) and "rate" have a
-    sign, a "lag" is counted in steps and stored as -1 where it is never reached, a "share" lies
-    between 0 and 1, a "word" is none. `over` says what becomes of the networks.
+    sign, a "lag" is counted in steps and stored as -1 where it is never reached, "updates" are inf
+    for never, a "share" lies between 0 and 1, an "amount" is above 0, a "word" is none. `over` says
+    what becomes of the networks: of a "proportion" that have something (1, others 0) figures show
+    Wilson's interval, of a "survival" (inf for what never happens) Kaplan-Meier quartiles.
 
     Of curves, `points` turns the log norm at some points into the quantity there (in place of
     only another unit); `lost` says where a zero is none, because one step's factor left the number
@@ -65,8 +67,8 @@ class Quantity:
     key: str = ""
     value: str = ""
     label: str = ""
-    kind: Literal["decades", "rate", "lag", "share", "word"] = "rate"
-    over: Literal["mean", "median", "count"] = "median"
+    kind: Literal["decades", "rate", "lag", "updates", "share", "amount", "word"] = "rate"
+    over: Literal["mean", "median", "count", "proportion", "survival"] = "median"
     spread: bool = False
     points: AtPoints | None = None
     to_start: bool = True

@@ -23,15 +23,20 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--kind",
-    default="heatmap",
     metavar="NAME",
-    show_default=True,
     help="heatmap, curves, profile (lag x length of single runs), distribution (of networks) or "
-    "histogram (of networks and lags).",
+    "histogram (of networks and lags). [default: heatmap, of training curves]",
 )
-@click.option("--value", metavar="NAME", help="What is measured. [default: log10_attenuation]")
 @click.option(
-    "--x", metavar="FIELD", help="A field of the runs, length, lag or part (of the state)."
+    "--value",
+    metavar="NAME",
+    help="What is measured. [default: log10_attenuation, of training solved_share]",
+)
+@click.option(
+    "--x",
+    metavar="FIELD",
+    help="A field of the runs, length, lag or part (of the state); of training update, or "
+    "relative_length (length / horizon at initialisation).",
 )
 @click.option("--y", metavar="FIELD", help="Rows of a heatmap, colours of the other kinds.")
 @click.option("--facet", metavar="FIELD", help="A panel for each value.")
@@ -73,17 +78,17 @@ def plot(
     """
     from pathlib import Path
 
-    from seqlab.figures import Asked, Looks, plot
+    from seqlab.figures import Looks, ask, plot
 
     given = {name: value for name, value in looks.items() if value is not None}
     fields = {
         name: given.pop(name) for name in ("kind", "value", "x", "y", "facet") if name in given
     }
-    asked = Asked(**fields, where=_where(where))
     drawn = Looks(**given, value_range=_range(value_range))
     options.check_figure("output", output)
     with complaints() as complain:
-        plot(_Stored(Path(store), cache(complain)), output, asked, drawn)
+        results = _Stored(Path(store), cache(complain))
+        plot(results, output, ask(results, **fields, where=_where(where)), drawn)
 
 
 class _Stored:
