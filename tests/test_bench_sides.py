@@ -277,7 +277,7 @@ def test_training_is_beside_its_peers_alone_and_together():
 
     class Peer:
         @staticmethod
-        def drawn_training(problem):
+        def training(problem):
             side = problem.side()
 
             def call():
