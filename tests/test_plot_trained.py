@@ -175,6 +175,17 @@ def test_cells_that_are_drawn_in_several_ways_have_a_line_each(page):
     ]
 
 
+def test_what_nobody_chose_is_in_no_name():
+    plain, biased = trained("lstm", 12, 19.0), trained("lstm", 40, 60.0, forget_bias=3)
+    kinds = [trained("rnn", 12, 19.0), trained("rnn", 60, 90.0, init="orthogonal")]
+    found = [plain, biased, *kinds]
+    told = dict.fromkeys(s.key["drawn"] for s in select(found, ask(found)).series)
+    assert [str(one) for one in told] == [
+        *("lstm", "lstm, forget bias 3"),
+        *("rnn, init pytorch", "rnn, init orthogonal, gain 1"),
+    ]
+
+
 # Updates to solve against length over horizon.
 
 

@@ -41,8 +41,8 @@ def runs_of_training(
 
 
 def by_draw(runs: Sequence[Run]) -> list[Run]:
-    """Runs that say how their networks are drawn, by the cell and what differs within it; None in
-    all where nothing does."""
+    """Runs that say how their networks are drawn, by the cell and what differs within it, where
+    that was chosen; None in all where nothing does."""
     cells: dict[str, list[Run]] = {}
     for run in runs:
         cells.setdefault(run.fields["arch"], []).append(run)
@@ -55,7 +55,8 @@ def by_draw(runs: Sequence[Run]) -> list[Run]:
     found: dict[str, Run] = {}
     told = []
     for run in runs:
-        own = [named(name, run.fields[name]) for name in differ[run.fields["arch"]]]
+        chosen = {name: run.fields[name] for name in differ[run.fields["arch"]]}
+        own = [named(name, value) for name, value in chosen.items() if value is not None]
         told.append(", ".join([run.fields["arch"], *own]))
         found.setdefault(told[-1], run)
     for name in reversed(("arch", *HOW_DRAWN)):  # sorting is stable
