@@ -95,7 +95,6 @@ def undisturbed(one: Course) -> tuple[Learned, State]:
     return found, state
 
 
-@pytest.mark.tiny
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("cosine", [False, True])
 @pytest.mark.parametrize(
@@ -127,7 +126,6 @@ def test_the_same_bits_when_stopped_twice(
     assert bits(state_kept()) == bits(end)
 
 
-@pytest.mark.tiny
 def test_what_is_finished_is_not_done_again(here: Path) -> None:
     one = course(updates=5)
     found = train(one, kept())
@@ -140,7 +138,6 @@ def test_what_is_finished_is_not_done_again(here: Path) -> None:
     assert list(here.iterdir()) == []
 
 
-@pytest.mark.tiny
 def test_all_that_is_kept_is_needed(here: Path) -> None:
     """Training that goes on without one part of the state, as it is at the start, comes to other
     numbers, but for the rates, which are those of the start."""
@@ -201,7 +198,6 @@ def interrupted(line: int, work: Callable[[], object]) -> int:
     return lines
 
 
-@pytest.mark.tiny
 def test_an_interrupt_may_fall_anywhere(here: Path) -> None:
     one = course(updates=4, sequences=40, solved=1e-9)
     whole, end = undisturbed(one)
@@ -252,7 +248,6 @@ def test_the_same_bits_after_a_kill(here: Path) -> None:
     assert bits(state_kept()) == bits(end)
 
 
-@pytest.mark.tiny
 @pytest.mark.parametrize("name", list(TASKS))
 def test_a_batch_is_drawn_again_by_its_number(name: str) -> None:
     def at(update: int) -> list[Array]:
@@ -290,7 +285,6 @@ class Counting:
         self._done = int(state["done"])
 
 
-@pytest.mark.tiny
 @pytest.mark.parametrize("seconds", [0.01, 0.3, 1.0, 7.0, 30.0])
 def test_what_a_kill_costs(seconds: float, here: Path) -> None:
     """Twenty seconds, an update, and a second; and not by writing all the time, nor by taking the
@@ -365,7 +359,6 @@ OTHERS: dict[str, tuple[Callable[[], object], str]] = {
 }
 
 
-@pytest.mark.tiny
 @pytest.mark.parametrize("name", OTHERS)
 def test_a_file_of_something_else_is_refused_and_training_begins_anew(
     name: str, here: Path, said: list[str]
@@ -403,13 +396,11 @@ def test_no_byte_can_be_changed(here: Path) -> None:
     assert all(re.fullmatch(r"course.npz: it [^\n]+; training begins anew", one) for one in said)
 
 
-@pytest.mark.tiny
 def test_no_file_is_no_news(here: Path, said: list[str]) -> None:
     assert kept(said).load() is None
     assert said == []
 
 
-@pytest.mark.tiny
 def test_a_file_that_cannot_be_written_ends_training_and_leaves_the_older_one(here: Path) -> None:
     one = course(updates=6, solved=1e-9)
     stopped_at(3, one, kept(), [])

@@ -156,7 +156,6 @@ def test_the_rule_stands_between_the_backward_pass_and_the_update() -> None:
     assert seen.fired[0] == 1
 
 
-@pytest.mark.tiny
 @pytest.mark.parametrize("optimiser", list(OPTIMISERS))
 def test_a_network_that_diverges_ends_and_the_others_go_on(optimiser: str) -> None:
     names = ["none", "none", "norm:1"]
