@@ -37,7 +37,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The updates that batches were drawn for; the last of `stop` is not reached."""
+    """The updates that batches were drawn for."""
     seen: list[int] = []
 
     def drawing(*given: Any) -> Any:

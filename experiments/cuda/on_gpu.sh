@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What only a GPU can say of the kernels: numbers, races, memory. About three minutes on 16 cores, most of
-# it compilation. Logs go to the folder given. Needs compute-sanitizer, pytest and pytest-xdist.
+# What only a GPU can say of the kernels: numbers, races, memory. Most of its time is compilation, on
+# all cores. Logs go to the folder given. Needs compute-sanitizer, pytest and pytest-xdist.
 #
 #     bash experiments/cuda/on_gpu.sh LOGS
 set -uo pipefail
