@@ -32,8 +32,8 @@ def sigmoid_pair(x):
 
 @device
 def exp_near_zero(x):
-    """exp(x) whose rounding leans to no side near x = 0. Errors of CUDA's float32 exp do not average
-    out there, and add up in a product of thousands of factors."""
+    """exp(x) whose rounding leans to no side near x = 0. Errors of CUDA's float32 exp do not
+    average out there, and add up in a product of thousands of factors."""
     one = type(x)(1)
     return one + math.expm1(x) if abs(x) + abs(x) < one else math.exp(x)
 
