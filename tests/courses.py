@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import naive_training
 import numpy as np
@@ -44,9 +44,17 @@ def data(spec: LearnSpec, **more: Any) -> dict[str, Array]:
     return {name: one.data for name, one in measure(spec, **more).variables.items()}
 
 
-def course(name: str = "latch", length: int = 6, **changes: Any) -> Course:
+C = TypeVar("C", bound=Course)
+
+
+def course(
+    name: str = "latch",
+    length: int = 6,
+    kind: type[C] = Course,
+    **changes: Any,
+) -> C:
     task = find_task(name)
-    plain = Course(
+    plain = kind(
         arch="rnn",
         sizes=Sizes(16, task.inputs),
         how=Draw(init="orthogonal"),
@@ -116,3 +124,15 @@ def same(one: dict[str, Array], other: dict[str, Array]) -> None:
     assert one.keys() == other.keys()
     for name, values in other.items():
         np.testing.assert_array_equal(one[name], values, err_msg=name, strict=True)
+
+
+# The lines of the checklist of training, by name.
+LAG = "gradient, first over last step"
+NORM = "gradient norm"
+RATIO = "updates over weights"
+SMALLEST = "smallest gradient of a parameter"
+ACTS = "updates at which a rule acts"
+DEAD = "dead units"
+STUCK = "units without a slope"
+SATURATED = "saturated activations"
+ENDED = "networks that have ended"
