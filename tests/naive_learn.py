@@ -52,12 +52,13 @@ def temporal_order(sequence: Array) -> Answer:
 
 
 def parity(sequence: Array) -> Answer:
-    odd = False
-    for (bit,) in sequence:
+    odd, answers = False, {}
+    for step, (bit,) in enumerate(sequence):
         assert bit in (-1, 1)
         if bit == 1:
             odd = not odd
-    return {len(sequence) - 1: int(odd)}
+        answers[step] = int(odd)
+    return answers
 
 
 ANSWERS: dict[str, Callable[[Array], Answer]] = {

@@ -1,22 +1,29 @@
 """What training measures: held to a naive course, and what depends on nothing else."""
 
-import json
 import math
-import re
-from pathlib import Path
 from typing import Any
 
 import naive_adjoint
 import naive_learn_statistics as naive_statistics
-import naive_training
 import numpy as np
-import numpy.typing as npt
 import pytest
-from test_trainer import by_adam, by_sgd, cross_entropy, squared
+from courses import (
+    NEAR,
+    SMALL,
+    Array,
+    Params,
+    batch_at,
+    data,
+    gradients,
+    naive_course,
+    norm,
+    same,
+    small,
+)
 
 import seqlab
 from seqlab.errors import InputError
-from seqlab.learning import cost, rates
+from seqlab.learning import rates
 from seqlab.learning.batches import batch_of
 from seqlab.learning.course import Learned
 from seqlab.learning.measurement import _Length, course_of, measure, of_solved
@@ -25,72 +32,11 @@ from seqlab.learning.rates import best, seed_of_choice
 from seqlab.measure.randomness import Purpose, unit_readout
 from seqlab.rules import UNCLIPPED
 from seqlab.spec.learn import LearnSpec
-from seqlab.study import limits
-from seqlab.study.result import Result
 
-Array = npt.NDArray[Any]
-Params = dict[str, Array]
-
-# Twelve updates of some thousand roundings of 1.1e-16 each.
-NEAR = 1e-9
 # Of natural logs against the naive reference: as of a run, and with parameters as near as above,
 # of which a curve of a few steps makes some tens as much.
 LOGS = {"log_norm": 1e-10, "log_norm_trained": 1e-7}
 LOG = LOGS["log_norm"]
-SMALL: dict[str, Any] = {
-    "arch": "rnn",
-    "lengths": [4, 7],
-    "hidden": 4,
-    "networks": 2,
-    "updates": 12,
-    "sequences": 25,
-    "seed": 3,
-    "dtype": "float64",
-    "clip": ["none", "norm:0.5x", "step-norm:0.2"],
-}
-
-
-def small(**given: Any) -> LearnSpec:
-    return LearnSpec.create(**SMALL | given)
-
-
-def data(spec: LearnSpec, **more: Any) -> dict[str, Array]:
-    return {name: one.data for name, one in measure(spec, **more).variables.items()}
-
-
-# The naive course.
-
-
-def gradients(spec: LearnSpec, params: Params, batch: Any, clip: str) -> tuple[float, Params]:
-    loss = (squared if spec.trained_on.loss == "squared" else cross_entropy)(batch.targets)
-    activation = spec.activation or "tanh"
-    at = batch.at.tolist()
-    return naive_training.gradients(spec.arch, params, batch.x, at, loss, activation, clip)
-
-
-def norm(grads: Params) -> float:
-    return math.sqrt(sum(float((g**2).sum()) for g in grads.values()))
-
-
-def batch_at(spec: LearnSpec, m: int, update: int, length: int) -> Any:
-    return batch_of(spec.trained_on, spec.seed, m, update, length, spec.sequences)
-
-
-def naive_course(spec: LearnSpec, m: int, length: int, clip: str) -> dict[str, Any]:
-    """One network's losses and parameters after all updates, and whether its rule acted."""
-    params = {name: array.copy() for name, array in course_of(spec, length).drawn(m).items()}
-    (rate,) = spec.lr
-    change = {"sgd": by_sgd, "adam": by_adam}[spec.optimizer](rate)
-    losses, fired = [], []
-    for update in range(spec.updates):
-        batch = batch_at(spec, m, update, length)
-        loss, found = gradients(spec, params, batch, clip)
-        plain = gradients(spec, params, batch, "none")[1]
-        fired.append(any((found[name] != plain[name]).any() for name in plain))
-        losses.append(loss)
-        for name, step in change(found).items():
-            params[name] = params[name] + step
-    return {"losses": losses, "params": params, "fired": fired}
 
 
 def naive_curve(spec: LearnSpec, params: Params, m: int, length: int, clip: str) -> Params:
@@ -339,12 +285,6 @@ def test_a_rule_without_a_first_gradient_is_refused() -> None:
 # What depends on nothing else.
 
 
-def same(one: dict[str, Array], other: dict[str, Array]) -> None:
-    assert one.keys() == other.keys()
-    for name, values in other.items():
-        np.testing.assert_array_equal(one[name], values, err_msg=name, strict=True)
-
-
 def test_threads_and_repetition_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = small(arch="lstm", networks=5, dtype="float32", trace=5, lr=[0.01, 0.1], hidden=9)
     seen = []
@@ -409,159 +349,3 @@ def test_a_length_ends_where_all_have_solved_it() -> None:
     assert (found["solved_share"] == 1).all()
     assert np.isnan(found["loss"][..., -1]).all()
     assert np.isfinite(found["loss"][..., 0]).all()
-
-
-# What a result has.
-
-
-def test_a_result_is_kept_read_and_told(here: Path) -> None:
-    seen: list[tuple[float, str]] = []
-    result = seqlab.learn(
-        **SMALL | {"clip": ["none", "norm:0.5x"]},
-        store="store",
-        progress=lambda *said: seen.append(said),
-    )
-    assert seen[0] == (0.0, "starting")
-    again = Result.read(result.path)
-    assert again.spec == result.spec
-    assert {n: (v.dims, v.units, v.never) for n, v in again.variables.items()} == {
-        n: (v.dims, v.units, v.never) for n, v in result.variables.items()
-    }
-    same(
-        {name: one.data for name, one in again.variables.items()},
-        {name: one.data for name, one in result.variables.items()},
-    )
-    document = json.loads(json.dumps(again.to_json(), allow_nan=False))
-    (first, second) = document["curves"]
-    assert document["spec"]["kind"] == "learn"
-    assert first["networks_solved_by_length"] == [0, 0]
-    assert first["clip_threshold"] is None
-    assert second["clip_threshold_by_length"] == again.variables["clip_threshold"].data[1].tolist()
-    assert first["log10_param_grad_norm"] == {"before": None, "after": None}
-    frame = again.to_dataframe()
-    assert list(frame.columns[:4]) == ["hash", "arch", "task", "steps"]
-    assert set(frame.columns) >= {"log_norm", "log10_norm_trained", "lr", "optimizer"}
-    again.plot("curves.svg")
-    assert (here / "curves.svg").exists()
-
-
-def test_a_file_has_these_variables() -> None:
-    """Besides those of a run."""
-    each, curve = ("network", "rule", "length"), ("network", "rule", "length", "lag")
-    own = {
-        "update": (("update",), "1"),
-        "loss_update": (("loss_update",), "1"),
-        "log_norm_trained": (curve, "nat"),
-        "trace_log_norm": ((*each, "update", "lag"), "nat"),
-        **{f"solved_share{end}": (each[1:], "1") for end in ("", "_low", "_high")},
-        **{f"updates_to_solve{end}": (each[1:], "1") for end in ("", "_low", "_high")},
-        "solved_at": (each, "1"),
-        "trivial_loss": (("length",), "1"),
-        **dict.fromkeys(("best_loss", "final_loss", "fired_share"), (each, "1")),
-        "diverged_at": (each, "1"),
-        "learning_rate": (each[1:], "1"),
-        "clip_threshold": (each[1:], "1"),
-        "horizon_trained": (("rule", "length", "threshold"), "step"),
-        **{f"learnable_length{end}": (("rule",), "step") for end in ("", "_low", "_high")},
-        "loss": ((*each, "loss_update"), "1"),
-    }
-    found = measure(small(trace=6)).variables
-    run = seqlab.run(arch="rnn", steps=7, hidden=4, networks=2, lengths=[4, 7]).variables
-    apart = ("clipped_fraction", "log_param_grad_norm_before", "log_param_grad_norm_after")
-    of_run = {name: (one.dims, one.units) for name, one in run.items() if name not in apart}
-    assert {name: (one.dims, one.units) for name, one in found.items()} == of_run | own
-    assert [n for n, v in found.items() if v.never and n not in run] == [
-        *("solved_at", "diverged_at", "horizon_trained")
-    ]
-    assert len({one.long_name for one in found.values()}) == len(found)
-
-
-def test_runs_have_nothing_of_training(here: Path) -> None:
-    """Neither in their documents nor in their tables; in a common table it is missing."""
-    run = seqlab.run(arch="rnn", steps=7, hidden=4, inputs=1, networks=2, store="runs")
-    assert not {"networks_solved", "learnable_length", "best_loss"} & set(
-        run.to_json()["curves"][0]
-    )
-    plain = seqlab.load("runs")
-    assert not {"task", "optimizer", "networks_solved", "trivial_loss"} & set(plain.columns)
-    seqlab.learn(**SMALL, store="both")
-    (Path("both") / run.path.name).write_bytes(run.path.read_bytes())
-    both = seqlab.load("both")
-    trained = both["task"].notna()
-    assert (len(both), trained.sum()) == (len(plain) + 6, 6)
-    assert both.loc[~trained, "networks_solved"].isna().all()
-    assert both.loc[trained, "networks_solved"].tolist() == [0] * 6
-    columns = list(plain.columns)
-    left = both.loc[~trained, columns].reset_index(drop=True)
-    assert left.astype(plain.dtypes).equals(plain)
-
-
-def test_ctrl_c_leaves_nothing_behind(here: Path) -> None:
-    def stop(fraction: float, what: str) -> None:
-        if "update" in what:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        seqlab.learn(**SMALL | {"updates": 10**6, "solved": 1e-9}, store="store", progress=stop)
-    assert list(Path("store").glob("*")) == []
-
-
-# What it takes, and how far it is.
-
-
-@pytest.mark.parametrize(
-    "given", [{}, {"trace": 2}, {"arch": "lstm", "networks": 20}, {"updates": 300, "trace": 100}]
-)
-def test_a_file_is_hardly_ever_larger_than_was_said(here: Path, given: dict[str, Any]) -> None:
-    result = seqlab.learn(**SMALL | given, store="store")
-    assert result.path is not None
-    said = cost.file_bytes(small(**given))
-    assert result.path.stat().st_size <= said <= 4 * result.path.stat().st_size
-
-
-@pytest.mark.tiny
-def test_more_of_anything_takes_more() -> None:
-    plain = small()
-    for name, value in {
-        "hidden": 50,
-        "networks": 50,
-        "sequences": 500,
-        "updates": 50_000,
-        "lengths": [4, 700],
-        "lr": [0.1, 0.2],
-        "clip": [f"norm:{c}" for c in range(1, 20)],
-    }.items():
-        more = small(**{name: value})
-        assert cost.memory_bytes(more) > cost.memory_bytes(plain), name
-        assert cost.seconds(more, 2) > cost.seconds(plain, 2), name
-        assert cost.seconds(more, 2) < cost.seconds(more, 1), name
-    traced = small(trace=1)
-    assert cost.curve_shape(traced) == (2, 3, 2, 13 * cost.curve_shape(plain)[-1])
-    with pytest.raises(InputError, match=r"^networks: 90000 is not allowed; with 3 rules"):
-        limits.require_file(small(networks=90000, trace=1, updates=1000))
-
-
-@pytest.mark.tiny
-def test_progress_says_where_training_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two lengths, rates chosen at each; the last share is a whole."""
-    now = iter(range(1000))
-    monkeypatch.setattr("seqlab.learning.progress.time.monotonic", lambda: next(now))
-    seen: list[tuple[float, str]] = []
-    spec = small(lr=[0.1, 0.2], clip="none")
-    report = Report(lambda *said: seen.append(said), spec)
-    report.begin("starting")
-    for length in spec.lengths:
-        for what in ("choosing rates, ", ""):
-            report.begin_length(length, what)
-            for update in range(spec.updates):
-                report.tick(update, np.array([0.25, math.inf]), np.array([True, False]))
-    shares, said = zip(*seen, strict=True)
-    assert shares[0] == 0
-    assert list(shares) == sorted(set(shares))
-    assert shares[-1] == pytest.approx(1)
-    said_first = "choosing rates, T 4, update 1 of 12, loss 0.25, solved 1 of 2"
-    assert said[:2] == ("starting", said_first)
-    assert said[-2].startswith("T 7, update 11 of 12, loss 0.25, solved 1 of 2, ")
-    assert said[-1].endswith(", 0 s left")
-    lines = [re.search(r", (\d+) s left$", line) for line in said[2:-1]]
-    assert all(lines)

@@ -1,6 +1,5 @@
 """An ensemble in training: each network's updates are those of one trained alone, by hand."""
 
-from collections.abc import Callable
 from typing import Any
 
 import naive_training
@@ -47,57 +46,16 @@ def batches(count: int, updates: int = UPDATES, classes: bool = False) -> list[B
     return found
 
 
-def squared(targets: Array) -> naive_training.Loss:
-    def loss(y: Array) -> tuple[float, Array]:
-        errors = y - targets
-        count = targets.shape[0] * targets.shape[1]
-        return float((errors**2).sum() / count), 2 * errors / count
-
-    return loss
-
-
-def cross_entropy(classes: Array) -> naive_training.Loss:
-    def loss(y: Array) -> tuple[float, Array]:
-        total, errors = 0.0, np.zeros_like(y)
-        for place in np.ndindex(classes.shape):
-            shares = np.exp(y[place]) / np.exp(y[place]).sum()
-            total -= np.log(shares[classes[place]])
-            errors[place] = shares - np.eye(y.shape[-1])[classes[place]]
-        return total / classes.size, errors / classes.size
-
-    return loss
-
-
-def by_sgd(rate: float) -> Callable[[Params], Params]:
-    return lambda g: {name: -rate * array for name, array in g.items()}
-
-
-def by_adam(rate: float) -> Callable[[Params], Params]:
-    state: dict[str, Any] = {"t": 0, "m": {}, "v": {}}
-
-    def change(g: Params) -> Params:
-        state["t"] += 1
-        found = {}
-        for name, array in g.items():
-            m = state["m"][name] = 0.9 * state["m"].get(name, 0) + 0.1 * array
-            v = state["v"][name] = 0.999 * state["v"].get(name, 0) + 0.001 * array**2
-            mean, square = m / (1 - 0.9 ** state["t"]), v / (1 - 0.999 ** state["t"])
-            found[name] = -rate * mean / (np.sqrt(square) + 1e-8)
-        return found
-
-    return change
-
-
 def trained(arch: str, names: list[str], optimiser: str, rate: float, kind: str) -> Any:
     """The trainer of one network for each rule after all updates, what each showed, and what the
     naive ones come to."""
     count = len(names)
     params, data = start(arch, count), batches(count, classes=kind == "cross-entropy")
-    of = squared if kind == "squared" else cross_entropy
+    of = naive_training.squared if kind == "squared" else naive_training.cross_entropy
     wanted = []
     for m, clip in enumerate(names):
         own = {name: array[m].copy() for name, array in params.items()}
-        change = {"sgd": by_sgd, "adam": by_adam}[optimiser](rate)
+        change = naive_training.OPTIMISERS[optimiser](rate)
         losses = []
         for batch in data:
             loss = of(batch.targets[m])

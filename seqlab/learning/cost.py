@@ -1,6 +1,7 @@
 """What training takes, told from its spec alone; see `seqlab.spec.kinds.Cost`."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -9,6 +10,7 @@ from seqlab.errors import InputError
 from seqlab.kernels import backends
 from seqlab.measure import cost
 from seqlab.spec.learn import LearnSpec
+from seqlab.tasks import TESTED_BY
 
 BACKENDS = ("cpu",)  # the backends that train
 MOST_LOSSES = 256  # that a file keeps of a network's training, each a mean of some updates
@@ -53,7 +55,8 @@ def memory_bytes(spec: LearnSpec) -> int:
     """Bytes that `measure` needs at its peak: the parameters of all networks that train together
     with their moments and gradients, an update's sequences, what a pass saves, and what is kept."""
     most, item = max(courses(spec)), np.dtype(spec.dtype).itemsize
-    steps, task = spec.trained_on.steps(spec.steps), spec.trained_on
+    task = spec.trained_on
+    steps = task.steps(max(spec.steps, spec.test_length or 0))
     each = steps * spec.sequences  # steps that a network sees in an update
     saved = each * backends.kernels(BACKENDS[0], spec.arch).saved_width(spec.sizes) * item
     blocks = backends.blocks(BACKENDS[0], most, saved)
@@ -81,7 +84,16 @@ def seconds(spec: LearnSpec, threads: int) -> float:
     """About how long training takes on a CPU if no task is solved, compilation apart."""
     together = courses(spec)
     whole = sum(seconds_of_course(spec, n, m) for n in spec.lengths for m in together)
-    return _A_RUN + whole / threads
+    return _A_RUN + (whole + _seconds_of_tests(spec)) / threads
+
+
+def _seconds_of_tests(spec: LearnSpec) -> float:
+    """Of a third of an update's work for as many steps."""
+    if spec.test_length is None:
+        return 0
+    batches = len(spec.lengths) * TESTED_BY / spec.sequences
+    one = seconds_of_course(replace(spec, updates=1), spec.test_length, courses(spec)[-1])
+    return batches * one / 3
 
 
 def _looks(spec: LearnSpec) -> int:

@@ -2,6 +2,7 @@
 gradient of each parameter and of each step, how far weights move, and units that have no slope."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,11 +35,10 @@ def diagnose(
     """Train the networks of a course by one rule at one rate, for so many updates at most, and look
     on; `tick(update, loss)` is told of each. The updates are those of `Course.train`, bit for bit.
 
-    Gradients are as the way back leaves them, under a rule inside the chain as that leaves them; a
-    second pass makes them, so that an update takes about twice its time. Changes are what was
-    added to the weights in their dtype, which loses what is too small for it. The two looks at
-    steps and units, before the first update and before the last, each go back once more, step by
-    step. Raises InputError for less than one update.
+    Gradients are as the way back leaves them, under a rule inside the chain as that leaves them.
+    Changes are what was added to the weights in their dtype, which loses what is too small for it.
+    The two looks at steps and units, before the first update and before the last, each go back
+    once more, step by step. Raises InputError for less than one update.
     """
     if updates < 1:
         raise refuse("updates", updates, "a number from 1 up")
@@ -50,13 +50,13 @@ def diagnose(
         batch = batches_of(
             course.task, course.seed, networks, update, course.length, course.sequences
         )
-        alive, before = trainer.alive, trainer.parameters()
-        nets = Networks.of(course.arch, before, course.activation)
-        batch = batch._replace(x=batch.x.astype(course.dtype))
+        before, alive = trainer.parameters(), trainer.alive
         if update in (0, updates - 1):
+            nets = Networks.of(course.arch, before, course.activation)
+            batch = batch._replace(x=batch.x.astype(course.dtype))
             looks.append(_look(nets, batch, course.task.loss, rule, alive))
-        found = _log_gradients(nets, batch, course.task.loss, rule)
-        seen = trainer.update(batch)
+        found: dict[str, NDArray] = {}
+        seen = trainer.update(batch, partial(_watch, found, alive))
         ratio = _log_ratios(before, trainer.parameters())
         gradients.append(_of_alive(found, trainer.alive))
         ratios.append(_of_alive(ratio, trainer.alive))
@@ -88,22 +88,18 @@ def _over_updates(found: Sequence[Mapping[str, NDArray]]) -> dict[str, NDArray]:
     return {name: np.stack([one[name] for one in found], axis=1) for name in found[0]}
 
 
-@np.errstate(all="ignore")  # overflow and NaN are results
-def _log_gradients(nets: Networks, batch: Batch, loss: str, rule: Rule) -> dict[str, NDArray]:
-    """ln of the norm of each parameter's gradient (M,)."""
-
-    def of_block(block: range, y: NDArray) -> tuple[NDArray, NDArray]:
-        return LOSSES[loss](y, batch.targets[block.start : block.stop])
-
-    sums = nets.gradients(batch.x, batch.at, of_block, rule).sums
-    return {name: _log_norm(sums, name) for name in sums.values}
+def _watch(found: dict[str, NDArray], alive: NDArray, gradients: Sums) -> None:
+    """Add ln of the norm of each parameter's gradient, (M,), to what is found."""
+    for name in gradients.values:
+        found[name] = np.full(len(alive), np.nan)
+        found[name][alive] = _log_norm(gradients, name)
 
 
 def _log_norm(sums: Sums, name: str) -> NDArray:
     return Sums({name: sums.values[name]}, sums.exponent).log_norm()
 
 
-@np.errstate(all="ignore")
+@np.errstate(all="ignore")  # overflow and NaN are results
 def _log_ratios(before: Parameters, after: Parameters) -> dict[str, NDArray]:
     """ln of the norm of each matrix's change over that of itself before, (M,)."""
     return {

@@ -17,6 +17,7 @@ from seqlab.learning import cost
 from seqlab.learning.batches import batches_of
 from seqlab.learning.checkpoint import Checkpoint
 from seqlab.learning.course import Course, Learned
+from seqlab.learning.held_out import held_out
 from seqlab.learning.progress import Report
 from seqlab.learning.rates import best_rates
 from seqlab.learning.reach import log_norm, of_lengths, reach
@@ -186,6 +187,7 @@ class _Length:
         return (
             self._of_learned(learned)
             | self._after(learned)
+            | self._tested(learned, numbers)
             | {
                 "learning_rate": np.array(chosen),
                 "clip_threshold": np.array([rule.threshold or np.nan for rule in self._rules]),
@@ -261,6 +263,17 @@ class _Length:
         """(M, rules, ...) of networks that are trained rule after rule."""
         apart = values.reshape(len(self._rules), self._spec.networks, *values.shape[1:])
         return apart.swapaxes(0, 1)
+
+    def _tested(self, learned: Learned, networks: Sequence[int]) -> Found:
+        """(M, rules) each; a network that has ended has no loss and no right answer."""
+        if self._spec.test_length is None:
+            return {}
+        loss, right = held_out(self._spec, self._length, learned.params, networks)
+        alive = learned.ended == NEVER
+        found = {"test_loss": np.where(alive, loss, np.inf)}
+        if right is not None:
+            found["test_accuracy"] = np.where(alive, right, 0)
+        return {name: self._by_rule(values) for name, values in found.items()}
 
     def _after(self, learned: Learned) -> Found:
         """Curves of trained networks, and their horizons (rules, thresholds)."""

@@ -93,7 +93,8 @@ class Networks:
 
         def one(networks: range) -> Result:
             part = slice(networks.start, networks.stop)
-            return work(networks, Pass(self.some(part), x[part], sharers))
+            with np.errstate(all="ignore"):  # overflow and NaN are results; threads begin without
+                return work(networks, Pass(self.some(part), x[part], sharers))
 
         return backends.over_blocks(self.backend, blocks, one)
 

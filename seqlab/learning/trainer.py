@@ -20,6 +20,8 @@ from seqlab.rules import UNCLIPPED, Acts, Rule
 from seqlab.tasks.losses import LOSSES
 from seqlab.tasks.task import Batch
 
+Watch = Callable[[Sums], None]
+
 
 class Seen(NamedTuple):
     """What an update shows of M networks, nan for those that have ended.
@@ -80,14 +82,19 @@ class Trainer:
             self._keep(state["alive"])
         self._optimiser.restore(within("optimiser", state))
 
-    def update(self, batch: Batch) -> Seen:
-        """One update of all networks that go on, of a batch for each of the M."""
+    def update(self, batch: Batch, watch: Watch = lambda gradients: None) -> Seen:
+        """One update of all networks that go on, of a batch for each of the M.
+
+        `watch` is shown their gradients, as a rule inside the chain leaves them and before one that
+        acts on them.
+        """
         x, targets = batch.x, batch.targets
         if len(self._places) < self._count:
             x, targets = x[self._places], targets[self._places]
         x = x.astype(self._dtype, copy=False)
         with np.errstate(all="ignore"):  # overflow and NaN are results
             found = self._gradients(x, targets, batch.at)
+            watch(found.sums)
             log_norm = found.sums.log_norm()
             clipped, fired = self._clipped(found)
             seen = self._seen(found.loss, log_norm, fired)

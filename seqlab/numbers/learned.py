@@ -103,6 +103,23 @@ LEARNED = (
         kind="amount",
     ),
     _row(
+        name="test_loss",
+        dims=_EACH,
+        long_name="mean loss of new sequences of the test's length, inf where it diverged",
+        read="test_loss",
+        label="mean loss of the test",
+        kind="amount",
+    ),
+    _row(
+        name="test_accuracy",
+        dims=_EACH,
+        long_name="share of right answers on new sequences of the test's length",
+        read="test_accuracy",
+        label="share of right answers in the test",
+        kind="share",
+        spread=True,
+    ),
+    _row(
         name="fired_share",
         dims=_EACH,
         long_name="mean over updates of the share at which the rule acted",

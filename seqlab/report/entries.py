@@ -65,8 +65,10 @@ class Reading:
         found += [end.tolist() for end in (self.low, self.high) if end is not None]
         return dict(zip(names, found, strict=True))
 
-    def by_length(self) -> dict[str, NDArray]:
+    def by_length(self, rules: int, lengths: int) -> dict[str, NDArray]:
         """Columns (rules, lengths) in the tidy table, of what is there by length."""
+        if self.middle is None:
+            return {name: np.full((rules, lengths), np.nan) for name in self.quantity.columns}
         found = [column for column in (self.middle, self.low, self.high) if column is not None]
         if self.quantity.kind == "lag":
             found = [np.where(column >= 0, column, np.nan) for column in found]

@@ -11,12 +11,14 @@ from seqlab.report.measured import Measured
 from seqlab.report.run_table import Group, groups_of, heading, share, stored
 from seqlab.report.text import Row, fill, grid
 from seqlab.spec.learn import LearnSpec
+from seqlab.tasks import TESTED_BY
 from seqlab.wording import describe_value
 
 _TRAINED = (
     ("solved", "updates", "best", "final", "", "learning", "horizon"),
     ("[95% interval]", "to solve", "loss", "loss", "fired", "rate", "after"),
 )
+_TESTED = (("loss of", "right"), ("the test", "answers"))
 _REACH = (("horizon at", "horizon after", "learnable length"), ("initialisation", "training", ""))
 _LEGEND = f"""\
 solved         mean loss of the last 100 new sequences under the share of the trivial loss
@@ -25,6 +27,10 @@ loss           median over networks: the least, and the last, of these means
 fired          share of updates at which the rule acted; inside the chain, of their steps
 horizon        first lag at which the median |dL/d state| is under {HORIZON}; > T: not within T
 learnable      length that half of the networks learn, by a logistic fit in its logarithm"""
+_TEST = (
+    f"test           medians over networks, of {TESTED_BY:,} new sequences that are as long as is "
+    "said, past the steps of training; 'right' is the share of right answers"
+)
 _TERM = 15  # columns that the legend has for what it explains
 
 
@@ -35,9 +41,10 @@ def table(results: Sequence[Measured]) -> str:
         heading(results, common),
         "\n".join(dict.fromkeys(_criterion(spec_of(group.result)) for group in groups)),
         grid(_TRAINED, [row for group in groups for row in _trained(group)]),
+        _tests(groups),
         grid(_REACH, [row for group in groups for row in _reach(group)]),
         "\n".join(fill(line) for group in groups for line in _remarks(group)),
-        "\n".join(fill(line, _TERM) for line in _LEGEND.splitlines()),
+        "\n".join(fill(line, _TERM) for line in _legend(groups)),
         stored(results),
     ]
     return "\n\n".join(part for part in parts if part)
@@ -103,6 +110,31 @@ def _thresholds(entry: Entry) -> str:
         return ""
     found = [f"{value:.3g}" for value in entry["clip_threshold_by_length"]]
     return f" (threshold {', '.join(dict.fromkeys(found))})"
+
+
+def _tests(groups: Sequence[Group]) -> str:
+    """How trained networks do on another length, where that was asked for."""
+    rows = [row for group in groups if _is_tested(group) for row in _tested(group)]
+    return grid(_TESTED, rows) if rows else ""
+
+
+def _is_tested(group: Group) -> bool:
+    return spec_of(group.result).test_length is not None
+
+
+def _tested(group: Group) -> Iterator[Row]:
+    spec = spec_of(group.result)
+    yield from group.head()
+    for entry in group.entries:
+        right = entry["test_accuracy_by_length"] if spec.trained_on.classifies else None
+        for k, length in enumerate(spec.lengths):
+            told = "-" if right is None else f"{right[k]:.1%}"
+            where = f"{entry['clip']}, {length}, tested at {spec.test_length}"
+            yield group.label(where), [_loss(entry["test_loss_by_length"][k]), told]
+
+
+def _legend(groups: Sequence[Group]) -> list[str]:
+    return [*_LEGEND.splitlines(), *([_TEST] if any(map(_is_tested, groups)) else [])]
 
 
 def _reach(group: Group) -> Iterator[Row]:

@@ -126,7 +126,8 @@ def _part(result: Measured) -> _Part:
     lengths = {"length": np.tile(data["length"], len(clips))}
     for reading in readings(data):
         if reading.quantity.by_length:
-            lengths |= {name: column.ravel() for name, column in reading.by_length().items()}
+            columns = reading.by_length(len(clips), data["length"].size)
+            lengths |= {name: column.ravel() for name, column in columns.items()}
         else:
             rules |= reading.columns(len(clips))
     return _Part(_key(result.spec), trained, rules, lengths)

@@ -45,6 +45,7 @@ class LearnSpec(TabledSpec):
     updates: int
     sequences: int
     solved: float
+    test_length: int | None
     trace: int | None
     clip: tuple[str, ...]
     lengths: tuple[int, ...]
@@ -91,6 +92,8 @@ class LearnSpec(TabledSpec):
     def _check_together(self) -> None:
         super()._check_together()
         self.trained_on.check_lengths(self.lengths)
+        if self.test_length is not None:
+            self.trained_on.check_test_length(self.test_length)
         check_forget_bias(self.forget_bias, self.arch, self.steps)
         fewest = -(-JUDGED_BY // self.sequences)
         if self.updates < fewest:

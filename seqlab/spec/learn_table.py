@@ -181,6 +181,17 @@ LEARN_TABLE = Table(
             heading_rank=1,
         ),
         Option(
+            "test_length",
+            whole(1),
+            "Test trained networks on new sequences of T steps: their loss, and their share of "
+            "right answers, past the length that they were trained on.",
+            metavar="T",
+            read=int,
+            label="length of the test",
+            axis_rank=4,
+            heading_rank=1,
+        ),
+        Option(
             "trace",
             whole(1),
             "Keep attenuation curves every K updates.",
