@@ -8,8 +8,8 @@ One network at a time, plain loops over time, float64; `forward` keeps the dtype
 complex numbers pass through it and a complex step can check the gradients. x is (T, B, I); names,
 layouts and gate orders are PyTorch's.
 
-A state is a tuple of arrays with the batch first: rnn and gru (h,), lstm (h, c), ssm (s,) with s
-(B, H, N). The adjoint of a state has the same form.
+A state is a tuple of arrays with the batch first: rnn, gru and mingru (h,), lstm (h, c), ssm (s,)
+with s (B, H, N). The adjoint of a state has the same form.
 """
 
 import math
@@ -175,6 +175,33 @@ def ssm_push(p: Params, s: Saved, v: State) -> State:
     return (s["decay"] * v[0],)
 
 
+def mingru_step(p: Params, x: Array, state: State, activation: str) -> tuple[State, Array, Saved]:
+    """h' = (1-z) h + z c, z = sigmoid(W_z x + b_z), c = W_h x + b_h  (Feng et al. 2024, listing 1)."""
+    (h,) = state
+    a_z = x @ p["linear_z_weight"].T + p["linear_z_bias"]
+    c = x @ p["linear_h_weight"].T + p["linear_h_bias"]
+    new = sigmoid(-a_z) * h + sigmoid(a_z) * c
+    return (new,), new, {"x": x, "h": h, "a_z": a_z, "c": c}
+
+
+def mingru_pull(p: Params, s: Saved, handed: State, gy: Array) -> tuple[State, Array, Params]:
+    g = handed[0] + gy
+    g_z = g * (s["c"] - s["h"]) * sigmoid_slope(s["a_z"])
+    g_c = g * sigmoid(s["a_z"])
+    grads = {
+        "linear_z_weight": g_z.T @ s["x"],
+        "linear_z_bias": g_z.sum(axis=0),
+        "linear_h_weight": g_c.T @ s["x"],
+        "linear_h_bias": g_c.sum(axis=0),
+    }
+    g_x = g_z @ p["linear_z_weight"] + g_c @ p["linear_h_weight"]
+    return (g * sigmoid(-s["a_z"]),), g_x, grads
+
+
+def mingru_push(p: Params, s: Saved, v: State) -> State:
+    return (sigmoid(-s["a_z"]) * v[0],)
+
+
 Shapes = dict[str, tuple[int, ...]]
 
 
@@ -205,6 +232,15 @@ def ssm_shapes(hidden: int, inputs: int, state: int) -> Shapes:
     }
 
 
+def mingru_shapes(hidden: int, inputs: int, state: int) -> Shapes:
+    return {
+        "linear_z_weight": (hidden, inputs),
+        "linear_z_bias": (hidden,),
+        "linear_h_weight": (hidden, inputs),
+        "linear_h_bias": (hidden,),
+    }
+
+
 # The parts of a state and the shape of one sequence's, from the parameters.
 
 
@@ -218,6 +254,10 @@ def lstm_parts(p: Params) -> Shapes:
 
 def ssm_parts(p: Params) -> Shapes:
     return {"state": p["A_log"].shape}
+
+
+def mingru_parts(p: Params) -> Shapes:
+    return {"hidden": p["linear_z_bias"].shape}
 
 
 # The loss's own gradient at one step's state, from dL/d(output) there.
@@ -254,6 +294,7 @@ CELLS = {
     ),
     "gru": Cell(gru_step, gru_pull, gru_push, gated_shapes(3)),
     "ssm": Cell(ssm_step, ssm_pull, ssm_push, ssm_shapes, parts=ssm_parts, loss=ssm_loss),
+    "mingru": Cell(mingru_step, mingru_pull, mingru_push, mingru_shapes, parts=mingru_parts),
 }
 
 

@@ -15,6 +15,7 @@ NAMES = (
     "lstm",
     "gru",
     "ssm",
+    "mingru",
 )
 CELLS: dict[str, Cell] = {name: import_module(f"seqlab.cells.{name}").CELL for name in NAMES}
 

@@ -64,12 +64,13 @@ class Theory(NamedTuple):
 
     `rate` is one network's, nan where nothing valid is known. `means` names the coefficients whose
     means over time it needs: over sequences and units too, (K,), or with `each` of every one,
-    (K, B, H).
+    (K, B, H). Where there is an `of`, they are the means of that function of them, in float64.
     """
 
     rate: Callable[[Observed], float]
     means: tuple[str, ...] = ()
     each: bool = False
+    of: Callable[[NDArray], NDArray] | None = None
 
 
 class Cost(NamedTuple):

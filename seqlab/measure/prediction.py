@@ -27,6 +27,9 @@ class Observer:
         coefficients = saved.coefficients
         for name in self._means:
             one = coefficients[:, :, :, self._ensemble.cell.coefficients.index(name)]
+            if self._theory.of is not None:
+                with np.errstate(divide="ignore"):  # a coefficient that left the dtype's range
+                    one = self._theory.of(one.astype(float))
             kept = one if self._theory.each else one.mean(axis=(2, 3), dtype=float)
             self._means[name] = self._means[name] + kept.sum(axis=1, dtype=float)
 

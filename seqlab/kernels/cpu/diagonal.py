@@ -2,10 +2,11 @@
 back.
 
 No step asks for a matrix product with the state, so that all that a chunk of CHUNK steps takes from
-its input is made at once. The forward pass keeps the state before every chunk; the backward pass
-computes a chunk's states again from there, into scratch that fits the L2 cache. Gradients that
-want the states at every step are summed on the way, in log scale. A cell gives the rest, compiled
-functions of which its kernels are made.
+its input is made at once. A cell of many states for each output keeps the state before every chunk
+(`keep_state`), and computes a chunk's states again from there on the way back, into scratch that
+fits the L2 cache. Gradients that want the states at every step are summed on the way, in log scale.
+A cell gives the rest, compiled functions of which its kernels are made; diagonal_units.py has them
+for cells of one state a unit, which is their output.
 """
 
 from collections.abc import Callable
@@ -34,11 +35,9 @@ CHUNK = SHAPES.chunk
 
 
 class Scratch(NamedTuple):
-    """For the way back: `h` (P, H) a state on its way through a chunk; `total` (P, H) what some
-    steps add to the gradient that is summed on the way; `squares` (P,); and the cell's own for a
-    chunk."""
+    """For the way back: `total` (P, H) what some steps add to the gradient that is summed on the way;
+    `squares` (P,); and the cell's own for a chunk."""
 
-    h: NDArray
     total: NDArray
     squares: NDArray
     chunk: Any
@@ -57,10 +56,17 @@ def kept_width(parts: int, units: int) -> int:
 
 
 @inlined
-def _copy_state(source, target):
-    """target = source, (P, H) each."""
-    for p in range(target.shape[0]):
-        copy(source[p], target[p])
+def keep_state(h, kept, m, b, first):
+    """Keep the state h (P, H) before the chunk that begins with step `first`."""
+    for p in range(h.shape[0]):
+        copy(h[p], kept[m, first // CHUNK, b, p])
+
+
+@inlined
+def kept_state(kept, m, b, first, h):
+    """h = the state before the chunk that begins with step `first`."""
+    for p in range(h.shape[0]):
+        copy(kept[m, first // CHUNK, b, p], h[p])
 
 
 @inlined
@@ -89,10 +95,9 @@ def _make_forward(run: Callable[..., None]) -> Any:
         steps, sequences = x.shape[1:3]
         for index in range(begin, end):
             m, b = index // sequences, index % sequences
-            h = state[m, b]
             for first in range(0, steps, CHUNK):
-                _copy_state(h, saved.kept[m, first // CHUNK, b])
-                run(weights, x, h, saved, chunk, m, b, first, min(CHUNK, steps - first))
+                count = min(CHUNK, steps - first)
+                run(weights, x, state[m, b], saved, chunk, m, b, first, count)
 
     return forward
 
@@ -103,10 +108,10 @@ class StepsBack(NamedTuple):
     `chunk` is the cell's scratch, k the step's place in it, m and b the network and the sequence.
     """
 
-    # (weights, saved, h, chunk, m, b, first, count): the states of `count` steps from `first` on,
-    # h (P, H) being the one before them.
-    recompute: Callable[..., None]
-    # (state, gradient, factor, chunk, k): see `inject_losses`.
+    # (weights, saved, chunk, m, b, first, count): make ready what the way back over a chunk wants,
+    # which begins with step `first` and of which `count` steps are gone back over at most.
+    enter_chunk: Callable[..., None]
+    # (state, gradient, factor, weights, chunk, m, k): see `inject_losses`.
     add_output_gradient: Callable[..., None]
     # (adjoint, chunk, k, total): add a step's share to the gradient that is summed on the way,
     # (P, H) each.
@@ -126,7 +131,7 @@ class StepsBack(NamedTuple):
 
 def _make_backward(steps_back: StepsBack) -> Any:
     (
-        recompute,
+        enter_chunk,
         add_output_gradient,
         add_to_total,
         step_back,
@@ -139,7 +144,7 @@ def _make_backward(steps_back: StepsBack) -> Any:
     def backward(
         weights, saved, bundle, rows, grad, span, clip, trace, emitted, live, scratch, begin, end
     ):
-        h, total, squares, chunk = scratch
+        total, squares, chunk = scratch
         sequences = bundle.exponent.shape[1]
         summed, recorded = emitted.values.shape[3] > 0, trace.exponent.shape[2] > 0
         for index in range(begin, end):
@@ -154,10 +159,10 @@ def _make_backward(steps_back: StepsBack) -> Any:
                 if s // CHUNK != current:
                     current = s // CHUNK
                     _move_total(emitted, m, b, common, total)
-                    _copy_state(saved.kept[m, current, b], h)
-                    recompute(weights, saved, h, chunk, m, b, current * CHUNK, k + 1)
+                    enter_chunk(weights, saved, chunk, m, b, current * CHUNK, k + 1)
+                to_state = add_output_gradient
                 inject_losses(
-                    rows, grad, span, s, trace, squares, task, add_output_gradient, chunk, k
+                    rows, grad, span, s, trace, squares, task, to_state, weights, chunk, m, k
                 )
                 exponent = rows.exponent[m, head]
                 if summed:
@@ -187,7 +192,7 @@ class Diagonal:
     """The kernels of one such cell.
 
     `run(weights, x, h, saved, chunk, m, b, first, count)` takes h (P, H) through the steps of a
-    chunk and leaves in `saved` what the way back wants, beside `kept` (of `kept_shape`).
+    chunk and leaves in `saved` what the way back wants.
     `forward_chunk(weights, dtype)` and `backward_chunk(weights, live, dtype)` make the cell's
     scratch for a chunk.
     """
@@ -228,7 +233,6 @@ class Diagonal:
 
         def scratch() -> Scratch:
             return Scratch(
-                aligned((parts, units), dtype),
                 aligned((parts, units), dtype),
                 np.empty(parts),
                 self._backward_chunk(weights, live, dtype),

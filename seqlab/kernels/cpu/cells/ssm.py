@@ -10,7 +10,15 @@ from seqlab.cells import Sizes
 from seqlab.cells.ssm import rank
 from seqlab.kernels._jit import inlined
 from seqlab.kernels.cpu.chain import keep_gradient
-from seqlab.kernels.cpu.diagonal import CHUNK, Diagonal, StepsBack, kept_shape, kept_width
+from seqlab.kernels.cpu.diagonal import (
+    CHUNK,
+    Diagonal,
+    StepsBack,
+    keep_state,
+    kept_shape,
+    kept_state,
+    kept_width,
+)
 from seqlab.kernels.cpu.linalg import (
     Strip,
     accumulate,
@@ -89,7 +97,7 @@ class ForwardChunk(NamedTuple):
 
 
 class BackwardChunk(NamedTuple):
-    """One chunk as in ForwardChunk; for each live row du and d(raw step) (H,), dmixed (R+2N,) and
+    """One chunk as in ForwardChunk, `h` (N, H) a state on its way through it; for each live row du and d(raw step) (H,), dmixed (R+2N,) and
     dx (I,); dskip (H,) of row 0, zero but where it has just met a loss."""
 
     u: NDArray
@@ -100,6 +108,7 @@ class BackwardChunk(NamedTuple):
     c: NDArray
     path: NDArray
     decays: NDArray
+    h: NDArray
     du: NDArray
     draw: NDArray
     dmixed: NDArray
@@ -161,6 +170,7 @@ def _run(weights, x, h, saved, chunk, m, b, first, count):
     width = saved.mixed.shape[3]
     low = width - 2 * states
     xs, u, raw, delta, slope, drive, y, mixed, dt, b_t, c_t, none, path, decays = chunk
+    keep_state(h, saved.kept, m, b, first)
     for s in range(count):
         copy(x[m, first + s, b], xs[s])
     for s in range(count, CHUNK):
@@ -187,8 +197,10 @@ def _run(weights, x, h, saved, chunk, m, b, first, count):
 
 
 @inlined
-def _recompute(weights, saved, h, chunk, m, b, first, count):
-    a = weights.a[m]
+def _enter_chunk(weights, saved, chunk, m, b, first, count):
+    """The states again."""
+    a, h = weights.a[m], chunk.h
+    kept_state(saved.kept, m, b, first, h)
     states, units = a.shape
     low = saved.mixed.shape[3] - 2 * states
     u, delta, drive, b_t, c_t = chunk.u, chunk.delta, chunk.drive, chunk.b, chunk.c
@@ -203,7 +215,7 @@ def _recompute(weights, saved, h, chunk, m, b, first, count):
 
 
 @inlined
-def _add_output_gradient(state, gradient, factor, chunk, k):
+def _add_output_gradient(state, gradient, factor, weights, chunk, m, k):
     """y = sum over states of C h."""
     c, units = chunk.c[k], gradient.shape[0]
     for n in range(c.shape[0]):
@@ -301,13 +313,12 @@ def _backward_chunk(weights: Weights, live: int, dtype: np.dtype) -> BackwardChu
     width, states = weights.x_proj.shape[2], weights.a.shape[1]
     steps = [aligned((CHUNK, columns), dtype) for columns in (*[units] * 4, states, states)]
     rows = [aligned((live, columns), dtype) for columns in (units, units, width, inputs)]
-    return BackwardChunk._make(
-        [*steps, *_path(states, units, dtype), *rows, np.zeros(units, dtype)]
-    )
+    path = [*_path(states, units, dtype), aligned((states, units), dtype)]
+    return BackwardChunk._make([*steps, *path, *rows, np.zeros(units, dtype)])
 
 
 _steps_back = StepsBack(
-    _recompute,
+    _enter_chunk,
     _add_output_gradient,
     _add_to_total,
     _step_back,
