@@ -6,7 +6,7 @@ import naive_adjoint
 import numpy as np
 import numpy.typing as npt
 import pytest
-from drawn import GATED, Run
+from drawn import SHOWN, Run
 
 import seqlab
 from seqlab.study.attenuation import Attenuation
@@ -41,7 +41,7 @@ def assert_naive(run: Run, att: Attenuation, readout: Array, activation: str, cl
         want = naive_adjoint.adjoint_curve(
             run.arch, run.params, run.x[:length], readout, activation=activation, clip=clip
         )
-        names = {"log_norm_hidden"} | want.keys() if run.arch in GATED else want.keys()
+        names = {"log_norm_hidden"} | want.keys() if run.arch in SHOWN else want.keys()
         assert have.keys() == names
         for name in want:
             curve = have[name][0, row]

@@ -24,6 +24,8 @@ KINDS = [
     for name in (ACTIVATIONS if "activation" in cell.options else ("tanh",))
 ]
 ARCHS = list(CELLS)
+# Those whose output is a part of their state.
+SHOWN = [arch for arch, cell in CELLS.items() if "hidden" in cell.parts]
 # Those with PyTorch's four parameters.
 GATED = [arch for arch, cell in CELLS.items() if "weight_hh" in cell.shapes(Sizes(1, 1, 1))]
 
@@ -97,7 +99,7 @@ def draw(
 
 def bias_of(run: Run) -> Array:
     """The bias that moves every gate, or the step of a scan."""
-    return run.params["bias_ih" if run.arch in GATED else "dt_proj_bias"]
+    return run.params[naive.CELLS[run.arch].gate_bias]
 
 
 def answers(

@@ -13,7 +13,8 @@ with s (B, H, N). The adjoint of a state has the same form.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -176,7 +177,7 @@ def ssm_push(p: Params, s: Saved, v: State) -> State:
 
 
 def mingru_step(p: Params, x: Array, state: State, activation: str) -> tuple[State, Array, Saved]:
-    """h' = (1-z) h + z c, z = sigmoid(W_z x + b_z), c = W_h x + b_h  (Feng et al. 2024, listing 1)."""
+    """h' = (1-z) h + z c, z = sigmoid(W_z x + b_z), c = W_h x + b_h  (Feng et al. 2024)."""
     (h,) = state
     a_z = x @ p["linear_z_weight"].T + p["linear_z_bias"]
     c = x @ p["linear_h_weight"].T + p["linear_h_bias"]
@@ -275,8 +276,44 @@ def ssm_loss(s: Saved, gy: Array) -> State:
     return (gy[:, :, None] * s["c"][:, None, :],)
 
 
+# What tests do to parameters in place. Long chains fade, far below the smallest number; or nothing
+# at all passes a step, of cells of three units.
+
+
+def gated_fade(p: Params) -> None:
+    p["weight_hh"] *= 0.2
+
+
+def gated_shut(p: Params) -> None:
+    p["bias_ih"][:] = 1e4
+    p["bias_ih"][3:6] = -1e4  # forget and update gates; all else is saturated
+
+
+def ssm_fade(p: Params) -> None:
+    p["dt_proj_bias"] += 4
+
+
+def ssm_shut(p: Params) -> None:
+    p["dt_proj_bias"][:] = 1e4
+    p["A_log"][:] = 0
+
+
+def mingru_fade(p: Params) -> None:
+    p["linear_z_bias"] += 4
+
+
+def mingru_shut(p: Params) -> None:
+    p["linear_z_bias"][:] = 1e4
+
+
 class Cell(NamedTuple):
-    """One cell: see above; `shapes` are those of its parameters from H, I and N."""
+    """One cell: see above; `shapes` are those of its parameters from H, I and N.
+
+    `gate_bias` names the bias that moves every gate, or the step of a scan; `recurrent` the
+    parameter that says what a step keeps of the state. `gates` gives of each the name in `Saved` of
+    its pre-activations, and its function. `at_rest` names the parameters whose gradient of one step
+    keeps its digits while the state rests: all, where it is None. The last two: see above.
+    """
 
     step: Callable[[Params, Array, State, str], tuple[State, Array, Saved]]
     pull: Callable[[Params, Saved, State, Array], tuple[State, Array, Params]]
@@ -285,16 +322,68 @@ class Cell(NamedTuple):
     activations: tuple[str, ...] = ("tanh",)
     parts: Callable[[Params], Shapes] = hidden_parts
     loss: Callable[[Saved, Array], State] = hidden_loss
+    gate_bias: str = "bias_ih"
+    recurrent: str = "weight_hh"
+    gates: Mapping[str, tuple[str, str]] = MappingProxyType({})
+    at_rest: tuple[str, ...] | None = None
+    fade: Callable[[Params], None] = gated_fade
+    shut: Callable[[Params], None] = gated_shut
 
 
 CELLS = {
     "rnn": Cell(rnn_step, rnn_pull, rnn_push, gated_shapes(1), tuple(ACTIVATIONS)),
     "lstm": Cell(
-        lstm_step, lstm_pull, lstm_push, gated_shapes(4), parts=lstm_parts, loss=lstm_loss
+        lstm_step,
+        lstm_pull,
+        lstm_push,
+        gated_shapes(4),
+        parts=lstm_parts,
+        loss=lstm_loss,
+        gates={
+            "input gate": ("a_i", "sigmoid"),
+            "forget gate": ("a_f", "sigmoid"),
+            "candidate": ("a_g", "tanh"),
+            "output gate": ("a_o", "sigmoid"),
+            "cell": ("new_c", "tanh"),
+        },
     ),
-    "gru": Cell(gru_step, gru_pull, gru_push, gated_shapes(3)),
-    "ssm": Cell(ssm_step, ssm_pull, ssm_push, ssm_shapes, parts=ssm_parts, loss=ssm_loss),
-    "mingru": Cell(mingru_step, mingru_pull, mingru_push, mingru_shapes, parts=mingru_parts),
+    "gru": Cell(
+        gru_step,
+        gru_pull,
+        gru_push,
+        gated_shapes(3),
+        gates={
+            "reset gate": ("a_r", "sigmoid"),
+            "update gate": ("a_z", "sigmoid"),
+            "candidate": ("a_n", "tanh"),
+        },
+    ),
+    "ssm": Cell(
+        ssm_step,
+        ssm_pull,
+        ssm_push,
+        ssm_shapes,
+        parts=ssm_parts,
+        loss=ssm_loss,
+        gate_bias="dt_proj_bias",
+        recurrent="A_log",
+        at_rest=("in_proj_weight", "D"),  # h follows Delta slowly
+        fade=ssm_fade,
+        shut=ssm_shut,
+    ),
+    "mingru": Cell(
+        mingru_step,
+        mingru_pull,
+        mingru_push,
+        mingru_shapes,
+        parts=mingru_parts,
+        gate_bias="linear_z_bias",
+        recurrent="linear_z_weight",
+        gates={"update gate": ("a_z", "sigmoid")},
+        at_rest=("linear_h_weight", "linear_h_bias"),  # h is the candidate: a gate says nothing
+        fade=mingru_fade,
+        shut=mingru_shut,
+    ),
 }
 
 

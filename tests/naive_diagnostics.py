@@ -39,21 +39,7 @@ def norm(array: Array) -> float:
     return math.sqrt(math.fsum(float(v) ** 2 for v in array.ravel()))
 
 
-SIGMOID, TANH = (sigmoid_slope, 0.25), (tanh_slope, 1.0)
-GATES = {
-    "lstm": {
-        "input gate": ("a_i", *SIGMOID),
-        "forget gate": ("a_f", *SIGMOID),
-        "candidate": ("a_g", *TANH),
-        "output gate": ("a_o", *SIGMOID),
-        "cell": ("new_c", *TANH),
-    },
-    "gru": {
-        "reset gate": ("a_r", *SIGMOID),
-        "update gate": ("a_z", *SIGMOID),
-        "candidate": ("a_n", *TANH),
-    },
-}
+SLOPES = {"sigmoid": (sigmoid_slope, 0.25), "tanh": (tanh_slope, 1.0)}  # and the steepest
 
 
 def slopes(arch: str, params: Params, x: Array, activation: str) -> dict[str, Array]:
@@ -63,10 +49,11 @@ def slopes(arch: str, params: Params, x: Array, activation: str) -> dict[str, Ar
     if arch == "rnn":
         steepest = 0.25 if activation == "sigmoid" else 1.0
         return {"hidden": np.stack([step["slope"] for step in saved]) / steepest}
-    return {
-        gate: np.stack([slope(step[key]) for step in saved]) / steepest
-        for gate, (key, slope, steepest) in GATES.get(arch, {}).items()
-    }
+    found = {}
+    for gate, (key, kind) in naive.CELLS[arch].gates.items():
+        slope, steepest = SLOPES[kind]
+        found[gate] = np.stack([slope(step[key]) for step in saved]) / steepest
+    return found
 
 
 def units(slope: Array) -> tuple[float, float, float]:

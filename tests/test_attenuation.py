@@ -6,7 +6,7 @@ import clips
 import numpy as np
 import pytest
 from adjoints import LOG, assert_equal_curves, assert_naive, attenuate, curves
-from drawn import ARCHS, GATED, KINDS, draw
+from drawn import ARCHS, GATED, KINDS, SHOWN, draw
 
 import seqlab
 from seqlab import rules
@@ -78,7 +78,7 @@ def test_an_ensemble_and_its_readouts(arch: str) -> None:
     same = attenuate(run, [2, 6], np.broadcast_to(full[0, 0], (3, 2, 3)))
     assert_equal_curves(curves(attenuate(run, [2, 6], full[0, 0])), curves(same))
     drawn = seqlab.attenuation(arch, run.params, run.x, [2, 6])
-    if arch in GATED:  # a scan's readout goes through C
+    if arch in SHOWN:  # a scan's readout goes through C
         assert drawn.log_norm[:, :, 0] == pytest.approx(math.log(2) / 2, abs=1e-14)
         assert len({tuple(row) for row in drawn.log_norm[:, 0]}) == 3
 
@@ -155,7 +155,7 @@ def test_a_silent_readout_is_minus_infinity(arch: str) -> None:
 @pytest.mark.parametrize("scale", [-1072, -600, 900])
 def test_a_readout_of_any_size(arch: str, scale: int) -> None:
     """A power of two moves the curve by its logarithm, from the smallest numbers that there are."""
-    if arch not in GATED:
+    if arch not in SHOWN:
         scale = max(scale, -1000)  # dL/du, in units of the state's adjoint, must be a number
     run, readout = draw(arch, steps=4, batch=1), np.array([4.0, -8.0, 12.0])
     plain = curves(attenuate(run, [2, 4], readout))

@@ -11,6 +11,7 @@ import pytest
 from drawn import ARCHS, draw, public
 
 import seqlab
+from seqlab.cells import CELLS
 from seqlab.errors import InputError
 
 Array = npt.NDArray[Any]
@@ -70,10 +71,11 @@ def test_bad_arrays_are_refused(arch: str, networks: int, spoil: Callable[[Array
             arch, **{"params": run.params, "x": run.x, "initial": run.initial} | changed
         )
 
-    # A wrong size in the parameter that sizes are read from shows at the first that disagrees.
-    sources = ("weight_hh", "in_proj_weight", "A_log")
     for name, value in run.params.items():
-        names = (name, *run.params) if name in sources else (name,)
+        # A wrong size in a parameter that sizes are read from shows at the first that disagrees.
+        wide = run.params | {name: np.zeros([2 * n for n in value.shape])}
+        source = CELLS[arch].sizes(wide) != CELLS[arch].sizes(run.params)
+        names = (name, *run.params) if source else (name,)
         refuses(names, partial(forward, params=run.params | {name: spoil(value)}))
     for k, part in enumerate(run.state):
         spoilt = (*run.state[:k], spoil(part), *run.state[k + 1 :])

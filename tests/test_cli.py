@@ -168,7 +168,8 @@ def test_help_of_run_comes_from_the_registries():
         "; toy: the tiny gate's bias, or chrono. [default: PyTorch's; init keras: Keras's]",
         f"white (noise) or zeros (not for {silent}, toy). [default: white]",
         f"0 removes the input (not for {silent}, toy). [default",
-        "mamba_ssm's, toy: toys's), with a leading axis",
+        "ssm: mamba_ssm's, ",
+        ", toy: toys's), with a leading axis",
     ):
         assert text in said
 

@@ -19,6 +19,7 @@ from seqlab.spec.run import RunSpec
 from seqlab.spec.study import StudySpec
 from seqlab.spec.table import TABLE
 from seqlab.tasks import TASKS
+from seqlab.wording import one_of
 
 pytestmark = pytest.mark.tiny
 
@@ -108,8 +109,8 @@ def test_the_kind_is_part_of_the_hash(monkeypatch: pytest.MonkeyPatch) -> None:
             "task: 'lach' is not allowed; latch, adding, copy, temporal-order, parity or teacher (",
         ),
         ({"task": 3}, "task: 3 is not allowed; "),
-        ({"arch": "mlp"}, "arch: 'mlp' is not allowed; rnn, lstm, gru or ssm"),
-        ({"arch": None}, "arch: is needed; rnn, lstm, gru or ssm"),
+        ({"arch": "mlp"}, f"arch: 'mlp' is not allowed; {one_of(CELLS)}"),
+        ({"arch": None}, f"arch: is needed; {one_of(CELLS)}"),
         ({"lengths": None}, "lengths: is needed; such as 10:160:5, or 10,20,40"),
         ({"task": "adding", "lengths": "1,4"}, "lengths: 1 is not allowed; adding needs 2 or more"),
         ({"solved": 1.0}, "solved: 1.0 is not allowed; a share of the trivial loss, above 0 and"),
@@ -202,7 +203,7 @@ def test_what_means_nothing_for_some_cells_is_left_out_there() -> None:
         ({"task": "lach"}, LEARN, "task: 'lach' is not allowed; "),
         ({"task": "latch"}, {"name": "a study"}, "fixed.task: no such field"),
         ({}, LEARN | {"kind": "lern"}, "study.kind: 'lern' is not allowed; learn"),
-        ({"arch": "mlp"}, LEARN, "fixed.arch: 'mlp' is not allowed; rnn, lstm, gru or ssm"),
+        ({"arch": "mlp"}, LEARN, f"fixed.arch: 'mlp' is not allowed; {one_of(CELLS)}"),
         ({"kind": "learn"}, {"name": "a study"}, "fixed.kind: no such field"),
     ],
 )

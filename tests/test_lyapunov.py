@@ -34,9 +34,9 @@ def from_the_product(run: Run, activation: str, first: Array) -> Array:
     R is taken factor by factor, one step at a time: the product itself would lose its small ones.
     """
     state = naive.zero_state(run.arch, run.params, 1, float)
-    flat = [np.arange(part.size).reshape(part.shape[1:]) for part in state]
-    # The kernels keep a scan's channels innermost.
-    order = flat[0].T.ravel() if run.arch == "ssm" else np.arange(sum(f.size for f in flat))
+    starts = np.cumsum([0, *(part.size for part in state)])
+    parts = (s + np.arange(p.size).reshape(p.shape) for s, p in zip(starts, state, strict=False))
+    order = CELLS[run.arch].pack(tuple(parts)).ravel()
     total = []
     for b in range(run.x.shape[1]):
         vectors, logs = np.zeros_like(first), np.zeros(first.shape[1])

@@ -6,14 +6,16 @@ range is told from a true one; NaN stays NaN; a million float32 numbers keep the
 
 import itertools
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import clips
+import naive
 import naive_adjoint
 import numpy as np
 import numpy.typing as npt
 import pytest
-from drawn import ARCHS, GATED, KINDS, Run, answers, bias_of, draw, relative_errors, truth
+from drawn import ARCHS, KINDS, Run, answers, bias_of, draw, relative_errors, truth
 
 import seqlab
 
@@ -84,17 +86,17 @@ def test_curves_of_saturated_cells(arch: str, activation: str, far: float) -> No
 
 
 @pytest.mark.tiny
-@pytest.mark.parametrize("arch", ["lstm", "gru"])
+@pytest.mark.parametrize("arch", ["lstm", "gru", "mingru"])
 @pytest.mark.parametrize(("dtype", "far"), [(np.float64, 40.0), (np.float32, 20.0)])
 def test_each_gradient_of_one_saturated_unit(arch: str, dtype: type, far: float) -> None:
     """Every gate on either side: each entry of every gradient, however small.
 
-    One step of the gru: after it h is as close to n as rounding lets it, and h - n is noise.
+    One step of grus: after it h is as close to n as rounding lets it, and h - n is noise.
     """
-    run = draw(arch, hidden=1, inputs=1, steps=1 if arch == "gru" else 2, batch=1)
-    gates = run.params["bias_ih"].size
-    for signs in itertools.product([1, -1], repeat=gates):
-        run.params["bias_ih"][:] = far * np.array(signs)
+    run = draw(arch, hidden=1, inputs=1, steps=2 if arch == "lstm" else 1, batch=1)
+    bias = bias_of(run)
+    for signs in itertools.product([1, -1], repeat=bias.size):
+        bias[:] = far * np.array(signs)
         single = run.cast(dtype)
         have, want = answers(single), truth(single.cast(np.float64))
         # The rounding of z, which the exponentials show whole.
@@ -131,16 +133,11 @@ def test_a_slope_beyond_range_is_no_plain_zero(dtype: type, weight: float) -> No
 
 
 @pytest.mark.tiny
-@pytest.mark.parametrize("arch", ["lstm", "gru", "ssm"])
+@pytest.mark.parametrize("arch", [arch for arch in ARCHS if arch != "rnn"])  # it has no gates
 def test_a_whole_step_beyond_range(arch: str) -> None:
     """Gates closed so far that nothing of any unit passes."""
     run = draw(arch, hidden=3, steps=6)
-    bias_of(run)[:] = 1e4
-    if arch in GATED:
-        forget = slice(3, 6)
-        run.params["bias_ih"][forget] = -1e4
-    else:
-        run.params["A_log"][:] = 0
+    naive.CELLS[arch].shut(run.params)
     have = seqlab.attenuation(arch, run.params, run.x, [6])
     assert have.log_norm[0, 0, -1] == -np.inf
     assert have.underflow.all()
@@ -232,10 +229,9 @@ def sums_over(arch: str, steps: int, constant: bool) -> float:
         run.x[:], run.grad[:] = 0.1, 0.1
     single = answers(run.cast(np.float32))
     double = answers(run.cast(np.float32).cast(np.float64))
-    names = list(run.params)
-    if arch == "ssm" and constant:
-        # There h follows Delta so slowly that each step's own gradient has lost three digits.
-        names = ["in_proj_weight", "D"]
+    names: Iterable[str] = run.params
+    if constant:  # other gradients of one step have lost three digits
+        names = naive.CELLS[arch].at_rest or names
     kept = [{name: found[name] for name in names} for found in (single, double)]
     return max(relative_errors(*kept).values())
 

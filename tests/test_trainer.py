@@ -155,7 +155,7 @@ def test_a_network_that_diverges_ends_and_the_others_go_on(optimiser: str) -> No
 
 
 @pytest.mark.tiny
-@pytest.mark.parametrize("arch", ARCHS)
+@pytest.mark.parametrize("arch", training.CELLS)
 @pytest.mark.parametrize("optimiser", list(OPTIMISERS))
 def test_training_is_pytorchs(arch: str, optimiser: str) -> None:
     """One network for each clip rule, in one ensemble."""

@@ -5,7 +5,7 @@ A new cell is one file here and one row in `NAMES`.
 
 from importlib import import_module
 
-from seqlab.cells.cell import Cell, Cost, Draw, Observed, Parameters, Sizes
+from seqlab.cells.cell import Cell, Cost, Draw, Gates, Observed, Parameters, Sizes
 from seqlab.cells.draws import INITS, SCALED
 from seqlab.cells.rnn import ACTIVATIONS
 
@@ -27,6 +27,7 @@ __all__ = [
     "Cell",
     "Cost",
     "Draw",
+    "Gates",
     "Observed",
     "Parameters",
     "Sizes",

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 Parameters = dict[str, NDArray]
 State = tuple[NDArray, ...]  # one array for each named part
+Gates = dict[str, NDArray]  # pre-activations (m, B, H) at one step
 
 
 class Sizes(NamedTuple):
@@ -127,6 +128,11 @@ class Cell:
     `coefficients` what a step leaves for the way back and for `theory`, one number a unit each, in
     the order of the kernels' `Saved.coefficients` (M, S, B, C, H).
     `cost` is what the benchmark's floor counts, `closed_forms` what `verify` compares with.
+    `recurrent` is the parameter that says what a step keeps of the state: what each step gives to
+    its gradient is looked at in training.
+    `gates` gives the pre-activations of gates and units whose slopes may be lost, by name, from all
+    parameters (m, ...), x_t (m, B, I), the output h_{t-1} (m, B, H) and what it carried beside it,
+    which begins as zeros (m, B, H); and what is carried on. None for a cell without such slopes.
     """
 
     name: str
@@ -144,5 +150,7 @@ class Cell:
     unpack: Callable[[NDArray], State] = split_parts
     coefficients: tuple[str, ...] = ()
     theory: Theory | None = None
+    recurrent: str = "weight_hh"
+    gates: Callable[[Parameters, NDArray, NDArray, NDArray], tuple[Gates, NDArray]] | None = None
     cost: Cost | None = None
     closed_forms: tuple[ClosedForm, ...] = ()

@@ -13,15 +13,16 @@ A gate comes as the pair (sigmoid(z), sigmoid(-z)) and the candidate as (tanh(z)
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
-from seqlab.cells.cell import Cell, Cost, Draw, Observed, Parameters, Sizes, Theory
+from seqlab.cells.cell import Cell, Cost, Draw, Gates, Observed, Parameters, Sizes, Theory
 from seqlab.cells.draws import (
     draw_gated,
     gated_shapes,
     gated_sizes,
     set_gate_bias,
 )
-from seqlab.cells.recurrent import bias_of, block, sigmoid, spread, undriven
+from seqlab.cells.recurrent import bias_of, block, sigmoid, spread, sums, undriven
 from seqlab.numbers.theory import gru_rate, spectral_rate
 
 GATES = 3
@@ -110,6 +111,16 @@ def rate(seen: Observed) -> float:
     return gru_rate(carry, spread_n, candidate) if seen.drawn else math.nan
 
 
+def gates(params: Parameters, x: NDArray, h: NDArray, carried: NDArray) -> tuple[Gates, NDArray]:
+    """See Cell."""
+    into, within = sums(params, x, h)
+    r, z, n = np.split(into, GATES, axis=-1)
+    r_within, z_within, m = np.split(within, GATES, axis=-1)
+    r = r + r_within
+    found = {"reset gate": r, "update gate": z + z_within, "candidate": n + sigmoid(r) * m}
+    return found, carried
+
+
 CELL = Cell(
     name="gru",
     options=frozenset({"init", "gain", "forget_bias"}),
@@ -122,4 +133,5 @@ CELL = Cell(
     theory=Theory(rate, means=("carry", "hidden_candidate")),
     cost=Cost(blocks=GATES, exponentials=3),
     forget_gate="update",
+    gates=gates,
 )

@@ -14,12 +14,14 @@ A gate comes as the pair (sigmoid(z), sigmoid(-z)) and a squashed value as (tanh
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 from seqlab.cells.cell import (
     Cell,
     ClosedForm,
     Cost,
     Draw,
+    Gates,
     Lab,
     Observed,
     Parameters,
@@ -27,7 +29,7 @@ from seqlab.cells.cell import (
     Theory,
 )
 from seqlab.cells.draws import draw_gated, gated_shapes, gated_sizes, set_gate_bias
-from seqlab.cells.recurrent import bias_of, block, sigmoid, spread, undriven
+from seqlab.cells.recurrent import bias_of, block, sigmoid, spread, sums, undriven
 from seqlab.errors import InputError
 from seqlab.numbers.theory import lstm_rate, spectral_rate
 
@@ -144,6 +146,15 @@ def _constant_carry(lab: Lab) -> float:
     return float(np.abs(cell - cell[0] - expected).max())
 
 
+def gates(params: Parameters, x: NDArray, h: NDArray, c: NDArray) -> tuple[Gates, NDArray]:
+    """See Cell; the cell state is carried on."""
+    into, within = sums(params, x, h)
+    i, f, g, o = np.split(into + within, GATES, axis=-1)
+    c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+    found = {"input gate": i, "forget gate": f, "candidate": g, "output gate": o, "cell": c}
+    return found, c
+
+
 CELL = Cell(
     name="lstm",
     options=frozenset({"init", "gain", "forget_bias"}),
@@ -157,6 +168,7 @@ CELL = Cell(
     coefficients=COEFFICIENTS,
     theory=Theory(rate, means=("carry", "candidate", "output_slope")),
     cost=Cost(blocks=GATES, exponentials=5),
+    gates=gates,
     closed_forms=(
         ClosedForm("lstm, (tau - 1) ln sigmoid(b)", 1e-12 + 2e-14 * 10_000, _constant_carry),
     ),

@@ -2,15 +2,15 @@
 
     z_t = sigmoid(W_z x_t + b_z),   c_t = W_h x_t + b_h,   h_t = (1 - z_t) h_{t-1} + z_t c_t
 
-and the output is h_t. Source: Feng et al. 2024, 'Were RNNs All We Needed?', section 3.1, in the plain
-form of their listing 1, whose `linear_z` and `linear_h`, two `nn.Linear`, give the parameters their
-names. Their form in logarithms, which published implementations have, keeps states positive by a
-function g of the candidate (g(c) = c + 1/2 from 0 up, else sigmoid(c)), and the best-known of them
-has one weight for both and no biases; neither is here.
+and the output is h_t. Source: Feng et al. 2024, 'Were RNNs All We Needed?', section 3.1, in the
+plain form of their listing 1, whose two `nn.Linear`, `linear_z` and `linear_h`, give the parameters
+their names. Their form in logarithms, which published code has instead, keeps states positive by a
+function g of the candidate, c + 1/2 from 0 up and sigmoid(c) below, and the most used code has no
+biases; here the candidate is linear and both layers have theirs.
 
-The state's Jacobian is diag(1 - z_t) and depends on the input alone: over T steps ln |dh_T/dh_0| of a
-unit is the sum of ln(1 - z_t). 1 - z is sigmoid of the pre-activation turned around: one minus the
-gate would be zero in a unit that is open, and lose its digits in one that nearly is.
+The state's Jacobian is diag(1 - z_t) and depends on the input alone: over T steps ln |dh_T/dh_0| of
+a unit is the sum of ln(1 - z_t). 1 - z is the sigmoid of minus the pre-activation: one minus the
+gate would be zero where the gate is open, and lose its digits where it nearly is.
 """
 
 import math
@@ -18,7 +18,17 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from seqlab.cells.cell import Cell, ClosedForm, Draw, Lab, Observed, Parameters, Sizes, Theory
+from seqlab.cells.cell import (
+    Cell,
+    ClosedForm,
+    Draw,
+    Gates,
+    Lab,
+    Observed,
+    Parameters,
+    Sizes,
+    Theory,
+)
 from seqlab.cells.draws import scaled_input
 from seqlab.numbers.theory import diagonal_rate
 
@@ -92,6 +102,12 @@ def rate(seen: Observed) -> float:
     return math.nan if found == -math.inf else found
 
 
+def gates(params: Parameters, x: NDArray, h: NDArray, carried: NDArray) -> tuple[Gates, NDArray]:
+    """See Cell; the candidate is linear."""
+    z = np.einsum("mbi,mhi->mbh", x, params["linear_z_weight"])
+    return {"update gate": z + params["linear_z_bias"][:, np.newaxis]}, carried
+
+
 def _product_of_gates(lab: Lab) -> float:
     """The first state's gradient is the loss's times exp(-sum ln(1 + exp(a))), a from -36, where
     1 - z is one but for its last digit, to 1/2 over many steps, and to 36 over few: more would
@@ -123,6 +139,8 @@ CELL = Cell(
     state_shape=state_shape,
     draw=draw,
     names_of="Feng et al. 2024",
+    recurrent="linear_z_weight",
+    gates=gates,
     coefficients=COEFFICIENTS,
     theory=Theory(rate, means=("carry",), each=True, of=np.log),
     closed_forms=(ClosedForm("mingru, product of 1 - z", _TOLERANCE, _product_of_gates),),

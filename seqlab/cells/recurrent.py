@@ -1,9 +1,19 @@
-"""What theory asks of the cells with PyTorch's recurrent parameters."""
+"""What theory, and a look at their gates, ask of the cells with PyTorch's recurrent parameters."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from seqlab.cells.cell import Observed, Parameters
+
+
+def sums(params: Parameters, x: NDArray, h: NDArray) -> tuple[NDArray, NDArray]:
+    """W_ih x + b_ih and W_hh h + b_hh, (m, B, rows), of x (m, B, I) and h (m, B, H)."""
+    into, within = (
+        np.einsum("mbi,mgi->mbg", v, params[f"weight_{side}"])
+        + params[f"bias_{side}"][:, np.newaxis]
+        for v, side in ((x, "ih"), (h, "hh"))
+    )
+    return into, within
 
 
 def undriven(seen: Observed) -> bool:

@@ -16,6 +16,7 @@ from seqlab.cells.cell import (
     ClosedForm,
     Cost,
     Draw,
+    Gates,
     Lab,
     Observed,
     Parameters,
@@ -23,7 +24,7 @@ from seqlab.cells.cell import (
     Theory,
 )
 from seqlab.cells.draws import draw_gated, gated_shapes, gated_sizes
-from seqlab.cells.recurrent import bias_of, block, undriven
+from seqlab.cells.recurrent import bias_of, block, sums, undriven
 from seqlab.numbers.theory import mean_field, spectral_rate
 
 ACTIVATIONS = ("tanh", "relu", "sigmoid", "identity")
@@ -106,6 +107,12 @@ def _mean_square(x: NDArray, weight: NDArray, bias: NDArray) -> float:
     return total / (len(x) * x.shape[1] * len(bias))
 
 
+def gates(params: Parameters, x: NDArray, h: NDArray, carried: NDArray) -> tuple[Gates, NDArray]:
+    """See Cell: the units."""
+    into, within = sums(params, x, h)
+    return {"hidden": into + within}, carried
+
+
 def orthogonal_network(size: int, gain: float) -> Parameters:
     """A network whose recurrent matrix is `gain` times an orthogonal one, with no input."""
     params = draw(np.random.default_rng(22), Sizes(size, 1), Draw("orthogonal", gain))
@@ -129,5 +136,6 @@ CELL = Cell(
     draw=draw,
     theory=Theory(rate),
     cost=Cost(blocks=1, exponentials=1),
+    gates=gates,
     closed_forms=(ClosedForm("linear rnn, tau ln g to lag 10,000", 1e-8, _linear_chain),),
 )

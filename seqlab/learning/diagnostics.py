@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from seqlab.cells import Parameters
+from seqlab.cells import CELLS, Parameters
 from seqlab.engine.sums import Sums
 from seqlab.kernels.layout import Span
 from seqlab.learning.batches import batches_of
@@ -20,8 +20,6 @@ from seqlab.rules import Rule
 from seqlab.tasks.losses import LOSSES
 from seqlab.tasks.task import Batch
 from seqlab.wording import refuse
-
-_RECURRENT = {"ssm": "A_log"}  # else weight_hh
 
 
 def diagnose(
@@ -70,13 +68,9 @@ def diagnose(
         rule=str(rule),
         fired=None if rule.kind == "none" else np.stack(fired, axis=1),
         ended=~trainer.alive,
-        recurrent=_recurrent(course.arch),
+        recurrent=CELLS[course.arch].recurrent,
         looks=tuple(looks),
     )
-
-
-def _recurrent(arch: str) -> str:
-    return _RECURRENT.get(arch, "weight_hh")
 
 
 def _of_alive(found: Mapping[str, NDArray], alive: NDArray) -> dict[str, NDArray]:
@@ -124,9 +118,9 @@ def _look(nets: Networks, batch: Batch, loss: str, rule: Rule, alive: NDArray) -
         hidden = run.forward(np.arange(run.tape.steps))
         _, errors = LOSSES[loss](run.outputs(hidden[:, batch.at]), batch.targets[part])
         errors[:, :-1] = 0  # what is left has a lag at every step
-        shares = _log_shares(run, errors, batch.at, rule, _recurrent(nets.cell.name))
+        shares = _log_shares(run, errors, batch.at, rule, nets.cell.recurrent)
         params = nets.some(part).params
-        return shares, units_of(nets.cell.name, nets.activation, params, batch.x[part], hidden)
+        return shares, units_of(nets.cell, nets.activation, params, batch.x[part], hidden)
 
     shares, units = zip(*nets.over_blocks(batch.x, one), strict=True)
     log_share = np.concatenate(shares)

@@ -4,8 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from seqlab.cells import CELLS
 from seqlab.learning.optimisers import ADAM_RATE, BETAS, EPS, SGD_RATE
-from seqlab.learning.slopes import has_gates
 from seqlab.learning.stacks import CLASSES, TRAINED, UPDATES
 from seqlab.learning.training_checklist import updates_of
 from seqlab.numbers.rules_of_thumb import Line
@@ -31,7 +31,7 @@ _NO_GATES = (
 
 def told_of_training(spec: LearnSpec) -> str:
     """How a checklist of recurrent networks in training was measured."""
-    units = "units: of the last update's batch" if has_gates(spec.arch) else _NO_GATES
+    units = "units: of the last update's batch" if CELLS[spec.arch].gates is not None else _NO_GATES
     return (
         f"{updates_of(spec)} updates of {spec.networks} networks by {spec.optimizer} on "
         f"{spec.task}, {spec.sequences} sequences of length {spec.steps}; norms and ratios: "

@@ -5,7 +5,7 @@ draw the same inputs again and compare digests. The loss is sum(output * grad_ou
 """
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
 
-KINDS = ("rnn_tanh", "rnn_relu", "lstm", "gru")
+KINDS = ("rnn_tanh", "rnn_relu", "lstm", "gru", "mingru")
 STEPS = (1, 2, 17, 300)
 BATCHES = (1, 3)
 INPUTS = (1, 5)
@@ -51,8 +51,8 @@ class Case:
 
 
 class Draw(NamedTuple):
-    """What goes in: parameters by PyTorch's names without `_l0`, x (T, B, I), the parts of the
-    initial state (B, H) each, grad_output (T, B, H)."""
+    """What goes in: parameters by PyTorch's names without `_l0`, or the cell's own; x (T, B, I), the
+    parts of the initial state (B, H) each, grad_output (T, B, H)."""
 
     params: dict[str, Array]
     x: Array
@@ -78,6 +78,23 @@ def draw(case: Case) -> Draw:
     def uniform(*shape: int) -> Array:
         return 2 * rng.random(shape) - 1
 
+    hidden = case.hidden
+    if case.kind == "mingru":
+        params = {
+            f"linear_{layer}_{name}": 0.4 * uniform(*shape)
+            for layer in "zh"
+            for name, shape in (("weight", (hidden, case.inputs)), ("bias", (hidden,)))
+        }
+        params["linear_z_bias"] -= 4.0
+    else:
+        params = _gated(case, uniform)
+    x = 1.7 * uniform(case.steps, case.batch, case.inputs)
+    state = tuple(uniform(case.batch, hidden) for _ in range(2 if case.arch == "lstm" else 1))
+    return Draw(params, x, state, uniform(case.steps, case.batch, hidden))
+
+
+def _gated(case: Case, uniform: Callable[..., Array]) -> dict[str, Array]:
+    """PyTorch's four parameters."""
     hidden, gates = case.hidden, {"rnn": 1, "lstm": 4, "gru": 3}[case.arch]
     input_scale, gain = {
         "rnn_tanh": (0.2, 1.3),
@@ -96,9 +113,7 @@ def draw(case: Case) -> Draw:
         params["bias_hh"] += 1.0  # else units die
     elif case.arch != "rnn":
         params["bias_hh"][hidden : 2 * hidden] += 3.0  # forget gate, or update gate
-    x = 1.7 * uniform(case.steps, case.batch, case.inputs)
-    state = tuple(uniform(case.batch, hidden) for _ in range(2 if case.arch == "lstm" else 1))
-    return Draw(params, x, state, uniform(case.steps, case.batch, hidden))
+    return params
 
 
 def orthogonal(matrix: Array) -> Array:

@@ -1,6 +1,7 @@
 """Make the reference files with PyTorch, in float64.
 
-Run from the folder `tests`, with PyTorch installed: `python -m reference.make_reference`.
+Run from the folder `tests`, with PyTorch installed: `python -m reference.make_reference`, of all
+kinds or of those that are named.
 """
 
 import sys
@@ -9,28 +10,38 @@ import numpy as np
 import torch
 
 from reference import cases
+from reference.modules import MinGRU
 
-MODULES = {"rnn": torch.nn.RNN, "lstm": torch.nn.LSTM, "gru": torch.nn.GRU}
+MODULES = {
+    "rnn": torch.nn.RNN,
+    "lstm": torch.nn.LSTM,
+    "gru": torch.nn.GRU,
+    "mingru": MinGRU,
+}
 
 
 def answers(case: cases.Case, drawn: cases.Draw) -> dict[str, cases.Array]:
     """PyTorch's output, and its gradients of sum(output * grad_output)."""
     options = {"nonlinearity": case.activation} if case.arch == "rnn" else {}
     module = MODULES[case.arch](case.inputs, case.hidden, dtype=torch.float64, **options)
+    named = {
+        name.removesuffix("_l0").replace(".", "_"): parameter
+        for name, parameter in module.named_parameters()
+    }
     with torch.no_grad():
         for name, value in drawn.params.items():
-            getattr(module, f"{name}_l0").copy_(torch.from_numpy(value))
+            named[name].copy_(torch.from_numpy(value))
     x = torch.from_numpy(drawn.x).requires_grad_()
     starts = tuple(torch.from_numpy(part)[None].requires_grad_() for part in drawn.state)
     output, _ = module(x, starts if len(starts) > 1 else starts[0])
     (output * torch.from_numpy(drawn.grad_output)).sum().backward()
-    params = {name: getattr(module, f"{name}_l0").grad.numpy() for name in drawn.params}
+    params = {name: named[name].grad.numpy() for name in drawn.params}
     initial = tuple(start.grad.numpy()[0] for start in starts)
     return cases.named(output.detach().numpy(), params, x.grad.numpy(), initial)
 
 
 def main() -> None:
-    for kind in cases.KINDS:
+    for kind in sys.argv[1:] or cases.KINDS:
         kept = {}
         for case in cases.cases():
             if case.kind != kind:

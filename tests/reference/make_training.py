@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from torch.nn.utils import clip_grad_value_
 
 from reference import training
+from reference.modules import MinGRU
 from reference.training import AT, CLIPS, HIDDEN, INPUTS, MOMENTUM, RATES, STATE, Loop
 
 Parameters = dict[str, Tensor]
@@ -23,6 +24,15 @@ def outputs(cell: str, params: Parameters, x: Tensor) -> Tensor:
     """h (T, B, H)."""
     if cell == "ssm":
         return scan(params, x)
+    if cell == "mingru":
+        module = MinGRU(INPUTS, HIDDEN)
+        named = {
+            f"{layer}.{kind}": params[f"{layer}_{kind}"]
+            for layer in ("linear_z", "linear_h")
+            for kind in ("weight", "bias")
+        }
+        first = x.new_zeros(1, x.shape[1], HIDDEN)
+        return torch.func.functional_call(module, named, (x, first))[0]
     module = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}[cell](INPUTS, HIDDEN).double()
     named = {f"{name}_l0": p for name, p in params.items() if not name.startswith("readout")}
     return torch.func.functional_call(module, named, (x,))[0]

@@ -30,7 +30,8 @@ class Loop(NamedTuple):
         return "-".join(self)
 
 
-LOOPS = [Loop(*each) for each in itertools.product(("rnn", "lstm", "gru", "ssm"), RATES, CLIPS)]
+CELLS = ("rnn", "lstm", "gru", "ssm", "mingru")
+LOOPS = [Loop(*each) for each in itertools.product(CELLS, RATES, CLIPS)]
 _BLOCKS = {"rnn": 1, "lstm": 4, "gru": 3}
 
 
@@ -45,6 +46,13 @@ def shapes(cell: str) -> dict[str, tuple[int, ...]]:
             "dt_proj_bias": (HIDDEN,),
             "A_log": (HIDDEN, STATE),
             "D": (HIDDEN,),
+        } | readout
+    if cell == "mingru":
+        return {
+            "linear_z_weight": (HIDDEN, INPUTS),
+            "linear_z_bias": (HIDDEN,),
+            "linear_h_weight": (HIDDEN, INPUTS),
+            "linear_h_bias": (HIDDEN,),
         } | readout
     rows = _BLOCKS[cell] * HIDDEN
     return {

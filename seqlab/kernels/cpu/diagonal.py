@@ -35,8 +35,8 @@ CHUNK = SHAPES.chunk
 
 
 class Scratch(NamedTuple):
-    """For the way back: `total` (P, H) what some steps add to the gradient that is summed on the way;
-    `squares` (P,); and the cell's own for a chunk."""
+    """For the way back: `total` (P, H) what some steps add to the gradient that is summed on the
+    way; `squares` (P,); and the cell's own for a chunk."""
 
     total: NDArray
     squares: NDArray

@@ -1,5 +1,5 @@
-"""Cells of one state a unit that is their output, on the CPU: h_t = a(z_t) h_{t-1} + b(z_t), unit by
-unit, where z = W x + b comes from the input alone.
+"""Cells of one state a unit that is their output, on the CPU: h_t = a(z_t) h_{t-1} + b(z_t), unit
+by unit, where z = W x + b comes from the input alone.
 
 Every state is kept, as an output, so that nothing is computed again on the way back.
 """
