@@ -51,7 +51,7 @@ class Case:
 
 
 class Draw(NamedTuple):
-    """What goes in: parameters by PyTorch's names without `_l0`, or the cell's own; x (T, B, I), the
+    """What goes in: parameters by PyTorch's names without `_l0`, or by the cell's; x (T, B, I), the
     parts of the initial state (B, H) each, grad_output (T, B, H)."""
 
     params: dict[str, Array]

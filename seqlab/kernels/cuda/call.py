@@ -76,8 +76,8 @@ class Call:
         self._real = bundle.adjoint.dtype.type
         self._recorded = live if trace.exponent.shape[2] else 0
         self._kept = max(self._recorded, int(emitted.values.shape[3] > 0))
-        self._lead = (*bundle.exponent.shape[:2], live)
-        tasks = int(np.prod(self._lead))
+        self.lead = (*bundle.exponent.shape[:2], live)  # networks, sequences, live rows of each
+        tasks = int(np.prod(self.lead))
         adjoint = bundle.adjoint[:, :, :live].reshape(tasks, *bundle.adjoint.shape[3:])
         exponent, fired = bundle.exponent[:, :, :live].ravel(), np.zeros(tasks, np.int64)
         lag = np.tile(bundle.lag[:live], tasks // live)
@@ -100,7 +100,7 @@ class Call:
 
     def fitting(self, width: int) -> int:
         """Steps that fit KEPT_BYTES when `width` numbers are kept of each."""
-        networks, sequences, _ = self._lead
+        networks, sequences, _ = self.lead
         step = networks * sequences * max(self._kept, 1) * width * np.dtype(self._real).itemsize
         return max(1, KEPT_BYTES // step)
 
@@ -114,14 +114,14 @@ class Call:
 
     def room(self, piece: Piece, *shape: int) -> Kept:
         """Room for what is kept of a piece, `shape` of each step."""
-        networks, sequences, _ = self._lead
+        networks, sequences, _ = self.lead
         lead = (networks * sequences * self._kept, piece.hi - piece.lo)
         lead = lead if self.keeps_gradients else (1, 1)
         return Kept(empty((*lead, *shape), self._real), empty(lead, np.int64), self._kept)
 
     def keep_gradients(self, piece: Piece, kept: Kept, weight: Array) -> None:
         """Read off what was kept of a piece; `weight` (M, K, I) leads its first K numbers to x."""
-        networks, sequences, _ = self._lead
+        networks, sequences, _ = self.lead
         steps = slice(piece.lo - self._span.lo, piece.hi - self._span.lo)
         if self._emitted.values.shape[3]:
             exponent = to_host(kept.exponent).reshape(networks, sequences, kept.rows, -1)
@@ -135,8 +135,8 @@ class Call:
 
     def _record_inputs(self, piece: Piece, kept: Kept, weight: Array) -> None:
         """Write down the norms of dL/dx of a piece's steps."""
-        dx = product(kept.values.reshape(self._lead[0], -1, kept.values.shape[2]), weight)
-        sums = to_host(squares(dx.reshape(-1, dx.shape[2]))).reshape(*self._lead, -1)
+        dx = product(kept.values.reshape(self.lead[0], -1, kept.values.shape[2]), weight)
+        sums = to_host(squares(dx.reshape(-1, dx.shape[2]))).reshape(*self.lead, -1)
         for row in range(kept.rows):
             points = self._points(row, self._span.hi - piece.hi, piece.hi - piece.lo)
             self._trace.inputs[:, :, points] = sums[:, :, row, ::-1]
@@ -148,10 +148,10 @@ class Call:
 
     def finish(self) -> None:
         """Bring the bundle and what was written down back to the host."""
-        live = self._lead[2]
+        live = self.lead[2]
 
         def returned(array: Array) -> NDArray:
-            return to_host(array).reshape(*self._lead, *array.shape[1:])
+            return to_host(array).reshape(*self.lead, *array.shape[1:])
 
         self._bundle.adjoint[:, :, :live] = returned(self.rows.adjoint)
         self._bundle.exponent[:, :, :live] = returned(self.rows.exponent)

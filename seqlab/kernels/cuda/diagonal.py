@@ -1,5 +1,5 @@
 """The passes of a recurrence that is linear and diagonal in its state, parallel over channels and
-chunks of time.
+chunks of time; and its adjoint's way back, step by step, as rescaling and clip rules want it.
 
 What comes after a chunk depends on it by where it ends from a state of zeros, and by a decay for
 each channel and state. Three passes, forward and back alike: each chunk from zero (`ends`), the
@@ -15,10 +15,27 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
 
+from seqlab.kernels.cuda.call import Call, Kept, Piece
+from seqlab.kernels.cuda.chain import Row, chain, task_row
 from seqlab.kernels.cuda.linalg import real_type
-from seqlab.kernels.cuda.target import Array, block_size, cuda, device, empty, kernel, launch
+from seqlab.kernels.cuda.target import (
+    LANES,
+    Array,
+    block_size,
+    cuda,
+    device,
+    empty,
+    kernel,
+    launch,
+)
+from seqlab.kernels.cuda.team import block
 
 CHUNK = 64  # steps that a thread goes through one after the other, between kept states
+
+
+@device
+def _sum(first, second):
+    return first + second
 
 
 class Law(NamedTuple):
@@ -26,15 +43,18 @@ class Law(NamedTuple):
 
     `given` is the cell's own tuple of arrays, s the step and d the channel of sequence b of network
     m. `rate(given, m, n, d)` is what of state n is the same at all steps: (N,) of them go to
-    registers. `time(given, m, s, b, d)` is how long a step lasts, `decay(rate, time)` what is left
-    of a state after such a time. `step(given, rates, m, s, b, d, state)` takes the channel's state
-    (N,) over a step, in place.
+    registers. `time(given, m, s, b, d)` is how long a step lasts, in whatever measure; `decay(rate,
+    time)` is what is left of a state after such a time; `then(time, time)` are two times, one after
+    the other, and `no_time` lasts nothing. `step(given, rates, m, s, b, d, state)` takes the
+    channel's state (N,) over a step, in place.
     """
 
     rate: Callable[..., Any]
     time: Callable[..., Any]
     decay: Callable[..., Any]
     step: Callable[..., Any]
+    then: Callable[..., Any] = _sum
+    no_time: float = 0.0
 
 
 def pieces(count: int, wide: int) -> tuple[int, int]:
@@ -65,7 +85,8 @@ def place(number, starts, chunk, steps):
 
 @cache
 def _ends(law: Law, real: type, states: int, chunk: int, backwards: bool) -> Any:
-    rate, time, step, zero = law.rate, law.time, law.step, real(0)
+    rate, time, then, step = law.rate, law.time, law.then, law.step
+    zero, no_time = real(0), real(law.no_time)
 
     @kernel
     def ends(given, steps, starts, passed):
@@ -77,9 +98,9 @@ def _ends(law: Law, real: type, states: int, chunk: int, backwards: bool) -> Any
             state, rates = cuda.local.array(states, real), cuda.local.array(states, real)
             for n in range(states):
                 state[n], rates[n] = zero, rate(given, m, n, d)
-            total = zero
+            total = no_time
             for i in range(last - first):
-                total += time(given, m, first + i, b, d)  # the same sum on both ways
+                total = then(total, time(given, m, first + i, b, d))  # the same on both ways
                 s = last - 1 - i if backwards else first + i
                 step(given, rates, m, s, b, d, state)
             for n in range(states):
@@ -170,3 +191,60 @@ def again(
     function = _again(law, visit, real_type(starts), states, CHUNK)
     arrays = (given, steps, starts, numbers.start, out)
     launch(function, *pieces(len(numbers), units), *arrays)
+
+
+class Back(NamedTuple):
+    """What a cell says of its adjoint's step back, as device functions that one thread calls by
+    itself: `time` as in Law, `decay(given, m, n, d, time)` what is left of state n after it, and
+    `loss_share`, see `chain`."""
+
+    time: Callable[..., Any]
+    decay: Callable[..., Any]
+    loss_share: Callable[..., Any]
+
+
+@cache
+def _back(cell: Back, real: type, named: int, states: int, threads: int) -> Any:
+    team, warps = block(threads), threads // LANES
+    rank, time, decay = team.rank, cell.time, cell.decay
+    inject_losses, finish_step = chain(Row(team, named, real), cell.loss_share)
+
+    @kernel
+    def back(given, sequences, rows, loss, rule, piece, live, path, kept):
+        """A block carries one row back through a piece's steps."""
+        units = rows.adjoint.shape[2]
+        m, index = cuda.blockIdx.x // (sequences * live), cuda.blockIdx.x % (sequences * live)
+        at = task_row(m, index, sequences, live, kept.rows)
+        scratch = cuda.shared.array(warps, real)
+        state, exponent, fired = rows.adjoint[at.task], rows.exponent[at.task], 0
+        lag = rows.lag[at.task]
+        for s in range(piece.hi - 1, piece.lo - 1, -1):
+            exponent = inject_losses(state, exponent, loss, given, s, at, path, scratch)
+            if at.slot >= 0 and rank() == 0:
+                kept.exponent[at.slot, s - piece.lo] = exponent
+            for d in range(rank(), units, threads):
+                lasts = time(given, m, s, at.sequence, d)
+                for n in range(states):
+                    g = state[n, d]
+                    if at.slot >= 0:
+                        kept.values[at.slot, s - piece.lo, n, d] = g
+                    state[n, d] = g * decay(given, m, n, d, lasts)
+            exponent, acted = finish_step(state, exponent, lag, rule, s, at, path, scratch)
+            fired += acted
+        if rank() == 0:
+            rows.exponent[at.task] = exponent
+            rows.fired[at.task] += fired
+
+    return back
+
+
+def back(cell: Back, given: Any, call: Call, piece: Piece) -> Kept:
+    """Carry a call's rows back through a piece's steps; their adjoints (N, H) at every step, before
+    it is gone back over, where gradients are asked for."""
+    networks, sequences, live = call.lead
+    states, units = call.rows.adjoint.shape[1:]
+    threads, kept = block_size(units), call.room(piece, states, units)
+    function = _back(cell, real_type(call.rows.adjoint), call.named, states, threads)
+    arrays = (given, sequences, call.rows, call.loss, call.rule, piece, live, call.path, kept)
+    launch(function, networks * sequences * live, threads, *arrays)
+    return kept

@@ -42,7 +42,8 @@ def rate(given, m, n, d):
 
 
 @device
-def _time(given, m, s, b, d):
+def time(given, m, s, b, d):
+    """Delta."""
     return given.delta[m, s, b, d]
 
 
@@ -76,7 +77,7 @@ def output(given, m, s, b, d, state):
     return y
 
 
-LAW = Law(rate, _time, decay, step)
+LAW = Law(rate, time, decay, step)
 
 
 @cache

@@ -97,9 +97,9 @@ class ForwardChunk(NamedTuple):
 
 
 class BackwardChunk(NamedTuple):
-    """One chunk as in ForwardChunk, and `h` (N, H), a state on its way through it; for each live row
-    du and d(raw step) (H,), dmixed (R+2N,) and dx (I,); dskip (H,) of row 0, zero but where it has
-    just met a loss."""
+    """One chunk as in ForwardChunk, and `h` (N, H), a state on its way through it; for each live
+    row du and d(raw step) (H,), dmixed (R+2N,) and dx (I,); dskip (H,) of row 0, zero but where it
+    has just met a loss."""
 
     u: NDArray
     delta: NDArray

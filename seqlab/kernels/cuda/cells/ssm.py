@@ -18,7 +18,6 @@ from seqlab.cells import ssm as algebra
 from seqlab.kernels.cuda import diagonal
 from seqlab.kernels.cuda.arrays import cut
 from seqlab.kernels.cuda.call import Call, Kept, Loss, Piece
-from seqlab.kernels.cuda.chain import Row, chain, task_row
 from seqlab.kernels.cuda.linalg import accumulate, add_projected, add_to, project, real_type
 from seqlab.kernels.cuda.scan import (
     LAW,
@@ -29,6 +28,7 @@ from seqlab.kernels.cuda.scan import (
     discretise,
     output,
     step,
+    time,
 )
 from seqlab.kernels.cuda.target import (
     LANES,
@@ -43,7 +43,7 @@ from seqlab.kernels.cuda.target import (
     to_device,
     to_host,
 )
-from seqlab.kernels.cuda.team import block, warp
+from seqlab.kernels.cuda.team import warp
 from seqlab.kernels.layout import Bundle, Clip, Emitted, Span, Trace
 
 
@@ -161,38 +161,12 @@ def _loss_share(p, j, gradient, exponent, given, s, at):
     return ldexp(gradient[j], -exponent) * c_t
 
 
-@cache
-def _backward(real: type, named: int, states: int, threads: int) -> Any:
-    team, warps = block(threads), threads // LANES
-    rank, (inject_losses, finish_step) = team.rank, chain(Row(team, named, real), _loss_share)
+@device
+def _decay(given, m, n, d, delta):
+    return decay(given.a[m, n, d], delta)
 
-    @kernel
-    def backward(given, rows, loss, rule, piece, live, path, kept):
-        """A block carries one row back through a piece's steps."""
-        sequences, units = given.u.shape[2:]
-        m, index = cuda.blockIdx.x // (sequences * live), cuda.blockIdx.x % (sequences * live)
-        at = task_row(m, index, sequences, live, kept.rows)
-        scratch = cuda.shared.array(warps, real)
-        state, exponent, fired = rows.adjoint[at.task], rows.exponent[at.task], 0
-        lag = rows.lag[at.task]
-        for s in range(piece.hi - 1, piece.lo - 1, -1):
-            exponent = inject_losses(state, exponent, loss, given, s, at, path, scratch)
-            if at.slot >= 0 and rank() == 0:
-                kept.exponent[at.slot, s - piece.lo] = exponent
-            for d in range(rank(), units, threads):
-                delta = given.delta[m, s, at.sequence, d]
-                for n in range(states):
-                    g = state[n, d]
-                    if at.slot >= 0:
-                        kept.values[at.slot, s - piece.lo, n, d] = g
-                    state[n, d] = g * decay(given.a[m, n, d], delta)
-            exponent, acted = finish_step(state, exponent, lag, rule, s, at, path, scratch)
-            fired += acted
-        if rank() == 0:
-            rows.exponent[at.task] = exponent
-            rows.fired[at.task] += fired
 
-    return backward
+_BACK = diagonal.Back(time, _decay, _loss_share)
 
 
 @cache
@@ -317,7 +291,6 @@ def backward(
     real, threads, groups = real_type(bundle.adjoint), block_size(units), networks * sequences
     given, chunk = saved.recurrence(weights), diagonal.CHUNK
     call = Call(bundle, grad, span, clip, live, trace, emitted)
-    function = _backward(real, call.named, states, threads)
     summed = emitted.values.shape[3] > 0
     if summed:
         zeros = np.zeros((groups, states, units), real)
@@ -325,9 +298,7 @@ def backward(
         common = to_device(emitted.carried_exponent.ravel())
     together = max(1, call.fitting(2 * states * units) // chunk)
     for piece in call.pieces(together * chunk if call.keeps_gradients else span.hi):
-        kept = call.room(piece, states, units)
-        rows = (call.rows, call.loss, call.rule, piece, live, call.path, kept)
-        launch(function, groups * live, threads, given, *rows)
+        kept = diagonal.back(_BACK, given, call, piece)
         if not call.keeps_gradients:
             continue
         numbers = range(piece.lo // chunk * groups, -(-piece.hi // chunk) * groups)
