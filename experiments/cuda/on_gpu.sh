@@ -12,9 +12,10 @@ tests=(python3 -m pytest -q --tb=short -p no:cacheprovider -p no:benchmark)
 
 "${tests[@]}" -n "$(($(nproc) / 2))" -rf tests/cuda_parity*.py >"$logs/parity.log" 2>&1 &
 for tool in memcheck racecheck synccheck; do
-  for cells in "rnn-tanh or gru" "lstm or ssm"; do
+  for half in 0 1; do
+    cells=$(python3 -c "from seqlab.cells import NAMES; print('-tanh or '.join(NAMES[$half::2]) + '-tanh')")
     compute-sanitizer --tool "$tool" --error-exitcode 1 "${tests[@]}" tests/cuda_parity.py \
-      -k "test_any_size and 9 and float32 and ($cells)" >"$logs/$tool-${cells%% *}.log" 2>&1 &
+      -k "test_any_size and 9 and float32 and ($cells)" >"$logs/$tool-$half.log" 2>&1 &
   done
   compute-sanitizer --tool "$tool" --error-exitcode 1 "${tests[@]}" tests/cuda_parity_arrays.py \
     -k "test_selective_scan and 35 and float32" >"$logs/$tool-scan.log" 2>&1 &

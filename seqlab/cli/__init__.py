@@ -13,5 +13,5 @@ from seqlab.cli.group import Commands
 )
 @click.version_option(seqlab.__version__, message="seqlab %(version)s")
 def main() -> None:
-    """Measure how gradients fade or grow through time, in RNN, LSTM, GRU and a selective SSM, and
-    through the layers of deep stacks."""
+    """Measure how gradients fade or grow through time, in recurrent networks and state-space
+    models, and through the layers of deep stacks."""

@@ -213,7 +213,8 @@ def _back(cell: Back, real: type, named: int, states: int, threads: int) -> Any:
     def back(given, sequences, rows, loss, rule, piece, live, path, kept):
         """A block carries one row back through a piece's steps."""
         units = rows.adjoint.shape[2]
-        m, index = cuda.blockIdx.x // (sequences * live), cuda.blockIdx.x % (sequences * live)
+        each = max(sequences * live, 1)  # as in `place`: what is known of numbers saves registers
+        m, index = max(cuda.blockIdx.x // each, 0), max(cuda.blockIdx.x % each, 0)
         at = task_row(m, index, sequences, live, kept.rows)
         scratch = cuda.shared.array(warps, real)
         state, exponent, fired = rows.adjoint[at.task], rows.exponent[at.task], 0

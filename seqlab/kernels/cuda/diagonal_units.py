@@ -281,6 +281,6 @@ class DiagonalUnits:
             out[f"{layer}_bias"] += bias[:, own]
 
     def input_gradient(self, weights: Weights, emitted: Emitted, out: Array) -> None:
-        """dL/dx of one call's steps, out (M, n*B, I) on the device, each at its emitted exponent."""
+        """dL/dx of one call's steps, out (M, n*B, I) there, each at its emitted exponent."""
         dz = emitted.values.reshape(*out.shape[:2], emitted.values.shape[3])
         project(dz, weights.back, None, out)
