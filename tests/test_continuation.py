@@ -91,6 +91,17 @@ def test_a_long_sequence_step_by_step(arch: str) -> None:
     assert np.concatenate(outputs) == pytest.approx(want, rel=0, abs=1e-13 * np.abs(want).max())
 
 
+@pytest.mark.parametrize("arch", ARCHS)
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_steps_keep_their_bits_however_many_follow(arch: str, dtype: type) -> None:
+    """Within a block of steps too, whose inputs are projected together, however wide they are."""
+    run = draw(arch, hidden=33, inputs=64, steps=21, batch=1).cast(dtype)
+    whole = seqlab.forward(arch, run.params, run.x, run.initial).output
+    for count in (1, 2, 5, 17, 20):
+        part = seqlab.forward(arch, run.params, run.x[:count], run.initial).output
+        assert np.array_equal(part, whole[:count]), count
+
+
 @pytest.mark.tiny
 def test_a_last_gradient_that_does_not_fit_is_refused() -> None:
     run = draw("lstm", hidden=3)

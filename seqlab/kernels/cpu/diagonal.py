@@ -2,11 +2,11 @@
 back.
 
 No step asks for a matrix product with the state, so that all that a chunk of CHUNK steps takes from
-its input is made at once. A cell of many states for each output keeps the state before every chunk
-(`keep_state`), and computes a chunk's states again from there on the way back, into scratch that
-fits the L2 cache. Gradients that want the states at every step are summed on the way, in log scale.
-A cell gives the rest, compiled functions of which its kernels are made; diagonal_units.py has them
-for cells of one state a unit, which is their output.
+its input is made at once. A cell of many states for each output keeps the state before every chunk,
+and computes a chunk's states again from there on the way back, into scratch that fits the L2 cache.
+Gradients that want the states at every step are summed on the way, in log scale. A cell gives the
+rest, compiled functions of which its kernels are made; diagonal_units.py has them for cells of one
+state a unit, which is their output.
 """
 
 from collections.abc import Callable
@@ -56,17 +56,10 @@ def kept_width(parts: int, units: int) -> int:
 
 
 @inlined
-def keep_state(h, kept, m, b, first):
-    """Keep the state h (P, H) before the chunk that begins with step `first`."""
-    for p in range(h.shape[0]):
-        copy(h[p], kept[m, first // CHUNK, b, p])
-
-
-@inlined
-def kept_state(kept, m, b, first, h):
-    """h = the state before the chunk that begins with step `first`."""
-    for p in range(h.shape[0]):
-        copy(kept[m, first // CHUNK, b, p], h[p])
+def copy_state(source, target):
+    """target = source, (P, H) each."""
+    for p in range(target.shape[0]):
+        copy(source[p], target[p])
 
 
 @inlined
@@ -95,9 +88,9 @@ def _make_forward(run: Callable[..., None]) -> Any:
         steps, sequences = x.shape[1:3]
         for index in range(begin, end):
             m, b = index // sequences, index % sequences
+            h = state[m, b]
             for first in range(0, steps, CHUNK):
-                count = min(CHUNK, steps - first)
-                run(weights, x, state[m, b], saved, chunk, m, b, first, count)
+                run(weights, x, h, saved, chunk, m, b, first, min(CHUNK, steps - first))
 
     return forward
 

@@ -14,9 +14,8 @@ from seqlab.kernels.cpu.diagonal import (
     CHUNK,
     Diagonal,
     StepsBack,
-    keep_state,
+    copy_state,
     kept_shape,
-    kept_state,
     kept_width,
 )
 from seqlab.kernels.cpu.linalg import (
@@ -171,7 +170,7 @@ def _run(weights, x, h, saved, chunk, m, b, first, count):
     width = saved.mixed.shape[3]
     low = width - 2 * states
     xs, u, raw, delta, slope, drive, y, mixed, dt, b_t, c_t, none, path, decays = chunk
-    keep_state(h, saved.kept, m, b, first)
+    copy_state(h, saved.kept[m, first // CHUNK, b])
     for s in range(count):
         copy(x[m, first + s, b], xs[s])
     for s in range(count, CHUNK):
@@ -201,7 +200,7 @@ def _run(weights, x, h, saved, chunk, m, b, first, count):
 def _enter_chunk(weights, saved, chunk, m, b, first, count):
     """The states again."""
     a, h = weights.a[m], chunk.h
-    kept_state(saved.kept, m, b, first, h)
+    copy_state(saved.kept[m, first // CHUNK, b], h)
     states, units = a.shape
     low = saved.mixed.shape[3] - 2 * states
     u, delta, drive, b_t, c_t = chunk.u, chunk.delta, chunk.drive, chunk.b, chunk.c
