@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from drawn import GATED, Run, answers, draw, same_bits
+from drawn import ARCHS, GATED, Run, answers, draw, same_bits
 from naive import Array
 
 import seqlab
@@ -59,12 +59,29 @@ def test_gradients_have_the_names_that_went_in(arch: str, spelling: str, network
     assert np.array_equal(*curves)
 
 
+def as_modules(name: str) -> str:
+    """Of `named_parameters()`, where a layer within the cell is a module."""
+    return re.sub("_(weight|bias)$", r".\1", name)
+
+
 @pytest.mark.tiny
-def test_a_selective_layer_within_a_model() -> None:
-    run = draw("ssm")
-    have = answers(renamed(run, lambda name: f"blocks.3.{name}"))
-    want = answers(run)
-    assert same_bits({name.removeprefix("blocks.3."): a for name, a in have.items()}, want)
+@pytest.mark.parametrize("arch", [arch for arch in ARCHS if arch not in GATED])
+@pytest.mark.parametrize(
+    "spell",
+    [lambda name: f"blocks.3.{name}", as_modules, lambda name: f"blocks.3.{as_modules(name)}"],
+)
+def test_a_cell_of_layers_within_a_model(arch: str, spell: Callable[[str], str]) -> None:
+    run = draw(arch)
+    have, want = answers(renamed(run, spell)), answers(run)
+    assert same_bits(have, {spell(n) if n in run.params else n: a for n, a in want.items()})
+
+
+@pytest.mark.tiny
+def test_a_parameter_given_twice_is_refused() -> None:
+    """Under both of its names: one would be left out in silence."""
+    run = draw("mingru")
+    said = refusal(run.params | {"linear_z.weight": run.params["linear_z_weight"]}, "mingru")
+    assert said.startswith("params: 'linear_z.weight' is not allowed; mingru has linear_z_weight")
 
 
 @pytest.mark.tiny

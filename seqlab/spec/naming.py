@@ -58,6 +58,9 @@ class _Names:
         home = self._home(parts, module)
         mine = [part for part in parts if part.module == home]
         self._check_layer(mine)
+        for index, part in enumerate(mine):
+            if part.own in (other.own for other in mine[:index]):
+                raise self._stranger(part.name, home)
         known = {part.name for part in mine}
         for name in self.names:
             if name not in known and (module is None or name.rpartition(".")[0] == home):
@@ -83,9 +86,11 @@ class _Names:
         own, layer = [*own_names(self.cell)], ""
         if "weight_ih" in own:
             own, layer = [*own, _PROJECTION], r"(?:_l\d+(?:_reverse)?)?"
-        pattern = rf"(?:(.*)\.)?({'|'.join(own)})({layer})"
+        # A layer within the cell is a module of its own, and its parameter `in_proj.weight` too.
+        spelled = (re.sub("_(weight|bias)$", r"[._]\1", each) for each in own)
+        pattern = rf"(?:(.*)\.)?({'|'.join(spelled)})({layer})"
         match = re.fullmatch(pattern, name, re.DOTALL)
-        return match and _Part(name, match[1] or "", match[2], match[3])
+        return match and _Part(name, match[1] or "", match[2].replace(".", "_"), match[3])
 
     def _home(self, parts: Sequence[_Part], module: str | None) -> str:
         """The module whose parameters are meant."""
