@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from seqlab.cells import CELLS
 from seqlab.engine import backward, tape
 from seqlab.kernels import memory
 from seqlab.kernels.memory import aligned
@@ -16,13 +17,11 @@ from seqlab.measure.cost import memory_bytes
 from seqlab.spec.run import RunSpec
 
 RUNS: list[dict[str, Any]] = [
-    {"arch": "rnn", "steps": 1000},
+    *({"arch": arch, "steps": 1000} for arch in CELLS),
     {"arch": "rnn", "steps": 100, "hidden": 512, "networks": 4},
     {"arch": "rnn", "steps": 10_000, "hidden": 4, "networks": 8},
-    {"arch": "lstm", "steps": 1000},
     {"arch": "lstm", "steps": 500, "hidden": 32, "spectrum": 16},
     {"arch": "gru", "steps": 500, "inputs": 400},
-    {"arch": "ssm", "steps": 1000},
     {"arch": "ssm", "steps": 1000, "networks": 4, "state": 64},
 ]
 

@@ -47,7 +47,7 @@ class Weights(NamedTuple):
 @dataclass(frozen=True)
 class Saved:
     """What a forward segment leaves on the device: the outputs `hidden` (M, S, B, H) and the
-    adjoint's `factors` (M, S, B, C, H)."""
+    adjoint's `factors` (M, S, B, C, H), which begin as the pre-activations (.., Q, H)."""
 
     hidden: Array
     factors: Array
@@ -63,15 +63,8 @@ class Saved:
         return to_host(self.factors)
 
 
-class Given(NamedTuple):
-    """The pre-activations `z` (M, S, B, Q H), on the way forward, and the `factors` of Saved."""
-
-    z: Array
-    factors: Array
-
-
 @device
-def _rate(given, m, n, d):
+def _rate(factors, m, n, d):
     """Nothing of a unit is the same at all steps."""
     return 0
 
@@ -90,13 +83,13 @@ def _product(first, second):
 @cache
 def _law(step: Callable[..., Any]) -> diagonal.Law:
     @device
-    def time(given, m, s, b, d):
-        z = given.z[m, s, b]
-        return step(z, type(z[d])(0), d)[1]
+    def time(factors, m, s, b, d):
+        k = factors[m, s, b]
+        return step(k, type(k[0, d])(0), d)[1]
 
     @device
-    def advance(given, rates, m, s, b, d, state):
-        state[0] = step(given.z[m, s, b], state[0], d)[0]
+    def advance(factors, rates, m, s, b, d, state):
+        state[0] = step(factors[m, s, b], state[0], d)[0]
 
     return diagonal.Law(_rate, time, _decay, advance, _product, 1.0)
 
@@ -104,9 +97,9 @@ def _law(step: Callable[..., Any]) -> diagonal.Law:
 @cache
 def _visit(leave: Callable[..., Any]) -> Callable[..., Any]:
     @device
-    def visit(given, rates, hidden, slot, i, m, s, b, d, state):
+    def visit(factors, rates, hidden, slot, i, m, s, b, d, state):
         """See `diagonal.again`: the state and the factors."""
-        state[0] = leave(given.z[m, s, b], given.factors[m, s, b], state[0], d)
+        state[0] = leave(factors[m, s, b], state[0], d)
         hidden[m, s, b, d] = state[0]
 
     return visit
@@ -152,12 +145,13 @@ class DiagonalUnits:
 
     `layers` names the Q linear layers of the input, each with parameters of its own,
     `<layer>_weight` (H, I) and `<layer>_bias` (H,); `coefficients` is C, of which those in
-    `never_zero` no finite state makes zero, and the first is what a step leaves of the state. Three
-    device functions, which one thread calls by itself, take one unit j through a step:
+    `never_zero` no finite state makes zero, and the first is what a step leaves of the state; there
+    are Q or more. Three device functions, which one thread calls by itself, take one unit j through
+    a step:
 
-    `step(z, h, j)`: h_t from z (Q H,) and h_{t-1}, and the first coefficient;
+    `step(k, h, j)`: h_t from the pre-activations k (Q, H) and h_{t-1}, and the first coefficient;
 
-    `leave(z, k, h, j)`: the same h_t; writes the adjoint's coefficients k (C, H);
+    `leave(k, h, j)`: the same h_t; writes the adjoint's coefficients k (C, H) in their place;
 
     `step_back(dh, k, dz, j)`: from dL/dh_t writes dz (Q H,).
     """
@@ -200,18 +194,15 @@ class DiagonalUnits:
     def forward(self, weights: Weights, x: Array, state: NDArray, saved: Saved) -> None:
         """Run a device's x (M, S, B, I) from `state` (M, B, 1, H), left at the segment's end."""
         networks, steps, sequences, inputs = x.shape
-        real, width = real_type(x), weights.bias.shape[1]
-        z = empty((networks, steps, sequences, width), real)
         rows = steps * sequences
-        flat = z.reshape(networks, rows, width)
+        flat = saved.factors.reshape(networks, rows, self._coefficients * state.shape[3])
         project(x.reshape(networks, rows, inputs), weights.forward, weights.bias, flat)
-        given, end, law = Given(z, saved.factors), to_device(state), _law(self._step)
+        end, law, visit = to_device(state), _law(self._step), _visit(self._leave)
         chunks = -(-steps // diagonal.CHUNK)
-        starts = empty((networks, chunks, sequences, *state.shape[2:]), real)
-        diagonal.join(law, given, steps, end, starts)
+        starts = empty((networks, chunks, sequences, *state.shape[2:]), real_type(x))
+        diagonal.join(law, saved.factors, steps, end, starts)
         numbers = range(networks * chunks * sequences)
-        visit = _visit(self._leave)
-        diagonal.again(law, visit, given, steps, starts, numbers, saved.hidden)
+        diagonal.again(law, visit, saved.factors, steps, starts, numbers, saved.hidden)
         to_host(end, state)
 
     def backward(

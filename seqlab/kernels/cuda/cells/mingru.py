@@ -10,14 +10,14 @@ _unit_adjoint = device(algebra.adjoint)
 
 
 @device
-def _step(z, h, j):
-    after, carry, _, _ = _unit_step(z[j], z[z.shape[0] // 2 + j], h)
+def _step(k, h, j):
+    after, carry, _, _ = _unit_step(k[0, j], k[1, j], h)
     return after, carry
 
 
 @device
-def _leave(z, k, h, j):
-    after, k[0, j], k[1, j], k[2, j] = _unit_step(z[j], z[k.shape[1] + j], h)
+def _leave(k, h, j):
+    after, k[0, j], k[1, j], k[2, j] = _unit_step(k[0, j], k[1, j], h)
     return after
 
 
