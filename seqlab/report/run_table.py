@@ -79,7 +79,7 @@ def table(results: Sequence[Measured]) -> str:
 
 def groups_of(results: Sequence[Measured]) -> tuple[dict[str, str], list[Group]]:
     """The settings that all results share, and their rows."""
-    common = _common(results)
+    common = shared_settings(results)
     return common, [_group(results, result, common) for result in results]
 
 
@@ -104,7 +104,8 @@ def _settings(result: Measured) -> dict[str, str]:
     return {name: describe_value(value) for name, value in values.items() if value is not None}
 
 
-def _common(results: Sequence[Measured]) -> dict[str, str]:
+def shared_settings(results: Sequence[Measured]) -> dict[str, str]:
+    """The settings that all results share, as people read them."""
     first, *others = map(_settings, results)
     return {k: v for k, v in first.items() if all(other.get(k) == v for other in others)}
 
@@ -118,7 +119,7 @@ def _described(results: Sequence[Measured], own: Mapping[str, str]) -> str:
 
 def heading(results: Sequence[Measured], common: dict[str, str]) -> str:
     """What is measured, and where."""
-    cells = ", ".join(result.spec.arch for result in results)
+    cells = ", ".join(dict.fromkeys(result.spec.arch for result in results))
     backends = " and ".join(sorted({result.backend for result in results}))
     seconds = sum(result.duration for result in results)
     duration = f"{seconds:.2g} s" if seconds < 90 else lasting(seconds)

@@ -200,6 +200,7 @@ TABLE = Table(
             idle=gain_is_idle(SCALED),
             label="recurrent gain",
             axis_rank=1,
+            searched=(0.1, 10.0),
         ),
         Option(
             "input_scale",
@@ -212,6 +213,7 @@ TABLE = Table(
             idle=beside("params"),
             label="input scale",
             axis_rank=2,
+            searched=(0.01, 100.0),
         ),
         Option(
             "drive",
@@ -234,6 +236,7 @@ TABLE = Table(
             idle=beside("params"),
             label="forget bias",
             axis_rank=1,
+            searched=(-5.0, 15.0),
         ),
         Option(
             "clip",
