@@ -308,5 +308,14 @@ TABLE = Table(
             in_curves=False,
             is_file=True,
         ),
+        Option(
+            "truncation",
+            number("a cosine above 0 and below 1", lambda cosine: 0 < cosine < 1),
+            "Keep what each lag gives to the parameters' gradient too, and find the smallest K at "
+            "which truncate:K keeps a cosine of C with the whole.",
+            metavar="C",
+            read=float,
+            in_table=False,
+        ),
     ),
 )
