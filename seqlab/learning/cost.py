@@ -59,8 +59,7 @@ def memory_bytes(spec: LearnSpec) -> int:
     steps = task.steps(max(spec.steps, spec.test_length or 0))
     each = steps * spec.sequences  # steps that a network sees in an update
     saved = each * backends.kernels(BACKENDS[0], spec.arch).saved_width(spec.sizes) * item
-    blocks = backends.blocks(BACKENDS[0], most, saved)
-    at_once = backends.at_once(BACKENDS[0], blocks) * max(map(len, blocks))
+    at_once = backends.networks_at_once(BACKENDS[0], most, saved)
     # With the moments, the change and the gradients, in float64 before and after a rule.
     weights = _parameters(spec) * (6 * item + 7 * 8)
     batch = each * (task.inputs * (3 * 8 + 2 * item) + task.outputs * (2 * 8 + 4 * item))

@@ -39,16 +39,15 @@ def memory_bytes(spec: RunSpec) -> int:
     same time, and what is kept of all."""
     cell, item = CELLS[spec.arch], np.dtype(spec.dtype).itemsize
     backend = backends.having(spec.arch)[0]
-    blocks = blocks_of(spec, backend)
-    at_once = backends.at_once(backend, blocks)
-    networks, lengths = at_once * max(map(len, blocks)), len(spec.lengths)
+    each = _trajectory_bytes(spec, backend)
+    networks, lengths = backends.networks_at_once(backend, spec.networks, each), len(spec.lengths)
     weights = sum(math.prod(shape) for shape in cell.shapes(spec.sizes).values()) * item
     drive = spec.steps * spec.inputs * (item + 8)
     points = sum(spec.lengths) + lengths
     trace = points * 8 * (2 * len(cell.parts) + 6)  # the records, what is read of them, and gaps
     rows = (lengths + (spec.spectrum or 0)) * math.prod(cell.state_shape(spec.sizes))
     block = networks * (8 * weights + drive + trace + 4 * rows * item)
-    trajectory = networks * _trajectory_bytes(spec, backend)
+    trajectory = networks * each
     segment = min(networks * SEGMENT_BYTES, trajectory)
     held = trajectory if trajectory <= TRAJECTORY_BYTES else 0  # else computed again
     kept = spec.networks * len(spec.clip) * (spec.steps + 1) * 8 * 3
