@@ -54,6 +54,7 @@ def measurement(spec, rate=-0.45, spread=0.01, own_parts=None, **replaced):
         "theory": np.array(rate + 0.002),
         "log_param_grad_norm_before": np.full_like(rates, -0.7),
         "log_param_grad_norm_after": np.full_like(rates, -0.7),
+        "gradient_cosine": np.full_like(rates, 0.75),
     }
     data |= {f"{name}_zero_lag": first_below(every_lag, under) for name, under in ZERO.items()}
     data |= {f"log_norm_{part}": norms - 2 for part in parts if len(parts) > 1}

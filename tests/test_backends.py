@@ -15,6 +15,8 @@ import seqlab
 from seqlab.cells import CELLS
 from seqlab.errors import InputError
 from seqlab.kernels import backends
+from seqlab.spec import kinds
+from seqlab.study import limits
 
 pytestmark = pytest.mark.tiny
 
@@ -102,3 +104,24 @@ def test_commands_refuse_it_before_any_work(
     studies.write(tmp_path / "study.toml", grid={"arch": ["rnn", "lstm"]})
     assert refusal(seqlab_(*words)) == "backend: cpu has no lstm; it is on cuda"
     assert [path.name for path in tmp_path.iterdir()] == ["study.toml"]
+
+
+@pytest.mark.parametrize("networks", [1, 2, 3, 7, 100, 1001])
+@pytest.mark.parametrize("each", [1, 10**6, 10**7, 10**9])
+def test_networks_at_once_are_those_of_the_largest_blocks(networks: int, each: int) -> None:
+    blocks = backends.blocks("cpu", networks, each)
+    most = backends.at_once("cpu", blocks) * max(map(len, blocks))
+    assert backends.networks_at_once("cpu", networks, each) == most
+
+
+@pytest.mark.parametrize(
+    "kind", [{"arch": "rnn"}, {"arch": "mlp"}, {"arch": "rnn", "kind": "learn"}]
+)
+def test_what_has_no_room_is_refused_without_its_blocks(
+    kind: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A list of a thousand million blocks takes half a minute, and a memory of its own."""
+    monkeypatch.setattr(backends, "blocks", None)
+    spec = kinds.create(**kind, steps=9, networks=10**9)
+    with pytest.raises(InputError, match=r"^networks: 1000000000 is not allowed; the run would"):
+        limits.require_memory(spec)

@@ -18,6 +18,7 @@ from seqlab.errors import InputError
 from seqlab.numbers.quantities import in_files
 from seqlab.numbers.variables import Measurement
 from seqlab.report import checklist, learn_table
+from seqlab.report.store_table import _learnable
 from seqlab.spec import kinds
 from seqlab.spec.learn import LearnSpec
 from seqlab.study.result import Result
@@ -174,7 +175,7 @@ def test_a_study_is_swept_resumed_shown_and_exported(here: Path) -> None:
     assert data("store") == before
     shown = seqlab_("table", "store").stdout
     assert shown.startswith("networks that learn the task, by length, of those that were trained\n")
-    assert re.search(r"^  lr 0\.01\+0\.1, clip none +0/2$", shown, re.MULTILINE)
+    assert re.search(r"^  lr 0\.01\+0\.1, clip none +0/2 +>5 +-$", shown, re.MULTILINE)
     assert seqlab_("export", "store", "-o", "table.csv").exit_code == 0
     table = pd.read_csv("table.csv")
     assert table["lr"].tolist() == ["0.01+0.1", "0.01+0.1", "0.02", "0.02"] * 2
@@ -205,3 +206,21 @@ def test_ctrl_c_ends_training(here: Path) -> None:
     assert last == "seqlab: error: interrupted"
     assert all(line.startswith("what was done is kept in seqlab-results") for line in kept)
     assert not list(here.rglob("*.nc"))
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "text"),
+    [
+        (39.73, 34.2, 49.4, "39.7 [34.2, 49.4]"),
+        (41.9, 33.9, None, "41.9 [33.9, >56]"),
+        (9.0, None, 12.0, "9 [<, 12]"),
+        (None, 55.6, None, ">55.6"),
+        (None, None, 5.0, "<5"),
+        (None, None, None, "-"),
+    ],
+)
+def test_a_learnable_length_is_said_as_far_as_it_is_known(
+    value: float | None, low: float | None, high: float | None, text: str
+) -> None:
+    row = {"learnable_length": value, "learnable_length_low": low, "learnable_length_high": high}
+    assert _learnable(row | {"steps": 56}) == text

@@ -79,6 +79,7 @@ def test_answers_are_those_read_off_the_inputs(name: str) -> None:
 def check_form(task: Task, batch: Batch, length: int, sequences: int) -> None:
     assert batch.x.shape == (task.steps(length), sequences, task.inputs)
     assert batch.x.dtype == np.float64
+    assert len(batch.at) == task.answers(length)
     shape: tuple[int, ...] = (len(batch.at), sequences)
     if task.classifies:
         assert batch.targets.dtype.kind == "i"

@@ -42,6 +42,7 @@ FILE = {
     "underflow": (("network", "rule", "length"), "1"),
     "log_param_grad_norm_before": (RULED, "nat"),
     "log_param_grad_norm_after": (RULED, "nat"),
+    "gradient_cosine": (RULED, "1"),
     "lyapunov": (("network", "exponent"), "nat/step"),
     "theory": ((), "nat/step"),
 }
@@ -86,7 +87,8 @@ def test_tables_have_these_columns_in_this_order():
         *("zeros", "underflows", "overflows", "decay_rate", "decay_rate_low", "decay_rate_high"),
         *("fit", "horizon_1e-1", "horizon_1e-3", "horizon_1e-6"),
         *("float32_zero_lag", "float64_zero_lag", "clipped_fraction"),
-        *("log10_param_grad_norm_before", "log10_param_grad_norm_after", "lyapunov_1", "theory"),
+        *("log10_param_grad_norm_before", "log10_param_grad_norm_after", "gradient_cosine"),
+        *("truncation_lag", "lyapunov_1", "theory"),
     ]
 
 
@@ -98,16 +100,26 @@ def test_figures_have_these_values_in_this_order():
         *("horizon_1e-1", "horizon_1e-3", "horizon_1e-6", "float32_zero_lag", "float64_zero_lag"),
         *("fit_rate", "fit_exponent", "clipped_fraction", "log10_param_grad_norm_before"),
         *("log10_param_grad_norm_after", "theory"),
-        *("log10_mean_square", "cosine", "zero_units", "dead_units", "always_on_units"),
-        *("saturated_units", "log10_weight_grad_norm", "log10_bias_grad_norm", "lyapunov_1"),
+        *("log10_mean_square", "cosine", "gradient_by_lag", "gradient_to_lag", "cosine_to_lag"),
+        *("zero_units", "dead_units", "always_on_units"),
+        *("saturated_units", "log10_weight_grad_norm", "log10_bias_grad_norm", "gradient_cosine"),
+        *("truncation_lag", "lyapunov_1"),
         *("log10_attenuation_trained", "log10_attenuation_traced", "best_loss", "final_loss"),
-        *("fired_share", "learning_rate", "horizon_trained_1e-3", "learnable_length"),
+        *(
+            "test_loss",
+            "test_accuracy",
+            "fired_share",
+            "learning_rate",
+            "horizon_trained_1e-3",
+            "learnable_length",
+        ),
         *("solved_share", "updates_to_solve", "loss"),
     ]
     assert MEASURES["horizon_1e-6"].label == "horizon at 1e-6 (steps)"
     assert {name for name, one in MEASURES.items() if one.mean} == {
         *("decay_rate", "zero_share", "underflow_share", "overflow_share"),
         *("clipped_fraction", "theory", "lyapunov_1", "cosine", "zero_units", "dead_units"),
+        *("gradient_cosine",),
         *("always_on_units", "saturated_units", "fired_share", "solved_share"),
     }
 

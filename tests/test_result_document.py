@@ -33,6 +33,8 @@ FIELDS = {
     "overflows": int,
     "clipped_fraction": float,
     "log10_param_grad_norm": dict,
+    "gradient_cosine": float,
+    "truncation_lag": type(None),
     "lyapunov": list,
     "lyapunov_dead": int,
     "theory": float,
@@ -76,6 +78,7 @@ def test_the_numbers_of_the_document():
     assert found["log10_param_grad_norm"] == pytest.approx(
         {"before": -0.7 / LN10, "after": -0.7 / LN10}
     )
+    assert found["gradient_cosine"] == pytest.approx(0.75)
     assert found["lyapunov"] == pytest.approx([-0.5, -0.6, -0.7])
     assert found["lyapunov_dead"] == 0
     assert found["theory"] == pytest.approx(-0.498)
@@ -89,6 +92,7 @@ def test_what_there_is_not_is_null():
         "fit",
         "float32_zero_lag",
         "float64_zero_lag",
+        "truncation_lag",
         "lyapunov",
         "lyapunov_dead",
         "theory",

@@ -106,6 +106,7 @@ def test_every_field_can_be_fixed_crossed_and_zipped(tmp_path):
         "clip": ["truncate:3"],
         "lengths": [3, 20],
         "spectrum": 2,
+        "truncation": 0.9,
         "dtype": "float32",
         "params": "w.npz",
         "module": "encoder",

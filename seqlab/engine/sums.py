@@ -40,6 +40,24 @@ class Sums:
         """Those of some networks."""
         return Sums({name: value[part] for name, value in self.values.items()}, self.exponent[part])
 
+    def of(self, names: Sequence[str]) -> "Sums":
+        """Those of some parameters."""
+        return Sums({name: self.values[name] for name in names}, self.exponent)
+
+    def add(self, other: "Sums") -> None:
+        """Add another one of the same parameters, in place."""
+        factor = self.share(other.exponent[:, np.newaxis])[:, 0]
+        for name, value in other._times(factor).items():
+            self.values[name] += value
+
+    def cosine(self, other: "Sums") -> NDArray:
+        """The cosine (M,) between a network's gradients, all together, and the other's; nan where
+        one of them is zero or not finite."""
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            own, others = (sums._times(1 / sums._direction_norm()) for sums in (self, other))
+            flat = [(own[n].reshape(len(v), -1), v.reshape(len(v), -1)) for n, v in others.items()]
+            return np.clip(np.sum([np.einsum("mi,mi->m", a, b) for a, b in flat], axis=0), -1, 1)
+
     def share(self, exponent: NDArray) -> NDArray:
         """Raise the sums' exponent to the largest of (M, n) ones; return 2^(theirs - ours)."""
         raised = np.maximum(self.exponent, exponent.max(axis=1))

@@ -52,8 +52,13 @@ def plot(
     option = "xscale" if asked.kind == "histogram" else "yscale"
     selection = select(results, asked).scaled(option, getattr(looks, option))
     with style(width(looks.width).scale):
-        figure = _KINDS[selection.choice.kind](selection, looks)
+        figure = figure_of(selection, looks)
     save(figure, table(selection), path)
+
+
+def figure_of(selection: Selection, looks: Looks) -> Figure:
+    """A selection as the whole figure of its kind, within a `style`."""
+    return _KINDS[selection.choice.kind](selection, looks)
 
 
 def _check_kind(asked: Asked, looks: Looks) -> None:

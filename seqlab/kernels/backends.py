@@ -163,12 +163,25 @@ def blocks(backend: str, networks: int, bytes_each: int) -> list[range]:
     It changes no number: memory that is used again is warm, and every thread wants as many
     networks as the others.
     """
+    count = _blocks(backend, networks, bytes_each)
+    edges = [networks * i // count for i in range(count + 1)]
+    return [range(first, last) for first, last in pairwise(edges)]
+
+
+def networks_at_once(backend: str, networks: int, bytes_each: int) -> int:
+    """How many networks at most are in the blocks that are worked on at the same time: told without
+    the blocks, of which a run that has no room may have a thousand million."""
+    count = _blocks(backend, networks, bytes_each)
+    most = workers(backend)
+    return -(-networks // count) * (most if count >= most else 1)
+
+
+def _blocks(backend: str, networks: int, bytes_each: int) -> int:
     package = _package(backend)
     count = -(-networks // max(1, package.BLOCK_BYTES // bytes_each))
     if networks >= package.workers():
         count = min(networks, -(-count // package.workers()) * package.workers())
-    edges = [networks * i // count for i in range(count + 1)]
-    return [range(first, last) for first, last in pairwise(edges)]
+    return count
 
 
 def workers(backend: str) -> int:

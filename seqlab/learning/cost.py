@@ -16,13 +16,13 @@ BACKENDS = ("cpu",)  # the backends that train
 MOST_LOSSES = 256  # that a file keeps of a network's training, each a mean of some updates
 
 # Fitted to updates of 10 to 100 steps, 8 to 128 units and 2 to 64 networks on two busy cores:
-# within a factor of two, but for tasks that ask for an answer at every step, which take up to
-# three times as long.
+# within a factor of two.
 _A_HEADER = 16 << 10  # bytes of a file's names and attributes
 _A_RUN = 0.05  # seconds, whatever its size
 _AN_UPDATE = 1.5e-3  # seconds that an update takes at least
 _A_NETWORK = 2e-4  # and for each network
 _A_PRODUCT = 6e-11  # seconds for a multiplication and addition, on one thread
+_AN_ANSWER = 6e-7  # seconds on one thread, whatever its size: loss, readout, and its way back
 _A_STATE = 30  # products that the elementwise work on one entry of the state takes
 
 
@@ -59,8 +59,7 @@ def memory_bytes(spec: LearnSpec) -> int:
     steps = task.steps(max(spec.steps, spec.test_length or 0))
     each = steps * spec.sequences  # steps that a network sees in an update
     saved = each * backends.kernels(BACKENDS[0], spec.arch).saved_width(spec.sizes) * item
-    blocks = backends.blocks(BACKENDS[0], most, saved)
-    at_once = backends.at_once(BACKENDS[0], blocks) * max(map(len, blocks))
+    at_once = backends.networks_at_once(BACKENDS[0], most, saved)
     # With the moments, the change and the gradients, in float64 before and after a rule.
     weights = _parameters(spec) * (6 * item + 7 * 8)
     batch = each * (task.inputs * (3 * 8 + 2 * item) + task.outputs * (2 * 8 + 4 * item))
@@ -73,10 +72,10 @@ def memory_bytes(spec: LearnSpec) -> int:
 
 def seconds_of_course(spec: LearnSpec, length: int, networks: int) -> float:
     """About how long all updates of so many networks take on one thread."""
-    steps = spec.trained_on.steps(length)
+    steps, answers = spec.trained_on.steps(length), spec.trained_on.answers(length)
     state = math.prod(CELLS[spec.arch].state_shape(spec.sizes))
     products = 3 * (_parameters(spec) + _A_STATE * state)
-    each = _A_NETWORK + spec.sequences * steps * products * _A_PRODUCT
+    each = _A_NETWORK + spec.sequences * (steps * products * _A_PRODUCT + answers * _AN_ANSWER)
     return spec.updates * (_AN_UPDATE + networks * each)
 
 

@@ -32,12 +32,15 @@ def assemble(
     parts: Iterable[str] = (),
     *,
     named: Sequence[str] = (),
+    parameters: Sequence[str] = (),
+    truncation: float | None = None,
     every: int = 1,
 ) -> dict[str, Variable]:
     """All variables of a result, networks in order; `parts` are those of a state that has several.
 
-    `named` are the names along the axis of `log_norm_part`, where that is measured; `every` is the
-    distance of the lags of `longest`.
+    `named` are the names along the axis of `log_norm_part`, `parameters` those along the axis of
+    what is measured of each parameter, where that is; `truncation` is the cosine that a truncated
+    gradient is to keep; `every` is the distance of the lags of `longest`.
     Raises KeyError for what has no row in `seqlab.numbers.quantities`.
     """
     found: dict[str, ArrayLike] = {
@@ -48,7 +51,13 @@ def assemble(
     }
     measured = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
     longest, predicted = measured.pop("longest"), measured.pop("predicted")
-    found |= measured | ({"part": np.asarray(named)} if named else {})
+    found |= measured
+    for name, values in (("part", named), ("parameter", parameters)):
+        if values:
+            found[name] = np.asarray(values)
+    if truncation is not None:
+        cosine = median(measured["cosine_to_lag"], axis=0)
+        found["truncation_lag"] = truncation_lag(kept_lags(spec), cosine, truncation)
     found["decay_rate"] = longest[:, :, -1] / spec.steps
     found["theory"] = predicted.mean()
     found |= _of_median(spec.steps, median(longest, axis=0), every)
@@ -56,6 +65,14 @@ def assemble(
     if unknown := found.keys() - rows.keys():
         raise KeyError(f"no row in seqlab.numbers.quantities: {', '.join(sorted(unknown))}")
     return {name: row.variable(found[name], link) for name, row in rows.items() if name in found}
+
+
+def truncation_lag(lags: NDArray[np.int64], cosine: NDArray, least: float) -> int:
+    """The smallest of `lags`, from 1 on, from which on a cosine (lags,) is above `least`; NEVER if
+    it ends under it. The last lag, the initial state's, has none."""
+    short = np.flatnonzero(~(cosine[:-1] > least))
+    first = int(short[-1]) + 1 if short.size else 0
+    return NEVER if first == len(lags) - 1 else int(lags[max(first, 1)])
 
 
 def _of_median(steps: int, curves: NDArray, every: int) -> dict[str, ArrayLike]:

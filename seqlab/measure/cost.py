@@ -19,6 +19,7 @@ from seqlab.spec.run import RunSpec
 _A_RUN = 2e-3  # seconds, whatever its size
 _A_PRODUCT = 3e-10  # seconds for a multiplication and addition, on one thread
 _A_STATE = 15  # products that the elementwise work on one entry of the state takes
+_A_SHARE = 50  # products that a parameter takes where shares of the gradient are compared
 _A_STEP = 2000  # products that any step takes
 
 
@@ -38,19 +39,20 @@ def memory_bytes(spec: RunSpec) -> int:
     same time, and what is kept of all."""
     cell, item = CELLS[spec.arch], np.dtype(spec.dtype).itemsize
     backend = backends.having(spec.arch)[0]
-    blocks = blocks_of(spec, backend)
-    at_once = backends.at_once(backend, blocks)
-    networks, lengths = at_once * max(map(len, blocks)), len(spec.lengths)
+    each = _trajectory_bytes(spec, backend)
+    networks, lengths = backends.networks_at_once(backend, spec.networks, each), len(spec.lengths)
     weights = sum(math.prod(shape) for shape in cell.shapes(spec.sizes).values()) * item
     drive = spec.steps * spec.inputs * (item + 8)
     points = sum(spec.lengths) + lengths
     trace = points * 8 * (2 * len(cell.parts) + 6)  # the records, what is read of them, and gaps
     rows = (lengths + (spec.spectrum or 0)) * math.prod(cell.state_shape(spec.sizes))
     block = networks * (8 * weights + drive + trace + 4 * rows * item)
-    trajectory = networks * _trajectory_bytes(spec, backend)
+    trajectory = networks * each
     segment = min(networks * SEGMENT_BYTES, trajectory)
     held = trajectory if trajectory <= TRAJECTORY_BYTES else 0  # else computed again
     kept = spec.networks * len(spec.clip) * (spec.steps + 1) * 8 * 3
+    if spec.truncation is not None:
+        block += 3 * networks * weights * (8 // item)  # a share, the sum up to it, and copies
     # Two in use, what is emitted of one, and free memory of other sizes.
     return block + held + 3 * segment + kept
 
@@ -71,13 +73,16 @@ def seconds(spec: RunSpec, threads: int) -> float:
 
     Networks x steps x passes x (parameters + elementwise work): a pass forward, one for the
     parameter gradients, one back for each in-chain rule and none of them, with as many losses as
-    lengths are underway, and three for each Lyapunov exponent.
+    lengths are underway, and three for each Lyapunov exponent; two for the shares of lags, whose
+    sums are compared at each kept one.
     """
     cell = CELLS[spec.arch]
     sweeps = 1 + sum(rules.parse(rule).in_chain for rule in spec.clip)
     passes = 2 + sweeps * (1 + sum(spec.lengths) / spec.steps) + 3 * (spec.spectrum or 0)
     parameters = sum(math.prod(shape) for shape in cell.shapes(spec.sizes).values())
     products = parameters + _A_STATE * math.prod(cell.state_shape(spec.sizes)) + _A_STEP
+    if spec.truncation is not None:
+        passes += 2 + _A_SHARE * parameters / products * curve_shape(spec)[3] / spec.steps
     return _A_RUN + spec.networks * spec.steps * passes * products * _A_PRODUCT / threads
 
 

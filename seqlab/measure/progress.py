@@ -10,9 +10,8 @@ from seqlab.spec.kinds import Progress, Spec
 def work(spec: Spec) -> int:
     """Steps that a block takes, each row of a bundle counted as one."""
     sweeps = 1 + sum(rules.parse(rule).in_chain for rule in spec.clip)
-    return spec.steps * (
-        1 + sweeps * len(spec.lengths) // 2 + (getattr(spec, "spectrum", None) or 0)
-    )
+    more = (getattr(spec, "spectrum", None) or 0) + (getattr(spec, "truncation", None) is not None)
+    return spec.steps * (1 + sweeps * len(spec.lengths) // 2 + more)
 
 
 class Report:

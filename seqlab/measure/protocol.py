@@ -14,7 +14,8 @@ from seqlab.engine.sums import Sums
 from seqlab.engine.tape import Tape
 from seqlab.kernels import backends
 from seqlab.measure import lyapunov
-from seqlab.measure.assemble import Block, assemble
+from seqlab.measure.assemble import Block, assemble, kept_lags
+from seqlab.measure.by_lag import by_lag
 from seqlab.measure.cost import blocks_of
 from seqlab.measure.curves import sweep_curves
 from seqlab.measure.draw import Source
@@ -48,7 +49,15 @@ def measure(spec: RunSpec, backend: str = "auto", progress: Progress | None = No
             return _measure_block(source, networks, ensemble, tape, report)
 
     measured = backends.over_blocks(chosen, blocks, one)
-    return Measurement(chosen, assemble(spec, measured, CELLS[spec.arch].parts))
+    cell = CELLS[spec.arch]
+    variables = assemble(
+        spec,
+        measured,
+        cell.parts,
+        parameters=() if spec.truncation is None else list(cell.shapes(spec.sizes)),
+        truncation=spec.truncation,
+    )
+    return Measurement(chosen, variables)
 
 
 def _measure_block(
@@ -67,6 +76,11 @@ def _measure_block(
     start = np.stack([curve[:, 0] for curve in free.state], axis=1)
     sums = ensemble.of_given(free.sums).scaled(-start[:, -1])
     unclipped = kept(spec, free)
+    made_of = {}
+    if spec.truncation is not None:
+        report.begin("gradient by lag")
+        longest = readout[:, :, -1:]
+        made_of = by_lag(ensemble, tape, longest, free.sums, kept_lags(spec), report.tick)
     del free  # before a clipped sweep has as many points
     scaled = readout * np.exp(-start)[:, None, :, None]
     before = sums.log_norm()
@@ -76,6 +90,7 @@ def _measure_block(
         for text in spec.clip
     ]
     measured = {name: np.stack([one[name] for one in ruled], axis=1) for name in ruled[0]}
+    measured |= made_of
     measured["predicted"] = observer.rates(unit[:, 0, 0])
     if spec.spectrum is not None:
         report.begin("spectrum")
@@ -106,4 +121,9 @@ def _under_rule(
         found = unclipped
         after, changed = sums.clipped(rule)
         fired = changed.astype(float)
-    return {**found, "clipped_fraction": fired, "log_param_grad_norm_after": after.log_norm()}
+    return {
+        **found,
+        "clipped_fraction": fired,
+        "log_param_grad_norm_after": after.log_norm(),
+        "gradient_cosine": after.cosine(sums),
+    }

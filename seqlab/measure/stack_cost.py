@@ -58,10 +58,10 @@ def memory_bytes(spec: StackSpec) -> int:
     """Bytes that `measure` needs at its peak."""
     if spec.in_law:
         return _in_law_bytes(spec)
-    blocks = blocks_of(spec, backends.STACKS[0])
-    at_once = backends.at_once(backends.STACKS[0], blocks)
-    networks, item = at_once * max(map(len, blocks)), np.dtype(spec.dtype).itemsize
     stack, layer, (kernels, columns) = spec.stack, _layer_bytes(spec), _kernels(spec)
+    backend, each = backends.STACKS[0], spec.steps * layer
+    networks = backends.networks_at_once(backend, spec.networks, each)
+    item = np.dtype(spec.dtype).itemsize
     whole = networks * layer * spec.steps
     segment = networks * layer * min(segment_steps(layer, spec.steps), spec.steps)
     emitted = segment * kernels.emitted_width(stack.sizes(columns)) * item // layer

@@ -4,7 +4,7 @@ The file's variables, the JSON document, the tidy table and what figures show ar
 rows.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -44,11 +44,54 @@ def _norm_of(what: str) -> str:
     return f"ln norm of the {what}, relative to the state's at lag 0"
 
 
+def _made_of() -> Iterator[Quantity]:
+    """What the parameters' gradient of the longest length is made of: of all, which figures show,
+    and of each."""
+    every, each = "all parameters' gradient", "a parameter's gradient"
+    for name, what, value, label in (
+        (
+            "log_gradient_by_lag",
+            "ln norm of a lag's share of {}, over that of the whole",
+            "gradient_by_lag",
+            "log10 share of the parameters' gradient (decades)",
+        ),
+        (
+            "log_gradient_to_lag",
+            "ln norm of the sum of the shares of {} up to a lag, over that of the whole",
+            "gradient_to_lag",
+            "log10 gradient up to the lag (decades)",
+        ),
+        (
+            "cosine_to_lag",
+            "cosine of the sum of the shares of {} up to a lag with the whole",
+            "cosine_to_lag",
+            "cosine of the gradient up to the lag",
+        ),
+    ):
+        log = name.startswith("log")
+        plain = Quantity(name, ("network", "lag"), "nat" if log else "1", "", optional=True)
+        yield replace(
+            plain,
+            long_name=what.format(every),
+            value=value,
+            label=label,
+            kind="decades" if log else "rate",
+            to_start=False,
+        )
+        yield replace(
+            plain,
+            name=f"{name}_parameter",
+            dims=("network", "parameter", "lag"),
+            long_name=what.format(each),
+        )
+
+
 _COORDINATES = (
     Quantity("lag", ("lag",), "step", "steps between loss and state"),
     Quantity("length", ("length",), "step", "steps from start to loss"),
     Quantity("rule", ("rule",), "1", "clip rule"),
     Quantity("part", ("part",), "1", "part of the state", optional=True),
+    Quantity("parameter", ("parameter",), "1", "parameter of the cell", optional=True),
     Quantity("threshold", ("threshold",), "1", "attenuation that a horizon is asked for"),
 )
 # Of a stack's layers, shares: name, of what it is one, its label.
@@ -204,6 +247,28 @@ _MEASURED = (
             kind="decades",
         )
         for side in ("before", "after")
+    ),
+    Quantity(
+        "gradient_cosine",
+        ("network", "rule"),
+        "1",
+        "cosine of all parameter gradients under the rule and without, longest length",
+        optional=True,
+        read="gradient_cosine",
+        label="cosine with the unclipped gradient",
+        over="mean",
+    ),
+    *_made_of(),
+    Quantity(
+        "truncation_lag",
+        (),
+        "step",
+        "smallest kept lag, from 1 on, from which on the median of cosine_to_lag is above what was "
+        "asked for, -1 if it never is",
+        optional=True,
+        read="truncation_lag",
+        label="lags that keep the gradient's direction (steps)",
+        kind="lag",
     ),
     Quantity(
         "lyapunov",

@@ -21,8 +21,8 @@ _DECAY = (
     ("mean [95% interval]", "median [quartiles]"),
 )
 _LAGS = (
-    ("horizon", "float32", "float64", "", "", "gradient norm"),
-    (HORIZON, "zero", "zero", "fit", "clipped", "before -> after"),
+    ("horizon", "float32", "float64", "", "", "gradient norm", ""),
+    (HORIZON, "zero", "zero", "fit", "clipped", "before -> after", "cosine"),
 )
 _FITS = {"exponential": "exp", "power": "power", None: "-"}
 _SINGLE, _DOUBLE = (SMALLEST[dtype] for dtype in ("float32", "float64"))
@@ -34,7 +34,8 @@ float32 zero   the same for the smallest float32, 2^{_SINGLE}; float64 zero: 2^{
 > T            not within the T steps
 fit            exp (exponential) or power (power law), whichever misses by less
 clipped        share of steps where the rule acted; norm, value: of networks
-gradient norm  log10 over all parameters, median; before and after clipping"""
+gradient norm  log10 over all parameters, median; before and after clipping
+cosine         mean, between all parameters' gradient under the rule and without"""
 _TERM = 15  # columns that the legend has for what it explains
 
 
@@ -67,7 +68,7 @@ def table(results: Sequence[Measured]) -> str:
     parts = [
         heading(results, common),
         grid([[in_links(head, links) for head in row] for row in _DECAY], decay_rows),
-        grid(_LAGS, list(_lag_rows(groups))),
+        _lags(groups),
         _by_length(groups, links),
         *map(layer_table, results[:1] if len(results) == 1 else ()),
         "\n".join(map(fill, _remarks(groups))),
@@ -79,7 +80,7 @@ def table(results: Sequence[Measured]) -> str:
 
 def groups_of(results: Sequence[Measured]) -> tuple[dict[str, str], list[Group]]:
     """The settings that all results share, and their rows."""
-    common = _common(results)
+    common = shared_settings(results)
     return common, [_group(results, result, common) for result in results]
 
 
@@ -104,7 +105,8 @@ def _settings(result: Measured) -> dict[str, str]:
     return {name: describe_value(value) for name, value in values.items() if value is not None}
 
 
-def _common(results: Sequence[Measured]) -> dict[str, str]:
+def shared_settings(results: Sequence[Measured]) -> dict[str, str]:
+    """The settings that all results share, as people read them."""
     first, *others = map(_settings, results)
     return {k: v for k, v in first.items() if all(other.get(k) == v for other in others)}
 
@@ -118,7 +120,7 @@ def _described(results: Sequence[Measured], own: Mapping[str, str]) -> str:
 
 def heading(results: Sequence[Measured], common: dict[str, str]) -> str:
     """What is measured, and where."""
-    cells = ", ".join(result.spec.arch for result in results)
+    cells = ", ".join(dict.fromkeys(result.spec.arch for result in results))
     backends = " and ".join(sorted({result.backend for result in results}))
     seconds = sum(result.duration for result in results)
     duration = f"{seconds:.2g} s" if seconds < 90 else lasting(seconds)
@@ -165,6 +167,14 @@ def _interval(write: Callable[[float], str], ends: tuple[float, float] | None) -
     return "-" if ends is None else f"[{', '.join(map(write, ends))}]"
 
 
+def _lags(groups: Sequence[Group]) -> str:
+    """Lags and gradients; without the last column where nobody has measured it."""
+    rows = list(_lag_rows(groups))
+    if any(entry["gradient_cosine"] is not None for group in groups for entry in group.entries):
+        return grid(_LAGS, rows)
+    return grid([head[:-1] for head in _LAGS], [(label, cells[:-1]) for label, cells in rows])
+
+
 def _lag_rows(groups: Sequence[Group]) -> Iterator[Row]:
     for group in groups:
         yield from group.head()
@@ -178,8 +188,13 @@ def _lag_rows(groups: Sequence[Group]) -> Iterator[Row]:
                     _FITS[entry["fit"]],
                     share(entry["clipped_fraction"]),
                     "-" if None in norms else " -> ".join(map(decimals(2, norms), norms)),
+                    _cosine(entry["gradient_cosine"]),
                 ],
             )
+
+
+def _cosine(value: float | None) -> str:
+    return "-" if value is None or math.isnan(value) else f"{value:.3f}"
 
 
 def share(fraction: float) -> str:
@@ -203,6 +218,20 @@ def _by_length(groups: Sequence[Group], links: Sequence[str]) -> str:
     return in_links("attenuation by length, decades\n", links) + grid([headers], rows)
 
 
+def _truncation(group: Group) -> Iterator[str]:
+    """Which lags the parameters' gradient is made of, where that was asked for."""
+    spec = group.result.spec
+    if (least := getattr(spec, "truncation", None)) is None:
+        return
+    lag = group.entries[0]["truncation_lag"]
+    if lag is None:
+        yield f"{spec.arch}: the parameters' gradient has no direction at all"
+    else:
+        yield (
+            f"{spec.arch}: truncate:{lag} keeps a cosine of {least:g} with all parameters' gradient"
+        )
+
+
 def _remarks(groups: Sequence[Group]) -> Iterator[str]:
     """What deserves a line where it happens: zeros, what left the range, Lyapunov exponents, what
     is to be said of the theory."""
@@ -220,6 +249,7 @@ def _remarks(groups: Sequence[Group]) -> Iterator[str]:
                         f"{spec.arch}, {entry['clip']}: the gradient at lag {spec.steps} is {what} "
                         f"in {count} of {spec.networks} networks"
                     )
+        yield from _truncation(group)
         if exponents := group.entries[0]["lyapunov"]:
             shown = exponents[:MOST_EXPONENTS]
             yield (

@@ -1,10 +1,11 @@
 """The table of a store that a terminal shows: architectures x lengths, at most 80 columns."""
 
 from collections import defaultdict
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from seqlab.numbers.quantity import HORIZON
 from seqlab.report.run_table import MOST_LENGTHS
 from seqlab.report.text import Row, decimals, fill, grid, spread
 from seqlab.report.tidy import OF_TRAINING, SPEC
@@ -20,14 +21,32 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Shown:
-    """What a table shows of each run, rule and length: `write` makes its cell of the `columns`. The
+    """What a table shows of each run, rule and length: `write` makes its cell of the `columns`, of
+    at most so many `lengths`; then what there is once for a run and rule, under its header. The
     settings `names` tell runs apart; `kind` is the name of theirs, where it has one."""
 
     title: str
     columns: tuple[str, ...]
     write: Callable[..., str]
     names: tuple[str, ...]
+    lengths: int = MOST_LENGTHS
+    once: Mapping[str, Callable[[Mapping[Any, Any]], str]] = field(default_factory=dict)
     kind: str | None = None
+
+
+def _horizon(row: Mapping[Any, Any]) -> str:
+    lag = row[f"horizon_{HORIZON}"]
+    return f">{row['steps']}" if lag is None else f"{lag:.0f}"
+
+
+def _learnable(row: Mapping[Any, Any]) -> str:
+    """With its interval; where the fit has no crossing, the end that is known."""
+    value, low, high = (row[f"learnable_length{end}"] for end in ("", "_low", "_high"))
+    if value is None:
+        return f">{low:.3g}" if low is not None else "-" if high is None else f"<{high:.3g}"
+    first = "<" if low is None else f"{low:.3g}"
+    last = f">{row['steps']}" if high is None else f"{high:.3g}"
+    return f"{value:.3g} [{first}, {last}]"
 
 
 _CURVES = _Shown(
@@ -42,7 +61,9 @@ _TRAINING = _Shown(
     ("networks_solved", "networks"),
     lambda solved, networks: f"{solved:.0f}/{networks}",
     (*SPEC[1:], *OF_TRAINING),
-    LearnSpec.kind,
+    lengths=4,
+    once={f"horizon {HORIZON}": _horizon, "half learn [95%]": _learnable},
+    kind=LearnSpec.kind,
 )
 
 
@@ -50,7 +71,7 @@ def table(frame: "pd.DataFrame") -> str:
     """Text for what `load` gave; no newline at the end.
 
     A row for each run and rule under its architecture, told apart by whatever is not the same in
-    all of the store; a column for at most six of the lengths. Training has a table of its own.
+    all of the store; a column for some of the lengths. Training has a table of its own.
     """
     if "task" not in frame:
         return _table(frame, _CURVES)
@@ -66,7 +87,7 @@ def _table(frame: "pd.DataFrame", shown: _Shown) -> str:
     # What some of the kinds have no word for is said only of the others.
     common = {n: value for n, value in same.items() if all(n in t for t in tables.values())}
     varied = [name for name, found in values.items() if len(found) > 1]
-    lengths = spread(sorted(set(frame["length"].tolist())), MOST_LENGTHS)
+    lengths = spread(sorted(set(frame["length"].tolist())), shown.lengths)
     at: dict[tuple[str, str], dict[int, str]] = defaultdict(dict)
     cell = ("hash", "clip", "length", *shown.columns)
     row: tuple[Any, ...]
@@ -86,10 +107,11 @@ def _table(frame: "pd.DataFrame", shown: _Shown) -> str:
         own = describe_settings({name: head[name] for name in names if name in varied})
         found = at[head["hash"], head["clip"]]
         cells = [found.get(n, "-") for n in lengths]
+        cells += [write(head) for write in shown.once.values()]
         rows.append((f"  {own}" if arch else head["arch"], cells))
     parts = [
         fill(in_links(shown.title.format(gradients(frame["engine"])), links), 0),
         fill(describe_settings(common)),
-        grid([list(map(str, lengths))], rows),
+        grid([[*map(str, lengths), *shown.once]], rows),
     ]
     return "\n\n".join(filter(None, parts))

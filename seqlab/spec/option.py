@@ -31,7 +31,8 @@ class Option:
     none. The ranks order axes and headings, the smallest first.
     `spelled` is what the command of its kind calls it, where that is another word than the name.
     `is_file`: the path of a file of arrays. `modest` is a size that is never to blame for what a
-    run takes, None where the field is no size.
+    run takes, None where the field is no size. `searched` has the ends between which a value is
+    looked for by who asks how far gradients reach, of a number that draws networks.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Option:
     spelled: str | None = None
     is_file: bool = False
     modest: int | None = None
+    searched: tuple[float, float] | None = None
 
 
 class Architecture(Protocol):

@@ -53,6 +53,7 @@ class RunSpec(TabledSpec):
     params: ArrayFile | None
     module: str | None = field(compare=False)  # where in params: what counts is what was there
     input: ArrayFile | None
+    truncation: float | None
 
     @property
     def sizes(self) -> Sizes:

@@ -200,6 +200,7 @@ TABLE = Table(
             idle=gain_is_idle(SCALED),
             label="recurrent gain",
             axis_rank=1,
+            searched=(0.1, 10.0),
         ),
         Option(
             "input_scale",
@@ -212,6 +213,7 @@ TABLE = Table(
             idle=beside("params"),
             label="input scale",
             axis_rank=2,
+            searched=(0.01, 100.0),
         ),
         Option(
             "drive",
@@ -234,6 +236,7 @@ TABLE = Table(
             idle=beside("params"),
             label="forget bias",
             axis_rank=1,
+            searched=(-5.0, 15.0),
         ),
         Option(
             "clip",
@@ -304,6 +307,15 @@ TABLE = Table(
             axis_rank=3,
             in_curves=False,
             is_file=True,
+        ),
+        Option(
+            "truncation",
+            number("a cosine above 0 and below 1", lambda cosine: 0 < cosine < 1),
+            "Keep what each lag gives to the parameters' gradient too, and find the smallest K at "
+            "which truncate:K keeps a cosine of C with the whole.",
+            metavar="C",
+            read=float,
+            in_table=False,
         ),
     ),
 )

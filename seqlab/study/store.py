@@ -79,6 +79,15 @@ class Store:
             return False
         return True
 
+    def find(self, spec: Spec, report: Report) -> Result | None:
+        """A run's sound result, None where there is none; a file that is none is reported."""
+        path = self._path(spec, ".nc")
+        try:
+            return _read(path) if path.exists() else None
+        except InputError as damage:
+            report(f"{damage}; measured again now")
+            return None
+
     def keep(self, result: Result) -> None:
         """Write a result; that it failed once is forgotten, and what was done before it was whole.
 

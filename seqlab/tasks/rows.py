@@ -149,6 +149,7 @@ TASKS = {
             lambda length: COPIED * math.log(SYMBOLS) / (length + 2 * COPIED),
             copy,
             more=2 * COPIED,
+            every=True,
         ),
         # From 5 on there is a step in both intervals.
         Task(
@@ -160,7 +161,7 @@ TASKS = {
             lambda _: math.log(4),
             temporal_order,
         ),
-        Task("parity", 1, 2, "cross-entropy", 2, lambda _: math.log(2), parity),
+        Task("parity", 1, 2, "cross-entropy", 2, lambda _: math.log(2), parity, every=True),
         Task(
             "teacher",
             1,
@@ -169,6 +170,7 @@ TASKS = {
             2,
             lambda _: 1.0,
             teacher,
+            every=True,
             shared=impulse_response,
             argument=Argument("nu", 0, 1),
             value=0.9,

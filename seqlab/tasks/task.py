@@ -50,9 +50,10 @@ class Argument(NamedTuple):
 class Task:
     """One row: a task for a cell with I `inputs` and a readout with K `outputs`.
 
-    `loss` is a name in LOSSES. `shortest` is the least length that leaves something to remember,
-    and a sequence of length T has T + `more` steps. `trivial(T)` is the least expected loss of an
-    answer that may look at the clock and not at the inputs. `batch(rng, T, B)` draws sequences.
+    `loss` is a name in LOSSES. `shortest` is the least length that leaves something to remember.
+    A sequence of length T has T + `more` steps, and an answer is asked for at the last of them, or
+    at `every` one. `trivial(T)` is the least expected loss of an answer that may look at the clock
+    and not at the inputs. `batch(rng, T, B)` draws sequences.
 
     What a network's sequences share from the first update to the last, where there is something, is
     `shared(rng, T, value)`, and `batch` takes it as one more argument. A task with an `argument`
@@ -67,6 +68,7 @@ class Task:
     trivial: Callable[[int], float]
     batch: Callable[..., Batch]
     more: int = 0
+    every: bool = False
     shared: Callable[..., NDArray] | None = None
     argument: Argument | None = None
     value: float | None = None
@@ -88,6 +90,10 @@ class Task:
     def steps(self, length: int) -> int:
         """Of a sequence: T'."""
         return length + self.more
+
+    def answers(self, length: int) -> int:
+        """Of a sequence: n."""
+        return self.steps(length) if self.every else 1
 
     def solved(self, length: int, share: float = SOLVED) -> float:
         """The loss under which the task counts as solved: a share of the trivial one."""
