@@ -13,6 +13,7 @@ from scipy.optimize import brentq
 from studies import refusal, seqlab_
 
 import seqlab
+from seqlab.errors import InputError
 from seqlab.study.reach import Reach
 
 Array = npt.NDArray[Any]
@@ -179,12 +180,32 @@ def test_no_answer_is_an_exit_of_1(here: Path) -> None:
         (["--vary", "input-scale", "--keep", 0], "keep: 0.0 is not allowed; a positive, finite"),
         (["--vary", "input-scale", "--between", "3"], "between: '3' is not allowed; two numbers"),
         (["--vary", "input-scale", "--between", "3:1"], "between: (3.0, 1.0) is not allowed; two"),
-        (["--vary", "input-scale", "--clip", "none"], "clip: ('none',) means nothing here; leave"),
+        (["--vary", "input-scale", "--arch", "nn"], "arch: 'nn' is not allowed; rnn, lstm"),
         (["--vary", "input-scale", "--input-scale", 1], "input_scale: 1.0 means nothing here"),
         (["--vary", "input-scale", "--steps", 0], "steps: 0 is not allowed; a whole number from 1"),
-        (["--vary", "input-scale", "--arch", "gru"], "arch: 2 are given; one at a time"),
+        (
+            ["--vary", "input-scale", "--arch", "gru", "--plot", "f.png"],
+            "plot: 'f.png' is not allowed with 2 cells; one at a time",
+        ),
     ],
 )
 def test_refusals(here: Path, words: list[Any], line: str) -> None:
     assert refusal(seqlab_("reach", "--arch", "rnn", "--steps", 10, *words)).startswith(line)
     assert list(here.iterdir()) == []
+
+
+def test_what_each_run_has_anyway_is_refused() -> None:
+    with pytest.raises(InputError, match=r"^clip: 'none' means nothing here; leave it out$"):
+        seqlab.reach(arch="rnn", vary="input_scale", clip="none", **SMALL)
+
+
+def test_several_cells_are_answered_one_after_the_other(here: Path) -> None:
+    words = ["reach", "--arch", "lstm", "--arch", "gru", "--vary", "forget-bias"]
+    words += [part for name, value in SMALL.items() for part in (f"--{name}", value)]
+    told = json.loads(seqlab_(*words, "--json").stdout)
+    assert len(told) == 2
+    shown = seqlab_(*words).stdout
+    assert [line.split(":")[0] for line in shown.splitlines() if ": steps" in line] == [
+        "lstm",
+        "gru",
+    ]

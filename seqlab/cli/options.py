@@ -1,6 +1,6 @@
 """Options that several commands have, and those that come from a table of options."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -64,15 +64,19 @@ def _all(*decorators: Decorator) -> Decorator:
 
 
 class TableCommand(click.Command):
-    """A command whose first options are the rows of a table, "module:name", read when it is used;
-    each has the word that the command of the table's kind has for it."""
+    """A command whose first options are the rows of a table, "module:name", but for those in
+    `without`, read when it is used; each has the word that the command of the table's kind has for
+    it."""
 
-    def __init__(self, *args: Any, table: str, **attributes: Any) -> None:
+    def __init__(
+        self, *args: Any, table: str, without: Collection[str] = (), **attributes: Any
+    ) -> None:
         super().__init__(*args, **attributes)
-        self._table = table
+        self._table, self._without = table, without
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        return [*_of_table(self._table), *super().get_params(ctx)]
+        rows = [row for row in _of_table(self._table) if row.name not in self._without]
+        return [*rows, *super().get_params(ctx)]
 
 
 @cache  # click tells one option from another by which object it is

@@ -25,7 +25,7 @@ from seqlab.study.store import Store
 from seqlab.wording import did_you_mean, one_of, refuse, short_repr
 
 PLACES = 17  # at which values are tried before crossings are looked for between them
-_FIXED = ("clip", "lengths", "spectrum")  # of each run: the unclipped curve of all steps
+_FIXED = ("clip", "lengths", "spectrum", "truncation")  # each run: the unclipped curve alone
 
 
 @dataclass(frozen=True)
@@ -102,14 +102,12 @@ def reach(
     crossings are found between them. Each try is a run; those that `store` has are not measured
     again. Raises InputError before any work.
     """
-    search = _Search(vary.replace("-", "_"), keep, between, fields, backend, store, progress)
-    found = crossings(search.middle, search.places)
-    answers = tuple(search.answer(crossing) for crossing in found)
-    return Reach(search.vary, keep, search.between, answers, search.tried)
+    return Search(vary, keep, between, fields, backend, store, progress).found()
 
 
-class _Search:
-    """Runs by the place of their value: the value, or where all are above 0 its logarithm."""
+class Search:
+    """A question, checked, and its runs by the place of their value: the value, or where all are
+    above 0 its logarithm. See `reach` for what it is made with and raises."""
 
     def __init__(
         self,
@@ -121,7 +119,8 @@ class _Search:
         store: Folder | None,
         progress: Progress | None,
     ) -> None:
-        self.vary, self.between = vary, _ends(vary, between)
+        self.vary = vary = vary.replace("-", "_")
+        self.between = _ends(vary, between)
         if not (isinstance(keep, int | float) and 0 < keep < math.inf):
             raise refuse("keep", keep, "a positive, finite number")
         for name in (vary, *_FIXED):
@@ -129,27 +128,29 @@ class _Search:
                 raise InputError(
                     f"{name}: {short_repr(fields[name])} means nothing here; leave it out"
                 )
-        self._keep, self._fields = math.log(keep), fields
+        self._share, self._keep, self._fields = keep, math.log(keep), fields
         self._backend, self._store = backend, store
         self._progress, self._tries = progress, count(1)
         low, high = self.between
         self._in_log = low > 0
         ends = (math.log(low), math.log(high)) if self._in_log else (low, high)
-        self.places = np.linspace(*ends, PLACES).tolist()
+        self._places = np.linspace(*ends, PLACES).tolist()
         self._runs: dict[float, Result] = {}
         check(self._spec(low), store, backend)
         self._spec(high)
 
-    @property
-    def tried(self) -> tuple[Result, ...]:
-        return tuple(self._runs[value] for value in sorted(self._runs))
+    def found(self) -> Reach:
+        """Try values until the answers are known."""
+        answers = tuple(self._answer(one) for one in crossings(self._middle, self._places))
+        tried = tuple(self._runs[value] for value in sorted(self._runs))
+        return Reach(self.vary, self._share, self.between, answers, tried)
 
-    def middle(self, place: float) -> Middle:
+    def _middle(self, place: float) -> Middle:
         """ln of what is kept, over what is asked for."""
         kept = _kept(self._run(place)) - self._keep
         return Middle(float(median(kept)), *(median_interval(kept) or (math.nan, math.nan)))
 
-    def answer(self, crossing: Crossing) -> Answer:
+    def _answer(self, crossing: Crossing) -> Answer:
         result = self._run(crossing.at)
         curve = median(result.variables["log_norm"].data[:, 0, 0])
         top = int(np.nanargmax(curve))

@@ -13,13 +13,14 @@ from seqlab.errors import InputError
 @click.command(
     cls=options.TableCommand,
     table="seqlab.spec.table:TABLE",
+    without=("clip", "lengths", "spectrum", "params", "module", "truncation"),
     short_help="Find the value of an option that reaches as far as you need.",
 )
 @click.option(
     "--vary",
     required=True,
     metavar="OPTION",
-    help="The number that draws networks, such as forget-bias or gain.",
+    help="The number that draws networks: gain, input-scale or forget-bias.",
 )
 @click.option(
     "--keep",
@@ -29,7 +30,11 @@ from seqlab.errors import InputError
     metavar="SHARE",
     help="What is to be left of the gradient after all steps; 1: it neither fades nor grows.",
 )
-@click.option("--between", metavar="A:B", help="Where to look. [default: as far as anybody goes]")
+@click.option(
+    "--between",
+    metavar="A:B",
+    help="Where to look. [default: gain 0.1:10, input-scale 0.01:100, forget-bias -5:15]",
+)
 @options.backend()
 @options.of_outputs()
 def reach(
@@ -54,31 +59,30 @@ def reach(
     import json
 
     from seqlab.cli.progress import ProgressLine
-    from seqlab.study.reach import reach as search
+    from seqlab.study.reach import Search
 
-    if len(arch) > 1:
-        raise InputError(f"arch: {len(arch)} are given; one at a time is searched")
     if plot is not None:
         options.check_figure("plot", plot)
+        if len(arch) > 1:
+            raise InputError(f"plot: {plot!r} is not allowed with {len(arch)} cells; one at a time")
+    ends = _ends(between)
     fields = {name: value for name, value in given.items() if value not in (None, ())}
+    cells = [{"arch": name} for name in dict.fromkeys(arch)] or [{}]
     with ProgressLine() as line:
-        found = search(
-            vary=vary,
-            keep=keep,
-            between=_ends(between),
-            backend=backend,
-            store=store,
-            progress=line,
-            **({"arch": arch[0]} if arch else {}),
-            **fields,
-        )
-    text = json.dumps(found.to_json(), indent=2, allow_nan=False) if as_json else found.summary()
+        # All are refused before any is begun.
+        searches = [Search(vary, keep, ends, cell | fields, backend, store, line) for cell in cells]
+        found = [search.found() for search in searches]
+    if as_json:
+        documents = [one.to_json() for one in found]
+        text = json.dumps(documents if len(found) > 1 else documents[0], indent=2, allow_nan=False)
+    else:
+        text = "\n\n".join(one.summary() for one in found)
     try:
         streams.say(text)
     finally:  # also where stdout is full
         if plot is not None:
-            found.plot(plot)
-    if not found.answers:
+            found[0].plot(plot)
+    if not all(one.answers for one in found):
         sys.exit(FAILED)
 
 
