@@ -2,10 +2,11 @@
 
     python experiments/reach-table/reach_table.py STORE > experiments/reach-table/table.csv
 
-A row for each cell and number of steps: the value of the option at which 1e-3 of the gradient is
-left, its interval, the largest that the gradient is on the way, and, at that value, the decades
-that the product of the gates that carry the state (forget gates of an LSTM, update gates of a GRU)
-loses over as many steps: log10 of the norm of r, the loss's random direction, times the product.
+A row for each cell and number of steps, "none" where no value does: the value of the option at
+which 1e-3 of the gradient is left, its interval, the largest that the gradient is on the way, and,
+at that value, the decades that the product of the gates that carry the state loses over as many
+steps (forget gates of an LSTM, update gates of a GRU): log10 of the norm of r, the loss's random
+direction, times the product.
 """
 
 import csv
@@ -27,6 +28,8 @@ CASES = (
     ("rnn", "gain", {"init": "normal"}),
     ("lstm", "forget_bias", {}),
     ("gru", "forget_bias", {}),
+    ("mingru", "input_scale", {}),
+    ("ssm", "input_scale", {}),
 )
 CARRYING = {"lstm": 1, "gru": 1}  # the place of the gate among the rows of the weights
 COLUMNS = (
@@ -64,16 +67,17 @@ def main(store: str) -> None:
     for arch, vary, more in CASES:
         for steps in STEPS:
             found = seqlab.reach(arch=arch, steps=steps, vary=vary, store=store, **more)
-            for one in found.to_json()["answers"]:
-                (answer,) = (a for a in found.answers if a.value == one["value"])
-                spec = answer.result.spec
+            for answer, one in zip(found.answers, found.to_json()["answers"], strict=True):
                 numbers = (
                     *(one["value"], *one["interval"], one["log10_largest"], one["largest_lag"]),
-                    *(one["horizon"]["1e-3"], one["log10_attenuation"], left_by_gates(spec)),
+                    *(one["horizon"]["1e-3"], one["log10_attenuation"]),
+                    left_by_gates(answer.result.spec),
                 )
                 told = [f"{n:.6g}" if isinstance(n, float) else n for n in numbers]
-                table.writerow([arch, spec.init, steps, vary, *told])
-                sys.stdout.flush()
+                table.writerow([arch, answer.result.spec.init, steps, vary, *told])
+            if not found.answers:
+                table.writerow([arch, found.tried[0].spec.init, steps, vary, "none"])
+            sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ from os import PathLike
 from seqlab.figures.choose import Asked, select
 from seqlab.figures.data import check_path, save, table
 from seqlab.figures.figure import figure_of
-from seqlab.figures.names import named
 from seqlab.figures.page import Looks
 from seqlab.figures.style import GREY, INK, points, style
 from seqlab.report.reach_table import Asked as Question
@@ -39,8 +38,9 @@ def plot_answers(found: Question, path: str | PathLike[str]) -> None:
 
 
 def _title(found: Question) -> str:
+    name = found.vary.replace("_", " ")
     values = " or ".join(f"{one.value:.4g}{_interval(one.low, one.high)}" for one in found.answers)
-    what = named(found.vary, values) if values else f"no {found.vary.replace('_', ' ')}"
+    what = f"{name} {values}" if values else f"no {name}"
     return f"{what} leaves {found.keep:g} after {found.steps} steps"
 
 
