@@ -12,7 +12,7 @@ from seqlab.report.reach_table import Asked as Question
 from seqlab.report.reach_table import kept
 
 WINDOW = 12  # decades above and below what was asked for, and no more
-MARGIN = 0.5  # decades
+MARGIN = 1.0  # decades
 THIN = 0.7  # points
 
 

@@ -98,9 +98,9 @@ def reach(
     `vary` is the option, such as "forget_bias" or "gain", `between` the ends of where to look (the
     option's own, if it is left out); `fields` are the other options of `seqlab run`. The same
     random numbers draw the networks for every value, so that what is kept is a continuous function
-    of it, though a steep one where the dynamics are chaotic; it is tried at 17 places, evenly spaced (in logarithm where they are all above 0), and
-    crossings are found between them. Each try is a run; those that `store` has are not measured
-    again. Raises InputError before any work.
+    of it, though a steep one where the dynamics are chaotic. It is tried at 17 places, evenly
+    spaced (in logarithm where they are all above 0), and crossings are found between them. Each try
+    is a run; those that `store` has are not measured again. Raises InputError before any work.
     """
     return Search(vary, keep, between, fields, backend, store, progress).found()
 
