@@ -84,6 +84,12 @@ def test_infinities_are_large_and_nan_says_nothing() -> None:
     assert (jump.low, jump.high) == pytest.approx((0.3, 0.3), abs=END)
 
 
+def test_a_gap_without_a_number_is_no_crossing() -> None:
+    """Around 1/2 nothing is known of a curve that has another sign on either side."""
+    gap = band(lambda u: math.nan if abs(u - 0.5) < 0.4 else math.copysign(1, u - 0.5))
+    assert crossings(gap, PLACES) == []
+
+
 @pytest.mark.parametrize(
     ("count", "ranks"),
     [(5, None), (6, (1, 6)), (8, (1, 8)), (9, (2, 8)), (16, (4, 13)), (64, (24, 41))],

@@ -209,3 +209,8 @@ def test_several_cells_are_answered_one_after_the_other(here: Path) -> None:
         "lstm",
         "gru",
     ]
+
+
+def test_steps_are_needed() -> None:
+    with pytest.raises(InputError, match=r"^steps: is needed"):
+        seqlab.reach(arch="rnn", vary="input_scale")

@@ -22,7 +22,7 @@ class Middle(NamedTuple):
 class Crossing(NamedTuple):
     """A place where the median crosses zero, `rising` or falling there. The interval from `low` to
     `high` has all places around it at which zero is within the median's own interval; None for an
-    end beyond the range."""
+    end beyond the range, or in a gap without numbers."""
 
     at: float
     low: float | None
@@ -35,7 +35,7 @@ def crossings(middle: Callable[[float], Middle], places: Sequence[float]) -> lis
     neighbours differ (Brent 1973, chapter 4).
 
     Two crossings between neighbours are not seen. `middle` is asked for a place several times. A
-    median that is nan tells nothing; infinities are large numbers.
+    median that is nan tells nothing, nor of a crossing beside it; infinities are large numbers.
     """
     found = []
     for left, right in pairwise(places):
@@ -43,6 +43,8 @@ def crossings(middle: Callable[[float], Middle], places: Sequence[float]) -> lis
         if not (a < 0 <= b or b <= 0 < a):  # a zero belongs to the one on its left
             continue
         at = right if b == 0 else _root(lambda place: middle(place).value, left, right, CLOSE)
+        if at is None:
+            continue
         low = _end(middle, [at, *reversed([place for place in places if place < at])])
         high = _end(middle, [at, *(place for place in places if place > at)])
         found.append(Crossing(at, low, high, rising=a < b))
@@ -62,13 +64,28 @@ def _end(middle: Callable[[float], Middle], outwards: Sequence[float]) -> float 
     return None
 
 
-def _left(excess: Callable[[float], float], inner: float, outer: float) -> float:
+def _left(excess: Callable[[float], float], inner: float, outer: float) -> float | None:
     """Where an excess that is above 0 at `outer` begins; where the median jumps, at the jump."""
     return inner if excess(inner) > 0 else _root(excess, inner, outer, NEAR)
 
 
-def _root(curve: Callable[[float], float], left: float, right: float, near: float) -> float:
-    return float(brentq(lambda place: _plain(curve(place)), left, right, xtol=near))
+class _Gap(Exception):
+    """A place without a number."""
+
+
+def _root(curve: Callable[[float], float], left: float, right: float, near: float) -> float | None:
+    """None where the way to it leads into a gap without numbers, at which SciPy gives up."""
+
+    def known(place: float) -> float:
+        value = _plain(curve(place))
+        if math.isnan(value):
+            raise _Gap
+        return value
+
+    try:
+        return float(brentq(known, left, right, xtol=near))
+    except _Gap:
+        return None
 
 
 def _plain(value: float) -> float:

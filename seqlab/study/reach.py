@@ -167,10 +167,10 @@ class Search:
         return min(max(math.exp(place), low), high) if self._in_log else place
 
     def _spec(self, value: float) -> RunSpec:
-        fixed = {"clip": "none", "lengths": (self._fields.get("steps"),)}
-        if fixed["lengths"] == (None,):
-            raise InputError("steps: is needed")
-        return RunSpec.create(limits.require_memory, **self._fields, **fixed, **{self.vary: value})
+        fixed: dict[str, Any] = {"clip": "none", self.vary: value}
+        if (steps := self._fields.get("steps")) is not None:  # else that is said
+            fixed["lengths"] = (steps,)
+        return RunSpec.create(limits.require_memory, **self._fields, **fixed)
 
     def _run(self, place: float) -> Result:
         value = self._value(place)
