@@ -65,9 +65,14 @@ input_gradient = _cell.input_gradient
 '''
 
 REFERENCE = '''\
+"""Leaky integrators."""
+
+import numpy as np
+from naive_cell import Cell, Saved, affine_gradients, gated_shapes
+from naive_functions import Array, Params, State, tanh_slope
 
 
-def toy_step(p: Params, x: Array, state: State, activation: str) -> tuple[State, Array, Saved]:
+def step(p: Params, x: Array, state: State, activation: str) -> tuple[State, Array, Saved]:
     """h' = (h + tanh(W_ih x + b_ih + W_hh h + b_hh))/2."""
     (h,) = state
     a = x @ p["weight_ih"].T + p["bias_ih"] + h @ p["weight_hh"].T + p["bias_hh"]
@@ -75,15 +80,18 @@ def toy_step(p: Params, x: Array, state: State, activation: str) -> tuple[State,
     return (new,), new, {"x": x, "h": h, "slope": tanh_slope(a) / 2}
 
 
-def toy_pull(p: Params, s: Saved, handed: State, gy: Array) -> tuple[State, Array, Params]:
+def pull(p: Params, s: Saved, handed: State, gy: Array) -> tuple[State, Array, Params]:
     g = handed[0] + gy
     g_a = g * s["slope"]
     back = g_a @ p["weight_hh"] + g / 2
     return (back,), g_a @ p["weight_ih"], affine_gradients(s, g_a, g_a)
 
 
-def toy_push(p: Params, s: Saved, v: State) -> State:
+def push(p: Params, s: Saved, v: State) -> State:
     return (s["slope"] * (v[0] @ p["weight_hh"].T) + v[0] / 2,)
+
+
+CELL = Cell(step, pull, push, gated_shapes(1))
 '''
 
 COMMANDS = """
@@ -126,9 +134,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = copied_package(tmp_path_factory.mktemp("toy"), "tests", "pyproject.toml")
     (folder / "seqlab/cells/toy.py").write_text(CELL)
     (folder / "seqlab/kernels/cpu/cells/toy.py").write_text(KERNELS)
-    naive = folder / "tests/naive.py"
-    insert(naive, 'return (s["slope"] * (v[0] @ p["weight_hh"].T),)', REFERENCE)
-    insert(naive, '"rnn": Cell(', '    "toy": Cell(toy_step, toy_pull, toy_push, gated_shapes(1)),')
+    (folder / "tests/naive_cells/toy.py").write_text(REFERENCE)
     insert(folder / "seqlab/cells/__init__.py", '"rnn",', '    "toy",')
     return folder
 
