@@ -15,7 +15,7 @@ from seqlab import rules
 from seqlab.cells import Sizes
 from seqlab.engine import tape as tapes
 from seqlab.engine.backward import Sweep
-from seqlab.engine.tape import Tape
+from seqlab.engine.tape import Level, Tape
 from seqlab.kernels import backends
 from seqlab.kernels.layout import Emitted, Span
 from seqlab.layers.stack import Stack
@@ -116,16 +116,8 @@ class Run:
         state = np.zeros((count, self.of.units, self.columns), dtype)
         state[:, :width, :rows] = x.swapaxes(1, 2)
         sizes = Sizes(self.of.units * self.columns, numbers.shape[3])
-        self.tape = Tape(
-            self.of,
-            "cpu",
-            self.kernels,
-            self.kernels.prepare({}, None),
-            sizes,
-            numbers,
-            state.reshape(count, 1, 1, -1),
-            budget=budget,
-        )
+        level = Level(self.of, self.kernels, self.kernels.prepare({}, None), sizes)
+        self.tape = Tape("cpu", [level], numbers, state.reshape(count, 1, 1, -1), budget=budget)
         self._seen: list[Array] = [state.copy()]
         self.looked: list[tuple[Array, Array]] = []
         self.tape.run(self._see)
@@ -174,23 +166,24 @@ class Run:
                 found[first + i] = values, emitted.exponent[:, i, 0].copy()
 
         sweep.run(loss, on_gradient=keep)
-        trace = sweep.trace
+        trace = sweep.lanes[0].trace
 
         def logs(squares: Array) -> list[Array]:
             with np.errstate(divide="ignore"):
                 log = np.log(squares) / 2 + trace.exponent[:, 0] * LN2
             return np.split(log, trace.offset[1:], axis=1)[::-1]
 
-        adjoint = sweep.adjoint.reshape(count, len(rising), units, columns)[:, ::-1]
+        rows, exponent = sweep.rows()
+        adjoint = rows.reshape(count, len(rising), units, columns)[:, ::-1]
         assert not adjoint[..., self.of.rows :].any()  # of the padding there is none
         last = adjoint[:, :, : self.of.width, : self.of.rows].swapaxes(2, 3)
         return Way(
             logs(trace.squares[:, 0, 0]),
             logs(trace.inputs[:, 0]),
             found,
-            (last, sweep.exponent[:, 0, ::-1] * LN2),
+            (last, exponent[:, 0, ::-1] * LN2),
             sweep.lost[:, 0, ::-1],
-            trace.fired[:, 0, ::-1],
+            sweep.fired[:, 0, ::-1],
         )
 
     def by_lag(self, readout: Array) -> list[Array]:
@@ -203,11 +196,12 @@ class Run:
         gradient, found = padded.reshape(count, 1, 1, 1, -1), [readout]
         for index, span in sweep.spans():
             for high in range(span.hi, span.lo, -1):
-                saved = self.tape.segment(index)
-                sweep.back(saved, Span(span.start, high - 1, high), gradient)
+                trail = self.tape.segment(index)
+                sweep.back(trail, Span(span.start, high - 1, high), gradient)
                 gradient = gradient[:, :0]
-                g = sweep.adjoint.reshape(count, units, self.columns)[..., : self.of.rows]
-                scaled = np.ldexp(g.astype(float), sweep.exponent[:, 0, 0][:, None, None])
+                rows, exponent = sweep.rows()
+                g = rows.reshape(count, units, self.columns)[..., : self.of.rows]
+                scaled = np.ldexp(g.astype(float), exponent[:, 0, 0][:, None, None])
                 layer = span.start + high - 1
                 born = self.of.width * (layer + 1) if self.of.grows else units
                 assert not scaled[:, born:].any()

@@ -66,9 +66,9 @@ def test_recomputation_uses_the_memory_of_one_segment(monkeypatch: pytest.Monkey
     places = []
     kept.run(lambda saved: places.append(saved.hidden.ctypes.data))
     assert not kept.keeps_all
-    places += [kept.segment(index).hidden.ctypes.data for index in range(4)]
+    places += [kept.segment(index)[0].hidden.ctypes.data for index in range(4)]
     assert len(set(places[:4] + places[5:])) == 1
-    assert kept.segment(4).hidden.shape[1] == 70 - 64 + 1
+    assert kept.segment(4)[0].hidden.shape[1] == 70 - 64 + 1
 
 
 @pytest.mark.tiny

@@ -156,7 +156,8 @@ def first_state_adjoints(run: Run, lengths: list[int], readout: Array) -> tuple[
 
     sweep.run(loss)
     order = [falling.index(length) for length in lengths]
-    return sweep.adjoint[0, 0, order], sweep.exponent[0, 0, order] * math.log(2)
+    adjoint, exponent = sweep.rows()
+    return adjoint[0, 0, order], exponent[0, 0, order] * math.log(2)
 
 
 def test_scan_carries_each_state_by_the_sum_of_its_steps() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from seqlab.cells import CELLS
-from seqlab.engine import backward, tape
+from seqlab.engine import lane, tape
 from seqlab.kernels import memory
 from seqlab.kernels.memory import aligned
 from seqlab.measure import measure
@@ -60,7 +60,7 @@ def test_a_long_run_keeps_its_drive_its_records_and_few_segments(
     what is emitted of one. A whole trajectory would be 100 segments."""
     steps, hidden, inputs = 30_000, 16, 4
     monkeypatch.setattr(tape, "TRAJECTORY_BYTES", 0)
-    monkeypatch.setattr(backward, "REUSED_POINTS", 0)  # as for a run that is truly long
+    monkeypatch.setattr(lane, "REUSED_POINTS", 0)  # as for a run that is truly long
     asked = {"arch": arch, "hidden": hidden, "inputs": inputs, "networks": 1}
     measure(RunSpec.create(**asked, steps=20))
     monkeypatch.setattr(tape, "SEGMENT_BYTES", steps * saved * hidden * 8 // 100)

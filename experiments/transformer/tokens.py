@@ -48,8 +48,9 @@ def adjoint(depth: int, tokens: int) -> NDArray:
         return readout[:, np.newaxis][:, :end]
 
     sweep.run(loss)
-    found = sweep.adjoint.reshape(NETWORKS, networks.stack.width, -1)[..., :tokens]
-    exponent = sweep.exponent.reshape(NETWORKS, 1)
+    adjoint, exponents = sweep.rows()
+    found = adjoint.reshape(NETWORKS, networks.stack.width, -1)[..., :tokens]
+    exponent = exponents.reshape(NETWORKS, 1)
     with np.errstate(divide="ignore"):
         return np.log10(np.linalg.norm(found, axis=1)) + exponent * math.log10(2)
 

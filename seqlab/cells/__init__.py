@@ -8,6 +8,7 @@ from importlib import import_module
 from seqlab.cells.cell import Cell, Cost, Draw, Gates, Observed, Parameters, Sizes
 from seqlab.cells.draws import INITS, SCALED
 from seqlab.cells.rnn import ACTIVATIONS
+from seqlab.cells.stacked import layer_names, layer_sizes, stacked, suffix
 
 # In the order of help texts, tables and figures.
 NAMES = (
@@ -31,4 +32,8 @@ __all__ = [
     "Observed",
     "Parameters",
     "Sizes",
+    "layer_names",
+    "layer_sizes",
+    "stacked",
+    "suffix",
 ]

@@ -133,6 +133,8 @@ class Cell:
     `gates` gives the pre-activations of gates and units whose slopes may be lost, by name, from all
     parameters (m, ...), x_t (m, B, I), the output h_{t-1} (m, B, H) and what it carried beside it,
     which begins as zeros (m, B, H); and what is carried on. None for a cell without such slopes.
+    `layers` is how many of them a network has, `layer` the row of each where there are several; see
+    `seqlab.cells.stacked`.
     """
 
     name: str
@@ -154,3 +156,5 @@ class Cell:
     gates: Callable[[Parameters, NDArray, NDArray, NDArray], tuple[Gates, NDArray]] | None = None
     cost: Cost | None = None
     closed_forms: tuple[ClosedForm, ...] = ()
+    layers: int = 1
+    layer: "Cell | None" = None

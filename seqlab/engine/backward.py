@@ -1,77 +1,78 @@
 """The way back over a tape, with a bundle of losses."""
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from seqlab.engine.lane import Lane
 from seqlab.engine.sums import Sums
-from seqlab.engine.tape import Tape, Tick, no_tick
-from seqlab.kernels import memory
-from seqlab.kernels.contract import Array, Saved
-from seqlab.kernels.layout import EMPTY, TRUNCATE, Bundle, Clip, Emitted, Span, Trace
-from seqlab.rules import Rule
-
-REUSED_POINTS = 1 << 19  # of records; kept for later, long ones would be most of what a run holds
-
-
-def faint(dtype: np.dtype) -> float:
-    """A factor under which products with a direction's entries and usual weights may underflow."""
-    return float(np.finfo(dtype).smallest_normal * 2.0**60)
-
-
-def _room_for_records(lead: tuple[int, int, int], points: NDArray, parts: int) -> Trace:
-    """A trace of (networks, sequences, losses) that has `points` (L,) and as many named parts."""
-    recorded = (*lead[:2], int(points.sum()))
-    full = memory.full if math.prod(recorded) < REUSED_POINTS else np.full
-    return Trace(
-        full((*lead[:2], parts, recorded[2]), 0.0, np.float64),
-        full(recorded, np.nan, np.float64),
-        full(recorded, 0, np.int64),
-        np.cumsum(points) - points,
-        np.zeros(lead, np.int64),
-    )
-
-
-def _emitted(values: Any, parts: tuple[int, ...]) -> Emitted:
-    """Room for what a call leaves in `values` (M, n, B, E) and for a sum of as many parts."""
-    lead = values.shape[:3]
-    carried = np.zeros((lead[0], lead[2], *parts))
-    return Emitted(values, np.full(lead, EMPTY), carried, np.full((lead[0], lead[2]), EMPTY))
+from seqlab.engine.tape import Tape, Tick, Trail, no_tick
+from seqlab.kernels.contract import Array
+from seqlab.kernels.layout import (
+    EMPTY,
+    NONE,
+    STEP_NORM,
+    Clip,
+    Emitted,
+    Losses,
+    Span,
+    power_of_two,
+    unscaled,
+)
+from seqlab.rules import UNCLIPPED, Rule
 
 
 class Sweep:
     """One way back over a tape: a bundle of losses, one at the end of each of `lengths`.
 
-    `lengths` fall. With `record` the trace holds every row's norms at every lag, and `lost`
+    `lengths` fall. Every level of the tape has a lane, which carries its own part of the state's
+    adjoint. With `record` the lanes' traces hold every row's norms at every lag, and `lost`
     (M, B, L) says which rows became zero because a factor left the dtype's range; with `gradients`
-    the sums hold the parameter gradients of the longest row.
+    the sums hold the parameter gradients of the longest row. `fired` (M, B, L) counts the steps at
+    which a rule inside the chain acted; it acts on the state of all levels.
     """
 
     def __init__(
         self, tape: Tape, lengths: Sequence[int], rule: Rule, record: bool, gradients: bool
     ) -> None:
         self.tape, self.lengths, self.gradients = tape, np.asarray(lengths, np.int64), gradients
-        networks, sequences, rows = tape.networks, tape.sequences, len(lengths)
-        parts = tape.cell.state_shape(tape.sizes)
-        dtype = tape.x.dtype
-        self.adjoint = np.zeros((networks, sequences, rows, *parts), dtype)
-        self.exponent = np.full((networks, sequences, rows), EMPTY)
         self.clip = Clip.of(rule)
-        self._cut = self.clip.steps if self.clip.code == TRUNCATE else 0
-        self._dead = np.zeros((networks, sequences, rows), bool)
-        self.lost = np.zeros_like(self._dead)
-        points = self.lengths + 1 if record else np.zeros_like(self.lengths)
-        self.trace = _room_for_records((networks, sequences, rows), points, len(tape.cell.parts))
-        self.sums = Sums.zeros(tape.cell.shapes(tape.sizes), networks)
-        self._width = tape.kernels.emitted_width(tape.sizes) if gradients else 0
-        longest = min(tape.segment_steps, int(self.lengths[0]))
-        self._values = tape.arrays.room((networks * longest * sequences * self._width,), dtype)
-        none = self._values[:0].reshape((networks, 0, sequences, 0))
-        self._nothing = _emitted(none, (0, 0))
+        several = len(tape.levels) > 1
+        self.lanes = [
+            Lane(tape, level, self.lengths, record, gradients, several and (record or index > 0))
+            for index, level in enumerate(tape.levels)
+        ]
+        # A rule on the state of several levels sees them all after each step.
+        self._by_step = several and self.clip.code != NONE
+        self._joint_fired = np.zeros(self.lanes[0].exponent.shape, np.int64)
+        self.sums = Sums.zeros(tape.shapes, tape.networks)
+
+    @property
+    def fired(self) -> NDArray[np.int64]:
+        """See the class."""
+        return self._joint_fired if self._by_step else self.lanes[0].trace.fired
+
+    @property
+    def lost(self) -> NDArray[np.bool_]:
+        """See the class."""
+        return np.any([lane.lost for lane in self.lanes], axis=0)
+
+    def rows(self) -> tuple[NDArray, NDArray[np.int64]]:
+        """The adjoint (M, B, L, P, H) of the state of all levels at one exponent (M, B, L); what is
+        too small beside another level's is zero."""
+        if len(self.lanes) == 1:
+            return self.lanes[0].adjoint, self.lanes[0].exponent
+        exponent = np.max([lane.exponent for lane in self.lanes], axis=0)
+        parts = [unscaled(lane.adjoint, lane.exponent - exponent) for lane in self.lanes]
+        return np.concatenate(parts, axis=3), exponent
+
+    def put(self, rows: NDArray, networks: NDArray | slice = slice(None)) -> None:
+        """Begin again from an adjoint (networks, B, L, P, H) of some networks, at exponent 0."""
+        for lane, own in zip(self.lanes, self.tape.by_level(rows), strict=True):
+            lane.adjoint[networks] = own
+            lane.exponent[networks] = 0
 
     def run(
         self,
@@ -82,7 +83,8 @@ class Sweep:
         """Go back to the initial state.
 
         `loss(first, last)` gives the losses' gradients of the outputs (M, n, B, L, H) at the last n
-        of the steps first..last; `on_gradient(first, emitted)` sees what each call emitted.
+        of the steps first..last; `on_gradient(first, emitted)` sees what each call emitted of the
+        level that takes the input.
         """
         for index, span in self.spans():
             first, last = span.start + span.lo, span.start + span.hi
@@ -91,66 +93,62 @@ class Sweep:
                 on_gradient(first, emitted)
             tick(span.hi - span.lo)
 
-    def back(self, saved: Saved, span: Span, gradient: Array) -> Emitted:
-        """One kernel call: the live rows from step span.hi back to span.lo."""
-        tape, end = self.tape, span.start + span.hi
-        bundle = Bundle(self.adjoint, self.exponent, self.lengths - end)
+    def back(self, trail: Trail, span: Span, gradient: Array) -> Emitted:
+        """The live rows from step span.hi back to span.lo, level by level from the last: one kernel
+        call each. What the first level emitted."""
+        end = span.start + span.hi
         live = int(np.count_nonzero(self.lengths >= end))
-        emitted = self.room_for_emitted(span)
-        tape.kernels.backward(
-            tape.weights, saved, bundle, gradient, span, self.clip, live, self.trace, emitted
-        )
-        if self.gradients:
-            self.add(saved, span, emitted)
-        if self.trace.exponent.size:
-            self._find_lost(saved, span, live)
+        losses = Losses(gradient, np.zeros(gradient.shape[:4], np.int64))
+        together = self._by_step and self.clip.code == STEP_NORM
+        clip = Clip.of(UNCLIPPED) if together else self.clip
+        fired = [lane.trace.fired.copy() for lane in self.lanes] if self._by_step else []
+        for index in reversed(range(len(self.lanes))):
+            lane = self.lanes[index]
+            emitted, losses = lane.back(trail[index], losses, span, clip, live)
+            if self.gradients:
+                x, of_x = self._input(trail, index, span)
+                lane.add(trail[index], x, of_x, emitted, self.sums)
+        if together:
+            self._clip_norm(end - (span.hi - span.lo), live)
+        elif self._by_step:
+            changes = [
+                lane.trace.fired - before for lane, before in zip(self.lanes, fired, strict=True)
+            ]
+            self._joint_fired += np.max(changes, axis=0)
         return emitted
-
-    def _find_lost(self, saved: Saved, span: Span, live: int) -> None:
-        """Look at the step at which each row became zero, if it did so in this call."""
-        zero = self.exponent[:, :, :live] == EMPTY
-        if not zero.any():
-            return
-        for m, b, row in np.argwhere(zero & ~self._dead[:, :, :live]):
-            first, length = int(self.trace.offset[row]), int(self.lengths[row])
-            path = self.trace.exponent[m, b, first : first + length + 1]
-            lag = int(np.argmax(path == EMPTY))
-            if lag == 0 or (self._cut and lag > 1 and (lag - 1) % self._cut == 0):
-                continue  # a loss of zero, or the rule's own cut
-            step = length - lag - span.start
-            factor = self.tape.kernels.faintest(self.tape.weights, saved, m, step, b)
-            self.lost[m, b, row] = factor is not None and factor < faint(self.adjoint.dtype)
-        self._dead[:, :, :live] |= zero
 
     def spans(self) -> Iterator[tuple[int, Span]]:
         """Pieces of segments, last first, cut where a loss joins the bundle."""
-        tape = self.tape
+        tape, longest = self.tape, int(self.lengths[0])
         ends = {start + tape.segment_steps for start in tape.starts} | set(self.lengths.tolist())
-        cuts = sorted({0} | {min(end, int(self.lengths[0])) for end in ends}, reverse=True)
+        if self._by_step:
+            ends |= set(range(longest))
+        cuts = sorted({0} | {min(end, longest) for end in ends}, reverse=True)
         for last, first in pairwise(cuts):
             index = first // tape.segment_steps
             start = tape.starts[index]
             yield index, Span(start, first - start, last - start)
 
-    def room_for_emitted(self, span: Span) -> Emitted:
-        """Where a call leaves gradients: the same memory for all calls."""
-        if not self.gradients:
-            return self._nothing
-        networks, sequences = self.exponent.shape[:2]
-        lead = (networks, span.hi - span.lo, sequences)
-        shape = (*lead, self._width)
-        whole = math.prod(shape) == self._values.size
-        values = self._values if whole else self._values[: math.prod(shape)]
-        return _emitted(values.reshape(shape), self.tape.cell.state_shape(self.tape.sizes))
+    def _input(self, trail: Trail, index: int, span: Span) -> tuple[Array, Span]:
+        """What a level was driven with, and where a call's steps are in it."""
+        if index == 0:
+            return self.tape.x, span
+        steps = min(self.tape.segment_steps, self.tape.steps - span.start)
+        return self.tape.outputs(trail[index - 1], steps), span._replace(start=0)
 
-    def add(self, saved: Saved, span: Span, emitted: Emitted) -> None:
-        """Add one call's share to the sums over time."""
-        networks = len(emitted.exponent)
-        exponent = np.concatenate(
-            [emitted.exponent.reshape(networks, -1), emitted.carried_exponent], axis=1
-        )
-        factor = self.sums.share(exponent).astype(self.adjoint.dtype)
-        tape = self.tape
-        tape.kernels.add_gradients(
-            tape.weights, saved, tape.x, span, emitted, factor, self.sums.values
-        )
+    def _clip_norm(self, step: int, live: int) -> None:
+        """`step-norm` on what all levels have just handed to `step`."""
+        exponents = np.stack([lane.exponent[:, :, :live] for lane in self.lanes])
+        exponent = exponents.max(axis=0)
+        squares = np.zeros(exponent.shape)
+        for lane, own in zip(self.lanes, exponents, strict=True):
+            rows = lane.adjoint[:, :, :live].astype(np.float64, copy=False)
+            share = np.square(rows).sum(axis=(3, 4)) * power_of_two(2 * (own - exponent))
+            squares += np.where(own == EMPTY, 0.0, share)
+        norm, clip = np.sqrt(squares), self.clip
+        above = norm > clip.mantissa * power_of_two(clip.exponent - exponent)
+        self._joint_fired[:, :, :live] += above
+        factor = np.divide(clip.mantissa, norm, out=np.ones_like(norm), where=above)
+        shift = np.where(above, clip.exponent - exponent, 0)
+        for lane in self.lanes:
+            lane.limit(factor, shift, self.lengths[:live] - step)

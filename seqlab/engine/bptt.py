@@ -107,27 +107,28 @@ def backward(
     check = check_gpu_array if trajectory.backend == "cuda" else check_array
     grad = check("grad_output", grad_output, trajectory.output.shape, ensemble.x.dtype)
     arrays, (networks, _, sequences, inputs) = tape.arrays, ensemble.x.shape
-    losses = grad.reshape((networks, tape.steps, sequences, tape.sizes.hidden))
+    losses = grad.reshape((networks, tape.steps, sequences, ensemble.sizes.hidden))
     sweep = Sweep(tape, [tape.steps], rule, record=False, gradients=True)
     if grad_final is not None:
-        sweep.adjoint[:, :, 0] = ensemble.packed_state("grad_final", grad_final)
-        sweep.exponent[:] = 0
+        sweep.put(ensemble.packed_state("grad_final", grad_final)[:, :, np.newaxis])
     dx = arrays.answer(ensemble.x.shape, ensemble.x.dtype, ensemble.x)
 
     def loss(first: int, last: int) -> Array:
-        of_bundle = (networks, last - first, sequences, 1, tape.sizes.hidden)
+        of_bundle = (networks, last - first, sequences, 1, ensemble.sizes.hidden)
         return arrays.cut(losses, first, last).reshape(of_bundle)
 
     def keep_input(first: int, emitted: Emitted) -> None:
         steps = emitted.exponent.shape[1]
         part = arrays.room((networks, steps * sequences, inputs), ensemble.x.dtype)
-        tape.kernels.input_gradient(tape.weights, emitted, part)
+        level = tape.levels[0]
+        level.kernels.input_gradient(level.weights, emitted, part)
         arrays.scale(part, emitted.exponent.reshape(networks, -1))
         arrays.put(dx, first, steps, part.reshape((networks, steps, sequences, inputs)))
 
     sweep.run(loss, on_gradient=keep_input)
     sums, _ = ensemble.of_given(sweep.sums).clipped(rule)
-    state = unscaled(sweep.adjoint[:, :, 0], sweep.exponent[:, :, 0])
+    rows, exponent = sweep.rows()
+    state = unscaled(rows[:, :, 0], exponent[:, :, 0])
     answer = ensemble.answer
     return Gradients(
         {

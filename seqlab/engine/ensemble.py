@@ -7,9 +7,18 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from seqlab.cells import ACTIVATIONS, CELLS, Cell, Parameters, Sizes
+from seqlab.cells import (
+    ACTIVATIONS,
+    CELLS,
+    Cell,
+    Parameters,
+    Sizes,
+    layer_sizes,
+    stacked,
+    suffix,
+)
 from seqlab.engine.sums import Sums
-from seqlab.engine.tape import Tape
+from seqlab.engine.tape import Level, Tape
 from seqlab.errors import InputError
 from seqlab.kernels import backends
 from seqlab.kernels.contract import Array
@@ -40,9 +49,9 @@ class Ensemble:
 
     def over_tapes(self, backend: str, work: Callable[[range, Tape], Result]) -> list[Result]:
         """[work(networks, tape)] over blocks of networks, each with a tape that has not run."""
-        kernels = backends.kernels(backend, self.cell.name)
         networks, steps, sequences = self.x.shape[:3]
-        each = steps * sequences * kernels.saved_width(self.sizes) * self.x.dtype.itemsize
+        width = saved_width(self.cell, self.sizes, backend)
+        each = steps * sequences * width * self.x.dtype.itemsize
         blocks = backends.blocks(backend, networks, each)
         sharers = backends.at_once(backend, blocks)
 
@@ -53,10 +62,14 @@ class Ensemble:
 
     def tape(self, backend: str, sharers: int = 1) -> Tape:
         """One tape of all networks on a resolved backend, not yet run, one of as many at once."""
-        kernels = backends.kernels(backend, self.cell.name)
-        weights = kernels.prepare(self.params, self.activation)
-        arrays = (weights, self.sizes, self.x, self.state)
-        return Tape(self.cell, backend, kernels, *arrays, sharers)
+        cell, kernels = self.cell, backends.kernels(backend, self.cell.name)
+        one, levels = cell.layer or cell, list[Level]()
+        for layer in range(cell.layers):
+            sizes, end = layer_sizes(self.sizes, layer), suffix(layer, cell.layers)
+            params = {name: self.params[f"{name}{end}"] for name in one.shapes(sizes)}
+            weights = kernels.prepare(params, self.activation)
+            levels.append(Level(one, kernels, weights, sizes, end))
+        return Tape(backend, levels, self.x, self.state, sharers)
 
     def some(self, networks: range) -> "Ensemble":
         """Some of the networks."""
@@ -95,6 +108,12 @@ class Ensemble:
         lead = () if self.single else (len(self.x),)
         state = _check_state(name, self.cell, self.sizes, given, lead, self.x)
         return state.reshape(self.state.shape)
+
+
+def saved_width(cell: Cell, sizes: Sizes, backend: str) -> int:
+    """Numbers that a forward step of one sequence saves, in all layers."""
+    kernels = backends.kernels(backend, cell.name)
+    return sum(kernels.saved_width(layer_sizes(sizes, layer)) for layer in range(cell.layers))
 
 
 def unwrapped(parts: tuple[Any, ...]) -> Any:
@@ -178,6 +197,7 @@ def gather(
     lead = drive.shape[:-3]
     drive = check_gpu_array("x", drive, drive.shape, drive.dtype)
     names = naming.of_dictionary(cell, params)
+    cell = stacked(cell, naming.layers_in(names))
     sizes, checked = _check_params(cell, params, names, lead, drive)
     state = _check_state("initial", cell, sizes, initial, lead, drive)
     single = not lead

@@ -33,14 +33,16 @@ def compile_kernels(backend: str, arch: str, dtype: str, gradients: bool = False
         tape.run(lambda saved: None)
         if gradients:
             sweep = _sweep(tape, gradients)
-            sweep.add(tape.segment(0), _STEP, sweep.room_for_emitted(_STEP))
+            (lane,), (saved,) = sweep.lanes, tape.segment(0)
+            lane.add(saved, tape.x, _STEP, lane.room_for_emitted(_STEP), sweep.sums)
     _go_back(arch, dtype)
 
 
 def _go_back(arch: str, dtype: str) -> None:
     tape = _tape(arch, dtype)
-    saved = tape.kernels.save((1, 1, 1), tape.sizes, tape.x.dtype)
-    _sweep(tape).back(saved, _STEP, np.zeros((1, 1, 1, 1, 1), dtype))
+    (level,) = tape.levels
+    saved = level.kernels.save((1, 1, 1), level.sizes, tape.x.dtype)
+    _sweep(tape).back((saved,), _STEP, np.zeros((1, 1, 1, 1, 1), dtype))
 
 
 def _tape(arch: str, dtype: str) -> Tape:

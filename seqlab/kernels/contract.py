@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqlab.cells import Parameters, Sizes
-from seqlab.kernels.layout import Bundle, Clip, Emitted, Span, Trace
+from seqlab.kernels.layout import Bundle, Clip, Emitted, Losses, Span, Trace
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -107,7 +107,7 @@ class CellKernels(Protocol):
         weights: Weights,
         saved: Saved,
         bundle: Bundle,
-        grad: Array,
+        losses: Losses,
         span: Span,
         clip: Clip,
         live: int,
@@ -116,8 +116,7 @@ class CellKernels(Protocol):
     ) -> None:
         """Carry the first `live` rows of the bundle from step span.hi back to span.lo.
 
-        `grad` (M, n, B, L, H) is dL/d(output) at the last n steps before span.hi, which may be
-        none. Writes the bundle, the trace, and what row 0 leaves to `emitted`.
+        Writes the bundle, the trace, and what row 0 leaves to `emitted`.
         """
         ...
 

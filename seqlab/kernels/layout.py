@@ -53,6 +53,14 @@ class Bundle(NamedTuple):
     lag: NDArray
 
 
+class Losses(NamedTuple):
+    """What the losses give at the last n steps before span.hi, which may be none: `gradient`
+    (M, n, B, L, H) of the outputs, times 2^`exponent` (M, n, B, L) int64."""
+
+    gradient: Any  # an Array, where it lives
+    exponent: NDArray
+
+
 class Clip(NamedTuple):
     """What acts inside the chain, for a kernel: rules.Rule in numbers, since compiled code takes no
     words. The threshold is `mantissa` * 2^`exponent`; `steps` are whole, from 1 up, and 1 for a
@@ -82,7 +90,8 @@ class Trace(NamedTuple):
     `squares` (M, B, named parts, points) and `inputs` (M, B, points) are float64 sums of squares of
     the direction, `exponent` (M, B, points) int64; loss l at lag tau has point offset[l] + tau.
     `fired` (M, B, L) int64 counts the steps at which the rule acted. Without points only `fired`
-    is written.
+    is written. Where somebody wants it, dx (M, n, B, L, I) is dL/dx at each of the call's n steps,
+    times 2^`dx_exponent` (M, n, B, L) int64; where nobody does, n is 0.
     """
 
     squares: NDArray
@@ -90,6 +99,8 @@ class Trace(NamedTuple):
     exponent: NDArray
     offset: NDArray
     fired: NDArray
+    dx: NDArray
+    dx_exponent: NDArray
 
 
 class Emitted(NamedTuple):

@@ -139,7 +139,7 @@ def _log_shares(run: Pass, errors: NDArray, at: NDArray, rule: Rule, name: str) 
     """
     sweep, joins = run.sweep(errors, at, rule)
     tape = run.tape
-    shapes = tape.cell.shapes(tape.sizes)
+    shapes = tape.shapes
     found = np.full((tape.networks, tape.steps), -np.inf)
     for index, span in sweep.spans():
         saved = tape.segment(index)

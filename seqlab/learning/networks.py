@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from seqlab.cells import CELLS, Cell, Parameters, Sizes
 from seqlab.engine.backward import Sweep
 from seqlab.engine.sums import Sums
-from seqlab.engine.tape import Tape
+from seqlab.engine.tape import Level, Tape
 from seqlab.kernels import backends
 from seqlab.kernels.contract import Saved
 from seqlab.kernels.layout import power_of_two
@@ -109,14 +109,13 @@ class Pass:
         lead = (len(x), x.shape[2])
         state = np.zeros((*lead, *networks.cell.state_shape(networks.sizes)), x.dtype)
         weights = kernels.prepare(own, networks.activation)
-        self.tape = Tape(
-            networks.cell, networks.backend, kernels, weights, networks.sizes, x, state, sharers
-        )
+        level = Level(networks.cell, kernels, weights, networks.sizes)
+        self.tape = Tape(networks.backend, [level], x, state, sharers)
 
     def forward(self, at: NDArray) -> NDArray:
         """The cell's outputs h (m, n, B, H) at some steps."""
         tape = self.tape
-        shape = (tape.networks, len(at), tape.sequences, tape.sizes.hidden)
+        shape = (tape.networks, len(at), tape.sequences, tape.levels[-1].sizes.hidden)
         hidden = np.empty(shape, tape.x.dtype)
         starts = iter(tape.starts)
 
@@ -164,7 +163,7 @@ class Pass:
             WEIGHT: _products("mnbk,mnbh->mkh", errors, hidden),
             BIAS: errors.sum(axis=(1, 2), dtype=np.float64),
         }
-        fired = sweep.trace.fired.sum(axis=(1, 2)) / (self.tape.steps * self.tape.sequences)
+        fired = sweep.fired.sum(axis=(1, 2)) / (self.tape.steps * self.tape.sequences)
         return _joined(sweep.sums, own), fired
 
 

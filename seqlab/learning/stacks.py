@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqlab.engine.backward import Sweep
-from seqlab.engine.tape import Tape
+from seqlab.engine.tape import Level, Tape
 from seqlab.kernels import backends
 from seqlab.kernels.contract import Saved
 from seqlab.kernels.layout import Emitted, unscaled
@@ -69,7 +69,7 @@ class Classifiers:
         self.stack: Stack = networks.stack
         self._kernels = backends.stack_kernels(self._backend, self.stack, entries=True)
         tape = networks.block(chosen, self._backend, self._kernels, 1).tape
-        self.start, self._sizes = tape.state.copy(), tape.sizes
+        self.start, self._sizes = tape.state.copy(), tape.levels[0].sizes
         self.layers: NDArray = tape.x[:, : self.stack.depth]
         self._one = self.stack.arch == "transformer"  # sequence, of which the head sees the mean
         drawn = [
@@ -81,17 +81,8 @@ class Classifiers:
 
     def gradients(self) -> Gradients:
         """One pass forward and back."""
-        tape = Tape(
-            self.stack,
-            self._backend,
-            self._kernels,
-            self._kernels.prepare({}, None),
-            self._sizes,
-            self.layers,
-            self.start,
-            1,
-            KEPT_BYTES,
-        )
+        level = Level(self.stack, self._kernels, self._kernels.prepare({}, None), self._sizes)
+        tape = Tape(self._backend, [level], self.layers, self.start, budget=KEPT_BYTES)
         tape.run(_unseen)
         features = self._features(tape.state)
         loss, errors = _cross_entropy(_products(features, self.head), self.labels)

@@ -37,7 +37,7 @@ def by_lag(
     A kernel call for each of `lags` (rising, from 0 on), and one for all between two of them.
     """
     sweep = Sweep(tape, [tape.steps], UNCLIPPED, record=False, gradients=True)
-    shapes, given = tape.cell.shapes(tape.sizes), list(ensemble.names)
+    shapes, given = tape.shapes, list(ensemble.names)
     groups = [given, *([name] if name in given else [] for name in shapes)]
     tables = np.full((len(NAMES), tape.networks, len(groups), len(lags)), np.nan)
     columns = {tape.steps - 1 - lag: column for column, lag in enumerate(lags.tolist())}

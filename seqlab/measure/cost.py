@@ -8,7 +8,7 @@ import math
 import numpy as np
 
 from seqlab import rules
-from seqlab.cells import CELLS
+from seqlab.engine.ensemble import saved_width
 from seqlab.engine.tape import SEGMENT_BYTES, TRAJECTORY_BYTES
 from seqlab.kernels import backends
 from seqlab.numbers.quantity import MOST_LAGS
@@ -37,18 +37,22 @@ def require_backend(spec: RunSpec, backend: str, elsewhere: bool) -> None:
 def memory_bytes(spec: RunSpec) -> int:
     """Bytes that `measure` needs at its peak: the arrays of the blocks that are worked on at the
     same time, and what is kept of all."""
-    cell, item = CELLS[spec.arch], np.dtype(spec.dtype).itemsize
+    cell, item = spec.cell, np.dtype(spec.dtype).itemsize
     backend = backends.having(spec.arch)[0]
     each = _trajectory_bytes(spec, backend)
     networks, lengths = backends.networks_at_once(backend, spec.networks, each), len(spec.lengths)
     weights = sum(math.prod(shape) for shape in cell.shapes(spec.sizes).values()) * item
     drive = spec.steps * spec.inputs * (item + 8)
     points = sum(spec.lengths) + lengths
-    trace = points * 8 * (2 * len(cell.parts) + 6)  # the records, what is read of them, and gaps
+    # The records, what is read of them, and gaps.
+    trace = points * 8 * (2 * len(cell.parts) + 6) * cell.layers
     rows = (lengths + (spec.spectrum or 0)) * math.prod(cell.state_shape(spec.sizes))
     block = networks * (8 * weights + drive + trace + 4 * rows * item)
     trajectory = networks * each
     segment = min(networks * SEGMENT_BYTES, trajectory)
+    if cell.layers > 1:  # what each layer hands to the one below, of every loss
+        handed = spec.hidden * lengths / saved_width(cell, spec.sizes, backend)
+        segment = math.ceil(segment * (1 + handed))
     held = trajectory if trajectory <= TRAJECTORY_BYTES else 0  # else computed again
     kept = spec.networks * len(spec.clip) * (spec.steps + 1) * 8 * 3
     if spec.truncation is not None:
@@ -64,7 +68,7 @@ def blocks_of(spec: RunSpec, backend: str) -> list[range]:
 
 def _trajectory_bytes(spec: RunSpec, backend: str) -> int:
     """Bytes that one network's whole forward pass saves."""
-    width = backends.kernels(backend, spec.arch).saved_width(spec.sizes)
+    width = saved_width(spec.cell, spec.sizes, backend)
     return spec.steps * width * np.dtype(spec.dtype).itemsize
 
 
@@ -76,7 +80,7 @@ def seconds(spec: RunSpec, threads: int) -> float:
     lengths are underway, and three for each Lyapunov exponent; two for the shares of lags, whose
     sums are compared at each kept one.
     """
-    cell = CELLS[spec.arch]
+    cell = spec.cell
     sweeps = 1 + sum(rules.parse(rule).in_chain for rule in spec.clip)
     passes = 2 + sweeps * (1 + sum(spec.lengths) / spec.steps) + 3 * (spec.spectrum or 0)
     parameters = sum(math.prod(shape) for shape in cell.shapes(spec.sizes).values())
@@ -94,5 +98,6 @@ def curve_shape(spec: Spec) -> tuple[int, int, int, int]:
 
 def file_bytes(spec: RunSpec) -> int:
     """About the size of the result's file, and hardly ever less."""
-    kinds = 2 + len(CELLS[spec.arch].parts)  # state and input, and the state's parts
+    # State and input, and the state's parts or its layers.
+    kinds = 2 + (spec.layers if spec.layers > 1 else len(spec.cell.parts))
     return kinds * 8 * math.prod(curve_shape(spec))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from seqlab.cells import layer_names
 from seqlab.engine.backward import Sweep
 from seqlab.engine.sums import Sums
 from seqlab.engine.tape import Tape, Tick, no_tick
@@ -17,11 +18,11 @@ from seqlab.rules import Rule
 class Curves:
     """Absolute natural logs of norms by lag, (M, T + 1) for each length T, in rising order.
 
-    `state` is the whole state's, `parts` its named parts' where there are several, `inputs`
-    dL/dx's at the same lag (nan at the initial state, which no input feeds). `fired` (M, lengths)
-    counts the steps x sequences at which the rule acted, `lost` (M, lengths) says where a zero is
-    none: a factor left the dtype's range; `sums` has the parameter gradients of the longest
-    length's loss.
+    `state` is the whole state's, `parts` its named parts' where there are several, or where the
+    network is `layered` each layer's by its name; `inputs` dL/dx's at the same lag (nan at the
+    initial state, which no input feeds). `fired` (M, lengths) counts the steps x sequences at which
+    the rule acted, `lost` (M, lengths) says where a zero is none: a factor left the dtype's range;
+    `sums` has the parameter gradients of the longest length's loss.
     """
 
     state: list[NDArray]
@@ -30,6 +31,7 @@ class Curves:
     fired: NDArray
     lost: NDArray
     sums: Sums
+    layered: bool = False
 
     @property
     def named(self) -> dict[str, list[NDArray]]:
@@ -69,34 +71,46 @@ def sweep_curves(
 
 
 def read_curves(sweep: Sweep) -> Curves:
-    """The curves of a sweep that is over, in the memory of its trace."""
-    trace, names = sweep.trace, sweep.tape.cell.parts
-    scale = trace.exponent * np.log(2.0)
+    """The curves of a sweep that is over, in the memory of its traces."""
+    first, *others = sweep.lanes
+    trace, names = first.trace, first.level.cell.parts
+    inputs = _log_norm(trace.inputs, first.input_exponent)
+    if others:
+        named = layer_names(len(sweep.lanes))
+        logs = [
+            _log_norm(t.squares.sum(axis=2), t.exponent) for t in (n.trace for n in sweep.lanes)
+        ]
+        with np.errstate(invalid="ignore"):  # of nan, and at (-inf, -inf)
+            whole = 0.5 * np.logaddexp.reduce([2 * log for log in logs], axis=0)
+    else:
+        named = names if len(names) > 1 else ()
+        one = not named
+        whole = trace.squares[:, :, 0] if one else trace.squares.sum(axis=2)
+        whole = _log_norm(whole, trace.exponent)
+        logs = [_log_norm(trace.squares[:, :, i], trace.exponent) for i in range(len(named))]
 
-    def by_length(squares: NDArray) -> list[NDArray]:
-        log = _log_norm(squares, scale)
+    def by_length(log: NDArray) -> list[NDArray]:
         return np.split(log, trace.offset[1:], axis=1)[::-1]
 
-    one = len(names) == 1
-    whole = trace.squares[:, :, 0] if one else trace.squares.sum(axis=2)
-    parts = {} if one else {n: by_length(trace.squares[:, :, i]) for i, n in enumerate(names)}
     return Curves(
         by_length(whole),
-        parts,
-        by_length(trace.inputs),
-        trace.fired.sum(axis=1)[:, ::-1],
+        {name: by_length(log) for name, log in zip(named, logs, strict=True)},
+        by_length(inputs),
+        sweep.fired.sum(axis=1)[:, ::-1],
         np.any(sweep.lost, axis=1)[:, ::-1],
         sweep.sums,
+        layered=bool(others),
     )
 
 
-def _log_norm(squares: NDArray, scale: NDArray) -> NDArray:
-    """ln of the norm over sequences, (M, B, points) -> (M, points), in place of the squares."""
+def _log_norm(squares: NDArray, exponent: NDArray) -> NDArray:
+    """ln of the norm over sequences, (M, B, points) -> (M, points), in place of the squares, which
+    are at 2^exponent."""
     # invalid: logaddexp warns of nan and at (-inf, -inf)
     with np.errstate(divide="ignore", invalid="ignore"):
         log = np.log(squares, out=squares)
         log *= 0.5
-        log += scale
+        log += exponent * np.log(2.0)
         if log.shape[1] == 1:
             return log[:, 0]
         return 0.5 * np.logaddexp.reduce(2 * log, axis=1)

@@ -1,5 +1,7 @@
 """The networks and drives that a spec names, drawn or read."""
 
+import re
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,7 +24,7 @@ def check_drawn(spec: Spec, params: Parameters) -> None:
     """
     for name, array in params.items():
         if not np.isfinite(array).all():
-            option = _SCALES.get(name, "input_scale")
+            option = _SCALES.get(re.sub(r"_l\d+$", "", name), "input_scale")
             allowed = f"{name} must stay in the range of {spec.dtype}"
             raise refuse(option, getattr(spec, option), allowed)
 
@@ -31,11 +33,11 @@ class Source:
     """Networks of one spec by number; one's own arrays are read once."""
 
     def __init__(self, spec: RunSpec) -> None:
-        self.spec, self.cell = spec, CELLS[spec.arch]
+        self.spec, self.cell = spec, spec.cell
         self._params = self._drive = None
         if spec.params is not None:
             file = spec.params
-            self._params = load_params(self.cell, file.path, file.sha256, spec.module)
+            self._params = load_params(CELLS[spec.arch], file.path, file.sha256, spec.module)
         if spec.input is not None:
             self._drive = load_input(spec.input.path, spec.input.sha256)
 

@@ -12,6 +12,9 @@ def kept(spec: Spec, curves: Curves) -> dict[str, NDArray]:
     """What is kept of one sweep's curves, by name, (M, ...) each."""
     lags, start = kept_lags(spec), [curve[:, :1] for curve in curves.state]
     kept = {name: _thinned(curve, start, lags) for name, curve in curves.named.items()}
+    if curves.layered:  # one array of them all, with their names beside
+        layers = [kept.pop(f"log_norm_{name}") for name in curves.parts]
+        kept["log_norm_part"] = np.stack(layers, axis=1)
     kept["longest"] = curves.state[-1] - start[-1]
     kept["underflow"] = curves.lost.astype(np.float64)
     return kept

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqlab.engine.backward import Sweep
-from seqlab.engine.tape import Tape, Tick, no_tick
-from seqlab.kernels.contract import Saved
+from seqlab.engine.tape import Tape, Tick, Trail, no_tick
 from seqlab.kernels.layout import Span
 from seqlab.measure.randomness import Purpose, stream
 from seqlab.rules import UNCLIPPED
@@ -45,25 +44,25 @@ def spectrum(tape: Tape, first: NDArray, tick: Tick = no_tick) -> NDArray:
     count = first.shape[2]
     sweep = Sweep(tape, [tape.steps] * count, UNCLIPPED, record=False, gradients=False)
     _set(sweep, np.arange(tape.networks), np.repeat(first[:, None], tape.sequences, axis=1))
-    total = np.zeros((*sweep.exponent.shape[:2], count))
-    units = sweep.adjoint.shape[-1]
+    total = np.zeros((tape.networks, tape.sequences, count))
+    units = sweep.rows()[0].shape[-1]
     silence = np.zeros((tape.networks, 0, tape.sequences, count, units), tape.x.dtype)
     every = np.ones(tape.networks, np.int64)  # steps between two orthogonalisations
     longest = LONGEST
     for index, span in sweep.spans():
-        saved = tape.segment(index)
+        trail = tape.segment(index)
         high, since = span.hi, np.full(tape.networks, span.hi)
-        if tape.kernels.faintest(tape.weights, saved, 0, 0, 0) is None:
+        if tape.faintest(trail, 0, 0, 0) is None:
             longest = 1  # units may die at any step: no earlier one foretells by how much
         while high > span.lo:
             # Each network at its own pace: its bits must not depend on which others there are.
             low = max(span.lo, int((since - every).max()))
-            sweep.back(saved, Span(span.start, low, high), silence)
+            sweep.back(trail, Span(span.start, low, high), silence)
             due = np.flatnonzero((since - every >= low) | (low == span.lo))
             growth, noise = _orthogonalise(sweep, due)
             for m, b, k in np.argwhere(noise):
                 steps = range(low, since[due[m]])
-                growth[m, b, k] = _unresolved(tape, saved, due[m], steps, b)
+                growth[m, b, k] = _unresolved(tape, trail, due[m], steps, b)
             total[due] += growth
             every[due] = [
                 _next_interval(g, n, longest) for g, n in zip(growth, since[due] - low, strict=True)
@@ -77,8 +76,8 @@ def spectrum(tape: Tape, first: NDArray, tick: Tick = no_tick) -> NDArray:
 def _set(sweep: Sweep, networks: NDArray, vectors: NDArray) -> None:
     """Put vectors (networks, B, size, K) into some networks' rows."""
     rows = vectors.swapaxes(2, 3)
-    sweep.adjoint[networks] = rows.reshape(len(networks), *sweep.adjoint.shape[1:])
-    sweep.exponent[networks] = 0
+    state = sweep.rows()[0].shape[3:]
+    sweep.put(rows.reshape(*rows.shape[:3], *state), networks)
 
 
 def _orthogonalise(sweep: Sweep, networks: NDArray) -> tuple[NDArray, NDArray]:
@@ -86,8 +85,9 @@ def _orthogonalise(sweep: Sweep, networks: NDArray) -> tuple[NDArray, NDArray]:
 
     Returns ln of the diagonal of R and where it is no more than rounding, (networks, B, K) each.
     """
-    exponent = sweep.exponent[networks]
-    rows = sweep.adjoint[networks].reshape(*exponent.shape, -1)
+    adjoint, exponents = sweep.rows()
+    exponent = exponents[networks]
+    rows = adjoint[networks].reshape(*exponent.shape, -1)
     q, r = np.linalg.qr(rows.swapaxes(2, 3))
     left = np.abs(np.diagonal(r, axis1=2, axis2=3))
     rounding = NOISE * np.sqrt(rows.shape[-1]) * np.finfo(rows.dtype).eps
@@ -98,10 +98,10 @@ def _orthogonalise(sweep: Sweep, networks: NDArray) -> tuple[NDArray, NDArray]:
     return growth + exponent * np.log(2.0), noise
 
 
-def _unresolved(tape: Tape, saved: Saved, m: int, steps: Iterable[int], b: int) -> float:
+def _unresolved(tape: Tape, trail: Trail, m: int, steps: Iterable[int], b: int) -> float:
     """The growth of a direction that is lost in rounding after some steps of one sequence: -inf
     where it is dead, nan where the steps' own factors are as small as that."""
-    faintest = [tape.kernels.faintest(tape.weights, saved, m, step, b) for step in steps]
+    faintest = [tape.faintest(trail, m, step, b) for step in steps]
     smallest = math.prod(1.0 if factor is None else factor for factor in faintest)
     return -math.inf if smallest > np.finfo(tape.x.dtype).eps else math.nan
 

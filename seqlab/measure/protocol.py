@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqlab import rules
-from seqlab.cells import CELLS
+from seqlab.cells import layer_names
 from seqlab.engine.ensemble import Ensemble
 from seqlab.engine.rehearsal import compile_kernels
 from seqlab.engine.sums import Sums
@@ -49,12 +49,12 @@ def measure(spec: RunSpec, backend: str = "auto", progress: Progress | None = No
             return _measure_block(source, networks, ensemble, tape, report)
 
     measured = backends.over_blocks(chosen, blocks, one)
-    cell = CELLS[spec.arch]
     variables = assemble(
         spec,
         measured,
-        cell.parts,
-        parameters=() if spec.truncation is None else list(cell.shapes(spec.sizes)),
+        spec.cell.parts,
+        named=layer_names(spec.layers),
+        parameters=() if spec.truncation is None else list(spec.cell.shapes(spec.sizes)),
         truncation=spec.truncation,
     )
     return Measurement(chosen, variables)

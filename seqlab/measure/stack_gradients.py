@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from seqlab.cells import Sizes
 from seqlab.engine.backward import Sweep
-from seqlab.engine.tape import Tape
+from seqlab.engine.tape import Level, Tape
 from seqlab.kernels import backends
 from seqlab.kernels.contract import StackKernels
 from seqlab.kernels.layout import Emitted, unscaled
@@ -96,8 +96,8 @@ class _Pass(NamedTuple):
         return self.stack.depth * width * self.dtype.itemsize
 
     def tape(self, drive: NDArray, x: NDArray, sharers: int) -> Tape:
-        arrays = (self.kernels.prepare({}, None), self.sizes, drive, self._state(x))
-        return Tape(self.stack, self.backend, self.kernels, *arrays, sharers, KEPT_BYTES)
+        level = Level(self.stack, self.kernels, self.kernels.prepare({}, None), self.sizes)
+        return Tape(self.backend, [level], drive, self._state(x), sharers, KEPT_BYTES)
 
     def there_and_back(self, tape: Tape, readout: NDArray, found: StackGradients) -> None:
         """Fill `found`."""
@@ -113,7 +113,8 @@ class _Pass(NamedTuple):
 
         sweep.run(lambda _, last: loss if last == tape.steps else loss[:, :0], on_gradient=keep)
         self._copy_rows(tape.state, found.output)
-        self._copy_rows(unscaled(sweep.adjoint[:, :, 0], sweep.exponent[:, :, 0]), found.x)
+        rows, exponent = sweep.rows()
+        self._copy_rows(unscaled(rows[:, :, 0], exponent[:, :, 0]), found.x)
         found.log_norm[:] = read_curves(sweep).state[0]
 
     def _state(self, rows: NDArray) -> NDArray:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from seqlab.engine.tape import Tape
+from seqlab.engine.tape import Level, Tape
 from seqlab.kernels.contract import Array, StackKernels
 from seqlab.layers.draws import Draw, draw_layer, draw_map
 from seqlab.layers.parts import Linear
@@ -94,8 +94,8 @@ class Networks:
         for i, m in enumerate(networks):
             inputs[i] = self._inputs(m).T
         layers = cast(Array, Layers(self, networks))
-        weights, sizes = kernels.prepare({}, None), stack.sizes(columns)
-        tape = Tape(stack, backend, kernels, weights, sizes, layers, state, sharers, KEPT_BYTES)
+        level = Level(stack, kernels, kernels.prepare({}, None), stack.sizes(columns))
+        tape = Tape(backend, [level], layers, state, sharers, KEPT_BYTES)
         return Block(tape, np.stack([self._readouts(m, columns) for m in networks])[:, None])
 
     def _stream(self, m: int, number: int) -> np.random.Generator:

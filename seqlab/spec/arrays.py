@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seqlab.cells import Cell, Sizes
+from seqlab.cells import Cell, Sizes, stacked
 from seqlab.errors import InputError
 from seqlab.host import GIB, available_memory
 from seqlab.spec import formats, naming
@@ -141,10 +141,12 @@ def _within(name: str, path: str | PathLike[str], key: str) -> str:
 def sizes_of_params(
     cell: Cell, path: str | PathLike[str], stored: Mapping[str, Stored]
 ) -> dict[str, int]:
-    """The fields that the arrays fix: hidden, inputs, networks, and state where the cell has it.
+    """The fields that the arrays fix: hidden, inputs, networks, layers, and the cell's state.
 
     Raises InputError for shapes that do not fit together.
     """
+    layers = naming.layers_in(stored)
+    cell = stacked(cell, layers)
     axes = {name: len(shape) for name, shape in cell.shapes(Sizes(1, 1, 1)).items()}
     first = next(iter(stored))
     leading = stored[first].shape[:1] if stored[first].ndim > axes[first] else ()
@@ -164,6 +166,7 @@ def sizes_of_params(
                 f"{leading + shapes[name]} goes with the other arrays"
             )
     found = {"hidden": sizes.hidden, "inputs": sizes.inputs, "networks": (*leading, 1)[0]}
+    found["layers"] = layers
     return found | ({"state": sizes.state} if "state" in cell.options else {})
 
 

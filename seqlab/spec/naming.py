@@ -5,7 +5,7 @@ says `encoder.rnn.weight_ih_l0`, and with `bias=False` there are no biases.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -36,8 +36,9 @@ def own_names(cell: Cell) -> tuple[str, ...]:
 def of_dictionary(cell: Cell, names: Iterable[str]) -> dict[str, str]:
     """The name that each of the cell's parameters was given under; biases may be left out.
 
-    Raises InputError where the names are not those of one layer and direction, with how to pick
-    one.
+    Those of several layers, the first of which is `_l0`, keep that ending in the cell's names too;
+    see `layers_in`. Raises InputError where the names are not those of one direction, or of layers
+    between which one is missing, with how to pick one.
     """
     return _Names(cell, tuple(names), None).find(None)
 
@@ -45,6 +46,12 @@ def of_dictionary(cell: Cell, names: Iterable[str]) -> dict[str, str]:
 def of_file(cell: Cell, names: Iterable[str], path: str, module: str | None) -> dict[str, str]:
     """The same for the arrays of the file at `path`, or of one module of all in it."""
     return _Names(cell, tuple(names), path).find(module)
+
+
+def layers_in(own: Iterable[str]) -> int:
+    """How many layers the cell's own names, as `of_dictionary` gives them, are of."""
+    found = [int(match[1]) for name in own if (match := re.search(r"_l(\d+)$", name))]
+    return max(found, default=0) + 1
 
 
 @dataclass(frozen=True)
@@ -57,22 +64,33 @@ class _Names:
         parts = [part for name in self.names if (part := self._part(name)) is not None]
         home = self._home(parts, module)
         mine = [part for part in parts if part.module == home]
-        self._check_layer(mine)
+        self._check_layers(mine)
         for index, part in enumerate(mine):
-            if part.own in (other.own for other in mine[:index]):
+            if (part.own, part.layer) in ((other.own, other.layer) for other in mine[:index]):
                 raise self._stranger(part.name, home)
         known = {part.name for part in mine}
         for name in self.names:
             if name not in known and (module is None or name.rpartition(".")[0] == home):
                 raise self._stranger(name, home)
-        given = {part.own: part.name for part in mine}
-        found = {own: given[own] for own in own_names(self.cell) if own in given}
-        optional = () if found.keys() & set(BIASES) else BIASES
-        own = own_names(self.cell)
-        if lacking := [name for name in own if name not in found and name not in optional]:
-            what = f"{self._where} lacks {', '.join(lacking)} of {self.cell.name}"
-            raise InputError(f"{what}; {', '.join(own)} are needed")
+        layers = list(dict.fromkeys(part.layer for part in mine)) or [""]
+        found: dict[str, str] = {}
+        for layer in sorted(layers, key=_place):
+            end = layer if len(layers) > 1 else ""
+            given = {part.own: part.name for part in mine if part.layer == layer}
+            self._check_whole(given, end)
+            found |= {f"{own}{end}": given[own] for own in own_names(self.cell) if own in given}
         return found
+
+    def _check_whole(self, given: Collection[str], end: str) -> None:
+        """Refuse a layer that lacks a parameter."""
+        own = own_names(self.cell)
+        optional = () if set(given) & set(BIASES) else BIASES
+        if lacking := [name for name in own if name not in given and name not in optional]:
+            names = ", ".join(f"{name}{end}" for name in lacking)
+            raise InputError(
+                f"{self._where} lacks {names} of {self.cell.name}; "
+                f"{', '.join(f'{name}{end}' for name in own)} are needed"
+            )
 
     @property
     def _where(self) -> str:
@@ -83,7 +101,7 @@ class _Names:
         return f"{self._where}{comma} {short_repr(name)}"
 
     def _part(self, name: str) -> _Part | None:
-        own, layer = [*own_names(self.cell)], ""
+        own, layer = [*own_names(self.cell)], r"(?:_l\d+)?"
         if "weight_ih" in own:
             own, layer = [*own, _PROJECTION], r"(?:_l\d+(?:_reverse)?)?"
         # A layer within the cell is a module of its own, and its parameter `in_proj.weight` too.
@@ -119,15 +137,16 @@ class _Names:
             f"{{k: v for k, v in params.items() if k.startswith({first!r})}}"
         )
 
-    def _check_layer(self, parts: Sequence[_Part]) -> None:
-        """Refuse more than one layer, the direction back in time, and a projection."""
-        layers = list(dict.fromkeys(part.layer for part in parts))
+    def _check_layers(self, parts: Sequence[_Part]) -> None:
+        """Refuse the direction back in time, a projection, and layers that are not all there."""
+        layers = sorted({part.layer for part in parts}, key=_place)
+        whole = len(layers) < 2 or layers == [f"_l{layer}" for layer in range(len(layers))]
         odd = [p.name for p in parts if p.own == _PROJECTION or p.layer.endswith("_reverse")]
-        odd = odd or [part.name for part in parts if part.layer != layers[0]]
+        odd = odd or [part.name for part in parts if not whole and part.layer == layers[-1]]
         if not odd:
             return
-        allowed = "one layer and one direction, without proj_size"
-        if forward := [each for each in layers if re.fullmatch(r"_l\d+", each)][: len(layers) - 1]:
+        allowed = "one layer, or all from _l0 up, of one direction and without proj_size"
+        if forward := [each for each in layers if re.fullmatch(r"_l\d+", each)]:
             held = "params" if self.path is None else "state_dict"
             allowed += (
                 f", such as {{k: v for k, v in {held}.items() if k.endswith({forward[0]!r})}}"
@@ -146,6 +165,11 @@ class _Names:
         return InputError(
             f"{self._at(name)} is not allowed; {self.cell.name} has {', '.join(own)}{known}"
         )
+
+
+def _place(layer: str) -> tuple[int, str]:
+    """Layers in their order, `_l10` after `_l9`."""
+    return int("".join(filter(str.isdecimal, layer)) or 0), layer
 
 
 def _told(modules: Sequence[str]) -> str:

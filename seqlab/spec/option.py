@@ -32,7 +32,9 @@ class Option:
     `spelled` is what the command of its kind calls it, where that is another word than the name.
     `is_file`: the path of a file of arrays. `modest` is a size that is never to blame for what a
     run takes, None where the field is no size. `searched` has the ends between which a value is
-    looked for by who asks how far gradients reach, of a number that draws networks.
+    looked for by who asks how far gradients reach, of a number that draws networks. `neutral` is
+    the value of an option that came later which changes nothing: what is measured keeps the hash
+    that it had before.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Option:
     is_file: bool = False
     modest: int | None = None
     searched: tuple[float, float] | None = None
+    neutral: Any = None
 
 
 class Architecture(Protocol):

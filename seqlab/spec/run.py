@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
-from seqlab.cells import CELLS, Sizes
+from seqlab.cells import CELLS, Cell, Sizes, stacked
 from seqlab.spec import arrays
 from seqlab.spec.arrays import ArrayFile
 from seqlab.spec.table import TABLE
@@ -54,6 +54,12 @@ class RunSpec(TabledSpec):
     module: str | None = field(compare=False)  # where in params: what counts is what was there
     input: ArrayFile | None
     truncation: float | None
+    layers: int
+
+    @property
+    def cell(self) -> Cell:
+        """The row of the network: its cell, in as many layers."""
+        return stacked(CELLS[self.arch], self.layers)
 
     @property
     def sizes(self) -> Sizes:
@@ -73,7 +79,7 @@ class RunSpec(TabledSpec):
 
     def _check_together(self) -> None:
         super()._check_together()
-        cell = CELLS[self.arch]
+        cell = self.cell
         if not cell.silent_drive:
             for name, silent in (("drive", "zeros"), ("input_scale", 0.0)):
                 if getattr(self, name) == silent:

@@ -317,5 +317,18 @@ TABLE = Table(
             read=float,
             in_table=False,
         ),
+        Option(
+            "layers",
+            whole(1),
+            "Layers of the cell, each fed by the outputs of the one below.",
+            default=1,
+            metavar="L",
+            read=int,
+            label="layers",
+            axis_rank=3,
+            heading_rank=0,
+            modest=1,
+            neutral=1,
+        ),
     ),
 )

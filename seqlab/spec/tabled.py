@@ -84,7 +84,9 @@ class TabledSpec:
         measured = {name: v for name, v in self.to_dict().items() if v is not None}
         measured = {name: v for name, v in measured.items() if name not in apart}
         for name in measured.keys() & self.table.keys():
-            if self.table[name].is_file:
+            if measured[name] == self.table[name].neutral:
+                del measured[name]
+            elif self.table[name].is_file:
                 measured[name] = measured[name]["sha256"]
         text = json.dumps(measured, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]

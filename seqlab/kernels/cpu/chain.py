@@ -3,11 +3,9 @@
 import math
 from typing import NamedTuple
 
-from numpy.typing import NDArray
-
 from seqlab.kernels._jit import inlined
 from seqlab.kernels.cpu.linalg import copy, fill
-from seqlab.kernels.layout import EMPTY, NONE, STEP_NORM, STEP_VALUE, TRUNCATE, Bundle
+from seqlab.kernels.layout import EMPTY, NONE, STEP_NORM, STEP_VALUE, TRUNCATE, Bundle, Losses
 
 # A direction is rescaled when the square of its norm leaves this window, wide enough to make that
 # rare and narrow enough that float32 squares of what matters do not underflow.
@@ -175,15 +173,33 @@ def is_zero(gradient):
 
 
 @inlined
-def _inject(state, exponent, gradient, add_output_gradient, *readout):
-    """Add a loss's gradient of the output to `state` (P*H,); return the exponent."""
-    if exponent < 0:
-        factor = power_of_two(exponent)
+def _inject(state, exponent, gradient, given, add_output_gradient, *readout):
+    """Add a loss's gradient of the output, times 2^given, to `state` (P*H,); return the
+    exponent."""
+    if exponent < given:
+        factor = power_of_two(exponent - given)
         for j in range(state.shape[0]):
             state[j] = state[j] * factor
-        exponent = 0
-    add_output_gradient(state, gradient, power_of_two(-exponent), *readout)
+        exponent = given
+    add_output_gradient(state, gradient, power_of_two(given - exponent), *readout)
     return exponent
+
+
+@inlined
+def asks_for_inputs(trace):
+    """Whether a call's trace wants anything of dL/dx."""
+    return trace.exponent.shape[2] > 0 or trace.dx.shape[1] > 0
+
+
+@inlined
+def _keep_exponents(rows, trace, index, task):
+    """The exponents of dL/dx at a step of the call, if they are wanted."""
+    if trace.dx.shape[1] == 0:
+        return
+    m = task.network
+    for r in range(task.begin, task.end):
+        exponent = rows.exponent[m, task.first + r]
+        trace.dx_exponent[m, index, sequence_of(task, r), loss_of(task, r)] = exponent
 
 
 @inlined
@@ -203,31 +219,34 @@ def record(trace, m, b, point, exponent, squares):
 
 
 @inlined
-def inject_losses(rows, grad, span, step, trace, squares, task, add_output_gradient, *readout):
+def inject_losses(rows, losses, span, step, trace, squares, task, add_output_gradient, *readout):
     """Before a step back, add what the losses give at it to a task's rows.
 
-    `grad` (M, n, rows, H) belongs to the last n steps before span.hi. The adjoint at lag 0 is
-    recorded here, every later one by `finish_step`. `squares` (P,) is scratch.
+    `losses` have sequences and losses on one axis, as `rows` do. The adjoint at lag 0 is recorded
+    here, every later one by `finish_step`. `squares` (P,) is scratch.
     `add_output_gradient(state, gradient, factor, *readout)` is the cell's: it adds `factor` times
     the way back of its readout to `state` (P*H,), for the gradient of its output.
     """
-    index = step - (span.hi - grad.shape[1])
+    index = step - (span.hi - losses.gradient.shape[1])
     if index < 0 and step < span.hi - 1:
+        _keep_exponents(rows, trace, step - span.lo, task)
         return
     m = task.network
     for r in range(task.begin, task.end):
         row, loss = task.first + r, loss_of(task, r)
         state, exponent = rows.adjoint[m, row], rows.exponent[m, row]
-        has_loss = index >= 0 and not is_zero(grad[m, index, row])
+        has_loss = index >= 0 and not is_zero(losses.gradient[m, index, row])
         if has_loss:
-            gradient = grad[m, index, row]
-            exponent = _inject(state, exponent, gradient, add_output_gradient, *readout)
+            gradient, given = losses.gradient[m, index, row], losses.exponent[m, index, row]
+            exponent = _inject(state, exponent, gradient, given, add_output_gradient, *readout)
         exponent = normalise(state, exponent, squares)
         if has_loss and exponent == EMPTY:
-            exponent = 0  # a loss that the state does not see may still reach the input
+            # A loss that the state does not see may still reach the input.
+            exponent = losses.exponent[m, index, row]
         rows.exponent[m, row] = exponent
         if step == span.hi - 1 and rows.lag[loss] == 0:
             record(trace, m, sequence_of(task, r), trace.offset[loss], exponent, squares)
+    _keep_exponents(rows, trace, step - span.lo, task)
 
 
 @inlined
@@ -250,11 +269,14 @@ def finish_step(rows, span, step, clip, trace, squares, task):
 def record_inputs(rows, span, step, trace, dx, dx0, task):
     """Record the input's part of a step: rows of `dx` from dx0 on, still at the exponent before the
     step, which the trace has."""
-    done = span.hi - 1 - step
+    done, m = span.hi - 1 - step, task.network
     for r in range(task.begin, task.end):
-        loss = loss_of(task, r)
-        point = trace.offset[loss] + rows.lag[loss] + done
-        trace.inputs[task.network, sequence_of(task, r), point] = sum_of_squares(dx[dx0 + r])
+        b, loss = sequence_of(task, r), loss_of(task, r)
+        if trace.exponent.shape[2] > 0:
+            point = trace.offset[loss] + rows.lag[loss] + done
+            trace.inputs[m, b, point] = sum_of_squares(dx[dx0 + r])
+        if trace.dx.shape[1] > 0:
+            copy(dx[dx0 + r], trace.dx[m, step - span.lo, b, loss])
 
 
 @inlined
@@ -265,7 +287,7 @@ def keep_gradient(emitted, m, step, b, exponent, values, at):
         emitted.exponent[m, step, b] = exponent
 
 
-def flat_rows(bundle: Bundle, grad: NDArray) -> tuple[Bundle, NDArray]:
+def flat_rows(bundle: Bundle, given: Losses) -> tuple[Bundle, Losses]:
     """The same arrays with sequences and losses on one axis, b * L + l, and the state on one."""
     networks, sequences, losses, parts, units = bundle.adjoint.shape
     count = sequences * losses
@@ -274,4 +296,5 @@ def flat_rows(bundle: Bundle, grad: NDArray) -> tuple[Bundle, NDArray]:
         bundle.exponent.reshape(networks, count),
         bundle.lag,
     )
-    return rows, grad.reshape(networks, grad.shape[1], count, units)
+    lead = (networks, given.gradient.shape[1], count)
+    return rows, Losses(given.gradient.reshape(*lead, units), given.exponent.reshape(lead))

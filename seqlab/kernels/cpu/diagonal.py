@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from seqlab.kernels._jit import compiled, inlined
 from seqlab.kernels.cpu.chain import (
     TaskRows,
+    asks_for_inputs,
     finish_step,
     flat_rows,
     inject_losses,
@@ -28,7 +29,7 @@ from seqlab.kernels.cpu.chain import (
 from seqlab.kernels.cpu.linalg import copy, fill
 from seqlab.kernels.cpu.shapes import SHAPES
 from seqlab.kernels.cpu.threads import share
-from seqlab.kernels.layout import EMPTY, Bundle, Clip, Emitted, Span, Trace
+from seqlab.kernels.layout import EMPTY, Bundle, Clip, Emitted, Losses, Span, Trace
 from seqlab.kernels.memory import aligned
 
 CHUNK = SHAPES.chunk
@@ -135,11 +136,12 @@ def _make_backward(steps_back: StepsBack) -> Any:
 
     @compiled
     def backward(
-        weights, saved, bundle, rows, grad, span, clip, trace, emitted, live, scratch, begin, end
+        weights, saved, bundle, rows, losses, span, clip, trace, emitted, live, scratch, begin, end
     ):
         total, squares, chunk = scratch
         sequences = bundle.exponent.shape[1]
-        summed, recorded = emitted.values.shape[3] > 0, trace.exponent.shape[2] > 0
+        summed, recorded = emitted.values.shape[3] > 0, asks_for_inputs(trace)
+        grad, given = losses
         for index in range(begin, end):
             m, b = index // sequences, index % sequences
             head = b * rows.lag.shape[0]
@@ -155,7 +157,7 @@ def _make_backward(steps_back: StepsBack) -> Any:
                     enter_chunk(weights, saved, chunk, m, b, current * CHUNK, k + 1)
                 to_state = add_output_gradient
                 inject_losses(
-                    rows, grad, span, s, trace, squares, task, to_state, weights, chunk, m, k
+                    rows, losses, span, s, trace, squares, task, to_state, weights, chunk, m, k
                 )
                 exponent = rows.exponent[m, head]
                 if summed:
@@ -167,7 +169,8 @@ def _make_backward(steps_back: StepsBack) -> Any:
                 for row in range(live):
                     step_back(weights, saved, bundle.adjoint[m, b, row], chunk, m, b, s, k, row)
                     if i >= 0 and not is_zero(grad[m, i, head + row]):
-                        factor = power_of_two(-rows.exponent[m, head + row])
+                        at = given[m, i, head + row] - rows.exponent[m, head + row]
+                        factor = power_of_two(at)
                         factor = bundle.adjoint.dtype.type(factor)
                         readout_back(weights, grad[m, i, head + row], factor, chunk, m, k, row)
                 project_back(weights, chunk, m, live, recorded)
@@ -213,7 +216,7 @@ class Diagonal:
         weights: Any,
         saved: Any,
         bundle: Bundle,
-        grad: NDArray,
+        losses: Losses,
         span: Span,
         clip: Clip,
         live: int,
@@ -231,6 +234,6 @@ class Diagonal:
                 self._backward_chunk(weights, live, dtype),
             )
 
-        rows, gradient = flat_rows(bundle, grad)
-        arrays = (weights, saved, bundle, rows, gradient, span, clip, trace, emitted)
+        rows, given = flat_rows(bundle, losses)
+        arrays = (weights, saved, bundle, rows, given, span, clip, trace, emitted)
         share(self._backward, networks * sequences, scratch, *arrays, live)

@@ -20,7 +20,7 @@ from seqlab.kernels.cpu.recurrent_forward import BLOCK, ForwardScratch, Saved, W
 from seqlab.kernels.cpu.shapes import SHAPES
 from seqlab.kernels.cpu.team import APART, board_for, helpers_for
 from seqlab.kernels.cpu.threads import share
-from seqlab.kernels.layout import Bundle, Clip, Emitted, Span, Trace
+from seqlab.kernels.layout import Bundle, Clip, Emitted, Losses, Span, Trace
 from seqlab.kernels.memory import aligned, cleared
 
 
@@ -109,7 +109,7 @@ class Recurrent:
         weights: Weights,
         saved: Saved,
         bundle: Bundle,
-        grad: NDArray,
+        losses: Losses,
         span: Span,
         clip: Clip,
         live: int,
@@ -117,13 +117,13 @@ class Recurrent:
         emitted: Emitted,
     ) -> None:
         """Carry the first `live` rows of the bundle from step span.hi back to span.lo."""
-        networks, sequences, losses, _, _ = bundle.adjoint.shape
+        networks, sequences, count, _, _ = bundle.adjoint.shape
         # The rows of a task share each pass over the weights: one sequence's losses, or, where each
         # has one loss, some sequences.
-        size = _group_size(sequences, weights) if losses == 1 else 1
+        size = _group_size(sequences, weights) if count == 1 else 1
         width, inputs = weights.recurrent.shape[2], weights.input.shape[1]
         most, dtype = max(size * live, PANEL), bundle.adjoint.dtype
-        rows, gradient = flat_rows(bundle, grad)
+        rows, given = flat_rows(bundle, losses)
         tasks = networks * -(-sequences // size)
         helpers = helpers_for(weights.recurrent_back, size * live, tasks)
 
@@ -137,7 +137,7 @@ class Recurrent:
                 board_for(helpers),
             )
 
-        arrays = (weights, saved, rows, gradient, span, clip, trace, emitted)
+        arrays = (weights, saved, rows, given, span, clip, trace, emitted)
         share(self._backward.by(helpers), tasks, scratch, *arrays, live, size)
 
     def faintest(self, weights: Weights, saved: Saved, m: int, step: int, b: int) -> float | None:

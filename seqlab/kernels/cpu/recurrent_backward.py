@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from seqlab.kernels._jit import compiled, inlined
 from seqlab.kernels.cpu.chain import (
     TaskRows,
+    asks_for_inputs,
     finish_step,
     inject_losses,
     keep_gradient,
@@ -21,7 +22,7 @@ from seqlab.kernels.cpu.linalg import add_product, fill
 from seqlab.kernels.cpu.recurrent_forward import add_recurrent
 from seqlab.kernels.cpu.team import APART, Job, Pass, make_team, strips_of
 from seqlab.kernels.cpu.tile import prefetch
-from seqlab.kernels.layout import Bundle, Clip, Emitted, Span, Trace
+from seqlab.kernels.layout import Bundle, Clip, Emitted, Losses, Span, Trace
 from seqlab.kernels.memory import LINE
 
 AHEAD = 4  # steps by which the coefficients are asked for
@@ -68,7 +69,7 @@ def _record_inputs(weight, dz, rows, span, step, steps, trace, dx, task):
 
     dz (steps * count, Q H) and dx (.., I) have the latest of them first.
     """
-    if trace.exponent.shape[2] == 0:
+    if not asks_for_inputs(trace):
         return
     width, count = dz.shape[1], task.end
     for r in range(steps * count):
@@ -93,7 +94,7 @@ class Backward(NamedTuple):
     coefficients: NDArray
     rows: Bundle
     adjoints: NDArray
-    grad: NDArray
+    losses: Losses
     span: Span
     clip: Clip
     trace: Trace
@@ -106,7 +107,7 @@ class Backward(NamedTuple):
 
 
 @inlined
-def _backward(weights, saved, rows, grad, span, clip, trace, emitted, scratch):
+def _backward(weights, saved, rows, losses, span, clip, trace, emitted, scratch):
     dz, dz_input, units = scratch.dz, scratch.dz_input, saved.hidden.shape[3]
     shape = (dz.shape[0], dz.shape[1] // units, units)
     adjoints = rows.adjoint.reshape(rows.exponent.size, rows.adjoint.shape[2])
@@ -115,7 +116,7 @@ def _backward(weights, saved, rows, grad, span, clip, trace, emitted, scratch):
         saved.coefficients,
         rows,
         adjoints,
-        grad,
+        losses,
         span,
         clip,
         trace,
@@ -153,7 +154,7 @@ def make_backward(step_back: Callable[..., None], apart: int) -> Pass:
         if job.step == span.lo:
             return
         s, units, width = job.step - 1, on.gates.shape[2], scratch.dz.shape[1]
-        inject_losses(adjoints, on.grad, span, s, trace, squares, task, _add_to_hidden)
+        inject_losses(adjoints, on.losses, span, s, trace, squares, task, _add_to_hidden)
         for r in range(begin, end):
             m, b, at = job.network, sequence_of(task, r), job.then + r
             state, k = adjoints.adjoint[m, task.first + r], on.coefficients[m, s, b]
@@ -169,9 +170,21 @@ def make_backward(step_back: Callable[..., None], apart: int) -> Pass:
     def kernel(do: Any) -> Any:
         @compiled
         def backward(
-            weights, saved, rows, grad, span, clip, trace, emitted, live, size, scratch, begin, end
+            weights,
+            saved,
+            rows,
+            losses,
+            span,
+            clip,
+            trace,
+            emitted,
+            live,
+            size,
+            scratch,
+            begin,
+            end,
         ):
-            on = _backward(weights, saved, rows, grad, span, clip, trace, emitted, scratch)
+            on = _backward(weights, saved, rows, losses, span, clip, trace, emitted, scratch)
             sequences = saved.hidden.shape[2]
             groups = -(-sequences // size)
             of_input = scratch.dz_input if apart else scratch.dz
@@ -194,8 +207,10 @@ def make_backward(step_back: Callable[..., None], apart: int) -> Pass:
     alone, together, help_out = make_team(columns, rows)
 
     @compiled
-    def help_backward(weights, saved, rows, grad, span, clip, trace, emitted, live, size, scratch):
-        on = _backward(weights, saved, rows, grad, span, clip, trace, emitted, scratch)
+    def help_backward(
+        weights, saved, rows, losses, span, clip, trace, emitted, live, size, scratch
+    ):
+        on = _backward(weights, saved, rows, losses, span, clip, trace, emitted, scratch)
         help_out(on, scratch.board)
 
     return Pass(kernel(alone), kernel(together), help_backward)

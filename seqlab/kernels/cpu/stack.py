@@ -28,7 +28,7 @@ from seqlab.kernels.cpu.layers.parts import Back, Forward, Part, Size, bound
 from seqlab.kernels.cpu.layers.places import View, padded
 from seqlab.kernels.cpu.shapes import SHAPES
 from seqlab.kernels.cpu.threads import share
-from seqlab.kernels.layout import Bundle, Clip, Emitted, Span, Trace
+from seqlab.kernels.layout import Bundle, Clip, Emitted, Losses, Span, Trace
 from seqlab.layers.stack import Stack
 
 DYING = ("relu", "leaky:0", "prelu:0", "elu:0")  # whose slopes are zero for half of all numbers
@@ -76,10 +76,10 @@ def _record_newest(rows, trace, m, loss, lag, newest):
 
 
 @compiled
-def _begin(rows, newest, grad, span, step, trace, live, squares, begin, end):
+def _begin(rows, newest, losses, span, step, trace, live, squares, begin, end):
     for m in range(begin, end):
         task = TaskRows(m, 0, 0, live, 0, 0)
-        inject_losses(rows, grad, span, step, trace, squares, task, _add)
+        inject_losses(rows, losses, span, step, trace, squares, task, _add)
         for loss in range(live):
             if step == span.hi - 1 and rows.lag[loss] == 0:
                 _record_newest(rows, trace, m, loss, 0, newest)
@@ -201,7 +201,7 @@ class StackKernels:
         weights: Weights,
         saved: Saved,
         bundle: Bundle,
-        grad: NDArray,
+        losses: Losses,
         span: Span,
         clip: Clip,
         live: int,
@@ -209,10 +209,10 @@ class StackKernels:
         emitted: Emitted,
     ) -> None:
         """Carry the first `live` rows of the bundle from step span.hi back to span.lo."""
-        networks, losses, dtype = len(saved.x), bundle.exponent.shape[2], saved.x.dtype
-        rows, gradient = flat_rows(bundle, grad)
+        networks, count, dtype = len(saved.x), bundle.exponent.shape[2], saved.x.dtype
+        rows, given = flat_rows(bundle, losses)
         columns = saved.path.shape[3]
-        adjoint = bundle.adjoint.reshape(networks, losses, self.stack.units, columns)
+        adjoint = bundle.adjoint.reshape(networks, count, self.stack.units, columns)
         leaves = emitted.values.size > 0
         whole, measured = leaves and self._entries, leaves or trace.exponent.size > 0
         slots = self._slots(bundle.adjoint) if measured else 1
@@ -224,12 +224,12 @@ class StackKernels:
             layer, step, slot = self._layer(saved.x, s), s - span.lo, (span.hi - 1 - s) % slots
             if whole:
                 values[:, step, 0, self.stack.numbers(layer) :] = 0
-            if s == span.hi - 1 or s >= span.hi - gradient.shape[1]:
+            if s == span.hi - 1 or s >= span.hi - given.gradient.shape[1]:
                 newest = self._newest(layer + 1, columns)
-                self._share(_begin, rows, newest, gradient, span, s, trace, live)
+                self._share(_begin, rows, newest, given, span, s, trace, live)
             complete = measured and (slot == slots - 1 or s == span.lo)
-            group = Group(slot + 1, step, losses, whole) if complete else None
-            place = (slot, slots, losses, rooms, group)
+            group = Group(slot + 1, step, count, whole) if complete else None
+            place = (slot, slots, count, rooms, group)
             maps, answers = self._maps(layer), (found, values, self.stack.grows)
             on = Back(s, saved.x, maps, saved.rows, *place, *answers)
             if self.stack.grows:

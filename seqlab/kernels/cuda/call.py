@@ -11,7 +11,7 @@ from seqlab.kernels.cuda.arrays import along, apart, move
 from seqlab.kernels.cuda.chain import rule
 from seqlab.kernels.cuda.linalg import product, squares
 from seqlab.kernels.cuda.target import Array, empty, on_device, to_device, to_host
-from seqlab.kernels.layout import Bundle, Clip, Emitted, Span, Trace
+from seqlab.kernels.layout import Bundle, Clip, Emitted, Losses, Span, Trace
 
 KEPT_BYTES = 64 << 20  # of gradients that one launch keeps
 
@@ -27,9 +27,11 @@ class Rows(NamedTuple):
 
 
 class Loss(NamedTuple):
-    """`gradient` (T, n, H) of the outputs of the steps from `first` on."""
+    """`gradient` (T, n, H) of the outputs of the steps from `first` on, times 2^`exponent`
+    (T, n)."""
 
     gradient: Array
+    exponent: Array
     first: int
 
 
@@ -64,7 +66,7 @@ class Call:
     def __init__(
         self,
         bundle: Bundle,
-        grad: NDArray,
+        losses: Losses,
         span: Span,
         clip: Clip,
         live: int,
@@ -74,8 +76,8 @@ class Call:
         self._bundle, self._span = bundle, span
         self._trace, self._emitted = trace, emitted
         self._real = bundle.adjoint.dtype.type
-        self._recorded = live if trace.exponent.shape[2] else 0
-        self._kept = max(self._recorded, int(emitted.values.shape[3] > 0))
+        self._of_inputs = live if trace.exponent.shape[2] or trace.dx.shape[1] else 0
+        self._kept = max(self._of_inputs, int(emitted.values.shape[3] > 0))
         self.lead = (*bundle.exponent.shape[:2], live)  # networks, sequences, live rows of each
         tasks = int(np.prod(self.lead))
         adjoint = bundle.adjoint[:, :, :live].reshape(tasks, *bundle.adjoint.shape[3:])
@@ -83,7 +85,8 @@ class Call:
         lag = np.tile(bundle.lag[:live], tasks // live)
         self.rows = Rows(*map(to_device, (adjoint, exponent, fired, lag)))
         self.rule = rule(clip, self._real)
-        self.loss = Loss(_by_task(grad, live, self._real), span.hi - grad.shape[1])
+        first = span.hi - losses.gradient.shape[1]
+        self.loss = Loss(*_by_task(losses, live, self._real), first)
         lags = (tasks, span.hi - span.lo + 1)
         squares = empty((*lags, self.named), self._real)
         self.path = Path(squares, empty(lags, np.int64), span.hi)
@@ -130,12 +133,19 @@ class Call:
             walk = apart(sequences, count, width, kept.rows)
             shape = (networks, count, sequences, width)
             move(kept.values, walk, values, along(values, steps.start), shape)
-        if self._recorded:
-            self._record_inputs(piece, kept, weight)
+        if self._of_inputs:
+            dx = product(kept.values.reshape(networks, -1, kept.values.shape[2]), weight)
+            if self._trace.exponent.shape[2]:
+                self._record_inputs(piece, kept, dx)
+            if self._trace.dx.shape[1]:
+                shape = (*self.lead, piece.hi - piece.lo)
+                theirs = to_host(dx).reshape(*shape, dx.shape[2])
+                exponent = to_host(kept.exponent).reshape(shape)
+                self._trace.dx[:, steps, :, : kept.rows] = np.moveaxis(theirs, 3, 1)
+                self._trace.dx_exponent[:, steps, :, : kept.rows] = np.moveaxis(exponent, 3, 1)
 
-    def _record_inputs(self, piece: Piece, kept: Kept, weight: Array) -> None:
+    def _record_inputs(self, piece: Piece, kept: Kept, dx: Array) -> None:
         """Write down the norms of dL/dx of a piece's steps."""
-        dx = product(kept.values.reshape(self.lead[0], -1, kept.values.shape[2]), weight)
         sums = to_host(squares(dx.reshape(-1, dx.shape[2]))).reshape(*self.lead, -1)
         for row in range(kept.rows):
             points = self._points(row, self._span.hi - piece.hi, piece.hi - piece.lo)
@@ -156,7 +166,7 @@ class Call:
         self._bundle.adjoint[:, :, :live] = returned(self.rows.adjoint)
         self._bundle.exponent[:, :, :live] = returned(self.rows.exponent)
         self._trace.fired[:, :, :live] += returned(self.rows.fired)
-        if not self._recorded:
+        if not self._trace.exponent.shape[2]:
             return
         sums, exponent = returned(self.path.squares), returned(self.path.exponent)
         for row in range(live):
@@ -165,14 +175,21 @@ class Call:
             self._trace.squares[..., points] = sums[:, :, row].swapaxes(2, 3)
 
 
-def _by_task(grad: Any, live: int, real: type) -> Array:
+def _by_task(losses: Losses, live: int, real: type) -> tuple[Array, Array]:
     """The live losses' gradients of the outputs (M, n, B, L, H) as the device takes them, task by
-    task, (M B live, n, H)."""
-    networks, steps, sequences, losses, units = grad.shape
+    task, (M B live, n, H), and their exponents (M B live, n)."""
+    grad: Any = losses.gradient
+    steps = grad.shape[1]
     if steps == 0:
-        # An empty array has no place on a device; no step is late enough to read this one.
-        return to_device(np.zeros((1, 1, 1), real))
-    if losses > 1:
+        # An empty array has no place on a device; no step is late enough to read these.
+        return to_device(np.zeros((1, 1, 1), real)), to_device(np.zeros((1, 1), np.int64))
+    exponent = np.moveaxis(losses.exponent[:, :, :, :live], 1, 3).reshape(-1, steps)
+    return _gradient_by_task(grad, live, real), to_device(exponent)
+
+
+def _gradient_by_task(grad: Any, live: int, real: type) -> Array:
+    networks, steps, sequences, count, units = grad.shape
+    if count > 1:
         moved = np.moveaxis(grad[:, :, :, :live], 1, 3)
         return to_device(moved.reshape(-1, steps, units))
     shape = (networks, steps, sequences, units)

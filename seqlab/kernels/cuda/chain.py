@@ -186,14 +186,15 @@ def _inject(row: Row, loss_share: Callable[..., Any]) -> Any:
     rank, size, shift = row.team.rank, row.team.size, _shift(row)
 
     @device
-    def inject(state, exponent, gradient, given, step, at):
-        """Add the loss's gradient of the output to `state`; returns the exponent."""
-        if exponent < 0:
-            shift(state, exponent)
-            exponent = 0
+    def inject(state, exponent, gradient, least, given, step, at):
+        """Add the loss's gradient of the output, times 2^least, to `state`; returns the
+        exponent."""
+        if exponent < least:
+            shift(state, exponent - least)
+            exponent = least
         for j in range(rank(), state.shape[1], size):
             for p in range(state.shape[0]):
-                state[p, j] += loss_share(p, j, gradient, exponent, given, step, at)
+                state[p, j] += loss_share(p, j, gradient, exponent - least, given, step, at)
         return exponent
 
     return inject
@@ -309,12 +310,14 @@ def chain(row: Row, loss_share: Callable[..., Any]) -> Chain:
             gradient = loss.gradient[at.task, step - loss.first]
             has_loss = not is_zero(gradient, scratch)
             if has_loss:
-                exponent = inject(state, exponent, gradient, given, step, at)
+                least = loss.exponent[at.task, step - loss.first]
+                exponent = inject(state, exponent, gradient, least, given, step, at)
         # Of a later one this goes where `finish_step` writes soon; a branch would cost registers.
         lag = done * min(done - 1, 1)
         exponent, _ = normalise(state, exponent, path.squares[at.task, lag], scratch)
         if has_loss and exponent == EMPTY:
-            exponent = 0  # a loss that the state does not see may still reach the input
+            # A loss that the state does not see may still reach the input.
+            exponent = loss.exponent[at.task, step - loss.first]
         if rank() == 0:
             path.exponent[at.task, lag] = exponent
         return exponent

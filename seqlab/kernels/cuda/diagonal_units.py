@@ -32,7 +32,7 @@ from seqlab.kernels.cuda.target import (
     to_device,
     to_host,
 )
-from seqlab.kernels.layout import Bundle, Clip, Emitted, Span, Trace
+from seqlab.kernels.layout import Bundle, Clip, Emitted, Losses, Span, Trace
 
 
 class Weights(NamedTuple):
@@ -210,7 +210,7 @@ class DiagonalUnits:
         weights: Weights,
         saved: Saved,
         bundle: Bundle,
-        grad: NDArray,
+        losses: Losses,
         span: Span,
         clip: Clip,
         live: int,
@@ -218,7 +218,7 @@ class DiagonalUnits:
         emitted: Emitted,
     ) -> None:
         """Carry the first `live` rows of the bundle from step span.hi back to span.lo."""
-        call = Call(bundle, grad, span, clip, live, trace, emitted)
+        call = Call(bundle, losses, span, clip, live, trace, emitted)
         width = weights.bias.shape[1] + bundle.adjoint.shape[4]
         for piece in call.pieces(call.fitting(width) if call.keeps_gradients else span.hi):
             kept = diagonal.back(_BACK, saved.factors, call, piece)

@@ -33,7 +33,7 @@ from seqlab.kernels.cuda.target import (
     to_host,
 )
 from seqlab.kernels.cuda.team import warp
-from seqlab.kernels.layout import Bundle, Clip, Emitted, Span, Trace
+from seqlab.kernels.layout import Bundle, Clip, Emitted, Losses, Span, Trace
 
 
 class Weights(NamedTuple):
@@ -279,7 +279,7 @@ class Recurrent:
         weights: Weights,
         saved: Saved,
         bundle: Bundle,
-        grad: NDArray,
+        losses: Losses,
         span: Span,
         clip: Clip,
         live: int,
@@ -290,7 +290,7 @@ class Recurrent:
         networks, sequences = bundle.exponent.shape[:2]
         shape = shape_for(weights.recurrent, weights.bias.shape[1], sequences * live)
         blocks = networks * -(-sequences * live // shape.rows)
-        call = Call(bundle, grad, span, clip, live, trace, emitted)
+        call = Call(bundle, losses, span, clip, live, trace, emitted)
         width, kernel = shape.width * shape.units, _backward(shape, call.named, self._step_back)
         for piece in call.pieces(call.fitting(width)):
             kept = call.room(piece, width)

@@ -44,7 +44,7 @@ from seqlab.kernels.cuda.target import (
     to_host,
 )
 from seqlab.kernels.cuda.team import warp
-from seqlab.kernels.layout import Bundle, Clip, Emitted, Span, Trace
+from seqlab.kernels.layout import Bundle, Clip, Emitted, Losses, Span, Trace
 
 
 class Weights(NamedTuple):
@@ -186,6 +186,7 @@ def _gradients(real: type, chunk: int) -> Any:
         low, width = given.b0, given.b0 + 2 * states
         exponent, has_loss = kept.exponent[slot, i], s >= loss.first
         task, index = group * live + slot % kept.rows, max(s - loss.first, 0)
+        shift = loss.exponent[task, index] - exponent if has_loss else 0
         thread, threads = cuda.threadIdx.x, cuda.blockDim.x
         for d in range(thread, units, threads):
             delta, u = given.delta[m, s, b, d], given.u[m, s, b, d]
@@ -198,7 +199,7 @@ def _gradients(real: type, chunk: int) -> Any:
             ddelta += ddrive * u
             du = ddrive * delta
             if has_loss:
-                gradient = ldexp(loss.gradient[task, index, d], -exponent)
+                gradient = ldexp(loss.gradient[task, index, d], shift)
                 du += gradient * given.skip[m, d]
                 dskip = gradient * u
             out[slot, i, d] = du
@@ -212,7 +213,7 @@ def _gradients(real: type, chunk: int) -> Any:
                 drive = given.delta[m, s, b, d] * given.u[m, s, b, d]
                 db += kept.values[slot, i, n, d] * drive
                 if has_loss:
-                    gradient = ldexp(loss.gradient[task, index, d], -exponent)
+                    gradient = ldexp(loss.gradient[task, index, d], shift)
                     dc += gradient * path[around, k + 1, n, d]
             db, dc = total(None, db), total(None, dc)
             if thread % LANES == 0:
@@ -279,7 +280,7 @@ def backward(
     weights: Weights,
     saved: Saved,
     bundle: Bundle,
-    grad: NDArray,
+    losses: Losses,
     span: Span,
     clip: Clip,
     live: int,
@@ -290,7 +291,7 @@ def backward(
     networks, sequences, _, states, units = bundle.adjoint.shape
     real, threads, groups = real_type(bundle.adjoint), block_size(units), networks * sequences
     given, chunk = saved.recurrence(weights), diagonal.CHUNK
-    call = Call(bundle, grad, span, clip, live, trace, emitted)
+    call = Call(bundle, losses, span, clip, live, trace, emitted)
     summed = emitted.values.shape[3] > 0
     if summed:
         zeros = np.zeros((groups, states, units), real)
