@@ -16,7 +16,7 @@ from reference.cases import named
 
 import seqlab
 from seqlab import rules
-from seqlab.cells import CELLS, Draw, Sizes, layer_names, layer_sizes, stacked
+from seqlab.cells import CELLS, Draw, Sizes, layer_sizes, part_names, stacked
 from seqlab.engine import tape
 from seqlab.engine.ensemble import gather
 from seqlab.errors import InputError
@@ -87,7 +87,8 @@ def test_the_row_of_several_layers(arch: str) -> None:
     whole = cell.unpack(state)
     assert all(part.shape[1:3] == (LAYERS, 4) for part in whole)
     assert np.array_equal(cell.pack(whole), state)
-    assert layer_names(1) == ()
+    assert part_names(("hidden", "cell"), 1) == ("hidden", "cell")
+    assert part_names(("hidden", "cell"), 2)[1:3] == ("layer 0 cell", "layer 1 hidden")
 
 
 @pytest.mark.tiny
@@ -131,22 +132,17 @@ def assert_naive_curves(
 ) -> None:
     """The whole state's curve, each layer's, the input's; of every length, at every lag."""
     found = seqlab.attenuation(run.arch, run.params, run.x, lengths, readout=readout, clip=clip)
-    assert tuple(found.parts) == layer_names(layers)
+    assert tuple(found.parts) == part_names(CELLS[run.arch].parts, layers)
     for row, length in enumerate(lengths):
         want = naive_adjoint.adjoint_curve(
             f"{run.arch} x{layers}", run.params, run.x[:length], readout, clip=clip
         )
-        by_layer = {
-            f"l{k}": np.logaddexp.reduce(
-                [2 * c for name, c in want.items() if name.endswith(f"_l{k}")]
-            )
-            / 2
-            for k in range(layers)
+        have = {"log_norm": found.log_norm, "log_norm_input": found.log_norm_input}
+        have |= {
+            "log_norm_{2}_l{1}".format(*name.split()): part for name, part in found.parts.items()
         }
-        have = {"log_norm": found.log_norm, "log_norm_input": found.log_norm_input, **found.parts}
-        by_layer |= {name: want[name] for name in ("log_norm", "log_norm_input")}
-        assert have.keys() == by_layer.keys()
-        for name, curve in by_layer.items():
+        assert have.keys() == want.keys()
+        for name, curve in want.items():
             mine = have[name]
             assert mine is not None
             assert mine[0, row, : length + 1] == pytest.approx(
@@ -212,8 +208,10 @@ def test_a_layer_that_fades_faster_keeps_its_digits(arch: str) -> None:
     both = seqlab.attenuation(arch, run.params, run.x, [600], readout=readout)
     drive = seqlab.forward(arch, lower, run.x).output
     alone = seqlab.attenuation(arch, top, drive, [600], readout=readout)
-    assert both.parts["l1"][0, 0, -1] < both.parts["l0"][0, 0, -1] - 745
-    assert np.array_equal(both.parts["l1"], alone.log_norm)
+    for part in CELLS[arch].parts:
+        last, first = both.parts[f"layer 1 {part}"], both.parts[f"layer 0 {part}"]
+        assert last[0, 0, -1] < first[0, 0, -1] - 745
+        assert np.array_equal(last, alone.parts[part])
 
 
 # Against themselves.

@@ -24,9 +24,11 @@ def layer_sizes(of: Sizes, layer: int) -> Sizes:
     return of if layer == 0 else of._replace(inputs=of.hidden)
 
 
-def layer_names(layers: int) -> tuple[str, ...]:
-    """What results call the layers' parts of the state: none where there is one layer."""
-    return tuple(f"l{layer}" for layer in range(layers)) if layers > 1 else ()
+def part_names(parts: tuple[str, ...], layers: int) -> tuple[str, ...]:
+    """What results call the parts of the state of so many layers, each of which has these parts."""
+    if layers == 1:
+        return parts
+    return tuple(f"layer {layer} {part}" for layer in range(layers) for part in parts)
 
 
 def stacked(cell: Cell, layers: int) -> Cell:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from seqlab import rules
-from seqlab.cells import layer_names
+from seqlab.cells import part_names
 from seqlab.engine.ensemble import Ensemble, arrays_of, check_array, find_cell, gather, on_host
 from seqlab.engine.rehearsal import compile_kernels
 from seqlab.engine.tape import Tape
@@ -62,7 +62,7 @@ def measure_norms(
     order = np.argsort(lengths)
     rising = [int(lengths[k]) for k in order]
     vectors = np.ascontiguousarray(np.moveaxis(vectors[:, order], 1, 2))  # (M, B, L, H)
-    names = layer_names(ensemble.cell.layers) or ensemble.cell.parts
+    names = part_names(ensemble.cell.parts, ensemble.cell.layers)
     shape = (len(ensemble.x), len(lengths), longest + 1)
     tables = {
         name: np.full(shape, np.nan)

@@ -98,6 +98,5 @@ def curve_shape(spec: Spec) -> tuple[int, int, int, int]:
 
 def file_bytes(spec: RunSpec) -> int:
     """About the size of the result's file, and hardly ever less."""
-    # State and input, and the state's parts or its layers.
-    kinds = 2 + (spec.layers if spec.layers > 1 else len(spec.cell.parts))
+    kinds = 2 + len(spec.cell.parts) * spec.layers  # state and input, and the state's parts
     return kinds * 8 * math.prod(curve_shape(spec))

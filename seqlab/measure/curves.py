@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from seqlab.cells import layer_names
+from seqlab.cells import part_names
 from seqlab.engine.backward import Sweep
 from seqlab.engine.sums import Sums
 from seqlab.engine.tape import Tape, Tick, no_tick
@@ -19,7 +19,7 @@ class Curves:
     """Absolute natural logs of norms by lag, (M, T + 1) for each length T, in rising order.
 
     `state` is the whole state's, `parts` its named parts' where there are several, or where the
-    network is `layered` each layer's by its name; `inputs` dL/dx's at the same lag (nan at the
+    network is `layered` those of all its layers; `inputs` dL/dx's at the same lag (nan at the
     initial state, which no input feeds). `fired` (M, lengths) counts the steps x sequences at which
     the rule acted, `lost` (M, lengths) says where a zero is none: a factor left the dtype's range;
     `sums` has the parameter gradients of the longest length's loss.
@@ -72,35 +72,37 @@ def sweep_curves(
 
 def read_curves(sweep: Sweep) -> Curves:
     """The curves of a sweep that is over, in the memory of its traces."""
-    first, *others = sweep.lanes
-    trace, names = first.trace, first.level.cell.parts
-    inputs = _log_norm(trace.inputs, first.input_exponent)
-    if others:
-        named = layer_names(len(sweep.lanes))
-        logs = [
-            _log_norm(t.squares.sum(axis=2), t.exponent) for t in (n.trace for n in sweep.lanes)
-        ]
-        with np.errstate(invalid="ignore"):  # of nan, and at (-inf, -inf)
-            whole = 0.5 * np.logaddexp.reduce([2 * log for log in logs], axis=0)
-    else:
-        named = names if len(names) > 1 else ()
-        one = not named
-        whole = trace.squares[:, :, 0] if one else trace.squares.sum(axis=2)
-        whole = _log_norm(whole, trace.exponent)
-        logs = [_log_norm(trace.squares[:, :, i], trace.exponent) for i in range(len(named))]
+    traces = [lane.trace for lane in sweep.lanes]
+    first, names = sweep.lanes[0], part_names(sweep.lanes[0].level.cell.parts, len(traces))
+    parts = {}
+    if len(names) > 1:
+        each = [(trace, i) for trace in traces for i in range(trace.squares.shape[2])]
+        parts = {
+            name: _log_norm(trace.squares[:, :, i].copy(), trace.exponent)
+            for name, (trace, i) in zip(names, each, strict=True)
+        }
+    logs = [_log_norm(_of_all(trace.squares), trace.exponent) for trace in traces]
+    with np.errstate(invalid="ignore"):  # of nan, and at (-inf, -inf)
+        whole = logs[0] if len(logs) == 1 else np.logaddexp.reduce([2 * one for one in logs]) / 2
 
     def by_length(log: NDArray) -> list[NDArray]:
-        return np.split(log, trace.offset[1:], axis=1)[::-1]
+        return np.split(log, first.trace.offset[1:], axis=1)[::-1]
 
     return Curves(
         by_length(whole),
-        {name: by_length(log) for name, log in zip(named, logs, strict=True)},
-        by_length(inputs),
+        {name: by_length(log) for name, log in parts.items()},
+        by_length(_log_norm(first.trace.inputs, first.input_exponent)),
         sweep.fired.sum(axis=1)[:, ::-1],
         np.any(sweep.lost, axis=1)[:, ::-1],
         sweep.sums,
-        layered=bool(others),
+        layered=len(traces) > 1,
     )
+
+
+def _of_all(squares: NDArray) -> NDArray:
+    """Sums of squares of all parts, (M, B, P, points) -> (M, B, points), in place where there is
+    one part."""
+    return squares[:, :, 0] if squares.shape[2] == 1 else squares.sum(axis=2)
 
 
 def _log_norm(squares: NDArray, exponent: NDArray) -> NDArray:

@@ -13,8 +13,8 @@ def kept(spec: Spec, curves: Curves) -> dict[str, NDArray]:
     lags, start = kept_lags(spec), [curve[:, :1] for curve in curves.state]
     kept = {name: _thinned(curve, start, lags) for name, curve in curves.named.items()}
     if curves.layered:  # one array of them all, with their names beside
-        layers = [kept.pop(f"log_norm_{name}") for name in curves.parts]
-        kept["log_norm_part"] = np.stack(layers, axis=1)
+        parts = [kept.pop(f"log_norm_{name}") for name in curves.parts]
+        kept["log_norm_part"] = np.stack(parts, axis=1)
     kept["longest"] = curves.state[-1] - start[-1]
     kept["underflow"] = curves.lost.astype(np.float64)
     return kept

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqlab import rules
-from seqlab.cells import layer_names
+from seqlab.cells import part_names
 from seqlab.engine.ensemble import Ensemble
 from seqlab.engine.rehearsal import compile_kernels
 from seqlab.engine.sums import Sums
@@ -53,7 +53,7 @@ def measure(spec: RunSpec, backend: str = "auto", progress: Progress | None = No
         spec,
         measured,
         spec.cell.parts,
-        named=layer_names(spec.layers),
+        named=part_names(spec.cell.parts, spec.layers) if spec.layers > 1 else (),
         parameters=() if spec.truncation is None else list(spec.cell.shapes(spec.sizes)),
         truncation=spec.truncation,
     )
