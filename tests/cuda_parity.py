@@ -13,7 +13,17 @@ import naive
 import numpy as np
 import numpy.typing as npt
 import pytest
-from drawn import GATED, Run, answers, bias_of, draw, parts, relative_errors, same_bits
+from drawn import (
+    GATED,
+    Run,
+    answers,
+    bias_of,
+    draw,
+    draw_layered,
+    parts,
+    relative_errors,
+    same_bits,
+)
 from drawn import KINDS as EVERY_KIND
 from faces import faults
 
@@ -72,6 +82,21 @@ def test_every_module_offers_what_the_contract_says() -> None:
 @pytest.mark.parametrize("sizes", SIZES, ids=lambda sizes: f"H={sizes['hidden']}")
 def test_any_size(arch: str, activation: str, dtype: type, sizes: dict[str, int]) -> None:
     agree(draw(arch, **sizes), dtype, activation=activation)
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+@pytest.mark.parametrize("clip", ["none", *clips.biting(rules.IN_CHAIN)])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_several_layers(arch: str, clip: str, dtype: type) -> None:
+    """What each layer hands to the one below comes at exponents of its own."""
+    run = draw_layered(arch, 2, hidden=3, steps=4, batch=2, networks=2)
+    agree(run, dtype, clip=clip)
+    run, found = run.cast(dtype), []
+    for backend in ("cuda", "cpu"):
+        att = seqlab.attenuation(arch, run.params, run.x, [2, 4], clip=clip, backend=backend)
+        found.append([att.log_norm, att.log_norm_input, *att.parts.values()])
+    for ours, theirs in zip(*found, strict=True):
+        assert ours == pytest.approx(theirs, rel=0, abs=TOLERANCE[dtype], nan_ok=True)
 
 
 @pytest.mark.parametrize("arch", ARCHS)

@@ -97,6 +97,21 @@ def draw(
     return Run(arch, params, x, start, rng.normal(size=(*lead, steps, batch, hidden)))
 
 
+def draw_layered(arch: str, layers: int, hidden: int = 3, **sizes: int) -> Run:
+    """`draw` of several layers, each with numbers of its own; states (layers, B, H)."""
+    first = draw(arch, hidden=hidden, **sizes)
+    upper = [
+        draw(arch, hidden=hidden, **{**sizes, "inputs": hidden}, seed=10 + layer)
+        for layer in range(1, layers)
+    ]
+    runs, axis = [first, *upper], int("networks" in sizes)
+    params = {f"{n}_l{k}": a for k, run in enumerate(runs) for n, a in run.params.items()}
+    state = tuple(
+        np.stack([run.state[i] for run in runs], axis=axis) for i in range(len(first.state))
+    )
+    return first._replace(params=params, state=state)
+
+
 def bias_of(run: Run) -> Array:
     """The bias that moves every gate, or the step of a scan."""
     return run.params[naive.CELLS[run.arch].gate_bias]

@@ -58,7 +58,7 @@ def test_a_spec_has_the_fields_of_the_table_in_its_order() -> None:
 def test_every_option_of_run_that_draws_networks_is_there() -> None:
     drawn = {name for cell in CELLS.values() for name in cell.options}
     assert drawn - {"inputs"} <= set(LEARN_TABLE)
-    apart = {"inputs", "drive", "spectrum", "params", "module", "input", "truncation"}
+    apart = {"inputs", "drive", "spectrum", "params", "module", "input", "truncation"} | {"layers"}
     assert set(TABLE) - set(LEARN_TABLE) == apart
     assert set(RATES) == set(OPTIMISERS)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from drawn import ARCHS, GATED, Run, answers, draw, same_bits
+from drawn import ARCHS, GATED, Run, answers, draw, parts, same_bits
 from naive import Array
 
 import seqlab
@@ -117,7 +117,7 @@ def test_one_bias_alone_is_refused(arch: str) -> None:
         assert said.startswith(f"params: lacks {name} of {arch}; weight_ih, weight_hh, bias_ih")
 
 
-# More than one layer.
+# More than one.
 
 
 def picked(message: str, params: dict[str, Any]) -> dict[str, Any]:
@@ -133,11 +133,11 @@ def layers(*suffixes: str, module: str = "") -> dict[str, Array]:
 
 
 MANY = {
-    "two layers": layers("_l0", "_l1"),
-    "three layers": layers("_l0", "_l1", "_l2"),
+    "without the first": layers("_l1", "_l2"),
+    "without one between": layers("_l0", "_l1", "_l3"),
     "both directions": layers("_l0", "_l0_reverse"),
     "both of two layers": layers("_l0", "_l0_reverse", "_l1", "_l1_reverse"),
-    "two layers in a model": layers("_l0", "_l1", module="encoder.rnn."),
+    "without one between in a model": layers("_l0", "_l2", module="encoder.rnn."),
     "two modules": layers("_l0", module="a.rnn.") | layers("_l0", module="b.rnn."),
     "a module and a layer": layers("_l0") | layers("_l0", module="b.rnn."),
     "a module and more": layers("_l0", module="rnn.") | {"head.weight": np.ones((2, 3))},
@@ -146,7 +146,7 @@ MANY = {
 
 @pytest.mark.tiny
 @pytest.mark.parametrize("kind", MANY)
-def test_more_than_one_layer_is_refused_with_how_to_pick_one(kind: str) -> None:
+def test_several_that_are_no_stack_are_refused_with_how_to_pick_one(kind: str) -> None:
     run = draw("lstm")
     params = picked(refusal(MANY[kind]), MANY[kind])
     assert len(params) == 4
@@ -158,12 +158,12 @@ def test_more_than_one_layer_is_refused_with_how_to_pick_one(kind: str) -> None:
 @pytest.mark.parametrize(
     ("params", "said"),
     [
-        (layers("_l0", "_l1"), "'weight_ih_l1' is not allowed; one layer and one direction"),
-        (layers("_l0", "_l0_reverse"), "'weight_ih_l0_reverse' is not allowed; one layer and one"),
-        (layers("_l0_reverse"), "'weight_ih_l0_reverse' is not allowed; one layer and one direc"),
+        (layers("_l0", "_l2"), "'weight_ih_l2' is not allowed; one layer, or all from _l0 up, of"),
+        (layers("_l0", "_l0_reverse"), "'weight_ih_l0_reverse' is not allowed; one layer, or all"),
+        (layers("_l0_reverse"), "'weight_ih_l0_reverse' is not allowed; one layer, or all from"),
         (
             layers("_l0") | {"weight_hr_l0": np.ones((2, 3))},
-            "'weight_hr_l0' is not allowed; one layer and one direction, without proj_size, is",
+            "'weight_hr_l0' is not allowed; one layer, or all from _l0 up, of one direction and w",
         ),
         (MANY["two modules"], "holds several modules, 'a.rnn', 'b.rnn'; one is allowed"),
         (layers("_l0") | {"extra": 1}, "'extra' is not allowed; lstm has weight_ih, weight_hh"),
@@ -224,9 +224,9 @@ def test_a_module_is_chosen_by_the_path_to_it(module: str) -> None:
             "params: m.pt, 'head' is not of lstm; it holds a module, ",
         ),
         (
-            list(layers("_l0", "_l1")),
+            list(layers("_l0", "_l2")),
             None,
-            "params: m.pt, 'weight_ih_l1' is not allowed; one layer",
+            "params: m.pt, 'weight_ih_l2' is not allowed; one layer",
         ),
     ],
 )
@@ -236,6 +236,17 @@ def test_a_wrong_or_ambiguous_module_is_refused_with_what_there_is(
     with pytest.raises(InputError) as refused:
         naming.of_file(CELLS["lstm"], names, "m.pt", module)
     assert str(refused.value).startswith(said)
+
+
+@pytest.mark.tiny
+def test_layers_are_in_their_order_and_keep_their_endings() -> None:
+    ends = [f"_l{layer}" for layer in (10, *range(10))]
+    found = naming.of_file(CELLS["lstm"], layers(*ends, module="a."), "m.pt", "a")
+    assert list(found)[:5] == [*(f"{name}_l0" for name in draw("lstm").params), "weight_ih_l1"]
+    assert list(found)[-1] == "bias_hh_l10"
+    assert all(given == f"a.{own}" for own, given in found.items())
+    assert naming.layers_in(found) == 11
+    assert naming.layers_in(naming.of_file(CELLS["lstm"], layers("_l1"), "m.pt", None)) == 1
 
 
 @pytest.mark.tiny
@@ -268,7 +279,51 @@ def test_a_layer_of_pytorch_goes_in_as_it_is(arch: str, bias: bool, torch: Any) 
         np.testing.assert_allclose(gradients.x, x.grad.numpy(), rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("options", [{"num_layers": 2}, {"bidirectional": True}, {"proj_size": 2}])
+@pytest.mark.parametrize("options", [{"bidirectional": True}, {"proj_size": 2}])
 def test_other_layers_of_pytorch_are_refused(options: dict[str, Any], torch: Any) -> None:
     layer = torch.nn.LSTM(2, 3, **options)
-    assert "one layer and one direction, without proj_size" in refusal(layer.state_dict())
+    assert "of one direction and without proj_size" in refusal(layer.state_dict())
+
+
+@pytest.mark.parametrize("arch", GATED)
+@pytest.mark.parametrize("layers", [2, 3])
+def test_layers_of_pytorch_go_in_as_they_are(arch: str, layers: int, torch: Any) -> None:
+    """Output, last state, and every gradient; dL/ds_t of every layer at every step as autograd has
+    it between two calls of one step each."""
+    torch.manual_seed(1)
+    net = getattr(torch.nn, arch.upper())(3, 5, num_layers=layers, dtype=torch.float64)
+    x = torch.randn(9, 2, 3, dtype=torch.float64, requires_grad=True)
+    start = [torch.randn(layers, 2, 5, dtype=torch.float64, requires_grad=True) for _ in "hc"]
+    initial = tuple(start) if arch == "lstm" else start[0]
+    output, final = net(x, initial)
+    grad = torch.randn_like(output)
+    output.backward(grad)
+    trajectory = seqlab.forward(arch, net.state_dict(), x, initial)
+    gradients = seqlab.backward(trajectory, grad)
+    have = {"output": trajectory.output, "x": gradients.x, **gradients.params}
+    want = {"output": output, "x": x.grad, **{n: p.grad for n, p in net.named_parameters()}}
+    for name, first, last, own in zip(
+        CELLS[arch].parts, parts(gradients.initial), parts(trajectory.final), start, strict=False
+    ):
+        have |= {f"first {name}": first, f"last {name}": last}
+        ends = final if arch == "lstm" else (final,)
+        want |= {f"first {name}": own.grad, f"last {name}": ends[int(name == "cell")]}
+    assert have.keys() == want.keys()
+    for name, value in want.items():
+        np.testing.assert_allclose(have[name], value.detach(), rtol=0, atol=1e-12, err_msg=name)
+
+    readout = torch.randn(5, dtype=torch.float64)
+    state, seen = None, []
+    for x_t in x.detach():
+        y, state = net(x_t[None], state)
+        tensors = state if arch == "lstm" else (state,)
+        for tensor in tensors:
+            tensor.retain_grad()
+        seen.append(tensors)
+    (y[0] @ readout).sum().backward()
+    found = seqlab.attenuation(arch, net.state_dict(), x.detach(), [9], readout=readout)
+    for i, part in enumerate(CELLS[arch].parts):
+        for layer in range(layers):
+            norms = [float(tensors[i].grad[layer].norm()) for tensors in seen[-2::-1]]
+            curve = found.parts[f"layer {layer} {part}"][0, 0]
+            assert curve[1:9] == pytest.approx(np.log(norms), rel=0, abs=1e-12)

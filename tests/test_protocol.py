@@ -42,7 +42,7 @@ def data(result: Measurement) -> dict[str, Array]:
 def parts_of(spec: RunSpec, m: int) -> tuple[dict[str, Array], Array, Array]:
     """One network's parameters, drive and unit readout, drawn as the interface says."""
     how = Draw(spec.init, spec.gain, spec.input_scale, spec.forget_bias, spec.steps)
-    params = CELLS[spec.arch].draw(stream(spec.seed, m, Purpose.PARAMETERS), spec.sizes, how)
+    params = spec.cell.draw(stream(spec.seed, m, Purpose.PARAMETERS), spec.sizes, how)
     x = stream(spec.seed, m, Purpose.DRIVE).standard_normal((spec.steps, 1, spec.inputs))
     return params, x, unit_readout(spec.seed, m, spec.hidden)
 

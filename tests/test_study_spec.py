@@ -107,6 +107,7 @@ def test_every_field_can_be_fixed_crossed_and_zipped(tmp_path):
         "lengths": [3, 20],
         "spectrum": 2,
         "truncation": 0.9,
+        "layers": 2,
         "dtype": "float32",
         "params": "w.npz",
         "module": "encoder",

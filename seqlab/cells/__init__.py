@@ -7,8 +7,8 @@ from importlib import import_module
 
 from seqlab.cells.cell import Cell, Cost, Draw, Gates, Observed, Parameters, Sizes
 from seqlab.cells.draws import INITS, SCALED
+from seqlab.cells.layered import in_layers, layer_sizes, part_names, suffix
 from seqlab.cells.rnn import ACTIVATIONS
-from seqlab.cells.stacked import layer_sizes, part_names, stacked, suffix
 
 # In the order of help texts, tables and figures.
 NAMES = (
@@ -32,8 +32,8 @@ __all__ = [
     "Observed",
     "Parameters",
     "Sizes",
+    "in_layers",
     "layer_sizes",
     "part_names",
-    "stacked",
     "suffix",
 ]

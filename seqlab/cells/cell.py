@@ -134,7 +134,7 @@ class Cell:
     parameters (m, ...), x_t (m, B, I), the output h_{t-1} (m, B, H) and what it carried beside it,
     which begins as zeros (m, B, H); and what is carried on. None for a cell without such slopes.
     `layers` is how many of them a network has, `layer` the row of each where there are several; see
-    `seqlab.cells.stacked`.
+    `seqlab.cells.layered`.
     """
 
     name: str

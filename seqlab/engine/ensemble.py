@@ -13,8 +13,8 @@ from seqlab.cells import (
     Cell,
     Parameters,
     Sizes,
+    in_layers,
     layer_sizes,
-    stacked,
     suffix,
 )
 from seqlab.engine.sums import Sums
@@ -197,7 +197,7 @@ def gather(
     lead = drive.shape[:-3]
     drive = check_gpu_array("x", drive, drive.shape, drive.dtype)
     names = naming.of_dictionary(cell, params)
-    cell = stacked(cell, naming.layers_in(names))
+    cell = in_layers(cell, naming.layers_in(names))
     sizes, checked = _check_params(cell, params, names, lead, drive)
     state = _check_state("initial", cell, sizes, initial, lead, drive)
     single = not lead

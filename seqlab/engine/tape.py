@@ -30,7 +30,7 @@ def no_tick(steps: int) -> None:
 
 
 class Level(NamedTuple):
-    """One layer of a stacked network, fed by the outputs of the level below; any other chain has
+    """One layer of a network of several, fed by the outputs of the level below; any other chain has
     one level. `suffix` ends the names of its parameters."""
 
     cell: Chain

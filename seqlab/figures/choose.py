@@ -32,6 +32,7 @@ from seqlab.figures.telling import values_of, varying
 from seqlab.numbers.learning import LearnableLength
 from seqlab.report.measured import Measured
 from seqlab.spec import kinds
+from seqlab.spec.run import is_layered
 from seqlab.wording import in_links, one_of, refuse
 
 KINDS = ("heatmap", "curves", "profile", "distribution", "histogram")
@@ -381,12 +382,22 @@ class Selection:
             yield named(facet, value), [one for one in self.series if one.key[facet] == value]
 
 
+def _of_layers(results: Iterable[Measured], asked: Asked) -> Asked:
+    """A profile of layered networks is a map of their layers' parts by lag."""
+    if asked.kind != "profile" or asked.facet == PART:
+        return asked
+    if not all(is_layered(result.spec) for result in results):
+        return asked
+    return replace(asked, kind="heatmap", x="lag", y=PART)
+
+
 def select(results: Iterable[Measured], asked: Asked) -> Selection:
     """Read results as far as the figure needs them, twice where the first look was too short.
 
     Raises InputError where nothing is left to draw.
     """
     results = list(results) if iter(results) is results else results
+    asked = _of_layers(results, asked)
     runs = read(results, asked.measure, asked.coordinates, asked.where, asked.apart)
     choice = choose(runs, asked)
     several = choice.coordinates or asked.measure.quantity.learned

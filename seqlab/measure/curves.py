@@ -76,7 +76,7 @@ def read_curves(sweep: Sweep) -> Curves:
     first, names = sweep.lanes[0], part_names(sweep.lanes[0].level.cell.parts, len(traces))
     parts = {}
     if len(names) > 1:
-        each = [(trace, i) for trace in traces for i in range(trace.squares.shape[2])]
+        each = [(trace, i) for i in range(first.trace.squares.shape[2]) for trace in traces]
         parts = {
             name: _log_norm(trace.squares[:, :, i].copy(), trace.exponent)
             for name, (trace, i) in zip(names, each, strict=True)

@@ -10,7 +10,7 @@ from seqlab.report.layer_table import layer_table
 from seqlab.report.measured import Measured
 from seqlab.report.text import Row, decimals, fill, grid, joined, spread
 from seqlab.spec import kinds
-from seqlab.spec.option import settings
+from seqlab.spec.option import settings, telling
 from seqlab.spec.probed import gradients
 from seqlab.wording import describe_settings, describe_value, in_links, lasting
 
@@ -124,7 +124,8 @@ def heading(results: Sequence[Measured], common: dict[str, str]) -> str:
     backends = " and ".join(sorted({result.backend for result in results}))
     seconds = sum(result.duration for result in results)
     duration = f"{seconds:.2g} s" if seconds < 90 else lasting(seconds)
-    said = _described(results, common)
+    table = kinds.of_spec(results[0].spec).table
+    said = _described(results, telling(table, common))
     return fill(f"{cells}: {said}; measured on {backends} in {duration}")
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seqlab.cells import Cell, Sizes, stacked
+from seqlab.cells import Cell, Sizes, in_layers
 from seqlab.errors import InputError
 from seqlab.host import GIB, available_memory
 from seqlab.spec import formats, naming
@@ -146,7 +146,7 @@ def sizes_of_params(
     Raises InputError for shapes that do not fit together.
     """
     layers = naming.layers_in(stored)
-    cell = stacked(cell, layers)
+    cell = in_layers(cell, layers)
     axes = {name: len(shape) for name, shape in cell.shapes(Sizes(1, 1, 1)).items()}
     first = next(iter(stored))
     leading = stored[first].shape[:1] if stored[first].ndim > axes[first] else ()

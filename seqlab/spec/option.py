@@ -154,3 +154,12 @@ def settings(options: Mapping[str, Option]) -> tuple[str, ...]:
     """What the heading of a result's table says beside the architecture, in its order."""
     ranked = sorted(options.values(), key=lambda row: row.heading_rank)
     return tuple(row.name for row in ranked if row.in_table and row.name != "arch")
+
+
+def telling(options: Mapping[str, Option], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings without those that say nothing: neutral values, as they are or as text."""
+    return {
+        name: value
+        for name, value in values.items()
+        if name not in options or str(value) != str(options[name].neutral)
+    }

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
-from seqlab.cells import CELLS, Cell, Sizes, stacked
+from seqlab.cells import CELLS, Cell, Sizes, in_layers
 from seqlab.spec import arrays
 from seqlab.spec.arrays import ArrayFile
 from seqlab.spec.table import TABLE
@@ -25,6 +25,11 @@ def check_forget_bias(forget_bias: float | str | None, arch: str, steps: int) ->
         raise refuse("forget_bias", "chrono", f"{arch} takes a finite number")
     if steps < 3:
         raise refuse("forget_bias", "chrono", f"it needs steps from 3 up, not {steps}")
+
+
+def is_layered(spec: object) -> bool:
+    """Whether it is a run of several layers of a cell."""
+    return isinstance(spec, RunSpec) and spec.layers > 1
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,7 @@ class RunSpec(TabledSpec):
     @property
     def cell(self) -> Cell:
         """The row of the network: its cell, in as many layers."""
-        return stacked(CELLS[self.arch], self.layers)
+        return in_layers(CELLS[self.arch], self.layers)
 
     @property
     def sizes(self) -> Sizes:

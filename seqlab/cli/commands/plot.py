@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 @click.option(
     "--kind",
     metavar="NAME",
-    help="heatmap, curves, profile (lag x length of single runs), distribution (of networks) or "
-    "histogram (of networks and lags). [default: heatmap, of training curves]",
+    help="heatmap, curves, profile (lag x length of single runs; of several layers lag x layer), "
+    "distribution (of networks) or histogram (of networks and lags). [default: heatmap, of "
+    "training curves]",
 )
 @click.option(
     "--value",

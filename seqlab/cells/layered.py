@@ -20,18 +20,19 @@ def suffix(layer: int, layers: int) -> str:
 
 
 def layer_sizes(of: Sizes, layer: int) -> Sizes:
-    """The sizes of one layer of a stacked network."""
+    """The sizes of one layer."""
     return of if layer == 0 else of._replace(inputs=of.hidden)
 
 
 def part_names(parts: tuple[str, ...], layers: int) -> tuple[str, ...]:
-    """What results call the parts of the state of so many layers, each of which has these parts."""
+    """What results call the parts of the state of so many layers, each of which has these parts:
+    one part of all layers, then the next."""
     if layers == 1:
         return parts
-    return tuple(f"layer {layer} {part}" for layer in range(layers) for part in parts)
+    return tuple(f"layer {layer} {part}" for part in parts for layer in range(layers))
 
 
-def stacked(cell: Cell, layers: int) -> Cell:
+def in_layers(cell: Cell, layers: int) -> Cell:
     """The row of a network of so many layers.
 
     Each layer is drawn as the cell draws it, one after the other from the same random numbers, so

@@ -7,16 +7,27 @@ from typing import Any
 import clips
 import naive
 import naive_adjoint
-import naive_stacked
+import naive_layered
 import numpy as np
 import numpy.typing as npt
 import pytest
-from drawn import ARCHS, GATED, PARITY, Run, draw, parts, public, relative_errors, same_bits
+from drawn import (
+    ARCHS,
+    GATED,
+    PARITY,
+    Run,
+    answers,
+    draw_layered,
+    parts,
+    public,
+    relative_errors,
+    same_bits,
+)
 from reference.cases import named
 
 import seqlab
 from seqlab import rules
-from seqlab.cells import CELLS, Draw, Sizes, layer_sizes, part_names, stacked
+from seqlab.cells import CELLS, Draw, Sizes, in_layers, layer_sizes, part_names
 from seqlab.engine import tape
 from seqlab.engine.ensemble import gather
 from seqlab.errors import InputError
@@ -33,30 +44,8 @@ def _references(monkeypatch: pytest.MonkeyPatch) -> None:
     """The naive reference knows cells of several layers by these names."""
     for arch in ARCHS:
         for layers in (2, LAYERS):
-            cell = naive_stacked.stack(naive.CELLS[arch], layers)
+            cell = naive_layered.stack(naive.CELLS[arch], layers)
             monkeypatch.setitem(naive.CELLS, f"{arch} x{layers}", cell)
-
-
-def draw_stacked(arch: str, layers: int = LAYERS, hidden: int = 3, **sizes: int) -> Run:
-    """Each layer drawn as drawn.py draws a network, with numbers of its own."""
-    first = draw(arch, hidden=hidden, **sizes)
-    upper = [
-        draw(arch, hidden=hidden, **{**sizes, "inputs": hidden}, seed=10 + layer)
-        for layer in range(1, layers)
-    ]
-    runs, axis = [first, *upper], int("networks" in sizes)
-    params = {f"{n}_l{k}": a for k, run in enumerate(runs) for n, a in run.params.items()}
-    state = tuple(
-        np.stack([run.state[i] for run in runs], axis=axis) for i in range(len(first.state))
-    )
-    return first._replace(params=params, state=state)
-
-
-def answers(run: Run, clip: str = "none", backend: str = "auto") -> dict[str, Array]:
-    """seqlab's output and every gradient by name, as `drawn.answers`."""
-    trajectory = seqlab.forward(run.arch, run.params, run.x, run.initial, backend=backend)
-    g = seqlab.backward(trajectory, run.grad, clip)
-    return named(trajectory.output, g.params, g.x, parts(g.initial))
 
 
 def truth(run: Run, layers: int, clip: str = "none") -> dict[str, Array]:
@@ -76,19 +65,19 @@ def truth(run: Run, layers: int, clip: str = "none") -> dict[str, Array]:
 @pytest.mark.parametrize("arch", ARCHS)
 def test_the_row_of_several_layers(arch: str) -> None:
     """Shapes as the reference has them; sizes and states go there and back; one layer is itself."""
-    cell = stacked(CELLS[arch], LAYERS)
+    cell = in_layers(CELLS[arch], LAYERS)
     sizes = Sizes(5, 2, 3)
     assert cell.shapes(sizes) == naive.CELLS[f"{arch} x{LAYERS}"].shapes(*sizes)
     params = {name: np.zeros((4, *shape)) for name, shape in cell.shapes(sizes).items()}
     of = cell.sizes(params)
     assert (of.hidden, of.inputs) == (5, 2)
-    assert stacked(CELLS[arch], 1) is CELLS[arch]
+    assert in_layers(CELLS[arch], 1) is CELLS[arch]
     state = np.random.default_rng(0).normal(size=(2, 4, *cell.state_shape(sizes)))
     whole = cell.unpack(state)
     assert all(part.shape[1:3] == (LAYERS, 4) for part in whole)
     assert np.array_equal(cell.pack(whole), state)
     assert part_names(("hidden", "cell"), 1) == ("hidden", "cell")
-    assert part_names(("hidden", "cell"), 2)[1:3] == ("layer 0 cell", "layer 1 hidden")
+    assert part_names(("hidden", "cell"), 2)[1:3] == ("layer 1 hidden", "layer 0 cell")
 
 
 @pytest.mark.tiny
@@ -97,7 +86,7 @@ def test_the_first_layer_is_drawn_as_a_network_without_the_others(arch: str) -> 
     sizes, how = Sizes(6, 2, 3), Draw()
     one = CELLS[arch].draw(np.random.default_rng(7), sizes, how)
     rng = np.random.default_rng(7)
-    all_of_them = stacked(CELLS[arch], LAYERS).draw(rng, sizes, how)
+    all_of_them = in_layers(CELLS[arch], LAYERS).draw(rng, sizes, how)
     for name, array in one.items():
         assert np.array_equal(all_of_them[f"{name}_l0"], array)
     again = np.random.default_rng(7)
@@ -113,8 +102,8 @@ def test_the_first_layer_is_drawn_as_a_network_without_the_others(arch: str) -> 
 @pytest.mark.parametrize("clip", ["none", *clips.biting()])
 @pytest.mark.parametrize("layers", [2, LAYERS])
 def test_output_and_gradients(arch: str, clip: str, layers: int) -> None:
-    run = draw_stacked(arch, layers, hidden=7, inputs=2, state=3, steps=35, batch=3)
-    errors = relative_errors(answers(run, clip), truth(run, layers, clip))
+    run = draw_layered(arch, layers, hidden=7, inputs=2, state=3, steps=35, batch=3)
+    errors = relative_errors(answers(run, clip=clip), truth(run, layers, clip))
     assert max(errors.values()) < PARITY, errors
 
 
@@ -122,8 +111,8 @@ def test_output_and_gradients(arch: str, clip: str, layers: int) -> None:
 @pytest.mark.parametrize("arch", ARCHS)
 @pytest.mark.parametrize("clip", ["none", *clips.biting(rules.IN_CHAIN)])
 def test_small_gradients(arch: str, clip: str) -> None:
-    run = draw_stacked(arch, steps=6, batch=2)
-    errors = relative_errors(answers(run, clip), truth(run, LAYERS, clip))
+    run = draw_layered(arch, LAYERS, steps=6, batch=2)
+    errors = relative_errors(answers(run, clip=clip), truth(run, LAYERS, clip))
     assert max(errors.values()) < PARITY, errors
 
 
@@ -155,7 +144,7 @@ def assert_naive_curves(
 @pytest.mark.parametrize("clip", ["none", *clips.biting(rules.IN_CHAIN)])
 @pytest.mark.parametrize("batch", [1, 3])
 def test_curves_of_a_bundle(arch: str, clip: str, batch: int) -> None:
-    run = draw_stacked(arch, 2, hidden=5, inputs=3, state=4, steps=37, batch=batch)
+    run = draw_layered(arch, 2, hidden=5, inputs=3, state=4, steps=37, batch=batch)
     readout = np.random.default_rng(5).normal(size=(batch, 5))
     assert_naive_curves(run, 2, [1, 2, 16, 17, 33, 37], readout, clip)
 
@@ -164,7 +153,7 @@ def test_curves_of_a_bundle(arch: str, clip: str, batch: int) -> None:
 @pytest.mark.parametrize("arch", ARCHS)
 @pytest.mark.parametrize("clip", ["none", *clips.biting(rules.IN_CHAIN)])
 def test_small_curves(arch: str, clip: str) -> None:
-    run = draw_stacked(arch, steps=5, batch=2)
+    run = draw_layered(arch, LAYERS, steps=5, batch=2)
     assert_naive_curves(run, LAYERS, [3, 5], np.array([0.3, -1.2, 0.5]), clip)
 
 
@@ -180,9 +169,9 @@ def fade(arch: str, params: dict[str, Array]) -> None:
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_far_below_the_smallest_number(arch: str, dtype: str) -> None:
     """Chains that fade keep their logs, in every layer."""
-    run = draw_stacked(arch, 2, steps=700, batch=1)
+    run = draw_layered(arch, 2, steps=700, batch=1)
     for layer in range(2):
-        own = naive_stacked.layer_params(run.params, layer)
+        own = naive_layered.layer_params(run.params, layer)
         fade(arch, own)
     exact = run.cast(dtype).cast("float64")
     readout = np.array([0.3, -1.2, 0.5])
@@ -200,10 +189,10 @@ def test_far_below_the_smallest_number(arch: str, dtype: str) -> None:
 def test_a_layer_that_fades_faster_keeps_its_digits(arch: str) -> None:
     """The last layer's part is that of the layer alone, driven by the one below: the others are not
     in its way, though it is soon below the smallest number beside them."""
-    run = draw_stacked(arch, 2, steps=600, batch=1)
-    top = naive_stacked.layer_params(run.params, 1)
+    run = draw_layered(arch, 2, steps=600, batch=1)
+    top = naive_layered.layer_params(run.params, 1)
     fade(arch, top)
-    lower = naive_stacked.layer_params(run.params, 0)
+    lower = naive_layered.layer_params(run.params, 0)
     readout = np.array([0.3, -1.2, 0.5])
     both = seqlab.attenuation(arch, run.params, run.x, [600], readout=readout)
     drive = seqlab.forward(arch, lower, run.x).output
@@ -221,8 +210,8 @@ def test_a_layer_that_fades_faster_keeps_its_digits(arch: str) -> None:
 @pytest.mark.parametrize("arch", ARCHS)
 @pytest.mark.parametrize("clip", ["none", "step-norm:0.3"])
 def test_networks_of_an_ensemble_are_each_by_itself(arch: str, clip: str) -> None:
-    run = draw_stacked(arch, 2, steps=5, batch=2, networks=3)
-    together = answers(run, clip)
+    run = draw_layered(arch, 2, steps=5, batch=2, networks=3)
+    together = answers(run, clip=clip)
     for m in range(3):
         alone = answers(run.network(m), clip)
         assert same_bits({name: value[m] for name, value in together.items()}, alone)
@@ -238,19 +227,19 @@ def variants() -> Iterator[tuple[str, int]]:
 def test_segments_and_recomputation_change_no_curve(
     arch: str, clip: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = draw_stacked(arch, 2, steps=50, batch=2)
+    run = draw_layered(arch, 2, steps=50, batch=2)
     readout = np.array([0.3, -1.2, 0.5])
 
     def measured() -> list[Array]:
         found = seqlab.attenuation(arch, run.params, run.x, [20, 50], readout=readout, clip=clip)
         return [found.log_norm, *found.parts.values(), found.fired]
 
-    whole, gradients = measured(), answers(run, clip)
+    whole, gradients = measured(), answers(run, clip=clip)
     for name, value in variants():
         monkeypatch.setattr(tape, name, value)
     assert all(np.array_equal(a, b, equal_nan=True) for a, b in zip(whole, measured(), strict=True))
     # Sums over time are added segment by segment.
-    errors = relative_errors(answers(run, clip), gradients)
+    errors = relative_errors(answers(run, clip=clip), gradients)
     assert max(errors.values()) < 1e-13, errors
 
 
@@ -258,7 +247,7 @@ def test_segments_and_recomputation_change_no_curve(
 @pytest.mark.parametrize("arch", ARCHS)
 def test_runs_go_on_where_others_ended(arch: str) -> None:
     """Two halves, with the state and its gradient handed over, are the whole."""
-    run = draw_stacked(arch, 2, steps=6, batch=2)
+    run = draw_layered(arch, 2, steps=6, batch=2)
     first = seqlab.forward(arch, run.params, run.x[:4], run.initial)
     second = seqlab.forward(arch, run.params, run.x[4:], first.final)
     late = seqlab.backward(second, run.grad[4:])
@@ -277,8 +266,8 @@ def test_runs_go_on_where_others_ended(arch: str) -> None:
 @pytest.mark.parametrize("arch", ARCHS)
 def test_lyapunov_exponents(arch: str) -> None:
     """Of the joint state: QR of the product of the Jacobians, factor by factor."""
-    cell = stacked(CELLS[arch], 2)
-    run = draw_stacked(arch, 2, hidden=3, state=2, steps=24, batch=1)
+    cell = in_layers(CELLS[arch], 2)
+    run = draw_layered(arch, 2, hidden=3, state=2, steps=24, batch=1)
     naive_cell = naive.CELLS[f"{arch} x2"]
     saved = naive.forward(f"{arch} x2", run.params, run.x)["saved"]
     size = math.prod(cell.state_shape(Sizes(3, 2, 2)))
@@ -294,7 +283,7 @@ def test_lyapunov_exponents(arch: str) -> None:
     order = cell.pack(tuple(np.stack(numbered[i::count]) for i in range(count))).ravel()
     vectors, logs = np.zeros_like(first[0]), np.zeros(3)
     vectors[order] = first[0]
-    for jacobian in naive_stacked.jacobians(naive_cell, run.params, saved, 3)[::-1]:
+    for jacobian in naive_layered.jacobians(naive_cell, run.params, saved, 3)[::-1]:
         vectors, r = np.linalg.qr(jacobian.T @ vectors)
         logs += np.log(np.abs(np.diag(r)))
     assert have[0] == pytest.approx(np.sort(logs / 24)[::-1], rel=0, abs=1e-8)
@@ -305,7 +294,7 @@ def test_lyapunov_exponents(arch: str) -> None:
 
 @pytest.mark.tiny
 def test_layers_are_told_by_the_names_of_parameters() -> None:
-    run = draw_stacked("lstm", 2, steps=3)
+    run = draw_layered("lstm", 2, steps=3)
     prefixed = {f"encoder.rnn.{name}": value for name, value in run.params.items()}
     backwards = dict(reversed(prefixed.items()))
     trajectory = seqlab.forward("lstm", backwards, run.x)
@@ -323,7 +312,7 @@ def test_layers_are_told_by_the_names_of_parameters() -> None:
     ],
 )
 def test_a_layer_that_is_not_whole(without: str, said: str) -> None:
-    run = draw_stacked("lstm", 3, steps=3)
+    run = draw_layered("lstm", 3, steps=3)
     params = {name: value for name, value in run.params.items() if not name.endswith(without)}
     with pytest.raises(InputError, match=said):
         seqlab.forward("lstm", params, run.x)
@@ -331,11 +320,11 @@ def test_a_layer_that_is_not_whole(without: str, said: str) -> None:
 
 @pytest.mark.tiny
 def test_a_layer_of_another_width() -> None:
-    run = draw_stacked("lstm", 2, steps=3)
+    run = draw_layered("lstm", 2, steps=3)
     run.params["weight_ih_l1"] = run.params["weight_ih_l1"][:, :2]
     with pytest.raises(InputError, match=r"weight_ih_l1: shape \(12, 2\)"):
         seqlab.forward("lstm", run.params, run.x)
-    run = draw_stacked("lstm", 2, steps=3)
+    run = draw_layered("lstm", 2, steps=3)
     of_one = public(tuple(part[0] for part in run.state))
     with pytest.raises(InputError, match=r"initial\[0\]: shape \(2, 3\)"):
         seqlab.forward("lstm", run.params, run.x, of_one)
@@ -343,7 +332,7 @@ def test_a_layer_of_another_width() -> None:
 
 @pytest.mark.tiny
 def test_biases_may_be_left_out() -> None:
-    run = draw_stacked("gru", 2, steps=3)
+    run = draw_layered("gru", 2, steps=3)
     bare = {name: value for name, value in run.params.items() if "bias" not in name}
     zero = {name: value * ("bias" not in name) for name, value in run.params.items()}
     assert np.array_equal(
