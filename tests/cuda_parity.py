@@ -85,11 +85,12 @@ def test_any_size(arch: str, activation: str, dtype: type, sizes: dict[str, int]
 
 
 @pytest.mark.parametrize("arch", ARCHS)
-@pytest.mark.parametrize("clip", ["none", *clips.biting(rules.IN_CHAIN)])
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("clip", "dtype"), [("none", np.float32), ("none", np.float64), ("step-norm:0.3", np.float64)]
+)
 def test_several_layers(arch: str, clip: str, dtype: type) -> None:
     """What each layer hands to the one below comes at exponents of its own."""
-    run = draw_layered(arch, 2, hidden=3, steps=4, batch=2, networks=2)
+    run = draw_layered(arch, 2, hidden=3, steps=4, batch=2)
     agree(run, dtype, clip=clip)
     run, found = run.cast(dtype), []
     for backend in ("cuda", "cpu"):

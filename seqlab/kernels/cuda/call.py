@@ -170,9 +170,11 @@ class Call:
             return
         sums, exponent = returned(self.path.squares), returned(self.path.exponent)
         for row in range(live):
-            points = self._points(row, 0, exponent.shape[3])
-            self._trace.exponent[:, :, points] = exponent[:, :, row]
-            self._trace.squares[..., points] = sums[:, :, row].swapaxes(2, 3)
+            # What an earlier call ended with stands there, without what a loss adds.
+            first = int(self._bundle.lag[row] > 0)
+            points = self._points(row, first, exponent.shape[3] - first)
+            self._trace.exponent[:, :, points] = exponent[:, :, row, first:]
+            self._trace.squares[..., points] = sums[:, :, row, first:].swapaxes(2, 3)
 
 
 def _by_task(losses: Losses, live: int, real: type) -> tuple[Array, Array]:
