@@ -58,9 +58,10 @@ def forward(
 ) -> Trajectory:
     """Run a network, or an ensemble, over its input.
 
-    params are arrays or tensors under the cell's names, or those of one layer and direction in a
-    module's `state_dict` (`weight_ih_l0`, `encoder.rnn.weight_ih_l0`); gradients get the same
-    names. Biases may be left out, and are zero then.
+    params are arrays or tensors under the cell's names, or those of one direction in a module's
+    `state_dict` (`weight_ih_l0`, `encoder.rnn.weight_ih_l0`); gradients get the same names. Biases
+    may be left out, and are zero then. Of several layers (`_l0`, `_l1`, ...) each is fed by the
+    outputs of the one below; their states have a leading axis of layers, before B.
     x is (T, B, I), or (M, T, B, I) with M leading on every parameter and on `initial` too;
     `initial` is zero when left out (lstm: a tuple (h, c)). `activation` is the rnn's.
     Arrays that live on a GPU (`__cuda_array_interface__` or DLPack) mean backend cuda for `auto`.
