@@ -246,13 +246,13 @@ def routes() -> dict[str, Callable[..., Any]]:
         net = nn.Sequential(nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 3)).double()
         return net, lambda **given: seqlab.probe([net, net], X, wrt="layers", **given)
 
-    def recurrent(layers: int, **options: Any) -> Any:
-        net = lstm(layers).eval()
+    def recurrent(layers: int, proj_size: int = 0, **options: Any) -> Any:
+        net = lstm(layers, proj_size=proj_size).eval()
         return net, lambda **given: seqlab.probe([net, net], X, **options, **given)
 
     return {
         "kernels": lambda: recurrent(1, loss=lambda y: (y**2).sum() + torch.rand(1)[0] * 0),
-        "autograd": lambda: recurrent(2, every=4),
+        "autograd": lambda: recurrent(2, every=4, proj_size=2),
         "input": lambda: recurrent(2, wrt="input", lengths=[20, 3]),
         "layers": blocks,
     }

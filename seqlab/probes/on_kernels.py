@@ -1,4 +1,4 @@
-"""PyTorch's one-layer recurrences on the lab's own kernels."""
+"""PyTorch's recurrent modules on the lab's own kernels."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from seqlab.cells import suffix
 from seqlab.engine.bptt import forward
 from seqlab.engine.ensemble import unwrapped
 from seqlab.errors import InputError
@@ -20,19 +21,20 @@ _HOOKS = ("forward", "forward_pre", "backward", "backward_pre")
 
 
 def has_kernels(net: Any) -> bool:
-    """Whether a module is one layer in one direction of nn.RNN, nn.LSTM or nn.GRU, or a cell of
-    theirs, in float64 or float32, that does nothing else."""
+    """Whether a module is an nn.RNN, nn.LSTM or nn.GRU of one direction, or a cell of theirs, in
+    float64 or float32, that does nothing else."""
     from torch import nn
 
     try:
         torch_class(net)
     except InputError:
         return False
-    layers = getattr(net, "num_layers", 1) * (1 + getattr(net, "bidirectional", False))
     hooks = [getattr(net, f"_{kind}_hooks") for kind in _HOOKS]
     of_all = nn.modules.module._has_any_global_hook()
     changed = any([of_all, *hooks]) or type(net).__call__ is not nn.Module.__call__
-    if layers > 1 or changed or getattr(net, "proj_size", 0):
+    if changed or getattr(net, "bidirectional", False) or getattr(net, "proj_size", 0):
+        return False
+    if getattr(net, "num_layers", 1) > 1 and net.dropout and net.training:
         return False
     return {named(parameter.dtype) for parameter in net.parameters()} in ({"float64"}, {"float32"})
 
@@ -51,8 +53,8 @@ def on_kernels(
     x is as the modules take it, `like` an output as they make it. Raises InputError for modules of
     several sizes and as `seqlab.attenuation` does.
     """
-    layers = [layer for net in nets for layer in from_torch(net)]
-    networks, first = len(layers), layers[0]
+    stacks = [from_torch(net) for net in nets]
+    networks, layers, first = len(stacks), len(stacks[0]), stacks[0][0]
     drive = np.asarray(as_array("x", x))
     if first.batch_first and drive.ndim == 3:
         drive = drive.transpose(1, 0, 2)
@@ -64,11 +66,16 @@ def on_kernels(
     def for_all(array: NDArray) -> NDArray:
         return np.broadcast_to(array, (networks, *array.shape))
 
+    lead = (layers, sequences) if layers > 1 else (sequences,)
     states = tuple(
-        for_all(np.asarray(as_array("state", part)).reshape(sequences, units))
+        for_all(np.asarray(as_array("state", part)).reshape(*lead, units))
         for part in tensors_of(state)
     )
-    params = {name: np.stack([layer.params[name] for layer in layers]) for name in first.params}
+    params = {
+        f"{name}{suffix(k, layers)}": np.stack([stack[k].params[name] for stack in stacks])
+        for k in range(layers)
+        for name in first.params
+    }
     given: dict[str, Any] = {"activation": first.activation}
     if states:
         given["initial"] = unwrapped(states)

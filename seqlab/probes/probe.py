@@ -69,8 +69,8 @@ def probe(
     chunks are faster.
 
     `wrt` says what is differentiated by. "state": the whole state, every tensor that one step hands
-    to the next. By seqlab's own kernels for one layer and direction of nn.RNN, nn.LSTM, nn.GRU and
-    their cells; else by PyTorch's differentiation, step by step, all tensors rescaled together.
+    to the next. By seqlab's own kernels for nn.RNN, nn.LSTM, nn.GRU of one direction and their
+    cells; else by PyTorch's differentiation, step by step, all tensors rescaled together.
     "input": x_t itself, for what has no state, in float64 and without log scale. "layers" or a list
     of names of submodules: the outputs of a model's blocks, lags counted in blocks, of a loss of
     the model's whole output. `clip` acts on the joint adjoint of each sequence as in
