@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqlab import measure as measuring
-from seqlab.cells import ACTIVATIONS, CELLS, Draw, Parameters, Sizes, rnn
+from seqlab.cells import ACTIVATIONS, CELLS, Draw, Parameters, Sizes, in_layers, rnn
 from seqlab.cells.cell import ClosedForm
 from seqlab.claims.differences import error_along
 from seqlab.claims.stack_checks import stack_checks
@@ -61,13 +61,15 @@ def _checks(backend: str) -> Iterator[tuple[str, float, Callable[[str], float]]]
         chosen = "activation" in CELLS[arch].options
         for activation in ACTIVATIONS if chosen else ("tanh",):
             label = f"{arch} {activation}" if chosen else arch
-            yield f"gradients, {label}", 1e-6, partial(_gradients, arch, activation)
+            yield f"gradients, {label}", 1e-6, partial(_gradients, arch, activation, 1)
+        yield f"gradients, {arch}, 2 layers", 1e-6, partial(_gradients, arch, "tanh", 2)
     for arch in CELLS:
         yield f"float32 against float64, {arch}", 1e-5, partial(_single, arch)
     for cell in CELLS.values():
         for form in cell.closed_forms:
             yield form.name, form.tolerance, partial(_closed_form, form)
     yield "rnn, sum of Lyapunov exponents", 1e-10, _exponent_sum
+    yield "two linear layers, 0.9^k and 0.5^k", 3e-12, _two_layers
     yield "step-norm plateau on g Q", 1e-12, _plateau
     yield "truncate:k, zero beyond k", 0.0, _truncation
     for dtype in ("float64", "float32"):
@@ -109,10 +111,10 @@ def _closed_form(form: ClosedForm, backend: str) -> float:
     return form.error(_OnBackend(backend))
 
 
-def _draw(arch: str, sizes: Sizes, steps: int, sequences: int) -> tuple[Any, ...]:
+def _draw(arch: str, sizes: Sizes, steps: int, sequences: int, layers: int = 1) -> tuple[Any, ...]:
     """Parameters, input, a first state and a loss, all at a fixed seed."""
     rng = np.random.default_rng(20)
-    cell = CELLS[arch]
+    cell = in_layers(CELLS[arch], layers)
     params = cell.draw(rng, sizes, Draw())
     x = rng.standard_normal((steps, sequences, sizes.inputs))
     state = cell.unpack(rng.standard_normal((sequences, *cell.state_shape(sizes))) / 2)
@@ -129,9 +131,9 @@ def _tuple(state: Any) -> tuple[NDArray, ...]:
     return state if isinstance(state, tuple) else (state,)
 
 
-def _gradients(arch: str, activation: str, backend: str) -> float:
+def _gradients(arch: str, activation: str, layers: int, backend: str) -> float:
     """Largest relative error of directional derivatives against central differences."""
-    params, x, state, loss = _draw(arch, SIZES, steps=12, sequences=2)
+    params, x, state, loss = _draw(arch, SIZES, steps=12, sequences=2, layers=layers)
     inputs = [*params.values(), x, *state]
 
     def run(arrays: list[NDArray]) -> bptt.Trajectory:
@@ -181,6 +183,27 @@ def _curve(params: dict[str, NDArray], steps: int, backend: str, clip: str = "no
     x = np.zeros((steps, 1, 1))
     result = attenuation("rnn", params, x, [steps], clip, None, "identity", backend)
     return result.log_norm[0, 0]
+
+
+def _two_layers(backend: str) -> float:
+    """h_t = a h_{t-1} + x_t, g_t = b g_{t-1} + h_t, one unit each, a = 0.9, b = 0.5.
+
+    The adjoint of g is b^k at lag k, that of h what the steps in between have handed down: the sum
+    of a^i b^(k-i) over i from 1 to k, a (a^k - b^k)/(a - b). In the end there are 766 decades
+    between the two, more than one exponent would hold.
+    """
+    a, b, steps = 0.9, 0.5, 3000
+    weights = {"weight_ih_l0": 1.0, "weight_hh_l0": a, "weight_ih_l1": 1.0, "weight_hh_l1": b}
+    params = {name: np.full((1, 1), value) for name, value in weights.items()}
+    found = attenuation(
+        "rnn", params, np.zeros((steps, 1, 1)), [steps], "none", np.ones(1), "identity", backend
+    )
+    lag = np.arange(1.0, steps + 1)
+    lower = np.log(a / (a - b)) + lag * np.log(a) + np.log1p(-np.exp(lag * np.log(b / a)))
+    expected = {"layer 0 hidden": lower, "layer 1 hidden": lag * np.log(b)}
+    return max(
+        float(np.abs(found.parts[name][0, 0, 1:] - curve).max()) for name, curve in expected.items()
+    )
 
 
 def _plateau(backend: str) -> float:
