@@ -107,6 +107,9 @@ def test_every_field_can_be_fixed_crossed_and_zipped(tmp_path):
         "lengths": [3, 20],
         "spectrum": 2,
         "truncation": 0.9,
+        "r_min": 0.5,
+        "r_max": 0.5,
+        "max_phase": 0.5,
         "dtype": "float32",
         "params": "w.npz",
         "module": "encoder",
@@ -117,6 +120,7 @@ def test_every_field_can_be_fixed_crossed_and_zipped(tmp_path):
     for name, value in values.items():
         needed = {"gain": {"init": "he"}, "forget_bias": {"arch": "lstm"}, "state": {"arch": "ssm"}}
         needed["module"] = {"params": "model.npz"}
+        needed |= dict.fromkeys(("r_min", "r_max", "max_phase"), {"arch": "lru"})
         base = {"networks": 1} | needed.get(name, {})
         fixed = StudySpec.create(tables(base | {name: value}), tmp_path).runs
         crossed = StudySpec.create(tables(base, grid={name: [value]}), tmp_path).runs
