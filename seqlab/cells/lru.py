@@ -164,7 +164,7 @@ def rate(seen: Observed) -> float:
 
     dh_T/dh_0 = diag(lambda^T), ln |lambda| = -exp(nu_log), and the loss r . y_T begins with C^T r.
     As T grows the rate becomes that of the slowest mode; before, faster ones fade away too. nan
-    where every mode's |lambda| is no number but zero.
+    where every mode's ln |lambda| is no number.
     """
     p, steps = {name: array.astype(float) for name, array in seen.params.items()}, len(seen.x)
     start = np.hypot(seen.readout @ p["C_re"], seen.readout @ p["C_im"])
