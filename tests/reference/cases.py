@@ -91,7 +91,9 @@ def draw(case: Case) -> Draw:
     else:
         params = _gated(case, uniform)
     x = 1.7 * uniform(case.steps, case.batch, case.inputs)
-    state = tuple(uniform(case.batch, hidden) for _ in range(2 if case.arch in ("lstm", "lru") else 1))
+    state = tuple(
+        uniform(case.batch, hidden) for _ in range(2 if case.arch in ("lstm", "lru") else 1)
+    )
     return Draw(params, x, state, uniform(case.steps, case.batch, hidden))
 
 

@@ -25,8 +25,8 @@ class MinGRU(nn.Module):
 
 
 class LRU(nn.Module):
-    """h_t = lambda h_{t-1} + exp(gamma_log) B x_t and y_t = Re(C h_t) + D x_t, complex as minimal-LRU
-    (github.com/NicolasZucchet/minimal-LRU) computes it from the same parameters; its D is a vector.
+    """h_t = lambda h_{t-1} + exp(gamma_log) B x_t, y_t = Re(C h_t) + D x_t, in complex numbers, as
+    minimal-LRU (github.com/NicolasZucchet/minimal-LRU) has it, whose D is a vector.
 
     Source: Orvieto et al. 2023, appendix A. Called with the real and the imaginary part of h_0.
     """
