@@ -6,20 +6,21 @@ import naive_adjoint
 import numpy as np
 import numpy.typing as npt
 import pytest
-from drawn import SHOWN, Run
+from drawn import Run
 
 import seqlab
+from seqlab.cells import CELLS
 from seqlab.study.attenuation import Attenuation
 
 Array = npt.NDArray[Any]
 
 LOG = 1e-10  # of a natural log against the naive reference; seen: 5e-13
-CURVES = ("log_norm", "log_norm_hidden", "log_norm_cell", "log_norm_input")
 
 
 def curves(att: Attenuation) -> dict[str, Array]:
     """The curves that there are, by name, (M, lengths, lags)."""
-    found = {name: getattr(att, name) for name in CURVES}
+    parts = {f"log_norm_{part}": norms for part, norms in att.parts.items()}
+    found = {"log_norm": att.log_norm, "log_norm_input": att.log_norm_input, **parts}
     return {name: value for name, value in found.items() if value is not None}
 
 
@@ -41,8 +42,7 @@ def assert_naive(run: Run, att: Attenuation, readout: Array, activation: str, cl
         want = naive_adjoint.adjoint_curve(
             run.arch, run.params, run.x[:length], readout, activation=activation, clip=clip
         )
-        names = {"log_norm_hidden"} | want.keys() if run.arch in SHOWN else want.keys()
-        assert have.keys() == names
+        assert have.keys() == want.keys() | {f"log_norm_{part}" for part in CELLS[run.arch].parts}
         for name in want:
             curve = have[name][0, row]
             assert curve[: length + 1] == pytest.approx(want[name], rel=0, abs=LOG, nan_ok=True)

@@ -39,7 +39,8 @@ class Wrong(checks._OnBackend):
     def backward(self, *args: Any) -> Any:
         found = super().backward(*args)
         wrong = tuple(part * (1 + 1e-6) for part in parts(found.initial))
-        return SimpleNamespace(initial=public(wrong))
+        params = {name: value * (1 + 1e-6) for name, value in found.params.items()}
+        return SimpleNamespace(initial=public(wrong), params=params)
 
 
 @pytest.mark.tiny

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from adjoints import curves
 from drawn import ARCHS, Run, draw
 
 import seqlab
@@ -250,9 +251,9 @@ def test_parameter_rules_leave_the_rate_alone(arch: str) -> None:
     variables = measure(spec).variables
     rates = variables["decay_rate"].data
     assert np.abs(rates - rates[:, :1]).max() <= 1e-14
-    curves = variables["log_norm"].data
-    assert np.array_equal(curves[:, 1], curves[:, 0], equal_nan=True)
-    assert np.array_equal(curves[:, 2], curves[:, 0], equal_nan=True)
+    norms = variables["log_norm"].data
+    assert np.array_equal(norms[:, 1], norms[:, 0], equal_nan=True)
+    assert np.array_equal(norms[:, 2], norms[:, 0], equal_nan=True)
     assert (variables["clipped_fraction"].data == [0, 1, 1]).all()
     before = variables["log_param_grad_norm_before"].data
     after = variables["log_param_grad_norm_after"].data
@@ -305,10 +306,9 @@ def test_truncation_is_exact(arch: str) -> None:
         cut = seqlab.attenuation(
             arch, run.params, run.x, [120, 300], readout=readout, clip=f"truncate:{k}"
         )
-        for name in ("log_norm", "log_norm_hidden", "log_norm_cell", "log_norm_input"):
-            full, curve = getattr(free, name), getattr(cut, name)
-            if full is None:
-                continue
+        whole = curves(free)
+        for name, curve in curves(cut).items():
+            full = whole[name]
             assert np.array_equal(curve[..., : k + 1], full[..., : k + 1], equal_nan=True)
             for row, length in enumerate((120, 300)):
                 last = length if name == "log_norm_input" else length + 1

@@ -15,6 +15,7 @@ import naive_adjoint
 import numpy as np
 import numpy.typing as npt
 import pytest
+from adjoints import curves
 from drawn import ARCHS, KINDS, Run, answers, bias_of, draw, relative_errors, truth
 
 import seqlab
@@ -79,8 +80,9 @@ def test_curves_of_saturated_cells(arch: str, activation: str, far: float) -> No
     have = seqlab.attenuation(
         arch, run.params, run.x, [len(run.x)], readout=run.grad[-1], activation=activation
     )
+    found = curves(have)
     for name, curve in want.items():
-        ours = getattr(have, name)[0, 0]
+        ours = found[name][0, 0]
         assert np.allclose(ours, curve, rtol=0, atol=1e-9, equal_nan=True), name
     assert np.isfinite(want["log_norm"]).all()
 

@@ -46,8 +46,8 @@ def left_by_gates(spec: RunSpec) -> float:
 
 
 def _product(spec: RunSpec, m: int) -> float:
-    how = Draw(spec.init, spec.gain, spec.input_scale, spec.forget_bias, spec.steps)
-    params = CELLS[spec.arch].draw(stream(spec.seed, m, Purpose.PARAMETERS), spec.sizes, how)
+    rng = stream(spec.seed, m, Purpose.PARAMETERS)
+    params = CELLS[spec.arch].draw(rng, spec.sizes, Draw.of(spec))
     x = stream(spec.seed, m, Purpose.DRIVE).standard_normal((spec.steps, 1, spec.inputs))
     h = np.concatenate([np.zeros((1, 1, spec.hidden)), seqlab.forward(spec.arch, params, x).output])
     units = slice(CARRYING[spec.arch] * spec.hidden, (CARRYING[spec.arch] + 1) * spec.hidden)

@@ -17,6 +17,7 @@ NAMES = (
     "gru",
     "ssm",
     "mingru",
+    "lru",
 )
 CELLS: dict[str, Cell] = {name: import_module(f"seqlab.cells.{name}").CELL for name in NAMES}
 

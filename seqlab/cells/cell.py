@@ -1,7 +1,7 @@
 """The row of the registry: what the rest of the lab may ask of a cell."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -22,9 +22,9 @@ class Sizes(NamedTuple):
 
 @dataclass(frozen=True)
 class Draw:
-    """How initial parameters are drawn; the fields are those of `seqlab run`.
+    """How initial parameters are drawn; the fields, and their defaults, are those of `seqlab run`.
 
-    A field that means nothing for a cell is None.
+    None leaves it to the cell.
     """
 
     init: str | None = "pytorch"
@@ -32,6 +32,15 @@ class Draw:
     input_scale: float | None = None
     forget_bias: float | str | None = None
     steps: int = 1
+    r_min: float = 0.0
+    r_max: float = 1.0
+    max_phase: float = 6.28
+
+    @classmethod
+    def of(cls, spec: Any) -> "Draw":
+        """As a spec of recurrent networks says; what means nothing for its cell stays as it is."""
+        said = ((field.name, getattr(spec, field.name)) for field in fields(cls))
+        return cls(**{name: value for name, value in said if value is not None})
 
 
 def stack_parts(parts: State) -> NDArray:

@@ -1,6 +1,7 @@
 """Gradients summed over time in log scale, and the clip rules that act on them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,7 +57,7 @@ class Sums:
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             own, others = (sums._times(1 / sums._direction_norm()) for sums in (self, other))
             flat = [(own[n].reshape(len(v), -1), v.reshape(len(v), -1)) for n, v in others.items()]
-            return np.clip(np.sum([np.einsum("mi,mi->m", a, b) for a, b in flat], axis=0), -1, 1)
+            return np.clip(_total(np.einsum("mi,mi->m", a, b) for a, b in flat), -1, 1)
 
     def share(self, exponent: NDArray) -> NDArray:
         """Raise the sums' exponent to the largest of (M, n) ones; return 2^(theirs - ours)."""
@@ -101,7 +102,7 @@ class Sums:
         """Norm of all of a network's values (M,); states that explode make them large."""
         flat = [v.reshape(len(v), -1) for v in self.values.values()]
         with np.errstate(all="ignore"):  # what leaves the range is seen below
-            plain = np.sum([np.einsum("mi,mi->m", v, v) for v in flat], axis=0)
+            plain = _total(np.einsum("mi,mi->m", v, v) for v in flat)
         safe = (plain > LEAST) & (plain < 1 / LEAST)
         return np.sqrt(plain) if safe.all() else np.where(safe, np.sqrt(plain), _norm_apart(flat))
 
@@ -133,7 +134,13 @@ def _norm_apart(flat: Sequence[NDArray]) -> NDArray:
     largest = np.max([np.abs(v).max(axis=1) for v in flat], axis=0)
     scale = np.where(np.isfinite(largest) & (largest > 0), largest, 1.0)
     squares = [np.square(v / scale[:, None]).sum(axis=1) for v in flat]
-    return scale * np.sqrt(np.sum(squares, axis=0))
+    return scale * np.sqrt(_total(squares))
+
+
+def _total(parts: Iterable[NDArray]) -> NDArray:
+    """The sum of arrays (M,), one after the other whatever M: NumPy's own sum of eight or more
+    takes those of one network in another order."""
+    return reduce(np.add, parts)
 
 
 def _by_network(factor: NDArray, value: NDArray) -> NDArray:

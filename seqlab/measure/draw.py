@@ -60,8 +60,8 @@ class Source:
     def _network(self, m: int) -> Parameters:
         spec = self.spec
         if self._params is None:
-            how = Draw(spec.init, spec.gain, spec.input_scale, spec.forget_bias, spec.steps)
-            return self.cell.draw(stream(spec.seed, m, Purpose.PARAMETERS), spec.sizes, how)
+            rng = stream(spec.seed, m, Purpose.PARAMETERS)
+            return self.cell.draw(rng, spec.sizes, Draw.of(spec))
         axes = {name: len(shape) for name, shape in self.cell.shapes(spec.sizes).items()}
         return {n: a[m] if a.ndim > axes[n] else a for n, a in self._params.items()}
 

@@ -9,7 +9,7 @@ from typing import Any, Self
 from seqlab.cells import Draw, Sizes
 from seqlab.errors import InputError
 from seqlab.spec.learn_table import LEARN_TABLE, RATES
-from seqlab.spec.run import check_forget_bias
+from seqlab.spec.run import check_forget_bias, check_ring
 from seqlab.spec.tabled import Held, TabledSpec
 from seqlab.tasks import JUDGED_BY, Task, find_task
 from seqlab.wording import refuse
@@ -50,6 +50,9 @@ class LearnSpec(TabledSpec):
     clip: tuple[str, ...]
     lengths: tuple[int, ...]
     dtype: str
+    r_min: float | None
+    r_max: float | None
+    max_phase: float | None
 
     @cached_property
     def trained_on(self) -> Task:
@@ -70,7 +73,7 @@ class LearnSpec(TabledSpec):
     @property
     def how(self) -> Draw:
         """How networks are drawn: the same ones for all lengths."""
-        return Draw(self.init, self.gain, self.input_scale, self.forget_bias, self.steps)
+        return Draw.of(self)
 
     @classmethod
     def _files(cls, known: Mapping[str, Any], opened: ExitStack) -> Iterator[Held]:
@@ -95,6 +98,7 @@ class LearnSpec(TabledSpec):
         if self.test_length is not None:
             self.trained_on.check_test_length(self.test_length)
         check_forget_bias(self.forget_bias, self.arch, self.steps)
+        check_ring(self.r_min, self.r_max)
         fewest = -(-JUDGED_BY // self.sequences)
         if self.updates < fewest:
             raise refuse(

@@ -213,5 +213,8 @@ LEARN_TABLE = Table(
             default_text=None,
         ),
         replace(TABLE["dtype"], default="float32"),
+        TABLE["r_min"],
+        TABLE["r_max"],
+        TABLE["max_phase"],
     ),
 )

@@ -32,6 +32,12 @@ def is_layered(spec: object) -> bool:
     return isinstance(spec, RunSpec) and spec.layers > 1
 
 
+def check_ring(r_min: float | None, r_max: float | None) -> None:
+    """Refuse a ring of eigenvalues without a width. Raises InputError."""
+    if r_min is not None and r_max is not None and not r_min < r_max:
+        raise refuse("r_min", r_min, f"0 <= r_min < r_max <= 1 is needed, and r_max is {r_max:g}")
+
+
 @dataclass(frozen=True)
 class RunSpec(TabledSpec):
     """One run of a recurrent cell: every field is an option of `seqlab run`; see TabledSpec."""
@@ -60,6 +66,9 @@ class RunSpec(TabledSpec):
     input: ArrayFile | None
     truncation: float | None
     layers: int
+    r_min: float | None
+    r_max: float | None
+    max_phase: float | None
 
     @property
     def cell(self) -> Cell:
@@ -90,6 +99,7 @@ class RunSpec(TabledSpec):
                 if getattr(self, name) == silent:
                     raise refuse(name, silent, f"{cell.name} computes nothing without input")
         check_forget_bias(self.forget_bias, self.arch, self.steps)
+        check_ring(self.r_min, self.r_max)
         largest = math.prod(cell.state_shape(self.sizes))
         if self.spectrum is not None and self.spectrum > largest:
             raise refuse("spectrum", self.spectrum, f"1 to {largest}, the size of the state")

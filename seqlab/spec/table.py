@@ -1,11 +1,12 @@
 """The options of a recurrent run, a row each: a new option is a row here and a field of RunSpec."""
 
+import math
 import os
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from seqlab import rules
-from seqlab.cells import ACTIVATIONS, CELLS, INITS, SCALED
+from seqlab.cells import ACTIVATIONS, CELLS, INITS, SCALED, Draw
 from seqlab.spec.arrays import ArrayFile
 from seqlab.spec.fields import (
     DEFAULT_LENGTHS,
@@ -329,6 +330,41 @@ TABLE = Table(
             heading_rank=0,
             modest=1,
             neutral=1,
+        ),
+        Option(
+            "r_min",
+            number("a number from 0 to under 1", lambda size: 0 <= size < 1),
+            f"{_having('r_min')}: smallest |lambda| drawn.",
+            default=Draw.r_min,
+            metavar="R",
+            read=float,
+            idle=beside("params"),
+            label="min |lambda|",
+            axis_rank=1,
+            searched=(0.0, 0.9999),
+        ),
+        Option(
+            "r_max",
+            number("a number above 0, up to 1", lambda size: 0 < size <= 1),
+            f"{_having('r_max')}: largest |lambda| drawn.",
+            default=Draw.r_max,
+            metavar="R",
+            read=float,
+            idle=beside("params"),
+            label="max |lambda|",
+            axis_rank=1,
+            searched=(0.5, 1.0),
+        ),
+        Option(
+            "max_phase",
+            number("a number above 0, up to 2 pi", lambda phase: 0 < phase <= 2 * math.pi),
+            f"{_having('max_phase')}: largest phase of lambda drawn, in radians.",
+            default=Draw.max_phase,
+            metavar="PHI",
+            read=float,
+            idle=beside("params"),
+            label="max phase (rad)",
+            axis_rank=1,
         ),
     ),
 )

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
 
-KINDS = ("rnn_tanh", "rnn_relu", "lstm", "gru", "mingru")
+KINDS = ("rnn_tanh", "rnn_relu", "lstm", "gru", "mingru", "lru")
 STEPS = (1, 2, 17, 300)
 BATCHES = (1, 3)
 INPUTS = (1, 5)
@@ -86,11 +86,27 @@ def draw(case: Case) -> Draw:
             for name, shape in (("weight", (hidden, case.inputs)), ("bias", (hidden,)))
         }
         params["linear_z_bias"] -= 4.0
+    elif case.kind == "lru":
+        params = _linear(case, uniform)
     else:
         params = _gated(case, uniform)
     x = 1.7 * uniform(case.steps, case.batch, case.inputs)
-    state = tuple(uniform(case.batch, hidden) for _ in range(2 if case.arch == "lstm" else 1))
+    state = tuple(
+        uniform(case.batch, hidden) for _ in range(2 if case.arch in ("lstm", "lru") else 1)
+    )
     return Draw(params, x, state, uniform(case.steps, case.batch, hidden))
+
+
+def _linear(case: Case, uniform: Callable[..., Array]) -> dict[str, Array]:
+    """|lambda| from 0.98 to 0.999, with phases from 0.2 to 1.6."""
+    hidden = case.hidden
+    params = {
+        "nu_log": uniform(hidden) * 1.3 - 5.4,
+        "theta_log": uniform(hidden) - 0.5,
+        "gamma_log": 0.5 * uniform(hidden) - 1.5,
+    }
+    params |= {name: 0.4 * uniform(hidden, case.inputs) for name in ("B_re", "B_im", "D")}
+    return params | {name: uniform(hidden, hidden) / hidden**0.5 for name in ("C_re", "C_im")}
 
 
 def _gated(case: Case, uniform: Callable[..., Array]) -> dict[str, Array]:

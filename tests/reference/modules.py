@@ -22,3 +22,31 @@ class MinGRU(nn.Module):
             h = (1 - z) * h + z * candidate
             found.append(h)
         return torch.stack(found), h[None]
+
+
+class LRU(nn.Module):
+    """h_t = lambda h_{t-1} + exp(gamma_log) B x_t, y_t = Re(C h_t) + D x_t, in complex numbers, as
+    minimal-LRU (github.com/NicolasZucchet/minimal-LRU) has it, whose D is a vector.
+
+    Source: Orvieto et al. 2023, appendix A. Called with the real and the imaginary part of h_0.
+    """
+
+    def __init__(self, inputs: int, hidden: int, dtype: torch.dtype = torch.float64) -> None:
+        super().__init__()
+        shapes = dict.fromkeys(("nu_log", "theta_log", "gamma_log"), (hidden,))
+        shapes |= dict.fromkeys(("B_re", "B_im", "D"), (hidden, inputs))
+        shapes |= dict.fromkeys(("C_re", "C_im"), (hidden, hidden))
+        for name, shape in shapes.items():
+            self.register_parameter(name, nn.Parameter(torch.empty(shape, dtype=dtype)))
+
+    def forward(
+        self, x: Tensor, first: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        eigenvalue = torch.exp(torch.complex(-torch.exp(self.nu_log), torch.exp(self.theta_log)))
+        into = torch.complex(self.B_re, self.B_im) * torch.exp(self.gamma_log)[:, None]
+        out = torch.complex(self.C_re, self.C_im)
+        h, found = torch.complex(first[0][0], first[1][0]), []
+        for x_t in x:
+            h = eigenvalue * h + x_t.to(into.dtype) @ into.T
+            found.append((h @ out.T).real + x_t @ self.D.T)
+        return torch.stack(found), (h.real[None], h.imag[None])

@@ -30,7 +30,7 @@ class Loop(NamedTuple):
         return "-".join(self)
 
 
-CELLS = ("rnn", "lstm", "gru", "ssm", "mingru")
+CELLS = ("rnn", "lstm", "gru", "ssm", "mingru", "lru")
 LOOPS = [Loop(*each) for each in itertools.product(CELLS, RATES, CLIPS)]
 _BLOCKS = {"rnn": 1, "lstm": 4, "gru": 3}
 
@@ -53,6 +53,12 @@ def shapes(cell: str) -> dict[str, tuple[int, ...]]:
             "linear_z_bias": (HIDDEN,),
             "linear_h_weight": (HIDDEN, INPUTS),
             "linear_h_bias": (HIDDEN,),
+        } | readout
+    if cell == "lru":
+        return {
+            **dict.fromkeys(("nu_log", "theta_log", "gamma_log"), (HIDDEN,)),
+            **dict.fromkeys(("B_re", "B_im", "D"), (HIDDEN, INPUTS)),
+            **dict.fromkeys(("C_re", "C_im"), (HIDDEN, HIDDEN)),
         } | readout
     rows = _BLOCKS[cell] * HIDDEN
     return {

@@ -195,18 +195,41 @@ def again(
 
 class Back(NamedTuple):
     """What a cell says of its adjoint's step back, as device functions that one thread calls by
-    itself: `time` as in Law, `decay(given, m, n, d, time)` what is left of state n after it, and
-    `loss_share`, see `chain`."""
+    itself.
 
-    time: Callable[..., Any]
-    decay: Callable[..., Any]
+    `step(states)` gives the one for so many states: (given, m, s, b, d, state, kept, slot, i) takes
+    channel d of the adjoint `state` (N, H) back over step s, in place, and keeps what it was before
+    as the i-th of a slot, if that is not negative. `loss_share`: see `chain`.
+    """
+
+    step: Callable[[int], Any]
     loss_share: Callable[..., Any]
+
+
+def fading(time: Callable[..., Any], decay: Callable[..., Any]) -> Callable[[int], Any]:
+    """`Back.step` where states do not mix: `time` as in Law, `decay(given, m, n, d, time)` is what
+    is left of state n after it."""
+
+    @cache
+    def of(states: int) -> Any:
+        @device
+        def step(given, m, s, b, d, state, kept, slot, i):
+            lasts = time(given, m, s, b, d)
+            for n in range(states):
+                g = state[n, d]
+                if slot >= 0:
+                    kept.values[slot, i, n, d] = g
+                state[n, d] = g * decay(given, m, n, d, lasts)
+
+        return step
+
+    return of
 
 
 @cache
 def _back(cell: Back, real: type, named: int, states: int, threads: int) -> Any:
     team, warps = block(threads), threads // LANES
-    rank, time, decay = team.rank, cell.time, cell.decay
+    rank, step = team.rank, cell.step(states)
     inject_losses, finish_step = chain(Row(team, named, real), cell.loss_share)
 
     @kernel
@@ -224,12 +247,7 @@ def _back(cell: Back, real: type, named: int, states: int, threads: int) -> Any:
             if at.slot >= 0 and rank() == 0:
                 kept.exponent[at.slot, s - piece.lo] = exponent
             for d in range(rank(), units, threads):
-                lasts = time(given, m, s, at.sequence, d)
-                for n in range(states):
-                    g = state[n, d]
-                    if at.slot >= 0:
-                        kept.values[at.slot, s - piece.lo, n, d] = g
-                    state[n, d] = g * decay(given, m, n, d, lasts)
+                step(given, m, s, at.sequence, d, state, kept, at.slot, s - piece.lo)
             exponent, acted = finish_step(state, exponent, lag, rule, s, at, path, scratch)
             fired += acted
         if rank() == 0:

@@ -121,7 +121,7 @@ def _loss_share(p, j, gradient, exponent, factors, step, at):
     return ldexp(gradient[j], -exponent)
 
 
-_BACK = diagonal.Back(_carry, _carried, _loss_share)
+_BACK = diagonal.Back(diagonal.fading(_carry, _carried), _loss_share)
 
 
 @cache

@@ -166,7 +166,7 @@ def _decay(given, m, n, d, delta):
     return decay(given.a[m, n, d], delta)
 
 
-_BACK = diagonal.Back(time, _decay, _loss_share)
+_BACK = diagonal.Back(diagonal.fading(time, _decay), _loss_share)
 
 
 @cache
