@@ -13,7 +13,7 @@ Gates = dict[str, NDArray]  # pre-activations (m, B, H) at one step
 
 
 class Sizes(NamedTuple):
-    """Units H, input features I, and states per channel N (the selective scan's alone)."""
+    """Units H, input features I, and states per channel N (of cells that have several)."""
 
     hidden: int
     inputs: int
@@ -32,6 +32,7 @@ class Draw:
     input_scale: float | None = None
     forget_bias: float | str | None = None
     steps: int = 1
+    decay: str | None = None
 
 
 def stack_parts(parts: State) -> NDArray:

@@ -36,7 +36,16 @@ OF_TRAINING = {
     DRAWN: "cell",
 }
 # What tells networks of one cell apart before they are trained.
-HOW_DRAWN = ("hidden", "state", "activation", "init", "gain", "input_scale", "forget_bias")
+HOW_DRAWN = (
+    "hidden",
+    "state",
+    "activation",
+    "init",
+    "gain",
+    "input_scale",
+    "forget_bias",
+    "decay",
+)
 # Fields of a grid, with the labels of their axes; those that tell more come first.
 FIELDS = labels(kinds.options()) | {PART: "part of the state"} | OF_TRAINING
 AXES = FIELDS | COORDINATES

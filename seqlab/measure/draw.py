@@ -58,7 +58,8 @@ class Source:
     def _network(self, m: int) -> Parameters:
         spec = self.spec
         if self._params is None:
-            how = Draw(spec.init, spec.gain, spec.input_scale, spec.forget_bias, spec.steps)
+            scales = (spec.init, spec.gain, spec.input_scale, spec.forget_bias)
+            how = Draw(*scales, spec.steps, spec.decay)
             return self.cell.draw(stream(spec.seed, m, Purpose.PARAMETERS), spec.sizes, how)
         axes = {name: len(shape) for name, shape in self.cell.shapes(spec.sizes).items()}
         return {n: a[m] if a.ndim > axes[n] else a for n, a in self._params.items()}

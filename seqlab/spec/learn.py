@@ -50,6 +50,7 @@ class LearnSpec(TabledSpec):
     clip: tuple[str, ...]
     lengths: tuple[int, ...]
     dtype: str
+    decay: str | None
 
     @cached_property
     def trained_on(self) -> Task:
@@ -70,7 +71,8 @@ class LearnSpec(TabledSpec):
     @property
     def how(self) -> Draw:
         """How networks are drawn: the same ones for all lengths."""
-        return Draw(self.init, self.gain, self.input_scale, self.forget_bias, self.steps)
+        scales = (self.init, self.gain, self.input_scale, self.forget_bias)
+        return Draw(*scales, self.steps, self.decay)
 
     @classmethod
     def _files(cls, known: Mapping[str, Any], opened: ExitStack) -> Iterator[Held]:

@@ -213,5 +213,6 @@ LEARN_TABLE = Table(
             default_text=None,
         ),
         replace(TABLE["dtype"], default="float32"),
+        TABLE["decay"],
     ),
 )

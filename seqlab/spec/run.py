@@ -54,6 +54,7 @@ class RunSpec(TabledSpec):
     module: str | None = field(compare=False)  # where in params: what counts is what was there
     input: ArrayFile | None
     truncation: float | None
+    decay: str | None
 
     @property
     def sizes(self) -> Sizes:

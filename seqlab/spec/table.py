@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from seqlab import rules
-from seqlab.cells import ACTIVATIONS, CELLS, INITS, SCALED
+from seqlab.cells import ACTIVATIONS, CELLS, DECAYS, INITS, SCALED
 from seqlab.spec.arrays import ArrayFile
 from seqlab.spec.fields import (
     DEFAULT_LENGTHS,
@@ -140,7 +140,7 @@ TABLE = Table(
         Option(
             "state",
             whole(1),
-            f"{_having('state')}: states per channel.",
+            f"{_having('state')}: states per channel, or entries of a key.",
             default=16,
             metavar="N",
             read=int,
@@ -316,6 +316,16 @@ TABLE = Table(
             metavar="C",
             read=float,
             in_table=False,
+        ),
+        Option(
+            "decay",
+            choice(DECAYS),
+            f"{_having('decay')}: what a step forgets of all keys; {one_of(DECAYS)} (alpha = 1).",
+            default=DECAYS[0],
+            metavar="NAME",
+            idle=beside("params"),
+            label="decay",
+            axis_rank=1,
         ),
     ),
 )
