@@ -75,8 +75,9 @@ class Cell(NamedTuple):
     `gate_bias` names the bias that moves every gate, or the step of a scan; `recurrent` the
     parameter that says what a step keeps of the state. `gates` gives of each the name in `Saved` of
     its pre-activations, and its function. `at_rest` names the parameters whose gradient of one step
-    keeps its digits while the state rests: all, where it is None. `hold` makes chains of random parameters that would
-    die in a few steps hold on; with so many `states` no step of theirs is all rounding. The last two: see above.
+    keeps its digits while the state rests: all, where it is None. `hold` makes chains of random
+    parameters that would die in a few steps hold on; with so many `states` no step of theirs is all
+    rounding. The last two: see above.
     """
 
     step: Callable[[Params, Array, State, str], tuple[State, Array, Saved]]

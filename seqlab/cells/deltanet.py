@@ -4,13 +4,14 @@
     beta = sigmoid(W_b x),  alpha = exp(-exp(A_log) softplus(W_a x + dt_bias))
     S_t = alpha_t S_{t-1} (1 - beta_t k_t k_t^T) + beta_t v_t k_t^T,   y_t = S_t q_t / sqrt K
 
-Source: Yang, Kautz & Hatamizadeh 2024, 'Gated Delta Networks', eq. 10; with alpha = 1 it is the delta
-rule of Schlag et al. 2021 in the form of Yang et al. 2024. Names, layouts and draws are those of one
-head of flash-linear-attention's GatedDeltaNet, without what stands around the recurrence there: the
-short convolutions, the output's norm, gate and projection.
+Source: Yang, Kautz & Hatamizadeh 2024, 'Gated Delta Networks', eq. 10; with alpha = 1 it is the
+delta rule of Schlag et al. 2021 in the form of Yang et al. 2024. Names, layouts and draws are those
+of one head of flash-linear-attention's GatedDeltaNet, without what stands around the recurrence
+there: the short convolutions, the output's norm, gate and projection.
 
-The state's Jacobian depends on the input alone and is the same for each of the H rows of S: the K x K
-matrix alpha (1 - beta k k^T), which is alpha across the key and alpha (1 - beta |k|^2) along it.
+The state's Jacobian depends on the input alone and is the same for each of the H rows of S: the
+K x K matrix alpha (1 - beta k k^T), which is alpha across the key and alpha (1 - beta |k|^2) along
+it.
 """
 
 import math
@@ -36,6 +37,9 @@ EPSILON = 1e-6  # of the length of queries and keys (flash-linear-attention, mod
 LARGEST_RATE = 16.0  # of the uniform draw of exp(A_log)
 # A_log of a head whose alpha is one: its exponential is zero in every dtype, and it is a number.
 NEVER = -1e4
+# Numbers of a step that the whole head shares, as kernels keep them: alpha and beta, ln alpha, the
+# slopes of ln alpha and of beta by their layers' outputs, one over the lengths of query and key.
+ALPHA, BETA, LOG_ALPHA, ALPHA_SLOPE, BETA_SLOPE, PER_QUERY, PER_KEY, SHARED = range(8)
 
 
 def silu(z, gate, shut):
@@ -75,19 +79,21 @@ def add_layers(out: Parameters, weight: NDArray, bias: NDArray, keys: int) -> No
     out["A_log"] += bias[:, -1:]
 
 
-def faintest(z: NDArray, rate: NDArray, keys: int) -> float:
-    """alpha (1 - beta |k|^2) of the layers' outputs z (W,) of one step, dt_bias among them, and
-    exp(A_log), as their dtype has it: zero where the difference is nothing but its rounding."""
-    key = unit(z[keys : 2 * keys])
-    with np.errstate(over="ignore"):
-        left = 1.0 - np.square(key).sum() / (1.0 + np.exp(-z[-1]))
-        alpha = np.exp(-rate * np.logaddexp(z.dtype.type(0), z[-2]))
-    return float(alpha * left) if left > keys * np.finfo(z.dtype).eps else 0.0
+def faintest(alpha: float, beta: float, key: NDArray) -> float:
+    """The smaller factor of a step, alpha (1 - beta |k|^2) along the key (K,), as the key's dtype
+    has it: zero where of the difference nothing but rounding is left."""
+    along = 1.0 - float(beta) * float(np.square(key).sum())
+    return float(alpha) * along if along > len(key) * np.finfo(key.dtype).eps else 0.0
 
 
 def rows(of: Sizes) -> dict[str, int]:
     """Outputs of each linear layer of the input, in the order of the kernels."""
     return dict(zip(LAYERS, (of.state, of.state, of.hidden, 1, 1), strict=True))
+
+
+def width(of: Sizes) -> int:
+    """Outputs of all layers of the input, W."""
+    return sum(rows(of).values())
 
 
 def shapes(of: Sizes) -> dict[str, tuple[int, ...]]:

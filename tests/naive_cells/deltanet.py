@@ -8,8 +8,8 @@ EPSILON = 1e-6
 
 
 def direction(a: Array) -> Array:
-    """a / sqrt(|a|^2 + 1e-6), along the last axis. Of one entry that is its sign but for 1e-6, whose
-    slope a complex step would lose in the sign's rounding."""
+    """a / sqrt(|a|^2 + 1e-6), along the last axis. Of one entry that is its sign but for 1e-6, of
+    whose slope a complex step would see the rounding."""
     if a.shape[-1] == 1:
         alone: Array = np.sign(a.real) / np.sqrt(1 + EPSILON / (a * a))
         return alone

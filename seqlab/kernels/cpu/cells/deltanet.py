@@ -12,8 +12,20 @@ from numpy.typing import NDArray
 
 from seqlab.cells import Sizes
 from seqlab.cells import deltanet as algebra
-from seqlab.kernels._jit import inlined, inlined_apart
+from seqlab.cells.deltanet import (
+    ALPHA,
+    ALPHA_SLOPE,
+    BETA,
+    BETA_SLOPE,
+    LOG_ALPHA,
+    PER_KEY,
+    PER_QUERY,
+    SHARED,
+)
+from seqlab.kernels._jit import inlined
 from seqlab.kernels.cpu.chain import keep_gradient
+from seqlab.kernels.cpu.delta_steps import activate, advance, over_length, over_length_back
+from seqlab.kernels.cpu.delta_steps import step_back as state_step_back
 from seqlab.kernels.cpu.diagonal import (
     CHUNK,
     Diagonal,
@@ -36,14 +48,6 @@ from seqlab.kernels.cpu.linalg import (
 from seqlab.kernels.cpu.math import exp, sigmoid_pair, softplus
 from seqlab.kernels.layout import Emitted, Span
 from seqlab.kernels.memory import aligned, cleared
-
-_silu = inlined(algebra.silu)
-_state = inlined(algebra.state)
-_adjoint = inlined(algebra.adjoint)
-_EPSILON = algebra.EPSILON
-# Numbers of a step that the whole head shares: alpha and beta, ln alpha, the slopes of ln alpha and
-# of beta by their layers' outputs, one over the lengths of query and key.
-ALPHA, BETA, LOG_ALPHA, ALPHA_SLOPE, BETA_SLOPE, PER_QUERY, PER_KEY, SHARED = range(8)
 
 
 class Weights(NamedTuple):
@@ -124,13 +128,9 @@ def prepare(params: dict[str, NDArray], activation: str | None) -> Weights:
     return Weights(*both_ways(weight), bias, rate, keys)
 
 
-def _width(sizes: Sizes) -> int:
-    return sum(algebra.rows(sizes).values())
-
-
 def save(lead: tuple[int, int, int], sizes: Sizes, dtype: np.dtype) -> Saved:
     """Room for one segment of (networks, steps, sequences)."""
-    shapes = (*lead, _width(sizes)), (*lead, sizes.hidden)
+    shapes = (*lead, algebra.width(sizes)), (*lead, sizes.hidden)
     return Saved._make(
         aligned(shape, dtype) for shape in (*shapes, kept_shape(lead, sizes.state, sizes.hidden))
     )
@@ -138,32 +138,12 @@ def save(lead: tuple[int, int, int], sizes: Sizes, dtype: np.dtype) -> Saved:
 
 def saved_width(sizes: Sizes) -> int:
     """Numbers that a forward step of one sequence saves."""
-    return _width(sizes) + sizes.hidden + kept_width(sizes.state, sizes.hidden)
+    return algebra.width(sizes) + sizes.hidden + kept_width(sizes.state, sizes.hidden)
 
 
 def emitted_width(sizes: Sizes) -> int:
     """Numbers that a backward step leaves for the sums over time: dz, and of A_log."""
-    return _width(sizes) + 1
-
-
-@inlined_apart
-def _activate(z, made, slope):
-    """silu of the first columns of a step, which are all but two."""
-    for j in range(made.shape[0]):
-        gate, shut = sigmoid_pair(z[j])
-        made[j], slope[j] = _silu(z[j], gate, shut)
-
-
-@inlined_apart
-def _over_length(made, unit):
-    """unit = made / sqrt(|made|^2 + epsilon), (K,) each; returns one over the root."""
-    square = made.dtype.type(_EPSILON)
-    for n in range(unit.shape[0]):
-        square += made[n] * made[n]
-    inverse = made.dtype.type(1) / math.sqrt(square)
-    for n in range(unit.shape[0]):
-        unit[n] = made[n] * inverse
-    return inverse
+    return algebra.width(sizes) + 1
 
 
 @inlined
@@ -172,9 +152,9 @@ def _make_inputs(inputs, rate, count):
     states, units = inputs.q.shape[1], inputs.v.shape[1]
     for s in range(count):
         z, made, shared = inputs.z[s], inputs.made[s], inputs.shared[s]
-        _activate(z, made, inputs.slope[s])
-        shared[PER_QUERY] = _over_length(made[:states], inputs.q[s])
-        shared[PER_KEY] = _over_length(made[states : 2 * states], inputs.k[s])
+        activate(z, made, inputs.slope[s])
+        shared[PER_QUERY] = over_length(made[:states], inputs.q[s])
+        shared[PER_KEY] = over_length(made[states : 2 * states], inputs.k[s])
         copy(made[2 * states :], inputs.v[s])
         a, b = z[2 * states + units], z[2 * states + units + 1]
         beta, rest = sigmoid_pair(b)
@@ -190,32 +170,13 @@ def _readout_scale(like, states):
     return like.dtype.type(1 / math.sqrt(states))
 
 
-@inlined_apart
-def _step(before, q, k, v, alpha, beta, scale, error, after, y):
-    """S_{t-1} (K, H) -> S_t to `after`, y (H,), and the error (H,)."""
-    states, units = before.shape
-    for d in range(units):
-        error[d] = 0
-        y[d] = 0
-    for n in range(states):
-        for d in range(units):
-            error[d] += k[n] * before[n, d]
-    for d in range(units):
-        error[d] = v[d] - alpha * error[d]
-    for n in range(states):
-        key, query = beta * k[n], scale * q[n]
-        for d in range(units):
-            after[n, d] = _state(before[n, d], alpha, key, error[d])
-            y[d] += query * after[n, d]
-
-
 @inlined
 def _advance(inputs, s, before, error, after, y):
     """One step of a chunk."""
     scale = _readout_scale(y, before.shape[0])
     shared = inputs.shared[s]
     alpha, beta = shared[ALPHA], shared[BETA]
-    _step(before, inputs.q[s], inputs.k[s], inputs.v[s], alpha, beta, scale, error, after, y)
+    advance(before, inputs.q[s], inputs.k[s], inputs.v[s], alpha, beta, scale, error, after, y)
 
 
 @inlined
@@ -265,66 +226,18 @@ def _add_to_total(adjoint, chunk, k, total):
     """No gradient wants the states for itself alone."""
 
 
-@inlined_apart
-def _state_step_back(g, before, k, error, alpha, beta, along, dkey):
-    """dL/dS_t (K, H) -> dL/dS_{t-1} in place; writes `along` (H,) and dL/dk to `dkey` (K,).
-
-    Returns dL/d(ln alpha) and dL/d(beta).
-    """
-    states, units = g.shape
-    dlog, dbeta = g.dtype.type(0), g.dtype.type(0)
-    for d in range(units):
-        along[d] = 0
-    for n in range(states):
-        for d in range(units):
-            along[d] += k[n] * g[n, d]
-    for d in range(units):
-        dbeta += along[d] * error[d]
-    for n in range(states):
-        key, total = beta * k[n], g.dtype.type(0)
-        for d in range(units):
-            total += g[n, d] * error[d] - alpha * along[d] * before[n, d]
-            g[n, d] = _adjoint(g[n, d], alpha, key, along[d])
-            dlog += g[n, d] * before[n, d]
-        dkey[n] = beta * total
-    return dlog, dbeta
-
-
-@inlined_apart
-def _over_length_back(dunit, unit, inverse, slope, dz):
-    """dL/d(unit) (K,), which is overwritten, to the layer's outputs dz (K,).
-
-    unit = a r with r = `inverse`: dL/da = r (dunit - unit (unit dunit)). |unit|^2 is one but for
-    epsilon r^2, so that what lies along the key is no more than that, of which the difference would
-    leave few digits and for a single key none; and what lies across is taken twice, since the first
-    time its rounding may be more.
-    """
-    states = unit.shape[0]
-    short = unit.dtype.type(_EPSILON) * inverse * inverse  # 1 - |unit|^2
-    square, total, rest = -short, unit.dtype.type(0), unit.dtype.type(0)
-    square += unit.dtype.type(1)
-    for n in range(states):
-        total += unit[n] * dunit[n]
-    for n in range(states):
-        dz[n] = square * dunit[n] - unit[n] * total
-    for n in range(states):
-        rest += unit[n] * dz[n]
-    for n in range(states):
-        dz[n] = slope[n] * inverse * (short * dunit[n] + (dz[n] - unit[n] * rest))
-
-
 @inlined
 def _step_back(weights, saved, adjoint, chunk, m, b, s, k, row):
     inputs, along, dkey, dz = chunk.inputs, chunk.along, chunk.dkey, chunk.dz[row]
     states, units = adjoint.shape
     shared, slope = inputs.shared[k], inputs.slope[k]
     alpha, beta = shared[ALPHA], shared[BETA]
-    dlog, dbeta = _state_step_back(
+    dlog, dbeta = state_step_back(
         adjoint, chunk.path[k], inputs.k[k], chunk.error[k], alpha, beta, along, dkey
     )
     two = 2 * states
     fill(dz[:states], 0)
-    _over_length_back(dkey, inputs.k[k], shared[PER_KEY], slope[states:two], dz[states:two])
+    over_length_back(dkey, inputs.k[k], shared[PER_KEY], slope[states:two], dz[states:two])
     for d in range(units):
         dz[two + d] = beta * along[d] * slope[two + d]
     dz[two + units] = dlog * shared[ALPHA_SLOPE]
@@ -344,7 +257,7 @@ def _readout_back(weights, gradient, factor, chunk, m, k, row):
             total += gradient[d] * h[n, d]
         dquery[n] = total * scale
     inverse, slope = chunk.inputs.shared[k, PER_QUERY], chunk.inputs.slope[k, :states]
-    _over_length_back(dquery, q, inverse, slope, chunk.dz[row, :states])
+    over_length_back(dquery, q, inverse, slope, chunk.dz[row, :states])
 
 
 @inlined
@@ -398,10 +311,13 @@ forward, backward = _cell.forward, _cell.backward
 
 
 def faintest(weights: Weights, saved: Saved, m: int, step: int, b: int) -> float:
-    """The smaller factor of one sequence's step: alpha (1 - beta |k|^2), along the key. No finite
-    state makes it zero, but rounding may: where it is all but zero, or of the difference nothing
-    but rounding is left, a gradient may have left the dtype's range."""
-    return algebra.faintest(saved.z[m, step, b], weights.rate[m], weights.keys)
+    """The smaller factor of one sequence's step, along its key, which no finite state makes zero
+    but rounding may: where it is all but zero, a gradient may have left the dtype's range."""
+    z, keys = saved.z[m, step, b], weights.keys
+    with np.errstate(over="ignore"):
+        alpha = np.exp(-weights.rate[m] * np.logaddexp(z.dtype.type(0), z[-2]))
+        beta = 1.0 / (1.0 + np.exp(-z[-1]))
+    return algebra.faintest(alpha, beta, algebra.unit(z[keys : 2 * keys]))
 
 
 def add_gradients(
