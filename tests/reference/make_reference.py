@@ -5,18 +5,20 @@ kinds or of those that are named.
 """
 
 import sys
+from functools import partial
 
 import numpy as np
 import torch
 
 from reference import cases
-from reference.modules import MinGRU
+from reference.modules import GatedDelta, MinGRU
 
 MODULES = {
     "rnn": torch.nn.RNN,
     "lstm": torch.nn.LSTM,
     "gru": torch.nn.GRU,
     "mingru": MinGRU,
+    "deltanet": partial(GatedDelta, keys=cases.KEYS),
 }
 
 

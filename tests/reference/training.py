@@ -30,7 +30,7 @@ class Loop(NamedTuple):
         return "-".join(self)
 
 
-CELLS = ("rnn", "lstm", "gru", "ssm", "mingru")
+CELLS = ("rnn", "lstm", "gru", "ssm", "mingru", "deltanet")
 LOOPS = [Loop(*each) for each in itertools.product(CELLS, RATES, CLIPS)]
 _BLOCKS = {"rnn": 1, "lstm": 4, "gru": 3}
 
@@ -54,6 +54,10 @@ def shapes(cell: str) -> dict[str, tuple[int, ...]]:
             "linear_h_weight": (HIDDEN, INPUTS),
             "linear_h_bias": (HIDDEN,),
         } | readout
+    if cell == "deltanet":
+        layers = {"q": STATE, "k": STATE, "v": HIDDEN, "a": 1, "b": 1}
+        weights = {f"{layer}_proj_weight": (rows, INPUTS) for layer, rows in layers.items()}
+        return {**weights, "A_log": (1,), "dt_bias": (1,), **readout}
     rows = _BLOCKS[cell] * HIDDEN
     return {
         "weight_ih": (rows, INPUTS),
