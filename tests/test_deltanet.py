@@ -300,9 +300,9 @@ def test_the_law_of_keys_that_lean_to_no_side() -> None:
 
 @pytest.mark.parametrize("keys", [2, 8])
 def test_keys_that_lean_to_no_side(keys: int, tmp_path: Path) -> None:
-    """Of orthonormal weights so small that silu is half its argument, beta 1/2: the mean of the logs
-    is that of the law, and the mean of the square 1 - beta (2 - beta)/K a step, each to four standard
-    errors over networks."""
+    """Of orthonormal weights so small that silu is half its argument, beta 1/2: the mean of the
+    logs is that of the law, and the mean of the square 1 - beta (2 - beta)/K a step, each to four
+    standard errors over networks."""
     networks, steps = 64, 400
     rng = np.random.default_rng(keys)
     params = {
@@ -334,12 +334,12 @@ def horizons(have: dict[str, Array], lags: Array) -> Array:
 
 
 def test_how_far_gradients_reach_as_drawn() -> None:
-    """Of 256 heads as they are initialised, a thousandth is left at lag 82 in the median, quartiles
-    27 and 263: what alpha forgets. Without decay at 1,967, quartiles 1,787 and 2,309, as 48 heads
-    have it. Intervals are those of order statistics, two binomial standard errors on either side."""
+    """Of 128 heads as they are initialised, a thousandth is left at lag 78 in the median, quartiles
+    25 and 225: what alpha forgets. Without decay at 1,933, quartiles 1,601 and 2,485, as 32 heads
+    have it. Intervals are of order statistics, two binomial standard errors on either side."""
     for options, low, high, spread in (
-        ({"steps": 2000, "networks": 256, "decay": "gated"}, 50, 130, 6),
-        ({"steps": 3500, "networks": 48, "decay": "none"}, 1650, 2250, 1.1),
+        ({"steps": 1000, "networks": 128, "decay": "gated"}, 40, 140, 6),
+        ({"steps": 3000, "networks": 32, "decay": "none"}, 1500, 2600, 1.1),
     ):
         spec = RunSpec.create(arch="deltanet", clip="none", hidden=1, **options)
         found = np.sort(horizons(measured(hidden=1, **options), kept_lags(spec)))

@@ -104,7 +104,8 @@ def shapes(of: Sizes) -> dict[str, tuple[int, ...]]:
 
 def sizes(params: Parameters) -> Sizes:
     """H, I and K from one network's parameters."""
-    return Sizes(*params["v_proj_weight"].shape[-2:], params["k_proj_weight"].shape[-2])
+    hidden, inputs = params["v_proj_weight"].shape[-2:]
+    return Sizes(hidden, inputs, params["k_proj_weight"].shape[-2])
 
 
 def state_shape(of: Sizes) -> tuple[int, int]:

@@ -125,7 +125,8 @@ def prepare(params: dict[str, NDArray], activation: str | None) -> Weights:
     del activation
     weight, bias = algebra.layers(params)
     rate, keys = np.exp(params["A_log"][:, 0]), params["k_proj_weight"].shape[1]
-    return Weights(*both_ways(weight), bias, rate, keys)
+    forward, back = both_ways(weight)
+    return Weights(forward, back, bias, rate, keys)
 
 
 def save(lead: tuple[int, int, int], sizes: Sizes, dtype: np.dtype) -> Saved:

@@ -89,7 +89,8 @@ def prepare(params: dict[str, NDArray], activation: str | None) -> Weights:
     del activation
     weight, bias = algebra.layers(params)
     arrays = (weight.swapaxes(1, 2), weight, bias, np.exp(params["A_log"][:, 0]))
-    return Weights(*map(to_device, arrays), params["k_proj_weight"].shape[1])
+    forward, back, bias, rate = map(to_device, arrays)
+    return Weights(forward, back, bias, rate, params["k_proj_weight"].shape[1])
 
 
 def save(lead: tuple[int, int, int], sizes: Sizes, dtype: np.dtype) -> Saved:
