@@ -91,6 +91,7 @@ def draw(
     for name, shape in cell.shapes(sizes).items():
         fan = math.sqrt(shape[-1]) if len(shape) > 1 and name != "A_log" else 1.0
         params[name] = rng.normal(size=(*lead, *shape)) * (0.9 / fan)
+    naive.CELLS[arch].hold(params)
     x = rng.normal(size=(*lead, steps, batch, inputs))
     zeros = np.zeros((*lead, batch, *cell.state_shape(sizes)))
     start = tuple(rng.normal(size=part.shape) for part in cell.unpack(zeros))

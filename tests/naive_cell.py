@@ -65,13 +65,19 @@ def gated_shut(p: Params) -> None:
     p["bias_ih"][3:6] = -1e4  # forget and update gates; all else is saturated
 
 
+def as_drawn(p: Params) -> None:
+    """Numbers of order one are as good as any."""
+
+
 class Cell(NamedTuple):
     """One cell: see above; `shapes` are those of its parameters from H, I and N.
 
     `gate_bias` names the bias that moves every gate, or the step of a scan; `recurrent` the
     parameter that says what a step keeps of the state. `gates` gives of each the name in `Saved` of
     its pre-activations, and its function. `at_rest` names the parameters whose gradient of one step
-    keeps its digits while the state rests: all, where it is None. The last two: see above.
+    keeps its digits while the state rests: all, where it is None. `hold` makes chains of random
+    parameters that would die in a few steps hold on; with so many `states` no step of theirs is all
+    rounding. The last two: see above.
     """
 
     step: Callable[[Params, Array, State, str], tuple[State, Array, Saved]]
@@ -85,5 +91,7 @@ class Cell(NamedTuple):
     recurrent: str = "weight_hh"
     gates: Mapping[str, tuple[str, str]] = MappingProxyType({})
     at_rest: tuple[str, ...] | None = None
+    states: int = 2
+    hold: Callable[[Params], None] = as_drawn
     fade: Callable[[Params], None] = gated_fade
     shut: Callable[[Params], None] = gated_shut

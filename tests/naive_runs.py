@@ -25,7 +25,9 @@ def draw(
     """Parameters of order 1, far from any special value."""
     rng = np.random.default_rng(seed)
     shapes = naive.CELLS[arch].shapes(hidden, inputs, state)
-    return {name: rng.normal(size=shape) for name, shape in shapes.items()}, rng
+    params = {name: rng.normal(size=shape) for name, shape in shapes.items()}
+    naive.CELLS[arch].hold(params)
+    return params, rng
 
 
 def draw_run(arch: str, steps: int, batch: int, **sizes: int) -> tuple[Params, Array, State, Array]:

@@ -72,10 +72,11 @@ def test_bad_arrays_are_refused(arch: str, networks: int, spoil: Callable[[Array
         )
 
     for name, value in run.params.items():
-        # A wrong size in a parameter that sizes are read from shows at the first that disagrees.
+        # A wrong size in a parameter that sizes are read from shows at the first that disagrees,
+        # which may be the state.
         wide = run.params | {name: np.zeros([2 * n for n in value.shape])}
         source = CELLS[arch].sizes(wide) != CELLS[arch].sizes(run.params)
-        names = (name, *run.params) if source else (name,)
+        names = (name, *run.params, "initial") if source else (name,)
         refuses(names, partial(forward, params=run.params | {name: spoil(value)}))
     for k, part in enumerate(run.state):
         spoilt = (*run.state[:k], spoil(part), *run.state[k + 1 :])

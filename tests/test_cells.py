@@ -159,7 +159,7 @@ def test_input_scale_replaces_input_weights_and_biases(arch: str) -> None:
 
 def test_what_a_spec_may_ask_of_each_cell() -> None:
     assert [name for name, cell in CELLS.items() if cell.chrono] == ["lstm"]
-    assert [name for name, cell in CELLS.items() if not cell.silent_drive] == ["ssm"]
+    assert [name for name, cell in CELLS.items() if not cell.silent_drive] == ["ssm", "deltanet"]
 
 
 @pytest.mark.parametrize(("arch", "gate"), FORGET.items())

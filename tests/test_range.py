@@ -226,7 +226,8 @@ def test_nan_stays_nan(clip: str, dtype: type) -> None:
 
 def sums_over(arch: str, steps: int, constant: bool) -> float:
     """Largest error of float32's parameter gradients, each relative to its largest entry."""
-    run = draw(arch, hidden=8, inputs=4, state=2, steps=steps, batch=1)
+    states = 2 if constant else naive.CELLS[arch].states
+    run = draw(arch, hidden=8, inputs=4, state=states, steps=steps, batch=1)
     if constant:
         run.x[:], run.grad[:] = 0.1, 0.1
     single = answers(run.cast(np.float32))

@@ -13,7 +13,7 @@ Gates = dict[str, NDArray]  # pre-activations (m, B, H) at one step
 
 
 class Sizes(NamedTuple):
-    """Units H, input features I, and states per channel N (the selective scan's alone)."""
+    """Units H, input features I, and states per channel N (of cells that have several)."""
 
     hidden: int
     inputs: int
@@ -35,6 +35,7 @@ class Draw:
     r_min: float = 0.0
     r_max: float = 1.0
     max_phase: float = 6.28
+    decay: str | None = None
 
     @classmethod
     def of(cls, spec: Any) -> "Draw":

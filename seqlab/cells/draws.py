@@ -39,6 +39,7 @@ _BLOCKS = {
 SCALED = tuple(_BLOCKS)  # the inits that have a gain
 # The others are a library's whole draw, of its own scale.
 INITS = ("pytorch", "keras", *SCALED)
+DECAYS = ("gated", "none")  # what a matrix of keys forgets of all keys at each step
 
 
 def gated_shapes(gates: int, sizes: Sizes) -> dict[str, tuple[int, ...]]:
@@ -105,3 +106,15 @@ def set_gate_bias(params: Parameters, gate: int, hidden: int, value: float | NDA
     rows = slice(gate * hidden, (gate + 1) * hidden)
     params["bias_ih"][rows] = value
     params["bias_hh"][rows] = 0.0
+
+
+# Range of Mamba's log-uniform step draw and its floor (mamba_ssm, modules/mamba_simple.py;
+# the paper's section 3.6 says uniform).
+DELTA_MIN, DELTA_MAX, DELTA_FLOOR = 0.001, 0.1, 1e-4
+
+
+def delta_bias(rng: np.random.Generator, hidden: int) -> NDArray:
+    """softplus^-1 of a log-uniform Delta."""
+    delta = np.exp(rng.uniform(math.log(DELTA_MIN), math.log(DELTA_MAX), hidden))
+    delta = np.maximum(delta, DELTA_FLOOR)
+    return delta + np.log(-np.expm1(-delta))

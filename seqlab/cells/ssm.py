@@ -24,13 +24,10 @@ from seqlab.cells.cell import (
     State,
     Theory,
 )
-from seqlab.cells.draws import scaled_input
+from seqlab.cells.draws import delta_bias, scaled_input
 from seqlab.numbers.theory import diagonal_rate
 
 COEFFICIENTS = ("delta",)  # the decays are exp(Delta A)
-# Range of Mamba's log-uniform step draw and its floor (mamba_ssm, modules/mamba_simple.py;
-# the paper's section 3.6 says uniform).
-DELTA_MIN, DELTA_MAX, DELTA_FLOOR = 0.001, 0.1, 1e-4
 
 
 def rank(hidden: int) -> int:
@@ -106,20 +103,13 @@ def draw(rng: np.random.Generator, of: Sizes, how: Draw) -> Parameters:
         "in_proj_weight": uniform("in_proj_weight", 1.0 / math.sqrt(of.inputs)),
         "x_proj_weight": uniform("x_proj_weight", 1.0 / math.sqrt(of.hidden)),
         "dt_proj_weight": uniform("dt_proj_weight", 1.0 / math.sqrt(rank(of.hidden))),
-        "dt_proj_bias": _delta_bias(rng, of.hidden),
+        "dt_proj_bias": delta_bias(rng, of.hidden),
         "A_log": np.tile(np.log(np.arange(1.0, of.state + 1.0)), (of.hidden, 1)),
         "D": np.ones(of.hidden),
     }
     if how.input_scale is not None:
         params["in_proj_weight"] = scaled_input(rng, shape["in_proj_weight"], how.input_scale)
     return params
-
-
-def _delta_bias(rng: np.random.Generator, hidden: int) -> np.ndarray:
-    """softplus^-1 of a log-uniform Delta."""
-    delta = np.exp(rng.uniform(math.log(DELTA_MIN), math.log(DELTA_MAX), hidden))
-    delta = np.maximum(delta, DELTA_FLOOR)
-    return delta + np.log(-np.expm1(-delta))
 
 
 def rate(seen: Observed) -> float:

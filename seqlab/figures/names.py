@@ -38,7 +38,7 @@ OF_TRAINING = {
 # What tells networks of one cell apart before they are trained.
 HOW_DRAWN = (
     *("hidden", "state", "activation", "init", "gain", "input_scale", "forget_bias"),
-    *("r_min", "r_max", "max_phase"),
+    *("r_min", "r_max", "max_phase", "decay"),
 )
 # Fields of a grid, with the labels of their axes; those that tell more come first.
 FIELDS = labels(kinds.options()) | {PART: "part of the state"} | OF_TRAINING

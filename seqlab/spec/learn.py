@@ -53,6 +53,7 @@ class LearnSpec(TabledSpec):
     r_min: float | None
     r_max: float | None
     max_phase: float | None
+    decay: str | None
 
     @cached_property
     def trained_on(self) -> Task:

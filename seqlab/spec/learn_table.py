@@ -216,5 +216,6 @@ LEARN_TABLE = Table(
         TABLE["r_min"],
         TABLE["r_max"],
         TABLE["max_phase"],
+        TABLE["decay"],
     ),
 )

@@ -69,6 +69,7 @@ class RunSpec(TabledSpec):
     r_min: float | None
     r_max: float | None
     max_phase: float | None
+    decay: str | None
 
     @property
     def cell(self) -> Cell:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from seqlab import rules
-from seqlab.cells import ACTIVATIONS, CELLS, INITS, SCALED, Draw
+from seqlab.cells import ACTIVATIONS, CELLS, DECAYS, INITS, SCALED, Draw
 from seqlab.spec.arrays import ArrayFile
 from seqlab.spec.fields import (
     DEFAULT_LENGTHS,
@@ -141,7 +141,7 @@ TABLE = Table(
         Option(
             "state",
             whole(1),
-            f"{_having('state')}: states per channel.",
+            f"{_having('state')}: states per channel, or entries of a key.",
             default=16,
             metavar="N",
             read=int,
@@ -364,6 +364,16 @@ TABLE = Table(
             read=float,
             idle=beside("params"),
             label="max phase (rad)",
+            axis_rank=1,
+        ),
+        Option(
+            "decay",
+            choice(DECAYS),
+            f"{_having('decay')}: what a step forgets of all keys; {one_of(DECAYS)} (alpha = 1).",
+            default=DECAYS[0],
+            metavar="NAME",
+            idle=beside("params"),
+            label="decay",
             axis_rank=1,
         ),
     ),

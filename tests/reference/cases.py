@@ -16,11 +16,12 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
 
-KINDS = ("rnn_tanh", "rnn_relu", "lstm", "gru", "mingru", "lru")
+KINDS = ("rnn_tanh", "rnn_relu", "lstm", "gru", "mingru", "lru", "deltanet")
 STEPS = (1, 2, 17, 300)
 BATCHES = (1, 3)
 INPUTS = (1, 5)
 HIDDENS = (1, 7, 33, 64)
+KEYS = 6  # entries of a key
 
 WHOLE = 256  # arrays up to this size are kept whole
 SAMPLES = 48
@@ -52,7 +53,7 @@ class Case:
 
 class Draw(NamedTuple):
     """What goes in: parameters by PyTorch's names without `_l0`, or by the cell's; x (T, B, I), the
-    parts of the initial state (B, H) each, grad_output (T, B, H)."""
+    parts of the initial state (B, H) each, of keys (B, H, K); grad_output (T, B, H)."""
 
     params: dict[str, Array]
     x: Array
@@ -88,12 +89,19 @@ def draw(case: Case) -> Draw:
         params["linear_z_bias"] -= 4.0
     elif case.kind == "lru":
         params = _linear(case, uniform)
+    elif case.kind == "deltanet":
+        rows = {"q": KEYS, "k": KEYS, "v": hidden, "a": 1, "b": 1}
+        params = {
+            f"{layer}_proj_weight": 0.8 * uniform(count, case.inputs)
+            for layer, count in rows.items()
+        }
+        params["b_proj_weight"] /= 4.0
+        params |= {"A_log": uniform(1) - 4.0, "dt_bias": uniform(1) - 1.0}
     else:
         params = _gated(case, uniform)
     x = 1.7 * uniform(case.steps, case.batch, case.inputs)
-    state = tuple(
-        uniform(case.batch, hidden) for _ in range(2 if case.arch in ("lstm", "lru") else 1)
-    )
+    part = (case.batch, hidden, KEYS) if case.arch == "deltanet" else (case.batch, hidden)
+    state = tuple(uniform(*part) for _ in range(2 if case.arch in ("lstm", "lru") else 1))
     return Draw(params, x, state, uniform(case.steps, case.batch, hidden))
 
 

@@ -5,12 +5,13 @@ kinds or of those that are named.
 """
 
 import sys
+from functools import partial
 
 import numpy as np
 import torch
 
 from reference import cases
-from reference.modules import LRU, MinGRU
+from reference.modules import LRU, GatedDelta, MinGRU
 
 MODULES = {
     "rnn": torch.nn.RNN,
@@ -18,6 +19,7 @@ MODULES = {
     "gru": torch.nn.GRU,
     "mingru": MinGRU,
     "lru": LRU,
+    "deltanet": partial(GatedDelta, keys=cases.KEYS),
 }
 
 

@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 class MinGRU(nn.Module):
@@ -50,3 +51,38 @@ class LRU(nn.Module):
             h = eigenvalue * h + x_t.to(into.dtype) @ into.T
             found.append((h @ out.T).real + x_t @ self.D.T)
         return torch.stack(found), (h.real[None], h.imag[None])
+
+
+class GatedDelta(nn.Module):
+    """One head of the gated delta rule, of `keys` entries a key and `hidden` values.
+
+    Source: the naive recurrence of flash-linear-attention 0.6.0 (ops/gated_delta_rule/naive.py),
+    which decays the state before it asks it for the key's value, with queries and keys over their
+    length by its modules/l2norm.py, and alpha and beta by its ops/gated_delta_rule/gate.py. Called
+    as `nn.GRU` is, with a first state (1, B, hidden, keys).
+    """
+
+    def __init__(
+        self, inputs: int, hidden: int, keys: int, dtype: torch.dtype = torch.float64
+    ) -> None:
+        super().__init__()
+        for name, rows in (("q", keys), ("k", keys), ("v", hidden), ("a", 1), ("b", 1)):
+            self.add_module(f"{name}_proj", nn.Linear(inputs, rows, bias=False, dtype=dtype))
+        self.A_log = nn.Parameter(torch.zeros(1, dtype=dtype))
+        self.dt_bias = nn.Parameter(torch.zeros(1, dtype=dtype))
+
+    def forward(self, x: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
+        queries, keys = (
+            a * torch.rsqrt(a.square().sum(-1, keepdim=True) + 1e-6)
+            for a in (F.silu(self.q_proj(x)), F.silu(self.k_proj(x)))
+        )
+        queries = queries * queries.shape[-1] ** -0.5
+        log_alpha = -self.A_log.exp() * F.softplus(self.a_proj(x) + self.dt_bias)
+        values, beta = F.silu(self.v_proj(x)), torch.sigmoid(self.b_proj(x))
+        state, found = first[0], []
+        for q, k, v, g, b in zip(queries, keys, values, log_alpha, beta, strict=True):
+            state = state * g.exp()[..., None]
+            new = b * (v - torch.einsum("bhk,bk->bh", state, k))
+            state = state + torch.einsum("bh,bk->bhk", new, k)
+            found.append(torch.einsum("bhk,bk->bh", state, q))
+        return torch.stack(found), state[None]

@@ -30,7 +30,7 @@ class Loop(NamedTuple):
         return "-".join(self)
 
 
-CELLS = ("rnn", "lstm", "gru", "ssm", "mingru", "lru")
+CELLS = ("rnn", "lstm", "gru", "ssm", "mingru", "lru", "deltanet")
 LOOPS = [Loop(*each) for each in itertools.product(CELLS, RATES, CLIPS)]
 _BLOCKS = {"rnn": 1, "lstm": 4, "gru": 3}
 
@@ -60,6 +60,10 @@ def shapes(cell: str) -> dict[str, tuple[int, ...]]:
             **dict.fromkeys(("B_re", "B_im", "D"), (HIDDEN, INPUTS)),
             **dict.fromkeys(("C_re", "C_im"), (HIDDEN, HIDDEN)),
         } | readout
+    if cell == "deltanet":
+        layers = {"q": STATE, "k": STATE, "v": HIDDEN, "a": 1, "b": 1}
+        weights = {f"{layer}_proj_weight": (rows, INPUTS) for layer, rows in layers.items()}
+        return {**weights, "A_log": (1,), "dt_bias": (1,), **readout}
     rows = _BLOCKS[cell] * HIDDEN
     return {
         "weight_ih": (rows, INPUTS),

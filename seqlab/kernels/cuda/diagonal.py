@@ -38,6 +38,12 @@ def _sum(first, second):
     return first + second
 
 
+@device
+def no_rate(given, m, n, d):
+    """Of a cell of whose units nothing is the same at all steps."""
+    return 0
+
+
 class Law(NamedTuple):
     """What a cell says of its recurrence, as device functions that one thread calls by itself.
 
@@ -135,9 +141,9 @@ def _join(law: Law, backwards: bool) -> Any:
 
 
 @cache
-def _again(law: Law, visit: Callable[..., Any], real: type, states: int, chunk: int) -> Any:
-    rate = law.rate
-
+def _again(
+    rate: Callable[..., Any], visit: Callable[..., Any], real: type, states: int, chunk: int
+) -> Any:
     @kernel
     def again(given, steps, starts, begin, out):
         """Each chunk from its true beginning, see the function `again`. A block has some channels
@@ -173,7 +179,7 @@ def join(
 
 
 def again(
-    law: Law,
+    rate: Callable[..., Any],
     visit: Callable[..., Any],
     given: Any,
     steps: int,
@@ -181,55 +187,34 @@ def again(
     numbers: range,
     out: Any,
 ) -> None:
-    """The third pass, over the chunks of some numbers: `visit` goes from step to step.
+    """The third pass, over the chunks of some numbers: `visit` goes from step to step; `rate` as in
+    Law.
 
     `visit(given, rates, out, slot, i, m, s, b, d, state)` takes the channel's state (N,) over step
     s, the i-th of its chunk, which is the slot-th of `numbers`, and writes to `out` what it wants;
     one thread calls it by itself.
     """
     states, units = starts.shape[3:]
-    function = _again(law, visit, real_type(starts), states, CHUNK)
+    function = _again(rate, visit, real_type(starts), states, CHUNK)
     arrays = (given, steps, starts, numbers.start, out)
     launch(function, *pieces(len(numbers), units), *arrays)
 
 
 class Back(NamedTuple):
     """What a cell says of its adjoint's step back, as device functions that one thread calls by
-    itself.
+    itself: `look(given, m, s, b, d, state)` is what all entries of a channel's adjoint `state`
+    (N, H) share, before any goes back; `carry(given, m, s, b, n, d, g, seen)` takes entry n back,
+    g, with what was seen; and `loss_share`, see `chain`."""
 
-    `step(states)` gives the one for so many states: (given, m, s, b, d, state, kept, slot, i) takes
-    channel d of the adjoint `state` (N, H) back over step s, in place, and keeps what it was before
-    as the i-th of a slot, if that is not negative. `loss_share`: see `chain`.
-    """
-
-    step: Callable[[int], Any]
+    look: Callable[..., Any]
+    carry: Callable[..., Any]
     loss_share: Callable[..., Any]
-
-
-def fading(time: Callable[..., Any], decay: Callable[..., Any]) -> Callable[[int], Any]:
-    """`Back.step` where states do not mix: `time` as in Law, `decay(given, m, n, d, time)` is what
-    is left of state n after it."""
-
-    @cache
-    def of(states: int) -> Any:
-        @device
-        def step(given, m, s, b, d, state, kept, slot, i):
-            lasts = time(given, m, s, b, d)
-            for n in range(states):
-                g = state[n, d]
-                if slot >= 0:
-                    kept.values[slot, i, n, d] = g
-                state[n, d] = g * decay(given, m, n, d, lasts)
-
-        return step
-
-    return of
 
 
 @cache
 def _back(cell: Back, real: type, named: int, states: int, threads: int) -> Any:
     team, warps = block(threads), threads // LANES
-    rank, step = team.rank, cell.step(states)
+    rank, look, carry = team.rank, cell.look, cell.carry
     inject_losses, finish_step = chain(Row(team, named, real), cell.loss_share)
 
     @kernel
@@ -247,7 +232,12 @@ def _back(cell: Back, real: type, named: int, states: int, threads: int) -> Any:
             if at.slot >= 0 and rank() == 0:
                 kept.exponent[at.slot, s - piece.lo] = exponent
             for d in range(rank(), units, threads):
-                step(given, m, s, at.sequence, d, state, kept, at.slot, s - piece.lo)
+                seen = look(given, m, s, at.sequence, d, state)
+                for n in range(states):
+                    g = state[n, d]
+                    if at.slot >= 0:
+                        kept.values[at.slot, s - piece.lo, n, d] = g
+                    state[n, d] = carry(given, m, s, at.sequence, n, d, g, seen)
             exponent, acted = finish_step(state, exponent, lag, rule, s, at, path, scratch)
             fired += acted
         if rank() == 0:

@@ -64,12 +64,6 @@ class Saved:
 
 
 @device
-def _rate(factors, m, n, d):
-    """Nothing of a unit is the same at all steps."""
-    return 0
-
-
-@device
 def _decay(rate, time):
     """A step's time is what it leaves of a state."""
     return time
@@ -91,7 +85,7 @@ def _law(step: Callable[..., Any]) -> diagonal.Law:
     def advance(factors, rates, m, s, b, d, state):
         state[0] = step(factors[m, s, b], state[0], d)[0]
 
-    return diagonal.Law(_rate, time, _decay, advance, _product, 1.0)
+    return diagonal.Law(diagonal.no_rate, time, _decay, advance, _product, 1.0)
 
 
 @cache
@@ -106,13 +100,13 @@ def _visit(leave: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @device
-def _carry(factors, m, s, b, d):
+def _look(factors, m, s, b, d, state):
     return factors[m, s, b, 0, d]
 
 
 @device
-def _carried(factors, m, n, d, carry):
-    return carry
+def _carry(factors, m, s, b, n, d, g, factor):
+    return g * factor
 
 
 @device
@@ -121,7 +115,7 @@ def _loss_share(p, j, gradient, exponent, factors, step, at):
     return ldexp(gradient[j], -exponent)
 
 
-_BACK = diagonal.Back(diagonal.fading(_carry, _carried), _loss_share)
+_BACK = diagonal.Back(_look, _carry, _loss_share)
 
 
 @cache
@@ -202,7 +196,7 @@ class DiagonalUnits:
         starts = empty((networks, chunks, sequences, *state.shape[2:]), real_type(x))
         diagonal.join(law, saved.factors, steps, end, starts)
         numbers = range(networks * chunks * sequences)
-        diagonal.again(law, visit, saved.factors, steps, starts, numbers, saved.hidden)
+        diagonal.again(law.rate, visit, saved.factors, steps, starts, numbers, saved.hidden)
         to_host(end, state)
 
     def backward(

@@ -295,7 +295,7 @@ def forward(softplus: bool, initial_state: Any = None, **arguments: Any) -> tupl
     state = _state_array(initial_state, given)
     starts, y = _starts(given, state), empty(given.u.shape, real_type(given.u))
     chunks = range(starts.shape[0] * starts.shape[1])
-    diagonal.again(LAW, _visit_output, given, y.shape[1], starts, chunks, Outputs(gate, y))
+    diagonal.again(LAW.rate, _visit_output, given, y.shape[1], starts, chunks, Outputs(gate, y))
     y, last = (in_kind(array, arguments["u"]) for array in (_returned(y), turn(_sequences(state))))
     return y, last
 
@@ -328,7 +328,7 @@ def backward(
     out = Path(path, on_device(arguments["A"]), gate, gated_dy, found.z)
     for begin in range(0, batch * chunks, together):
         numbers = range(begin, min(begin + together, batch * chunks))
-        diagonal.again(LAW, _visit_path, given, length, starts, numbers, out)
+        diagonal.again(LAW.rate, _visit_path, given, length, starts, numbers, out)
         arrays = (given, dy, handed, begin, path, found)
         launch(back, *pieces(len(numbers), units), *arrays, out.a)
         launch(sums, len(numbers) * diagonal.CHUNK, block_size(LANES * states), *arrays)

@@ -184,7 +184,7 @@ def forward(weights: Weights, x: Array, state: NDArray, saved: Saved) -> None:
     starts = empty((networks, chunks, sequences, 1, units), real_type(end))
     diagonal.join(_LAW, given, steps, end, starts)
     numbers = range(networks * chunks * sequences)
-    diagonal.again(_LAW, _visit, given, steps, starts, numbers, saved)
+    diagonal.again(_LAW.rate, _visit, given, steps, starts, numbers, saved)
     project(flat, weights.skip, None, y)
     add_projected(saved.states.reshape(networks, rows, 2 * units), 0, weights.readout, y, 0)
     last = to_host(end)[:, :, 0]
@@ -200,22 +200,19 @@ def _loss_share(p, j, gradient, exponent, given, step, at):
     return ldexp(total, -exponent)
 
 
-@cache
-def _back_step(states: int) -> Any:
-    """See `diagonal.Back`; a mode has two parts."""
-    del states
-
-    @device
-    def step(given, m, s, b, d, state, kept, slot, i):
-        re, im, of = state[0, d], state[1, d], given.eigenvalue[m, d]
-        if slot >= 0:
-            kept.values[slot, i, 0, d], kept.values[slot, i, 1, d] = re, im
-        state[0, d], state[1, d] = _adjoint(re, im, of.real, of.imag)
-
-    return step
+@device
+def _look(given, m, s, b, d, state):
+    """Both parts of a mode's adjoint a step earlier; see `diagonal.Back`."""
+    of = given.eigenvalue[m, d]
+    return _adjoint(state[0, d], state[1, d], of.real, of.imag)
 
 
-_BACK = diagonal.Back(_back_step, _loss_share)
+@device
+def _carry(given, m, s, b, n, d, g, earlier):
+    return earlier[0] if n == 0 else earlier[1]
+
+
+_BACK = diagonal.Back(_look, _carry, _loss_share)
 
 
 @cache

@@ -150,7 +150,7 @@ def forward(weights: Weights, x: Array, state: NDArray, saved: Saved) -> None:
     given, end, steps = saved.recurrence(weights), to_device(state), x.shape[1]
     diagonal.join(LAW, given, steps, end, saved.starts)
     numbers = range(int(np.prod(saved.starts.shape[:3])))
-    diagonal.again(LAW, _visit_output, given, steps, saved.starts, numbers, saved.y)
+    diagonal.again(LAW.rate, _visit_output, given, steps, saved.starts, numbers, saved.y)
     to_host(end, state)
 
 
@@ -162,11 +162,16 @@ def _loss_share(p, j, gradient, exponent, given, s, at):
 
 
 @device
-def _decay(given, m, n, d, delta):
-    return decay(given.a[m, n, d], delta)
+def _look(given, m, s, b, d, state):
+    return time(given, m, s, b, d)
 
 
-_BACK = diagonal.Back(diagonal.fading(time, _decay), _loss_share)
+@device
+def _carry(given, m, s, b, n, d, g, delta):
+    return g * decay(given.a[m, n, d], delta)
+
+
+_BACK = diagonal.Back(_look, _carry, _loss_share)
 
 
 @cache
@@ -304,7 +309,7 @@ def backward(
             continue
         numbers = range(piece.lo // chunk * groups, -(-piece.hi // chunk) * groups)
         path, begin = empty((len(numbers), chunk + 1, states, units), real), numbers.start
-        diagonal.again(LAW, _visit_path, given, saved.u.shape[1], saved.starts, numbers, path)
+        diagonal.again(LAW.rate, _visit_path, given, saved.u.shape[1], saved.starts, numbers, path)
         steps = (path, begin, call.loss, piece, live, kept)
         call.keep_gradients(piece, _step_gradients(weights, given, *steps), weights.in_back)
         if summed:
