@@ -6,21 +6,24 @@ import naive_adjoint
 import numpy as np
 import numpy.typing as npt
 import pytest
-from drawn import SHOWN, Run
+from drawn import Run
 
 import seqlab
+from seqlab.cells import CELLS
 from seqlab.study.attenuation import Attenuation
 
 Array = npt.NDArray[Any]
 
 LOG = 1e-10  # of a natural log against the naive reference; seen: 5e-13
-CURVES = ("log_norm", "log_norm_hidden", "log_norm_cell", "log_norm_input")
 
 
 def curves(att: Attenuation) -> dict[str, Array]:
     """The curves that there are, by name, (M, lengths, lags)."""
-    found = {name: getattr(att, name) for name in CURVES}
-    return {name: value for name, value in found.items() if value is not None}
+    assert att.log_norm_input is not None
+    found = {"log_norm": att.log_norm, "log_norm_input": att.log_norm_input}
+    assert att.log_norm_hidden is att.parts.get("hidden")
+    assert att.log_norm_cell is att.parts.get("cell")
+    return found | {f"log_norm_{part}": value for part, value in att.parts.items()}
 
 
 def attenuate(run: Run, lengths: list[int], readout: Array, **options: Any) -> Attenuation:
@@ -41,8 +44,7 @@ def assert_naive(run: Run, att: Attenuation, readout: Array, activation: str, cl
         want = naive_adjoint.adjoint_curve(
             run.arch, run.params, run.x[:length], readout, activation=activation, clip=clip
         )
-        names = {"log_norm_hidden"} | want.keys() if run.arch in SHOWN else want.keys()
-        assert have.keys() == names
+        assert have.keys() == want.keys() | {f"log_norm_{part}" for part in CELLS[run.arch].parts}
         for name in want:
             curve = have[name][0, row]
             assert curve[: length + 1] == pytest.approx(want[name], rel=0, abs=LOG, nan_ok=True)

@@ -52,6 +52,10 @@ def hidden_loss(s: Saved, gy: Array) -> State:
     return (gy,)
 
 
+def unchanged(state: State) -> State:
+    return state
+
+
 # What tests do to parameters in place. Long chains fade, far below the smallest number; or nothing
 # at all passes a step, of cells of three units.
 
@@ -71,7 +75,8 @@ class Cell(NamedTuple):
     `gate_bias` names the bias that moves every gate, or the step of a scan; `recurrent` the
     parameter that says what a step keeps of the state. `gates` gives of each the name in `Saved` of
     its pre-activations, and its function. `at_rest` names the parameters whose gradient of one step
-    keeps its digits while the state rests: all, where it is None. The last two: see above.
+    keeps its digits while the state rests: all, where it is None. `start` makes a state of random
+    numbers, `of_lab` of one as the lab keeps it. The last two: see above.
     """
 
     step: Callable[[Params, Array, State, str], tuple[State, Array, Saved]]
@@ -85,5 +90,7 @@ class Cell(NamedTuple):
     recurrent: str = "weight_hh"
     gates: Mapping[str, tuple[str, str]] = MappingProxyType({})
     at_rest: tuple[str, ...] | None = None
+    start: Callable[[State], State] = unchanged
+    of_lab: Callable[[State], State] = unchanged
     fade: Callable[[Params], None] = gated_fade
     shut: Callable[[Params], None] = gated_shut

@@ -16,6 +16,7 @@ NAMES = (
     "gru",
     "ssm",
     "mingru",
+    "slstm",
 )
 CELLS: dict[str, Cell] = {name: import_module(f"seqlab.cells.{name}").CELL for name in NAMES}
 

@@ -56,7 +56,7 @@ class Sweep:
     ) -> None:
         self.tape, self.lengths, self.gradients = tape, np.asarray(lengths, np.int64), gradients
         networks, sequences, rows = tape.networks, tape.sequences, len(lengths)
-        parts = tape.cell.state_shape(tape.sizes)
+        parts = tape.cell.adjoint_shape(tape.sizes)
         dtype = tape.x.dtype
         self.adjoint = np.zeros((networks, sequences, rows, *parts), dtype)
         self.exponent = np.full((networks, sequences, rows), EMPTY)
@@ -141,7 +141,7 @@ class Sweep:
         shape = (*lead, self._width)
         whole = math.prod(shape) == self._values.size
         values = self._values if whole else self._values[: math.prod(shape)]
-        return _emitted(values.reshape(shape), self.tape.cell.state_shape(self.tape.sizes))
+        return _emitted(values.reshape(shape), self.tape.cell.adjoint_shape(self.tape.sizes))
 
     def add(self, saved: Saved, span: Span, emitted: Emitted) -> None:
         """Add one call's share to the sums over time."""

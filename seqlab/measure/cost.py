@@ -45,7 +45,7 @@ def memory_bytes(spec: RunSpec) -> int:
     drive = spec.steps * spec.inputs * (item + 8)
     points = sum(spec.lengths) + lengths
     trace = points * 8 * (2 * len(cell.parts) + 6)  # the records, what is read of them, and gaps
-    rows = (lengths + (spec.spectrum or 0)) * math.prod(cell.state_shape(spec.sizes))
+    rows = (lengths + (spec.spectrum or 0)) * math.prod(cell.adjoint_shape(spec.sizes))
     block = networks * (8 * weights + drive + trace + 4 * rows * item)
     trajectory = networks * each
     segment = min(networks * SEGMENT_BYTES, trajectory)
