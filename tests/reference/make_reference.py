@@ -10,13 +10,14 @@ import numpy as np
 import torch
 
 from reference import cases
-from reference.modules import MinGRU
+from reference.modules import SLSTM, MinGRU
 
 MODULES = {
     "rnn": torch.nn.RNN,
     "lstm": torch.nn.LSTM,
     "gru": torch.nn.GRU,
     "mingru": MinGRU,
+    "slstm": SLSTM,
 }
 
 

@@ -30,9 +30,9 @@ class Loop(NamedTuple):
         return "-".join(self)
 
 
-CELLS = ("rnn", "lstm", "gru", "ssm", "mingru")
+CELLS = ("rnn", "lstm", "gru", "ssm", "mingru", "slstm")
 LOOPS = [Loop(*each) for each in itertools.product(CELLS, RATES, CLIPS)]
-_BLOCKS = {"rnn": 1, "lstm": 4, "gru": 3}
+_BLOCKS = {"rnn": 1, "lstm": 4, "gru": 3, "slstm": 4}
 
 
 def shapes(cell: str) -> dict[str, tuple[int, ...]]:
@@ -55,12 +55,9 @@ def shapes(cell: str) -> dict[str, tuple[int, ...]]:
             "linear_h_bias": (HIDDEN,),
         } | readout
     rows = _BLOCKS[cell] * HIDDEN
-    return {
-        "weight_ih": (rows, INPUTS),
-        "weight_hh": (rows, HIDDEN),
-        "bias_ih": (rows,),
-        "bias_hh": (rows,),
-    } | readout
+    biases = ("bias",) if cell == "slstm" else ("bias_ih", "bias_hh")
+    weights = {"weight_ih": (rows, INPUTS), "weight_hh": (rows, HIDDEN)}
+    return weights | {name: (rows,) for name in biases} | readout
 
 
 def start(cell: str) -> Arrays:
