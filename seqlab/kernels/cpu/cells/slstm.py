@@ -23,19 +23,24 @@ def _step(code, z, z_input, before, after, rest, k):
 
 
 @inlined_apart
-def _step_back(dh, rest, k, dz, dz_input):
-    """dL/dh_t (H), and in rest (2H) dL/dC_t and dL/dN_t -> dz (4, H). The direct way back: nothing
-    to h, the carry to C and N."""
-    units = dh.shape[0]
-    for j in range(units):
-        dz[0, j], dz[1, j], dz[2, j], dz[3, j], rest[j], rest[units + j] = _unit_adjoint(
+def _units_back(dh, dc, dn, k, dz):
+    for j in range(dh.shape[0]):
+        dz[0, j], dz[1, j], dz[2, j], dz[3, j], dc[j], dn[j] = _unit_adjoint(
             dh[j],
-            rest[j],
-            rest[units + j],
+            dc[j],
+            dn[j],
             *(k[0, j], k[1, j], k[2, j], k[3, j], k[4, j], k[5, j]),
             *(k[6, j], k[7, j], k[8, j], k[9, j], k[10, j]),
         )
         dh[j] = 0
+
+
+@inlined
+def _step_back(dh, rest, k, dz, dz_input):
+    """dL/dh_t (H), and in rest (2H) dL/dC_t and dL/dN_t -> dz (4, H). The direct way back: nothing
+    to h, the carry to C and N."""
+    units = dh.shape[0]
+    _units_back(dh, rest[:units], rest[units:], k, dz)
 
 
 _cell = Recurrent(algebra.GATES, len(algebra.COEFFICIENTS), algebra.NEVER_ZERO, _step, _step_back)
