@@ -19,9 +19,11 @@ LOG = 1e-10  # of a natural log against the naive reference; seen: 5e-13
 
 def curves(att: Attenuation) -> dict[str, Array]:
     """The curves that there are, by name, (M, lengths, lags)."""
-    parts = {f"log_norm_{part}": norms for part, norms in att.parts.items()}
-    found = {"log_norm": att.log_norm, "log_norm_input": att.log_norm_input, **parts}
-    return {name: value for name, value in found.items() if value is not None}
+    assert att.log_norm_input is not None
+    found = {"log_norm": att.log_norm, "log_norm_input": att.log_norm_input}
+    assert att.log_norm_hidden is att.parts.get("hidden")
+    assert att.log_norm_cell is att.parts.get("cell")
+    return found | {f"log_norm_{part}": value for part, value in att.parts.items()}
 
 
 def attenuate(run: Run, lengths: list[int], readout: Array, **options: Any) -> Attenuation:

@@ -14,18 +14,19 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from adjoints import curves
+from drawn import KINDS as EVERY_KIND
 from drawn import (
-    GATED,
+    MIXED,
     Run,
     answers,
     bias_of,
     draw,
     draw_layered,
     parts,
+    public,
     relative_errors,
     same_bits,
 )
-from drawn import KINDS as EVERY_KIND
 from faces import faults
 
 import seqlab
@@ -49,7 +50,6 @@ Array = npt.NDArray[Any]
 
 
 ARCHS = cells_of("cuda")
-RECURRENT = [arch for arch in ARCHS if arch in GATED]
 KINDS = [kind for kind in EVERY_KIND if kind[0] in ARCHS]
 
 TOLERANCE = {np.float64: 1e-10, np.float32: 1e-5}
@@ -137,7 +137,7 @@ def test_a_whole_measurement(arch: str) -> None:
 def test_every_direction_of_the_state(arch: str) -> None:
     """As many rows as the state has entries, without a loss on the way."""
     run = draw(arch, hidden=3, state=2, steps=4, batch=1)
-    size = math.prod(CELLS[arch].state_shape(Sizes(3, 2, 2)))
+    size = math.prod(CELLS[arch].adjoint_shape(Sizes(3, 2, 2)))
     exponents = []
     for backend in ("cuda", "cpu"):
         trajectory = seqlab.forward(arch, run.params, run.x, backend=backend)
@@ -359,7 +359,7 @@ def test_last_states_and_their_gradients(arch: str, clip: str) -> None:
     found = []
     for backend in ("cuda", "cpu"):
         forward = seqlab.forward(arch, run.params, run.x, run.initial, backend=backend)
-        g = seqlab.backward(forward, run.grad, clip, grad_final=run.initial)
+        g = seqlab.backward(forward, run.grad, clip, grad_final=public(run.state))
         states = (*parts(forward.final), *parts(g.initial))
         found.append({"x": g.x, **{f"{i}": part for i, part in enumerate(states)}})
     errors = relative_errors(*found)
@@ -379,7 +379,7 @@ def test_the_input_may_change_before_the_way_back(arch: str) -> None:
     assert all(np.array_equal(have.params[name], want[name]) for name in run.params)
 
 
-@pytest.mark.parametrize("arch", RECURRENT)
+@pytest.mark.parametrize("arch", MIXED)
 def test_weights_near_and_far(arch: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """In registers, in shared memory and streamed: the same bits."""
     run = draw(arch, hidden=5, steps=3, batch=2)
@@ -392,7 +392,7 @@ def test_weights_near_and_far(arch: str, monkeypatch: pytest.MonkeyPatch) -> Non
     assert same_bits(results[0], results[2])
 
 
-@pytest.mark.parametrize("arch", RECURRENT)
+@pytest.mark.parametrize("arch", MIXED)
 def test_the_nearest_tier_that_fits(arch: str) -> None:
     """Of a block's weights: a column in a thread's registers, all in shared memory, none."""
     blocks = CELLS[arch].shapes(Sizes(1, 1))["weight_hh"][0]

@@ -26,13 +26,14 @@ KINDS = [
 ARCHS = list(CELLS)
 # Those whose output is a part of their state.
 SHOWN = [arch for arch, cell in CELLS.items() if "hidden" in cell.parts]
-# Those with PyTorch's four parameters.
-GATED = [arch for arch, cell in CELLS.items() if "weight_hh" in cell.shapes(Sizes(1, 1, 1))]
+# Those with recurrent weights, and those with PyTorch's four parameters.
+MIXED = [arch for arch, cell in CELLS.items() if "weight_hh" in cell.shapes(Sizes(1, 1, 1))]
+GATED = [arch for arch in MIXED if CELLS[arch].names_of == "PyTorch"]
 
 
 class Run(NamedTuple):
     """Arrays of one network, or with a leading M of an ensemble, in the public layouts; the first
-    state as the tuple of its parts."""
+    state as the tuple of its parts that have an adjoint."""
 
     arch: str
     params: dict[str, Array]
@@ -43,7 +44,14 @@ class Run(NamedTuple):
     @property
     def initial(self) -> Any:
         """The first state as seqlab takes it."""
-        return public(self.state)
+        return public(self.all_parts)
+
+    @property
+    def all_parts(self) -> State:
+        """All parts of the first state: those without an adjoint are zero."""
+        first, rest = self.state[0], CELLS[self.arch].without_adjoint
+        dtype = str(getattr(first, "dtype", "float64")).removeprefix("torch.")
+        return (*self.state, *(np.zeros(np.shape(first), dtype) for _ in rest))
 
     def network(self, m: int) -> "Run":
         """One network of an ensemble."""
@@ -93,8 +101,9 @@ def draw(
         params[name] = rng.normal(size=(*lead, *shape)) * (0.9 / fan)
     naive.CELLS[arch].hold(params)
     x = rng.normal(size=(*lead, steps, batch, inputs))
-    zeros = np.zeros((*lead, batch, *cell.state_shape(sizes)))
+    zeros = np.zeros((*lead, batch, *cell.adjoint_shape(sizes)))
     start = tuple(rng.normal(size=part.shape) for part in cell.unpack(zeros))
+    start = naive.CELLS[arch].start(start)
     return Run(arch, params, x, start, rng.normal(size=(*lead, steps, batch, hidden)))
 
 

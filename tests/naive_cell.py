@@ -52,6 +52,10 @@ def hidden_loss(s: Saved, gy: Array) -> State:
     return (gy,)
 
 
+def unchanged(state: State) -> State:
+    return state
+
+
 # What tests do to parameters in place. Long chains fade, far below the smallest number; or nothing
 # at all passes a step, of cells of three units.
 
@@ -77,7 +81,8 @@ class Cell(NamedTuple):
     its pre-activations, and its function. `at_rest` names the parameters whose gradient of one step
     keeps its digits while the state rests: all, where it is None. `hold` makes chains of random
     parameters that would die in a few steps hold on; with so many `states` no step of theirs is all
-    rounding. The last two: see above.
+    rounding. `start` makes a state of random numbers, `of_lab` of one as the lab keeps it. The last
+    two: see above.
     """
 
     step: Callable[[Params, Array, State, str], tuple[State, Array, Saved]]
@@ -93,5 +98,7 @@ class Cell(NamedTuple):
     at_rest: tuple[str, ...] | None = None
     states: int = 2
     hold: Callable[[Params], None] = as_drawn
+    start: Callable[[State], State] = unchanged
+    of_lab: Callable[[State], State] = unchanged
     fade: Callable[[Params], None] = gated_fade
     shut: Callable[[Params], None] = gated_shut

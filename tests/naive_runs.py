@@ -35,7 +35,7 @@ def draw_run(arch: str, steps: int, batch: int, **sizes: int) -> tuple[Params, A
     params, rng = draw(arch, **sizes)
     x = rng.normal(size=(steps, batch, sizes.get("inputs", 2)))
     zero = naive.zero_state(arch, params, batch, float)
-    initial = tuple(rng.normal(size=part.shape) for part in zero)
+    initial = naive.CELLS[arch].start(tuple(rng.normal(size=part.shape) for part in zero))
     return params, x, initial, rng.normal(size=(steps, batch, sizes.get("hidden", 3)))
 
 

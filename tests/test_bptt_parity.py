@@ -15,7 +15,6 @@ from drawn import (
     answers,
     draw,
     parts,
-    public,
     relative_errors,
     same_bits,
     truth,
@@ -119,7 +118,8 @@ def differences(run: Run, activation: str, step: float) -> dict[str, Array]:
             for key, array in given.items()
         }
         params = {key: bumped[key] for key in run.params}
-        initial = public(tuple(bumped[f"initial_{k}"] for k in range(len(run.state))))
+        state = tuple(bumped[f"initial_{k}"] for k in range(len(run.state)))
+        initial = run._replace(state=state).initial
         output = seqlab.forward(run.arch, params, bumped["x"], initial, activation).output
         loss = (output * run.grad).sum(axis=(1, 2, 3))
         slopes = (loss[: value.size] - loss[value.size :]) / (2 * step)

@@ -78,8 +78,8 @@ def test_bad_arrays_are_refused(arch: str, networks: int, spoil: Callable[[Array
         source = CELLS[arch].sizes(wide) != CELLS[arch].sizes(run.params)
         names = (name, *run.params, "initial") if source else (name,)
         refuses(names, partial(forward, params=run.params | {name: spoil(value)}))
-    for k, part in enumerate(run.state):
-        spoilt = (*run.state[:k], spoil(part), *run.state[k + 1 :])
+    for k, part in enumerate(run.all_parts):
+        spoilt = (*run.all_parts[:k], spoil(part), *run.all_parts[k + 1 :])
         name = f"initial[{k}]" if len(spoilt) > 1 else "initial"
         refuses((name,), partial(forward, initial=public(spoilt)))
     refuses(("grad_output",), partial(seqlab.backward, forward(), spoil(run.grad)))

@@ -270,7 +270,7 @@ def test_lyapunov_exponents(arch: str) -> None:
     run = draw_layered(arch, 2, hidden=3, state=2, steps=24, batch=1)
     naive_cell = naive.CELLS[f"{arch} x2"]
     saved = naive.forward(f"{arch} x2", run.params, run.x)["saved"]
-    size = math.prod(cell.state_shape(Sizes(3, 2, 2)))
+    size = math.prod(cell.adjoint_shape(Sizes(3, 2, 2)))
     first = frames(0, range(1), size, 3)
     forwards = gather(arch, run.params, run.x).tape("cpu")
     forwards.run(lambda _: None)

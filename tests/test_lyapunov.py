@@ -63,7 +63,7 @@ def test_exponents_of_the_product(
     """Over several orthogonalisations and segments, for an ensemble and a batch."""
     monkeypatch.setattr(tape, "SEGMENT_BYTES", 1)
     run = draw(arch, hidden=4, state=2, steps=20, batch=2, networks=2)
-    size = math.prod(CELLS[arch].state_shape(Sizes(4, 2, 2)))
+    size = math.prod(CELLS[arch].adjoint_shape(Sizes(4, 2, 2)))
     first = frames(0, range(2), size, count)
     have, ticks = exponents(run, activation, first)
     assert have.shape == (2, count)

@@ -96,7 +96,7 @@ def test_figures_have_these_values_in_this_order():
     assert list(MEASURES) == [
         *("log10_attenuation", "log10_attenuation_hidden", "log10_attenuation_cell"),
         *("log10_attenuation_real", "log10_attenuation_imag"),
-        *("log10_attenuation_input", "decay_rate"),
+        *("log10_attenuation_normalizer", "log10_attenuation_input", "decay_rate"),
         *("zero_share", "underflow_share", "overflow_share"),
         *("horizon_1e-1", "horizon_1e-3", "horizon_1e-6", "float32_zero_lag", "float64_zero_lag"),
         *("fit_rate", "fit_exponent", "clipped_fraction", "log10_param_grad_norm_before"),

@@ -80,15 +80,14 @@ def test_curves_of_saturated_cells(arch: str, activation: str, far: float) -> No
     have = seqlab.attenuation(
         arch, run.params, run.x, [len(run.x)], readout=run.grad[-1], activation=activation
     )
-    found = curves(have)
+    ours = curves(have)
     for name, curve in want.items():
-        ours = found[name][0, 0]
-        assert np.allclose(ours, curve, rtol=0, atol=1e-9, equal_nan=True), name
+        assert np.allclose(ours[name][0, 0], curve, rtol=0, atol=1e-9, equal_nan=True), name
     assert np.isfinite(want["log_norm"]).all()
 
 
 @pytest.mark.tiny
-@pytest.mark.parametrize("arch", ["lstm", "gru", "mingru"])
+@pytest.mark.parametrize("arch", ["lstm", "gru", "mingru", "slstm"])
 @pytest.mark.parametrize(("dtype", "far"), [(np.float64, 40.0), (np.float32, 20.0)])
 def test_each_gradient_of_one_saturated_unit(arch: str, dtype: type, far: float) -> None:
     """Every gate on either side: each entry of every gradient, however small.

@@ -19,6 +19,7 @@ NAMES = (
     "mingru",
     "lru",
     "deltanet",
+    "slstm",
 )
 CELLS: dict[str, Cell] = {name: import_module(f"seqlab.cells.{name}").CELL for name in NAMES}
 

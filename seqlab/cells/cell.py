@@ -58,8 +58,9 @@ class Observed(NamedTuple):
     """What the theory of a cell may look at: one network of a run, which starts from a zero state.
 
     params; the drive x (T, B, I); the readout (H,) of the loss r . y_T; the activation, of a cell
-    that has one; `means` over time of the coefficients that the theory names, see Theory; `drawn`
-    says that the weights were drawn by the lab, as the theory of random matrices wants them.
+    that has one; `means` over time of the coefficients that the theory names, and `last`, those of
+    the last step, see Theory; `drawn` says that the weights were drawn by the lab, as the theory of
+    random matrices wants them.
     """
 
     params: Parameters
@@ -68,6 +69,7 @@ class Observed(NamedTuple):
     activation: str | None
     means: NDArray
     drawn: bool
+    last: NDArray
 
 
 class Theory(NamedTuple):
@@ -76,12 +78,14 @@ class Theory(NamedTuple):
     `rate` is one network's, nan where nothing valid is known. `means` names the coefficients whose
     means over time it needs: over sequences and units too, (K,), or with `each` of every one,
     (K, B, H). Where there is an `of`, they are the means of that function of them, in float64.
+    `last` names those of which it needs the last step's, (K, B, H).
     """
 
     rate: Callable[[Observed], float]
     means: tuple[str, ...] = ()
     each: bool = False
     of: Callable[[NDArray], NDArray] | None = None
+    last: tuple[str, ...] = ()
 
 
 class Cost(NamedTuple):
@@ -128,13 +132,16 @@ class Cell:
     `shapes` gives the parameters' shapes from the sizes, `sizes` reads the sizes back from
     parameters (with or without the leading M axis).
     `pack` and `unpack` turn the state, a tuple of its parts (..., B, H) or what its reference
-    implementation has, into the kernels' one array (..., B, P, H) and back.
+    implementation has, into the kernels' one array (..., B, P, H) and back; the adjoint likewise.
     `options` are the fields that mean something for this cell and not for every other;
+    `inits` the draws of its recurrent weights, of `INITS`, the default first;
     `forget_gate` is the gate whose bias `forget_bias` sets;
     `names_of` is whose names its parameters have;
     `chrono` says whether its forget bias may be drawn by Tallec & Ollivier's rule;
     `silent_drive` whether it has anything to say without input;
-    `parts` names the parts of its state, in the order of `state_shape`'s first axis;
+    `parts` names the parts of its state, in the order of `state_shape`'s first axis, as far as they
+    have an adjoint; `without_adjoint` those that follow and have none: only how the others are
+    written down depends on them. `from_zero` names those that are never negative;
     `coefficients` what a step leaves for the way back and for `theory`, one number a unit each, in
     the order of the kernels' `Saved.coefficients` (M, S, B, C, H).
     `cost` is what the benchmark's floor counts, `closed_forms` what `verify` compares with.
@@ -158,6 +165,9 @@ class Cell:
     names_of: str = "PyTorch"
     chrono: bool = False
     silent_drive: bool = True
+    inits: tuple[str, ...] = ()
+    without_adjoint: tuple[str, ...] = ()
+    from_zero: frozenset[str] = frozenset()
     pack: Callable[[State], NDArray] = stack_parts
     unpack: Callable[[NDArray], State] = split_parts
     coefficients: tuple[str, ...] = ()
@@ -168,3 +178,13 @@ class Cell:
     closed_forms: tuple[ClosedForm, ...] = ()
     layers: int = 1
     layer: "Cell | None" = None
+
+    @property
+    def state_parts(self) -> tuple[str, ...]:
+        """All parts of the state, those without an adjoint last."""
+        return (*self.parts, *self.without_adjoint)
+
+    def adjoint_shape(self, sizes: Sizes) -> tuple[int, int]:
+        """The shape of one sequence's adjoint: as `state_shape`, of the parts that have one."""
+        planes, units = self.state_shape(sizes)
+        return planes - self.layers * len(self.without_adjoint), units

@@ -37,8 +37,19 @@ _BLOCKS = {
     "he": lambda rng, n, g: _normal(rng, n, math.sqrt(2.0) * g),
 }
 SCALED = tuple(_BLOCKS)  # the inits that have a gain
-# The others are a library's whole draw, of its own scale.
-INITS = ("pytorch", "keras", *SCALED)
+# Those of cells with PyTorch's parameters: the others are a library's whole draw, of its own scale.
+GATED_INITS = ("pytorch", "keras", *SCALED)
+ZEROS = "zeros"
+INITS = (*GATED_INITS, ZEROS)
+
+
+def recurrent_blocks(rng: np.random.Generator, size: int, how: Draw, gates: int) -> NDArray:
+    """Recurrent weights (gates * H, H) of one of SCALED, gate by gate."""
+    block = _BLOCKS[how.init or ""]
+    gain = 1.0 if how.gain is None else how.gain
+    return np.concatenate([block(rng, size, gain) for _ in range(gates)], axis=0)
+
+
 DECAYS = ("gated", "none")  # what a matrix of keys forgets of all keys at each step
 
 
@@ -70,11 +81,7 @@ def draw_gated(rng: np.random.Generator, sizes: Sizes, how: Draw, gates: int) ->
     if how.init == "keras":
         _as_keras(rng, params, bound)
     elif how.init not in (None, "pytorch"):
-        block = _BLOCKS[how.init]
-        gain = 1.0 if how.gain is None else how.gain
-        params["weight_hh"] = np.concatenate(
-            [block(rng, sizes.hidden, gain) for _ in range(gates)], axis=0
-        )
+        params["weight_hh"] = recurrent_blocks(rng, sizes.hidden, how, gates)
     if how.input_scale is not None:
         params["weight_ih"] = scaled_input(rng, shapes["weight_ih"], how.input_scale)
         params["bias_ih"][:] = 0.0

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from seqlab.cells.cell import Cell, Cost, Draw, Gates, Observed, Parameters, Sizes, Theory
 from seqlab.cells.draws import (
+    GATED_INITS,
     draw_gated,
     gated_shapes,
     gated_sizes,
@@ -133,5 +134,6 @@ CELL = Cell(
     theory=Theory(rate, means=("carry", "hidden_candidate")),
     cost=Cost(blocks=GATES, exponentials=3),
     forget_gate="update",
+    inits=GATED_INITS,
     gates=gates,
 )

@@ -28,7 +28,13 @@ from seqlab.cells.cell import (
     Sizes,
     Theory,
 )
-from seqlab.cells.draws import draw_gated, gated_shapes, gated_sizes, set_gate_bias
+from seqlab.cells.draws import (
+    GATED_INITS,
+    draw_gated,
+    gated_shapes,
+    gated_sizes,
+    set_gate_bias,
+)
 from seqlab.cells.recurrent import bias_of, block, sigmoid, spread, sums, undriven
 from seqlab.errors import InputError
 from seqlab.numbers.theory import lstm_rate, spectral_rate
@@ -168,6 +174,7 @@ CELL = Cell(
     coefficients=COEFFICIENTS,
     theory=Theory(rate, means=("carry", "candidate", "output_slope")),
     cost=Cost(blocks=GATES, exponentials=5),
+    inits=GATED_INITS,
     gates=gates,
     closed_forms=(
         ClosedForm("lstm, (tau - 1) ln sigmoid(b)", 1e-12 + 2e-14 * 10_000, _constant_carry),

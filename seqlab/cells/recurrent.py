@@ -6,12 +6,19 @@ from numpy.typing import NDArray
 from seqlab.cells.cell import Observed, Parameters
 
 
+def biases(params: Parameters) -> tuple[NDArray, NDArray]:
+    """The bias of the input's part and that of the recurrent one: PyTorch's two; a cell that has
+    one alone has zeros besides."""
+    if "bias" in params:
+        return params["bias"], np.zeros_like(params["bias"])
+    return params["bias_ih"], params["bias_hh"]
+
+
 def sums(params: Parameters, x: NDArray, h: NDArray) -> tuple[NDArray, NDArray]:
     """W_ih x + b_ih and W_hh h + b_hh, (m, B, rows), of x (m, B, I) and h (m, B, H)."""
     into, within = (
-        np.einsum("mbi,mgi->mbg", v, params[f"weight_{side}"])
-        + params[f"bias_{side}"][:, np.newaxis]
-        for v, side in ((x, "ih"), (h, "hh"))
+        np.einsum("mbi,mgi->mbg", v, params[f"weight_{side}"]) + bias[:, np.newaxis]
+        for v, side, bias in zip((x, h), ("ih", "hh"), biases(params), strict=True)
     )
     return into, within
 

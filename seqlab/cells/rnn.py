@@ -23,7 +23,7 @@ from seqlab.cells.cell import (
     Sizes,
     Theory,
 )
-from seqlab.cells.draws import draw_gated, gated_shapes, gated_sizes
+from seqlab.cells.draws import GATED_INITS, draw_gated, gated_shapes, gated_sizes
 from seqlab.cells.recurrent import bias_of, block, sums, undriven
 from seqlab.numbers.theory import mean_field, spectral_rate
 
@@ -136,6 +136,7 @@ CELL = Cell(
     draw=draw,
     theory=Theory(rate),
     cost=Cost(blocks=1, exponentials=1),
+    inits=GATED_INITS,
     gates=gates,
     closed_forms=(ClosedForm("linear rnn, tau ln g to lag 10,000", 1e-8, _linear_chain),),
 )

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from seqlab import measure as measuring
 from seqlab.cells import ACTIVATIONS, CELLS, Draw, Parameters, Sizes, in_layers, rnn
 from seqlab.cells.cell import ClosedForm
+from seqlab.cells.draws import ZEROS
 from seqlab.claims.differences import error_along
 from seqlab.claims.stack_checks import stack_checks
 from seqlab.engine import bptt
@@ -112,14 +113,24 @@ def _closed_form(form: ClosedForm, backend: str) -> float:
 
 
 def _draw(arch: str, sizes: Sizes, steps: int, sequences: int, layers: int = 1) -> tuple[Any, ...]:
-    """Parameters, input, a first state and a loss, all at a fixed seed."""
+    """Parameters, input, the parts of a first state and a loss, all at a fixed seed."""
     rng = np.random.default_rng(20)
     cell = in_layers(CELLS[arch], layers)
-    params = cell.draw(rng, sizes, Draw())
+    how = Draw("normal") if cell.inits[:1] == (ZEROS,) else Draw()  # all there is to check
+    params = cell.draw(rng, sizes, how)
     x = rng.standard_normal((steps, sequences, sizes.inputs))
-    state = cell.unpack(rng.standard_normal((sequences, *cell.state_shape(sizes))) / 2)
+    drawn = cell.unpack(rng.standard_normal((sequences, *cell.adjoint_shape(sizes))) / 2)
+    state = tuple(
+        np.abs(part) if name in cell.from_zero else part
+        for name, part in zip(cell.parts, drawn, strict=True)
+    )
     loss = rng.standard_normal((steps, sequences, sizes.hidden))
     return params, x, state, loss
+
+
+def _first(arch: str, parts: list[NDArray]) -> Any:
+    """A first state of these parts; those without an adjoint are zero."""
+    return unwrapped((*parts, *(np.zeros_like(parts[0]) for _ in CELLS[arch].without_adjoint)))
 
 
 def _arrays(gradients: bptt.Gradients) -> list[NDArray]:
@@ -138,15 +149,8 @@ def _gradients(arch: str, activation: str, layers: int, backend: str) -> float:
 
     def run(arrays: list[NDArray]) -> bptt.Trajectory:
         named = dict(zip(params, arrays, strict=False))
-        first = tuple(arrays[len(params) + 1 :])
-        return bptt.forward(
-            arch,
-            named,
-            arrays[len(params)],
-            unwrapped(first),
-            activation,
-            backend,
-        )
+        first = _first(arch, arrays[len(params) + 1 :])
+        return bptt.forward(arch, named, arrays[len(params)], first, activation, backend)
 
     analytic = _arrays(bptt.backward(run(inputs), loss))
     rng = np.random.default_rng(21)
@@ -165,14 +169,9 @@ def _single(arch: str, backend: str) -> float:
     params, x, state, loss = _draw(arch, SIZES, steps=50, sequences=2)
     results = []
     for dtype in (np.float64, np.float32):
-        first = tuple(part.astype(dtype) for part in state)
-        trajectory = bptt.forward(
-            arch,
-            {name: array.astype(dtype) for name, array in params.items()},
-            x.astype(dtype),
-            unwrapped(first),
-            backend=backend,
-        )
+        first = _first(arch, [part.astype(dtype) for part in state])
+        named = {name: array.astype(dtype) for name, array in params.items()}
+        trajectory = bptt.forward(arch, named, x.astype(dtype), first, backend=backend)
         results.append(_arrays(bptt.backward(trajectory, loss.astype(dtype))))
     pairs = zip(*results, strict=True)
     return max(float(np.linalg.norm(a - b) / np.linalg.norm(a)) for a, b in pairs)
@@ -248,7 +247,7 @@ def _long_sum(arch: str, backend: str) -> float:
     for dtype in (np.float64, np.float32):
         drive, gradient, *rest = (array.astype(dtype) for array in single)
         named = dict(zip(params, rest, strict=False))
-        first = unwrapped(tuple(rest[len(params) :]))
+        first = _first(arch, rest[len(params) :])
         trajectory = bptt.forward(arch, named, drive, first, backend=backend)
         found.append(bptt.backward(trajectory, gradient).params)
     exact, rounded = found

@@ -41,7 +41,10 @@ class Trajectory:
 
 @dataclass(frozen=True)
 class Gradients:
-    """Gradients of the loss, with the names and shapes of what went in."""
+    """Gradients of the loss, with the names and shapes of what went in.
+
+    `initial` has the parts of the state that have an adjoint: those that curves have.
+    """
 
     params: dict[str, NDArray]
     x: NDArray
@@ -63,7 +66,8 @@ def forward(
     may be left out, and are zero then. Of several layers (`_l0`, `_l1`, ...) each is fed by the
     outputs of the one below; their states have a leading axis of layers, before B.
     x is (T, B, I), or (M, T, B, I) with M leading on every parameter and on `initial` too;
-    `initial` is zero when left out (lstm: a tuple (h, c)). `activation` is the rnn's.
+    `initial` is zero when left out (lstm: a tuple (h, c); `Cell.state_parts` names any cell's).
+    `activation` is the rnn's.
     Arrays that live on a GPU (`__cuda_array_interface__` or DLPack) mean backend cuda for `auto`.
     Answers are a GPU's arrays if x is one; parameters, `initial` and their gradients go over the
     host, where they are laid out for the kernels. All arrays are copied: to change them afterwards
@@ -111,7 +115,7 @@ def backward(
     losses = grad.reshape((networks, tape.steps, sequences, ensemble.sizes.hidden))
     sweep = Sweep(tape, [tape.steps], rule, record=False, gradients=True)
     if grad_final is not None:
-        sweep.put(ensemble.packed_state("grad_final", grad_final)[:, :, np.newaxis])
+        sweep.put(ensemble.packed_adjoint("grad_final", grad_final)[:, :, np.newaxis])
     dx = arrays.answer(ensemble.x.shape, ensemble.x.dtype, ensemble.x)
 
     def loss(first: int, last: int) -> Array:

@@ -96,18 +96,19 @@ class Ensemble:
         return backends.to_gpu(own) if on_gpu(self.x) and not on_gpu(own) else own
 
     def answer_state(self, state: NDArray) -> Any:
-        """A state (M, B, P, H) as the user wants it."""
+        """A state (M, B, P, H), or its gradient, as the user wants it."""
         return unwrapped(tuple(map(self.answer, self.cell.unpack(state))))
 
-    def packed_state(self, name: str, given: Any) -> NDArray:
-        """A user's state, or its gradient, in the form of `answer_state`, as the kernels keep it,
+    def packed_adjoint(self, name: str, given: Any) -> NDArray:
+        """A user's gradient of a state, in the form of `answer_state`, as the kernels keep it,
         (M, B, P, H).
 
         Raises InputError for another form, dtype, or NaN.
         """
         lead = () if self.single else (len(self.x),)
-        state = _check_state(name, self.cell, self.sizes, given, lead, self.x)
-        return state.reshape(self.state.shape)
+        shape, names = self.cell.adjoint_shape(self.sizes), self.cell.parts
+        packed = _packed(name, self.cell, shape, names, given, lead, self.x)
+        return packed.reshape((len(self.x), self.x.shape[2], *shape))
 
 
 def saved_width(cell: Cell, sizes: Sizes, backend: str) -> int:
@@ -237,26 +238,44 @@ def _check_state(
     name: str, cell: Cell, sizes: Sizes, given: Any, lead: tuple[int, ...], x: Array
 ) -> NDArray:
     """A state as the kernels keep it, (..., B, P, H); zeros when none is given."""
-    zeros = np.zeros((*lead, x.shape[-2], *cell.state_shape(sizes)), x.dtype)
+    shape, names = cell.state_shape(sizes), cell.state_parts
     if given is None:
-        return zeros
-    pattern = cell.unpack(zeros)
+        return np.zeros((*lead, x.shape[-2], *shape), x.dtype)
+    packed = _packed(name, cell, shape, names, given, lead, x)
+    for i, (part, own_name) in enumerate(zip(cell.unpack(packed), names, strict=True)):
+        if own_name in cell.from_zero and (part < 0).any():
+            raise InputError(
+                f"{name}[{i}]: {part.min()} is not allowed; the {own_name} is from 0 up"
+            )
+    return packed
+
+
+def _packed(
+    name: str,
+    cell: Cell,
+    shape: tuple[int, int],
+    names: tuple[str, ...],
+    given: Any,
+    lead: tuple[int, ...],
+    x: Array,
+) -> NDArray:
+    """A state or its gradient, of parts of these names, as the kernels keep it, (..., B, P, H)."""
+    pattern = cell.unpack(np.zeros((*lead, x.shape[-2], *shape), x.dtype))
     parts = tuple(
         check_array(own_name, part, like.shape, x.dtype)
-        for (own_name, part), like in zip(_parts(name, cell, given), pattern, strict=True)
+        for (own_name, part), like in zip(_parts(name, cell, names, given), pattern, strict=True)
     )
     return np.ascontiguousarray(cell.pack(parts))
 
 
-def _parts(name: str, cell: Cell, given: Any) -> list[tuple[str, Any]]:
+def _parts(name: str, cell: Cell, names: tuple[str, ...], given: Any) -> list[tuple[str, Any]]:
     """The parts of a state that a user gave, see `unwrapped`, each with its name in messages."""
-    count = len(cell.parts)
-    if count == 1:
+    if len(names) == 1:
         return [(name, given)]
-    if not isinstance(given, tuple | list) or len(given) != count:
+    if not isinstance(given, tuple | list) or len(given) != len(names):
         raise InputError(
             f"{name}: {type(given).__name__} is not allowed; "
-            f"{cell.name} takes a tuple of {count} arrays ({', '.join(cell.parts)})"
+            f"{cell.name} takes a tuple of {len(names)} arrays ({', '.join(names)})"
         )
     return [(f"{name}[{i}]", part) for i, part in enumerate(given)]
 

@@ -75,8 +75,8 @@ class Lane:
         self.level, self.lengths, self.gradients = level, lengths, gradients
         self.hands_on, self.top = hands_on, level is tape.levels[-1]
         lead, dtype = (tape.networks, tape.sequences, len(lengths)), tape.x.dtype
-        self._state_shape = level.cell.state_shape(level.sizes)
-        self.adjoint = np.zeros((*lead, *self._state_shape), dtype)
+        self._shape = level.cell.adjoint_shape(level.sizes)
+        self.adjoint = np.zeros((*lead, *self._shape), dtype)
         self.exponent = np.full(lead, EMPTY)
         self._dead, self.lost = np.zeros(lead, bool), np.zeros(lead, bool)
         points = lengths + 1 if record else np.zeros_like(lengths)
@@ -126,7 +126,7 @@ class Lane:
         shape = (networks, span.hi - span.lo, sequences, self._width)
         whole = math.prod(shape) == self._values.size
         values = self._values if whole else self._values[: math.prod(shape)]
-        return _emitted(values.reshape(shape), self._state_shape)
+        return _emitted(values.reshape(shape), self._shape)
 
     def limit(self, factor: NDArray, shift: NDArray[np.int64], lags: NDArray[np.int64]) -> None:
         """Multiply the live rows by `factor` 2^`shift` (M, B, live), where they have just come to

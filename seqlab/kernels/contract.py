@@ -76,6 +76,10 @@ class Chain(Protocol):
         """(P, H) of one sequence."""
         ...
 
+    def adjoint_shape(self, sizes: Sizes) -> tuple[int, int]:
+        """(P, H) of one sequence's adjoint, which may have fewer parts."""
+        ...
+
 
 class CellKernels(Protocol):
     """One cell's kernels. Whatever is written goes into arrays that the caller gave."""

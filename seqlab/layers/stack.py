@@ -128,3 +128,8 @@ class Stack:
     def state_shape(sizes: Sizes) -> tuple[int, int]:
         """One part, of all units and rows."""
         return (1, sizes.hidden)
+
+    @classmethod
+    def adjoint_shape(cls, sizes: Sizes) -> tuple[int, int]:
+        """The same."""
+        return cls.state_shape(sizes)

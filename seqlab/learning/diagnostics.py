@@ -95,12 +95,14 @@ def _log_norm(sums: Sums, name: str) -> NDArray:
 
 @np.errstate(all="ignore")  # overflow and NaN are results
 def _log_ratios(before: Parameters, after: Parameters) -> dict[str, NDArray]:
-    """ln of the norm of each matrix's change over that of itself before, (M,)."""
-    return {
-        name: np.log(_norms(after[name].astype(np.float64) - old)) - np.log(_norms(old))
-        for name, old in before.items()
-        if old.ndim > 2
-    }
+    """ln of the norm of each matrix's change over that of itself before, (M,); nan of one that was
+    zero."""
+    found = {}
+    for name, old in before.items():
+        if old.ndim > 2:
+            moved, size = _norms(after[name].astype(np.float64) - old), _norms(old)
+            found[name] = np.where(size > 0, np.log(moved) - np.log(size), np.nan)
+    return found
 
 
 def _norms(values: NDArray) -> NDArray:

@@ -46,7 +46,7 @@ def memory_bytes(spec: RunSpec) -> int:
     points = sum(spec.lengths) + lengths
     # The records, what is read of them, and gaps.
     trace = points * 8 * (2 * len(cell.parts) + 6) * cell.layers
-    rows = (lengths + (spec.spectrum or 0)) * math.prod(cell.state_shape(spec.sizes))
+    rows = (lengths + (spec.spectrum or 0)) * math.prod(cell.adjoint_shape(spec.sizes))
     block = networks * (8 * weights + drive + trace + 4 * rows * item)
     trajectory = networks * each
     segment = min(networks * SEGMENT_BYTES, trajectory)

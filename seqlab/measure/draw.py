@@ -14,7 +14,12 @@ from seqlab.spec.run import RunSpec
 from seqlab.wording import refuse
 
 # Which option scales a parameter, of those that may scale it at will; else input_scale does.
-_SCALES = {"weight_hh": "gain", "bias_ih": "forget_bias", "bias_hh": "forget_bias"}
+_SCALES = {
+    "weight_hh": "gain",
+    "bias_ih": "forget_bias",
+    "bias_hh": "forget_bias",
+    "bias": "forget_bias",
+}
 
 
 def check_drawn(spec: Spec, params: Parameters) -> None:

@@ -19,14 +19,18 @@ class Observer:
         self._means: dict[str, NDArray] = dict.fromkeys(
             self._theory.means if self._theory else (), np.zeros(())
         )
+        self._last = np.zeros((len(ensemble.x), 0))
 
     def see(self, saved: Saved) -> None:
         """Add one segment of the coefficients that the theory takes the means of."""
         if self._theory is None or not self._means:
             return
-        coefficients = saved.coefficients
+        coefficients, names = saved.coefficients, self._ensemble.cell.coefficients
+        last = [coefficients[:, -1, :, names.index(name)] for name in self._theory.last]
+        if last:  # of the last segment in the end
+            self._last = np.stack(last, axis=1)
         for name in self._means:
-            one = coefficients[:, :, :, self._ensemble.cell.coefficients.index(name)]
+            one = coefficients[:, :, :, names.index(name)]
             if self._theory.of is not None:
                 with np.errstate(divide="ignore"):  # a coefficient that left the dtype's range
                     one = self._theory.of(one.astype(float))
@@ -51,6 +55,7 @@ class Observer:
                         ensemble.activation,
                         np.array([mean[m] for mean in means]),
                         self._drawn,
+                        self._last[m],
                     )
                 )
                 for m in range(networks)

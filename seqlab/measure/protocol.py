@@ -94,7 +94,7 @@ def _measure_block(
     measured["predicted"] = observer.rates(unit[:, 0, 0])
     if spec.spectrum is not None:
         report.begin("spectrum")
-        size = int(np.prod(ensemble.cell.state_shape(ensemble.sizes)))
+        size = int(np.prod(ensemble.cell.adjoint_shape(ensemble.sizes)))
         first = lyapunov.frames(spec.seed, networks, size, spec.spectrum)
         measured["lyapunov"] = lyapunov.spectrum(tape, first, report.tick)
     return measured

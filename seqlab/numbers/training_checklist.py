@@ -63,8 +63,9 @@ class Trained:
 
     By parameter, (M, updates): `log_gradient`, ln of the norm of its gradient before a rule that
     acts on it; `log_ratio`, ln of the norm of its change over its own, of matrices alone, for a
-    bias may begin at zero. `fired` (M, updates) is the share at which `rule` acted at an update,
-    None without a rule. `ended` (M,) says which networks had no finite loss or gradient.
+    bias may begin at zero; nan while a matrix is. `fired` (M, updates) is the share at which `rule`
+    acted at an update, None without a rule. `ended` (M,) says which networks had no finite loss or
+    gradient.
     `recurrent` names the parameter that all `looks` are at, the first update's and the last's.
     """
 

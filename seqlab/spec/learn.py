@@ -9,7 +9,7 @@ from typing import Any, Self
 from seqlab.cells import Draw, Sizes
 from seqlab.errors import InputError
 from seqlab.spec.learn_table import LEARN_TABLE, RATES
-from seqlab.spec.run import check_forget_bias, check_ring
+from seqlab.spec.run import check_forget_bias, check_init, check_ring
 from seqlab.spec.tabled import Held, TabledSpec
 from seqlab.tasks import JUDGED_BY, Task, find_task
 from seqlab.wording import refuse
@@ -98,6 +98,7 @@ class LearnSpec(TabledSpec):
         self.trained_on.check_lengths(self.lengths)
         if self.test_length is not None:
             self.trained_on.check_test_length(self.test_length)
+        check_init(self.init, self.arch)
         check_forget_bias(self.forget_bias, self.arch, self.steps)
         check_ring(self.r_min, self.r_max)
         fewest = -(-JUDGED_BY // self.sequences)

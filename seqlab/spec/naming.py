@@ -102,7 +102,7 @@ class _Names:
 
     def _part(self, name: str) -> _Part | None:
         own, layer = [*own_names(self.cell)], r"(?:_l\d+)?"
-        if "weight_ih" in own:
+        if self.cell.names_of == "PyTorch":
             own, layer = [*own, _PROJECTION], r"(?:_l\d+(?:_reverse)?)?"
         # A layer within the cell is a module of its own, and its parameter `in_proj.weight` too.
         spelled = (re.sub("_(weight|bias)$", r"[._]\1", each) for each in own)

@@ -23,8 +23,8 @@ class Option:
 
     `parse` takes the field's name and a value and gives the canonical form, or raises InputError.
     `help` is what `--help` says beside the cells that it is for and the default; `default_text`
-    says the default where no value does. `read` makes a value of a word of the command line,
-    `many` takes several such words.
+    says the default where no value does, `default_of` gives an architecture's where not all have
+    the same. `read` makes a value of a word of the command line, `many` takes several such words.
     `idle` says why the field means nothing beside the others known, None where it does.
     `in_table`: a column of a store's table, and a setting in the heading of a result's; with
     `in_curves` of a result's curves too. `label` names the axis of a figure, None where it can be
@@ -42,6 +42,7 @@ class Option:
     help: str
     default: Any = None
     default_text: str | None = None
+    default_of: Callable[[str], Any] | None = None
     metavar: str | None = None
     read: Callable[[str], Any] = str
     many: bool = False
@@ -89,6 +90,11 @@ class Table(Mapping[str, Option]):
     def defaults(self) -> dict[str, Any]:
         """The values of what is left out and means something."""
         return {name: row.default for name, row in self.items() if row.default is not None}
+
+    def defaults_of(self, arch: str) -> dict[str, Any]:
+        """The same where an architecture has some of its own."""
+        own = {name: row.default_of(arch) for name, row in self.items() if row.default_of}
+        return self.defaults | own
 
     def takers(self, name: str) -> list[str]:
         """The architectures that alone have this option; none where it is for all."""

@@ -11,7 +11,13 @@ from seqlab.spec import arrays
 from seqlab.spec.arrays import ArrayFile
 from seqlab.spec.table import TABLE
 from seqlab.spec.tabled import Held, TabledSpec
-from seqlab.wording import refuse
+from seqlab.wording import one_of, refuse
+
+
+def check_init(init: str | None, arch: str) -> None:
+    """Refuse a draw that a cell does not know. Raises InputError."""
+    if init is not None and init not in CELLS[arch].inits:
+        raise refuse("init", init, f"{arch} takes {one_of(CELLS[arch].inits)}")
 
 
 def check_forget_bias(forget_bias: float | str | None, arch: str, steps: int) -> None:
@@ -99,8 +105,9 @@ class RunSpec(TabledSpec):
             for name, silent in (("drive", "zeros"), ("input_scale", 0.0)):
                 if getattr(self, name) == silent:
                     raise refuse(name, silent, f"{cell.name} computes nothing without input")
+        check_init(self.init, self.arch)
         check_forget_bias(self.forget_bias, self.arch, self.steps)
         check_ring(self.r_min, self.r_max)
-        largest = math.prod(cell.state_shape(self.sizes))
+        largest = math.prod(cell.adjoint_shape(self.sizes))
         if self.spectrum is not None and self.spectrum > largest:
             raise refuse("spectrum", self.spectrum, f"1 to {largest}, the size of the state")

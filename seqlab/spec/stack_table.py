@@ -161,6 +161,8 @@ STACK_TABLE = Table(
         replace(
             TABLE["init"],
             parse=choice(INITS),
+            default_text=None,
+            default_of=None,
             help=f"Draw of the weights; {one_of(INITS)} (transformer: "
             f"{one_of(TRANSFORMER_INITS)}).",
         ),

@@ -59,13 +59,20 @@ def beside(file: str) -> Idle:
     return lambda known: f"beside {file}, which {are} not drawn" if file in known else None
 
 
-def gain_is_idle(scaled: Collection[str]) -> Idle:
+def _init_of(arch: str) -> str | None:
+    """The draw of a cell's recurrent weights where none is asked for."""
+    return next(iter(CELLS[arch].inits), None)
+
+
+def gain_is_idle(
+    scaled: Collection[str], init_of: Callable[[str], str | None] = lambda arch: DEFAULT_INIT
+) -> Idle:
     """Idle beside all draws but these: the others have a scale of their own."""
 
     def why(known: Mapping[str, Any]) -> str | None:
         if reason := beside("params")(known):
             return reason
-        if (init := known.get("init", DEFAULT_INIT)) not in scaled:
+        if (init := known.get("init", init_of(known["arch"]))) not in scaled:
             return f"for init {init}; it is for init {one_of(scaled)}"
         return None
 
@@ -89,6 +96,12 @@ _FORGET_BIASES = "; ".join(
 _NEEDING_A_DRIVE = ", ".join(cell.name for cell in CELLS.values() if not cell.silent_drive)
 _NAMED_OTHERWISE = ", ".join(
     f"{cell.name}: {cell.names_of}'s" for cell in CELLS.values() if cell.names_of != "PyTorch"
+)
+
+_OWN_INITS = "; ".join(
+    f"{cell.name}: {cell.inits[0]}"
+    for cell in CELLS.values()
+    if cell.inits and cell.inits[0] != DEFAULT_INIT
 )
 
 TABLE = Table(
@@ -187,6 +200,8 @@ TABLE = Table(
             f"{_having('init')}: draw of the recurrent weights (keras: of all parameters); "
             f"{one_of(INITS)}.",
             default=DEFAULT_INIT,
+            default_text=f"{DEFAULT_INIT}; {_OWN_INITS}",
+            default_of=_init_of,
             metavar="NAME",
             idle=beside("params"),
             label="initialisation",
@@ -198,7 +213,7 @@ TABLE = Table(
             f"{_having('gain')}: scale of the draws {one_of(SCALED)}.",
             default=1.0,
             read=float,
-            idle=gain_is_idle(SCALED),
+            idle=gain_is_idle(SCALED, _init_of),
             label="recurrent gain",
             axis_rank=1,
             searched=(0.1, 10.0),
@@ -231,7 +246,7 @@ TABLE = Table(
             "forget_bias",
             number_or("chrono"),
             f"{_FORGET_BIASES}.",
-            default_text="PyTorch's; init keras: Keras's",
+            default_text="as the cell is drawn; init keras: Keras's",
             metavar="B",
             read=number_or_word,
             idle=beside("params"),

@@ -103,7 +103,7 @@ class TabledSpec:
         """The values of what was left out and means something."""
         defaults = {
             name: value
-            for name, value in cls.table.defaults.items()
+            for name, value in cls.table.defaults_of(known["arch"]).items()
             if not cls.table.idle(name, known)
         }
         steps = known["steps"]

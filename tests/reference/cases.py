@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
 
-KINDS = ("rnn_tanh", "rnn_relu", "lstm", "gru", "mingru", "lru", "deltanet")
+KINDS = ("rnn_tanh", "rnn_relu", "lstm", "gru", "mingru", "lru", "deltanet", "slstm")
 STEPS = (1, 2, 17, 300)
 BATCHES = (1, 3)
 INPUTS = (1, 5)
@@ -101,7 +101,10 @@ def draw(case: Case) -> Draw:
         params = _gated(case, uniform)
     x = 1.7 * uniform(case.steps, case.batch, case.inputs)
     part = (case.batch, hidden, KEYS) if case.arch == "deltanet" else (case.batch, hidden)
-    state = tuple(uniform(*part) for _ in range(2 if case.arch in ("lstm", "lru") else 1))
+    count = {"lstm": 2, "lru": 2, "slstm": 3}.get(case.arch, 1)
+    state = tuple(uniform(*part) for _ in range(count))
+    if case.arch == "slstm":  # a normaliser is never negative
+        state = (*state[:2], np.exp(state[2]))
     return Draw(params, x, state, uniform(case.steps, case.batch, hidden))
 
 
@@ -118,13 +121,14 @@ def _linear(case: Case, uniform: Callable[..., Array]) -> dict[str, Array]:
 
 
 def _gated(case: Case, uniform: Callable[..., Array]) -> dict[str, Array]:
-    """PyTorch's four parameters."""
-    hidden, gates = case.hidden, {"rnn": 1, "lstm": 4, "gru": 3}[case.arch]
+    """PyTorch's four parameters, or one bias of two."""
+    hidden, gates = case.hidden, {"rnn": 1, "lstm": 4, "gru": 3, "slstm": 4}[case.arch]
     input_scale, gain = {
         "rnn_tanh": (0.2, 1.3),
         "rnn_relu": (0.2, 1.1),
         "lstm": (0.4, 0.5),
         "gru": (0.4, 0.5),
+        "slstm": (0.4, 0.5),
     }[case.kind]
     blocks = [orthogonal(uniform(hidden, hidden)) for _ in range(gates)]
     params = {
@@ -137,6 +141,8 @@ def _gated(case: Case, uniform: Callable[..., Array]) -> dict[str, Array]:
         params["bias_hh"] += 1.0  # else units die
     elif case.arch != "rnn":
         params["bias_hh"][hidden : 2 * hidden] += 3.0  # forget gate, or update gate
+    if case.arch == "slstm":
+        params["bias"] = params.pop("bias_ih") + params.pop("bias_hh")
     return params
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from reference import cases
-from reference.modules import LRU, GatedDelta, MinGRU
+from reference.modules import LRU, SLSTM, GatedDelta, MinGRU
 
 MODULES = {
     "rnn": torch.nn.RNN,
@@ -20,6 +20,7 @@ MODULES = {
     "mingru": MinGRU,
     "lru": LRU,
     "deltanet": partial(GatedDelta, keys=cases.KEYS),
+    "slstm": SLSTM,
 }
 
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.nn.utils import clip_grad_value_
 
 from reference import training
-from reference.modules import LRU, GatedDelta, MinGRU
+from reference.modules import LRU, SLSTM, GatedDelta, MinGRU
 from reference.training import AT, CLIPS, HIDDEN, INPUTS, MOMENTUM, RATES, STATE, Loop
 
 Parameters = dict[str, Tensor]
@@ -42,6 +42,10 @@ def outputs(cell: str, params: Parameters, x: Tensor) -> Tensor:
         named = {name: params[name.replace(".", "_")] for name, _ in delta.named_parameters()}
         first = x.new_zeros(1, x.shape[1], HIDDEN, STATE)
         return torch.func.functional_call(delta, named, (x, first))[0]
+    if cell == "slstm":
+        own = {name: p for name, p in params.items() if not name.startswith("readout")}
+        first = (x.new_zeros(1, x.shape[1], HIDDEN),) * 3
+        return torch.func.functional_call(SLSTM(INPUTS, HIDDEN), own, (x, first))[0]
     module = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}[cell](INPUTS, HIDDEN).double()
     named = {f"{name}_l0": p for name, p in params.items() if not name.startswith("readout")}
     return torch.func.functional_call(module, named, (x,))[0]

@@ -30,9 +30,9 @@ class Loop(NamedTuple):
         return "-".join(self)
 
 
-CELLS = ("rnn", "lstm", "gru", "ssm", "mingru", "lru", "deltanet")
+CELLS = ("rnn", "lstm", "gru", "ssm", "mingru", "lru", "deltanet", "slstm")
 LOOPS = [Loop(*each) for each in itertools.product(CELLS, RATES, CLIPS)]
-_BLOCKS = {"rnn": 1, "lstm": 4, "gru": 3}
+_BLOCKS = {"rnn": 1, "lstm": 4, "gru": 3, "slstm": 4}
 
 
 def shapes(cell: str) -> dict[str, tuple[int, ...]]:
@@ -65,12 +65,9 @@ def shapes(cell: str) -> dict[str, tuple[int, ...]]:
         weights = {f"{layer}_proj_weight": (rows, INPUTS) for layer, rows in layers.items()}
         return {**weights, "A_log": (1,), "dt_bias": (1,), **readout}
     rows = _BLOCKS[cell] * HIDDEN
-    return {
-        "weight_ih": (rows, INPUTS),
-        "weight_hh": (rows, HIDDEN),
-        "bias_ih": (rows,),
-        "bias_hh": (rows,),
-    } | readout
+    biases = ("bias",) if cell == "slstm" else ("bias_ih", "bias_hh")
+    weights = {"weight_ih": (rows, INPUTS), "weight_hh": (rows, HIDDEN)}
+    return weights | dict.fromkeys(biases, (rows,)) | readout
 
 
 def start(cell: str) -> Arrays:

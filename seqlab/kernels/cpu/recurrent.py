@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqlab.cells import Sizes
+from seqlab.cells.recurrent import biases
 from seqlab.kernels.cpu.chain import flat_rows
 from seqlab.kernels.cpu.linalg import Strip, accumulate, both_ways, project_strips, rows_of_steps
 from seqlab.kernels.cpu.recurrent_backward import PANEL, BackwardScratch, make_backward
@@ -64,7 +65,8 @@ class Recurrent:
         """Lay one ensemble's parameters out for the kernels."""
         del activation
         joined = (self._gates - self._apart) * params["weight_hh"].shape[2]
-        bias, recurrent_bias = params["bias_ih"].copy(), params["bias_hh"]
+        into, recurrent_bias = biases(params)
+        bias = into.copy()
         bias[:, :joined] += recurrent_bias[:, :joined]
         ways = both_ways(params["weight_hh"], params["weight_ih"])
         apart_bias = np.ascontiguousarray(recurrent_bias[:, joined:])
@@ -162,19 +164,20 @@ class Recurrent:
         factor: NDArray,
         out: dict[str, NDArray],
     ) -> None:
-        """Add one call's share to the four parameter gradients in `out`.
+        """Add one call's share to the parameters' gradients in `out`.
 
         x (M, T, B, I) is the whole drive; factor (M, n*B + B) brings each emitted step, then each
         carried sum, to the sums' scale.
         """
         units, width = weights.recurrent.shape[1:]
         dz, sequences = rows_of_steps(emitted.values), x.shape[2]
+        into, within = biases(out)
         sides = (
-            ("hh", (Strip(0, 0, width),), saved.hidden, span.lo),
-            ("ih", self._input_strips(units), x, span.start + span.lo),
+            ("hh", (Strip(0, 0, width),), saved.hidden, span.lo, within),
+            ("ih", self._input_strips(units), x, span.start + span.lo, into),
         )
-        for side, strips, y, first in sides:
-            weight, bias = out[f"weight_{side}"], out[f"bias_{side}"]
+        for side, strips, y, first, bias in sides:
+            weight = out[f"weight_{side}"]
             for strip in strips:
                 accumulate(dz, strip, factor, rows_of_steps(y), first * sequences, weight, bias)
 

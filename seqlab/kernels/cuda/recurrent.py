@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqlab.cells import Sizes
+from seqlab.cells.recurrent import biases
 from seqlab.kernels.cuda.arrays import cut
 from seqlab.kernels.cuda.call import Call
 from seqlab.kernels.cuda.chain import Row, chain, task_row
@@ -237,7 +238,7 @@ class Recurrent:
         recurrent, input = params["weight_hh"], params["weight_ih"]
         joined = (self._gates - self._apart) * recurrent.shape[2]
         first, last = slice(joined), slice(joined, None)
-        ours, theirs = params["bias_ih"], params["bias_hh"]
+        ours, theirs = biases(params)
         no_input = np.zeros_like(input[:, last])
         input = np.concatenate([input[:, first], no_input, input[:, last]], axis=1)
         both = ours[:, first] + theirs[:, first]
@@ -315,7 +316,7 @@ class Recurrent:
         factor: NDArray,
         out: dict[str, NDArray],
     ) -> None:
-        """Add one call's share to the four parameter gradients in `out`.
+        """Add one call's share to the parameters' gradients in `out`.
 
         x (M, T, B, I) is the whole drive; factor (M, n*B + B) brings each emitted step, then each
         carried sum, to the sums' scale.
@@ -333,8 +334,9 @@ class Recurrent:
         rows = np.delete(np.arange(width), np.s_[recurrent - apart : recurrent])
         everything = slice(0, width)
         bias = to_host(accumulate(dz, everything, scale, ones, 0))[:, :, 0]
-        out["bias_hh"] += bias[:, :recurrent]
-        out["bias_ih"] += bias[:, rows]
+        into, within = biases(out)
+        within += bias[:, :recurrent]
+        into += bias[:, rows]
         back = slice(0, recurrent)
         out["weight_hh"] += to_host(accumulate(dz, back, scale, hidden, first))
         out["weight_ih"] += to_host(accumulate(dz, everything, scale, inputs, 0))[:, rows]
