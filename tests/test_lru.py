@@ -16,6 +16,7 @@ from seqlab.cells import CELLS, Draw, Sizes
 from seqlab.errors import InputError
 from seqlab.measure import measure
 from seqlab.numbers.modes import ar1_sensitivity, ring_square
+from seqlab.report.checklist import told_of_training
 from seqlab.spec.learn import LearnSpec
 from seqlab.spec.run import RunSpec
 
@@ -152,6 +153,13 @@ def test_one_s_own_weights_have_no_ring(tmp_path: Path) -> None:
             RunSpec.create(arch="lru", steps=4, params=tmp_path / "w.npz", **{name: value})
 
 
+@pytest.mark.tiny
+def test_a_checklist_says_why_it_has_no_units() -> None:
+    told = {arch: told_of_training(LearnSpec.create(arch=arch, steps=9)) for arch in ("lru", "ssm")}
+    assert told["lru"].endswith("for the states are linear and have no slope to lose")
+    assert told["ssm"].endswith("to lose, and Delta is drawn where softplus is flat")
+
+
 def test_a_run_draws_what_it_is_asked_for() -> None:
     """One mode in a narrow ring: the rate is known before the run."""
     have = measured(steps=50, hidden=1, inputs=1, networks=3, r_min=0.7, r_max=0.70001)
@@ -224,6 +232,8 @@ def test_an_eigenvalue_beyond_range_is_told_from_a_zero(tmp_path: Path, nu_log: 
     have = given(tmp_path, run.params, run.x)
     assert not have["underflow"].any()
     assert have["theory"] == pytest.approx(have["decay_rate"].mean(), abs=1e-14)
+    run.params["C_re"][:, 1:] = run.params["C_im"][:, 1:] = 0  # of which the loss sees that one
+    assert seqlab.attenuation("lru", run.params, run.x, [6]).underflow.all()
 
 
 @pytest.mark.tiny

@@ -30,6 +30,7 @@ CASES = (
     ("gru", "forget_bias", {}),
     ("mingru", "input_scale", {}),
     ("ssm", "input_scale", {}),
+    ("lru", "r_min", {}),
 )
 CARRYING = {"lstm": 1, "gru": 1}  # the place of the gate among the rows of the weights
 COLUMNS = (

@@ -149,7 +149,8 @@ class Cell:
     its gradient is looked at in training.
     `gates` gives the pre-activations of gates and units whose slopes may be lost, by name, from all
     parameters (m, ...), x_t (m, B, I), the output h_{t-1} (m, B, H) and what it carried beside it,
-    which begins as zeros (m, B, H); and what is carried on. None for a cell without such slopes.
+    which begins as zeros (m, B, H); and what is carried on. None for a cell without such slopes,
+    of which `slopes_kept` says why.
     `layers` is how many of them a network has, `layer` the row of each where there are several; see
     `seqlab.cells.layered`.
     """
@@ -174,6 +175,7 @@ class Cell:
     theory: Theory | None = None
     recurrent: str = "weight_hh"
     gates: Callable[[Parameters, NDArray, NDArray, NDArray], tuple[Gates, NDArray]] | None = None
+    slopes_kept: str = "the states are linear and have no slope to lose"
     cost: Cost | None = None
     closed_forms: tuple[ClosedForm, ...] = ()
     layers: int = 1

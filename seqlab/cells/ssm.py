@@ -158,7 +158,9 @@ CELL = Cell(
     draw=draw,
     names_of="mamba_ssm",
     silent_drive=False,
-    recurrent="A_log",  # its states are linear, and its Delta is drawn where softplus is flat
+    recurrent="A_log",
+    slopes_kept="the states are linear and have no slope to lose, and Delta is drawn where "
+    "softplus is flat",
     coefficients=COEFFICIENTS,
     theory=Theory(rate, means=("delta",), each=True),
     closed_forms=(ClosedForm("ssm, exp(A sum Delta)", 1e-12 + 2e-14 * 400, _diagonal_scan),),

@@ -23,15 +23,12 @@ _TRAINED = (
     "head; a guess ignores the inputs; medians over networks and updates"
 )
 
-_NO_GATES = (
-    "units: without meaning here, for the states are linear and have no slope to lose, and Delta "
-    "is drawn where softplus is flat"
-)
-
 
 def told_of_training(spec: LearnSpec) -> str:
     """How a checklist of recurrent networks in training was measured."""
-    units = "units: of the last update's batch" if CELLS[spec.arch].gates is not None else _NO_GATES
+    cell, units = CELLS[spec.arch], "units: of the last update's batch"
+    if cell.gates is None:
+        units = f"units: without meaning here, for {cell.slopes_kept}"
     return (
         f"{updates_of(spec)} updates of {spec.networks} networks by {spec.optimizer} on "
         f"{spec.task}, {spec.sequences} sequences of length {spec.steps}; norms and ratios: "
