@@ -14,7 +14,7 @@ from studies import TINY_WORDS, refusal, seqlab_
 
 import seqlab
 from seqlab.cells import CELLS, Draw, Sizes
-from seqlab.cells.deltanet import EPSILON, NEVER, log_alpha, unit
+from seqlab.cells.deltanet import EPSILON, NEVER, faintest, log_alpha, unit
 from seqlab.measure import measure
 from seqlab.measure.assemble import kept_lags
 from seqlab.spec.learn import LearnSpec
@@ -97,6 +97,9 @@ def test_draws_are_those_of_the_published_layer() -> None:
 def test_the_option_reaches_runs_and_training() -> None:
     assert LearnSpec.create(arch="deltanet", lengths=[10], decay="none").how.decay == "none"
     assert LearnSpec.create(arch="deltanet", lengths=[10]).how.decay == "gated"
+    sizes = {"steps": 20, "hidden": 1, "networks": 4}
+    bare, gated = (measured(**sizes, decay=decay)["decay_rate"] for decay in ("none", "gated"))
+    assert (bare > gated).all()  # of the same keys
     plain, same = (RunSpec.create(arch="deltanet", steps=9, decay=d) for d in (None, "gated"))
     assert plain == same
     assert RunSpec.create(arch="lstm", steps=9).decay is None
@@ -255,6 +258,16 @@ def test_a_difference_that_rounds_to_zero_is_no_plain_zero(tmp_path: Path) -> No
     left = math.log(EPSILON / (value**2 + EPSILON))
     # 1 - beta |k|^2 is a difference of ones.
     assert have["decay_rate"] == pytest.approx(left, abs=8 * 2.0**-53 / math.exp(left))
+
+
+@pytest.mark.tiny
+def test_what_rounding_leaves_of_a_difference_is_nothing() -> None:
+    for dtype in DTYPES:
+        one, eps = np.ones(1, dtype), np.finfo(dtype).eps
+        assert faintest(0.5, 1.0, one - eps / 2) == 0
+        assert faintest(0.5, 1.0, one - 4 * eps) == pytest.approx(4 * eps, rel=1e-3)
+        assert faintest(0.5, 0.25, one) == 0.375
+        assert faintest(0.0, 0.25, one) == 0
 
 
 # The rate.
