@@ -57,7 +57,7 @@ def shapes(cell: str) -> dict[str, tuple[int, ...]]:
     rows = _BLOCKS[cell] * HIDDEN
     biases = ("bias",) if cell == "slstm" else ("bias_ih", "bias_hh")
     weights = {"weight_ih": (rows, INPUTS), "weight_hh": (rows, HIDDEN)}
-    return weights | {name: (rows,) for name in biases} | readout
+    return weights | dict.fromkeys(biases, (rows,)) | readout
 
 
 def start(cell: str) -> Arrays:
