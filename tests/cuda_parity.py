@@ -221,6 +221,13 @@ def test_nan_stays_nan(clip: str) -> None:
     assert np.isnan(curve.log_norm[0, 0, 1:]).all()
 
 
+@pytest.mark.parametrize("arch", ARCHS)
+def test_losses_of_any_size(arch: str) -> None:
+    """At each step, so large that the adjoint is rescaled."""
+    run = draw(arch, hidden=2, inputs=1, steps=2, batch=1)
+    agree(run._replace(grad=np.ldexp(run.grad, 100)), np.float64)
+
+
 lane = team.warp().rank
 STATE = np.random.default_rng(5).normal(size=(4, 9))  # more units than lanes
 
