@@ -102,7 +102,8 @@ def test_curves_end_in_the_gradients_of_backward(arch: str) -> None:
     if others:
         joined = np.logaddexp.reduce([2 * part for part in (shown, *others)]) / 2
         assert att.log_norm == pytest.approx(joined, abs=1e-14)
-        assert all((part[:, :, 0] == -np.inf).all() for part in others)
+        if arch in SHOWN:  # the loss sees that part alone
+            assert all((part[:, :, 0] == -np.inf).all() for part in others)
     else:
         assert np.array_equal(shown, att.log_norm)
 

@@ -33,7 +33,9 @@ def test_work_of_a_step():
     )
     back = floor.backward("gru", Sizes(8, 2), 2, gradients=True)
     assert (back.operations, back.exponentials) == (2 * 2 * 2 * 3 * 8 * (8 + 2), 0)
-    with pytest.raises(InputError, match=r"^cell: 'ssm' has no floor; allowed: rnn, lstm, gru$"):
+    with pytest.raises(
+        InputError, match=r"^cell: 'ssm' has no floor; allowed: rnn, lstm, gru, slstm$"
+    ):
         floor.forward("ssm", Sizes(8, 2), 1)
 
 

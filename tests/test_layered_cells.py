@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pytest
 from drawn import (
     ARCHS,
-    GATED,
+    MIXED,
     PARITY,
     Run,
     answers,
@@ -161,8 +161,8 @@ def fade(arch: str, params: dict[str, Array]) -> None:
     """Make a layer of three units keep next to nothing from step to step, in place."""
     for _ in range(1 if arch == "lru" else 3):  # whose |lambda| is exp(-exp(nu_log))
         naive.CELLS[arch].fade(params)
-        if arch in GATED:
-            params["bias_ih"][3:6] -= 3  # forget and update gates
+        if arch in MIXED:
+            params[naive.CELLS[arch].gate_bias][3:6] -= 3  # forget and update gates
 
 
 @pytest.mark.parametrize("arch", ARCHS)

@@ -74,7 +74,9 @@ def saturated(arch: str, far: float) -> Run:
 @pytest.mark.parametrize(("arch", "activation"), SATURATING)
 @pytest.mark.parametrize("far", [20.0, 40.0, 90.0])
 def test_curves_of_saturated_cells(arch: str, activation: str, far: float) -> None:
-    """Each part at each lag, to 1e-9 nat: e^-90 multiplies an error of 1e-16 in z by 90."""
+    """Each part at each lag, to 1e-9 nat: e^-90 multiplies an error of 1e-16 in z by 90. What an
+    sLSTM's gates get is the difference of c's and n's shares, which are equal but for what a step
+    changes in c/n: little where the gates are shut, so that half of the digits are gone."""
     run = saturated(arch, far)
     want = naive_adjoint.adjoint_curve(arch, run.params, run.x, run.grad[-1], activation)
     have = seqlab.attenuation(
@@ -82,7 +84,8 @@ def test_curves_of_saturated_cells(arch: str, activation: str, far: float) -> No
     )
     ours = curves(have)
     for name, curve in want.items():
-        assert np.allclose(ours[name][0, 0], curve, rtol=0, atol=1e-9, equal_nan=True), name
+        near = 1e-6 if arch == "slstm" and name in ("log_norm_hidden", "log_norm_input") else 1e-9
+        assert np.allclose(ours[name][0, 0], curve, rtol=0, atol=near, equal_nan=True), name
     assert np.isfinite(want["log_norm"]).all()
 
 

@@ -171,11 +171,14 @@ def test_no_answer_is_an_exit_of_1(here: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["--vary", "hidden"], "vary: 'hidden' is not allowed; gain, input_scale or forget_bias"),
+        (
+            ["--vary", "hidden"],
+            "vary: 'hidden' is not allowed; gain, input_scale, forget_bias, r_min or r_max",
+        ),
         (["--vary", "gain"], "gain: 0.1 means nothing for init pytorch; it is for init normal"),
         (
             ["--vary", "forget-bias"],
-            "forget_bias: -5.0 means nothing for rnn; it is for lstm or gru",
+            "forget_bias: -5.0 means nothing for rnn; it is for lstm, gru or slstm",
         ),
         (["--vary", "input-scale", "--keep", 0], "keep: 0.0 is not allowed; a positive, finite"),
         (["--vary", "input-scale", "--between", "3"], "between: '3' is not allowed; two numbers"),

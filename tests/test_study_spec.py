@@ -111,6 +111,7 @@ def test_every_field_can_be_fixed_crossed_and_zipped(tmp_path):
         "r_min": 0.5,
         "r_max": 0.5,
         "max_phase": 0.5,
+        "decay": "none",
         "dtype": "float32",
         "params": "w.npz",
         "module": "encoder",
@@ -122,6 +123,7 @@ def test_every_field_can_be_fixed_crossed_and_zipped(tmp_path):
         needed = {"gain": {"init": "he"}, "forget_bias": {"arch": "lstm"}, "state": {"arch": "ssm"}}
         needed["module"] = {"params": "model.npz"}
         needed |= {key: {"arch": "lru"} for key in ("r_min", "r_max", "max_phase")}
+        needed["decay"] = {"arch": "deltanet"}
         base = {"networks": 1} | needed.get(name, {})
         fixed = StudySpec.create(tables(base | {name: value}), tmp_path).runs
         crossed = StudySpec.create(tables(base, grid={name: [value]}), tmp_path).runs

@@ -295,6 +295,7 @@ def test_two_callers_have_a_team_each(small_teams: Callable[[int], None]) -> Non
 @pytest.mark.tiny
 def test_who_helps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NUMBA_NUM_THREADS", "8")
+    monkeypatch.setattr(team, "SHARE", 128 << 10)  # whatever this processor's is
     large, narrow = np.zeros((1, 256, 1024)), np.zeros((1, 8192, 64))
     assert helpers_for(large, 1, 1) == 7
     assert helpers_for(large, 1, 2) == 3  # four threads for each of two tasks

@@ -118,7 +118,7 @@ CELL = Cell(
     states=6,
     # The state at rest and its adjoint feel alpha's rounding 1/(1 - alpha) times; where both count
     # it shows twice.
-    at_rest=("q_proj_weight", "v_proj_weight"),
+    at_rest=("q_proj_weight",),
     hold=hold,
     fade=fade,
     shut=shut,
