@@ -166,7 +166,7 @@ def test_help_of_run_comes_from_the_registries():
     for text in (
         f"{one_of(names)}; repeat it to compare cells.",
         f"{', '.join(name for name in names if name in (*TABLE.takers('gain'), 'toy'))}: scale of",
-        "; toy: the tiny gate's bias, or chrono. [default: as the cell is drawn; init",
+        "; toy: the tiny gate's bias, or chrono. [default: the cell's own; init keras: Keras's]",
         f"white (noise) or zeros (not for {silent}, toy). [default: white]",
         f"0 removes the input (not for {silent}, toy). [default",
         "ssm: mamba_ssm's, ",

@@ -13,13 +13,16 @@ from scipy.optimize import brentq
 from studies import refusal, seqlab_
 
 import seqlab
+from seqlab.cells import CELLS
 from seqlab.errors import InputError
 from seqlab.study.reach import Reach
+from seqlab.wording import one_of
 
 Array = npt.NDArray[Any]
 # What a root in the logarithm is found to (1e-11), and the rounding of a curve of 100 steps, which
 # is some 1e-13 in its logarithm, over its slope, the steps.
 NEAR = 1e-9
+BIASED = one_of(cell.name for cell in CELLS.values() if "forget_bias" in cell.options)
 SILENT: dict[str, Any] = {"drive": "zeros", "input_scale": 0}
 SMALL: dict[str, Any] = {"hidden": 5, "inputs": 2, "networks": 6, "steps": 20}
 
@@ -178,7 +181,7 @@ def test_no_answer_is_an_exit_of_1(here: Path) -> None:
         (["--vary", "gain"], "gain: 0.1 means nothing for init pytorch; it is for init normal"),
         (
             ["--vary", "forget-bias"],
-            "forget_bias: -5.0 means nothing for rnn; it is for lstm, gru or slstm",
+            f"forget_bias: -5.0 means nothing for rnn; it is for {BIASED}",
         ),
         (["--vary", "input-scale", "--keep", 0], "keep: 0.0 is not allowed; a positive, finite"),
         (["--vary", "input-scale", "--between", "3"], "between: '3' is not allowed; two numbers"),

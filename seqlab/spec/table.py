@@ -246,7 +246,7 @@ TABLE = Table(
             "forget_bias",
             number_or("chrono"),
             f"{_FORGET_BIASES}.",
-            default_text="as the cell is drawn; init keras: Keras's",
+            default_text="the cell's own; init keras: Keras's",
             metavar="B",
             read=number_or_word,
             idle=beside("params"),
