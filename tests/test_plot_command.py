@@ -17,7 +17,7 @@ from synthetic import measurement, result
 from seqlab.cli import main
 from seqlab.errors import InputError
 from seqlab.figures import Asked, select
-from seqlab.figures.choose import KINDS
+from seqlab.figures.ask import KINDS
 from seqlab.spec.run import RunSpec
 from seqlab.study.result import Result
 

@@ -1,9 +1,9 @@
 """Figures of results, as files or on axes of one's own; no global state is touched."""
 
 from seqlab.figures import _matplotlib as _matplotlib
-from seqlab.figures.ask import ask
+from seqlab.figures.ask import Asked, ask
 from seqlab.figures.bars import histogram
-from seqlab.figures.choose import Asked, select
+from seqlab.figures.choose import select
 from seqlab.figures.data import check_path
 from seqlab.figures.dots import distribution
 from seqlab.figures.figure import plot, plot_reach, plot_results

@@ -3,7 +3,8 @@
 import math
 from os import PathLike
 
-from seqlab.figures.choose import Asked, select
+from seqlab.figures.ask import Asked
+from seqlab.figures.choose import select
 from seqlab.figures.data import check_path, save, table
 from seqlab.figures.figure import figure_of
 from seqlab.figures.page import Looks

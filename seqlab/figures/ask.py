@@ -1,12 +1,104 @@
-"""What is drawn where the user left it open: of training its success, of other runs their reach."""
+"""What a figure is asked for, and what is drawn where the user left it open: of training its
+success, of other runs their reach."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
-from seqlab.figures.choose import Asked
-from seqlab.figures.names import PART, RELATIVE, measure
+from seqlab.errors import InputError
+from seqlab.figures.gather import Where
+from seqlab.figures.names import (
+    COORDINATES,
+    MEASURES,
+    OF_TRAINING,
+    PART,
+    PIECES,
+    RELATIVE,
+    Measure,
+    check_axis,
+    measure,
+)
 from seqlab.numbers.quantities import is_training
 from seqlab.report.measured import Measured
+from seqlab.wording import one_of, refuse
+
+KINDS = ("heatmap", "curves", "profile", "distribution", "histogram")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the user asked for; None leaves a choice to the figure.
+
+    `x` and `y` are fields or coordinates: of a heatmap the columns and rows, of curves and
+    distributions the axis and what colours tell apart; a histogram has `y` alone. `facet` has a
+    panel for each value, where there are `panels` at all.
+    """
+
+    kind: str = "heatmap"
+    x: str | None = None
+    y: str | None = None
+    facet: str | None = None
+    value: str = "log10_attenuation"
+    where: Where = field(default_factory=dict)
+    panels: bool = True
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise InputError(f"kind: {self.kind!r} is not drawn; {', '.join(KINDS)}")
+        taken: dict[str, str] = {}
+        for option, name in self.given.items():
+            check_axis(option, name)
+            if name in taken:
+                raise InputError(f"{option}: {name} is the field of {taken[name]} already")
+            taken[name] = option
+        if self.kind == "profile" and (self.x or self.y):
+            raise InputError("x, y: a profile has lag and length as its axes; facet is free")
+        if self.kind == "profile" and self.measure.quantity.learned:
+            raise refuse("kind", self.kind, f"heatmap or curves beside value {self.value}")
+        if self.kind == "histogram" and self.x:
+            raise InputError("x: a histogram has its values there; y and facet are free")
+        fields = OF_TRAINING if self.measure.of_training else {}
+        if self.kind != "heatmap" and self.y in COORDINATES and self.y not in fields:
+            raise InputError(f"y: {self.y} cannot tell {self.kind} apart; a field can")
+        if self.facet in COORDINATES and self.facet not in fields:
+            raise InputError(f"facet: {self.facet} cannot be spread over panels; a field can")
+        if self.kind == "distribution" and self.x in ("lag", "update"):
+            raise InputError(f"x: a distribution is not drawn against {self.x}; length or a field")
+        for pieces in PIECES:
+            if pieces in self.asked_for and self.measure.pieces != pieces:
+                fit = [name for name, one in MEASURES.items() if one.pieces == pieces]
+                raise refuse("value", self.value, f"{one_of(fit)} beside {pieces}")
+
+    @property
+    def given(self) -> dict[str, str]:
+        """The fields asked for, by option."""
+        return {name: v for name in ("x", "y", "facet") if (v := getattr(self, name)) is not None}
+
+    @property
+    def asked_for(self) -> set[str]:
+        """The fields that have a place or are chosen from."""
+        return {*self.given.values(), *self.where}
+
+    @property
+    def apart(self) -> bool:
+        """Whether each run is taken apart into the measure's pieces."""
+        return not self.asked_for.isdisjoint(PIECES)
+
+    @property
+    def measure(self) -> Measure:
+        return measure(self.value)
+
+    @property
+    def coordinates(self) -> set[str]:
+        """What to read before the choice is made: enough for it, and most often for the figure."""
+        named, own = set(self.given.values()), set(self.measure.coordinates)
+        if self.measure.quantity.learned:
+            return named & own or own
+        asked = named & {"length", "lag"}
+        if asked or not own:
+            return asked
+        by_lag = self.kind in ("curves", "histogram") and self.x is None
+        return {"lag"} if by_lag else {"length"}
 
 
 def ask(results: Iterable[Measured], **given: Any) -> Asked:

@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from seqlab.figures.choose import Asked, Selection, select
+from seqlab.figures.ask import Asked
+from seqlab.figures.choose import Selection, select
 from seqlab.figures.dots import colors_of
 from seqlab.figures.gather import Where
 from seqlab.figures.lines import STROKES

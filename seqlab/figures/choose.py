@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -10,20 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqlab.errors import InputError
+from seqlab.figures.ask import Asked
 from seqlab.figures.courses import learnable
-from seqlab.figures.gather import Series, Where, pool, read
+from seqlab.figures.gather import Series, pool, read
 from seqlab.figures.names import (
     COORDINATES,
     DRAWN,
     FIELDS,
-    MEASURES,
     OF_TRAINING,
     PART,
     RELATIVE,
     Measure,
-    check_axis,
     label,
-    measure,
     named,
     text,
 )
@@ -35,81 +33,10 @@ from seqlab.spec import kinds
 from seqlab.spec.run import is_layered
 from seqlab.wording import in_links, one_of, refuse
 
-KINDS = ("heatmap", "curves", "profile", "distribution", "histogram")
 COLORED = ("curves", "distribution", "histogram")  # where colours tell y apart
 MOST_PANELS = 12
 MOST_COLORS = 12
 LEAST = 0.01  # of the variance: what explains less is not worth panels
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What the user asked for; None leaves a choice to the figure.
-
-    `x` and `y` are fields or coordinates: of a heatmap the columns and rows, of curves and
-    distributions the axis and what colours tell apart; a histogram has `y` alone. `facet` has a
-    panel for each value, where there are `panels` at all.
-    """
-
-    kind: str = "heatmap"
-    x: str | None = None
-    y: str | None = None
-    facet: str | None = None
-    value: str = "log10_attenuation"
-    where: Where = field(default_factory=dict)
-    panels: bool = True
-
-    def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise InputError(f"kind: {self.kind!r} is not drawn; {', '.join(KINDS)}")
-        taken: dict[str, str] = {}
-        for option, name in self.given.items():
-            check_axis(option, name)
-            if name in taken:
-                raise InputError(f"{option}: {name} is the field of {taken[name]} already")
-            taken[name] = option
-        if self.kind == "profile" and (self.x or self.y):
-            raise InputError("x, y: a profile has lag and length as its axes; facet is free")
-        if self.kind == "profile" and self.measure.quantity.learned:
-            raise refuse("kind", self.kind, f"heatmap or curves beside value {self.value}")
-        if self.kind == "histogram" and self.x:
-            raise InputError("x: a histogram has its values there; y and facet are free")
-        fields = OF_TRAINING if self.measure.of_training else {}
-        if self.kind != "heatmap" and self.y in COORDINATES and self.y not in fields:
-            raise InputError(f"y: {self.y} cannot tell {self.kind} apart; a field can")
-        if self.facet in COORDINATES and self.facet not in fields:
-            raise InputError(f"facet: {self.facet} cannot be spread over panels; a field can")
-        if self.kind == "distribution" and self.x in ("lag", "update"):
-            raise InputError(f"x: a distribution is not drawn against {self.x}; length or a field")
-        if self.apart and not self.measure.has_parts:
-            read_off = [name for name, one in MEASURES.items() if one.has_parts]
-            raise refuse("value", self.value, f"{one_of(read_off)} beside part")
-
-    @property
-    def given(self) -> dict[str, str]:
-        """The fields asked for, by option."""
-        return {name: v for name in ("x", "y", "facet") if (v := getattr(self, name)) is not None}
-
-    @property
-    def apart(self) -> bool:
-        """Whether each run is taken apart into the parts of its state."""
-        return PART in (*self.given.values(), *self.where)
-
-    @property
-    def measure(self) -> Measure:
-        return measure(self.value)
-
-    @property
-    def coordinates(self) -> set[str]:
-        """What to read before the choice is made: enough for it, and most often for the figure."""
-        named, own = set(self.given.values()), set(self.measure.coordinates)
-        if self.measure.quantity.learned:
-            return named & own or own
-        asked = named & {"length", "lag"}
-        if asked or not own:
-            return asked
-        by_lag = self.kind in ("curves", "histogram") and self.x is None
-        return {"lag"} if by_lag else {"length"}
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seqlab.figures.names import DRAWN, HOW_DRAWN, Measure, Part, in_order, named
+from seqlab.figures.names import DRAWN, HOW_DRAWN, Measure, Piece, in_order, named
 from seqlab.figures.runs import Run, horizon_of, lags, ruled_horizons
 from seqlab.numbers.learning import LearnableLength, learnable_length
 from seqlab.numbers.quantity import LN10, Quantity
@@ -62,7 +62,7 @@ def by_draw(runs: Sequence[Run]) -> list[Run]:
     for name in reversed(("arch", *HOW_DRAWN)):  # sorting is stable
         order = in_order([run.fields[name] for run in found.values()])
         found = dict(sorted(found.items(), key=lambda one: order.index(one[1].fields[name])))
-    parts = {name: Part(name, place) for place, name in enumerate(found)}
+    parts = {name: Piece(name, place) for place, name in enumerate(found)}
     return [
         replace(run, fields={**run.fields, DRAWN: parts[name]})
         for run, name in zip(runs, told, strict=True)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from seqlab.figures.choose import Choice, Selection
 from seqlab.figures.gather import Series
-from seqlab.figures.names import PART, RELATIVE, are_numbers, named
+from seqlab.figures.names import PIECES, RELATIVE, are_numbers, named
 from seqlab.figures.runs import Run
 from seqlab.figures.style import Color, palette, ramp
 from seqlab.figures.telling import values_of
@@ -107,10 +107,10 @@ def read_curves(selection: Selection, series: Sequence[Series]) -> list[Curve]:
 def _colors(field: str | None, runs: Sequence[Run]) -> dict[Any, Color]:
     """Numbers have the colours of a ramp, unless they are few; words have their own.
 
-    Parts, which have an order, are told apart in grey by a ramp too.
+    Pieces, which have an order, are told apart in grey by a ramp too.
     """
     values = values_of(runs, field) if field else [None]
-    if field == PART and len(values) >= LEAST_OF_RAMP:
+    if field in PIECES and len(values) >= LEAST_OF_RAMP:
         return dict(zip(values, ramp(len(values)), strict=True))
     numbers = [value for value in values if are_numbers([value])]
     if len(numbers) < LEAST_OF_RAMP:

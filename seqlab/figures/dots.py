@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from seqlab.figures.choose import Asked, Selection, select
+from seqlab.figures.ask import Asked
+from seqlab.figures.choose import Selection, select
 from seqlab.figures.gather import Where
 from seqlab.figures.names import Measure, named
 from seqlab.figures.runs import Run

@@ -9,12 +9,12 @@ from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
 from seqlab.figures import bars, dots, grid, lines, maps, writing
-from seqlab.figures.ask import ask
-from seqlab.figures.choose import Asked, Choice, Selection, pooled_fields, select
+from seqlab.figures.ask import Asked, ask
+from seqlab.figures.choose import Choice, Selection, pooled_fields, select
 from seqlab.figures.colors import colors
 from seqlab.figures.curve import read_curves
 from seqlab.figures.data import check_path, save, table
-from seqlab.figures.names import PART, named
+from seqlab.figures.names import PART, PIECES, named
 from seqlab.figures.page import Looks, Page
 from seqlab.figures.scales import hanging
 from seqlab.figures.style import style, width
@@ -223,7 +223,7 @@ def _note(selection: Selection) -> str:
     choice, runs = selection.choice, selection.runs
     alone = {
         name: values_of(runs, name)[0]
-        for name in ("arch", "name", PART, "clip", "length")
+        for name in ("arch", "name", *PIECES, "clip", "length")
         if name not in choice.fields and len(values_of(runs, name)) == 1
     }
     parts = [named(name, value) for name, value in alone.items() if value is not None]

@@ -16,8 +16,9 @@ from seqlab.figures.names import (
     FIELDS,
     OF_TRAINING,
     PART,
+    PIECES,
     Measure,
-    Part,
+    Piece,
     check_axis,
     in_order,
     text,
@@ -27,10 +28,18 @@ from seqlab.numbers.learning import wilson_interval
 from seqlab.numbers.quantities import is_training
 from seqlab.numbers.statistics import quantile
 from seqlab.report.measured import Measured
-from seqlab.report.points import Data, arrays_of, at_points, curve_points, fields_of, parts_of
+from seqlab.report.points import (
+    Data,
+    arrays_of,
+    at_points,
+    curve_points,
+    fields_of,
+    parameters_of,
+    parts_of,
+)
 
 Where = Mapping[str, Collection[str]]
-WITHIN = ("clip", PART, *OF_TRAINING)  # fields with several values in one result
+WITHIN = ("clip", *PIECES, *OF_TRAINING)  # fields with several values in one result
 
 
 @dataclass(frozen=True)
@@ -66,7 +75,7 @@ def read(
     apart: bool = False,
 ) -> list[Run]:
     """One run for each rule of each result that `where` lets pass, at the points asked for; taken
-    `apart`, one for each part of the state.
+    `apart`, one for each of the measure's pieces.
 
     Without `lag` a length is represented by its last lag, without `length` all by the longest.
     Raises InputError where nothing is left, naming the field that left nothing.
@@ -82,13 +91,13 @@ def read(
     for result in results:
         total += 1
         data = arrays_of(result)
-        fields = fields_of(result, FIELDS) | dict.fromkeys((PART, *OF_TRAINING))
+        fields = fields_of(result, FIELDS) | dict.fromkeys((*PIECES, *OF_TRAINING))
         for name in set(seen) - set(WITHIN):
             seen[name].add(fields[name])
         if all(_one_of(fields[name], where[name]) for name in where if name not in WITHIN):
             seen.get("clip", set()).update(map(str, data["rule"]))
             found = list(_runs(fields, data, measure, coordinates, apart))
-            for name in set(seen) & {PART, *OF_TRAINING}:
+            for name in set(seen) & {*PIECES, *OF_TRAINING}:
                 seen[name].update(run.fields[name] for run in found)
             inner = [name for name in WITHIN if name in where]
             runs += [r for r in found if all(_one_of(r.fields[n], where[n]) for n in inner)]
@@ -97,7 +106,7 @@ def read(
     if not runs:
         raise InputError(_nothing_left(measure, where, seen))
     runs = by_draw(_named(runs)) if measure.of_training else _named(runs)
-    return _ordered(runs) if apart else runs
+    return _ordered(runs, measure.pieces) if apart and measure.pieces else runs
 
 
 def _named(runs: Sequence[Run]) -> list[Run]:
@@ -120,15 +129,32 @@ def _runs(
         return
     if measure.quantity.source not in data:
         return
-    if not apart:
+    if measure.quantity.each:
+        data = _unruled(data)
+    if apart and measure.pieces:
+        yield from _of_pieces(fields, data, measure, coordinates, measure.pieces)
+    else:
         yield from _of_rules(fields, data, measure, coordinates)
-        return
-    parts = parts_of(data)
-    for place, (name, log_norm) in enumerate(parts.items()):
-        told, own = fields | {PART: Part(name, place)}, {**data, "log_norm": log_norm}
+
+
+def _unruled(data: Data) -> Data:
+    """Data of one rule, none, without theory or horizon: as what has neither is drawn."""
+    ruled = ("underflow", "log_norm")
+    one = {name: data[name][:, :1] for name in ruled}
+    nothing = {"theory": np.array(math.nan), "horizon": np.full_like(data["horizon"][:1], -1)}
+    return {**data, **one, **nothing, "rule": np.array(["none"])}
+
+
+def _of_pieces(
+    fields: dict[str, Any], data: Data, measure: Measure, coordinates: Collection[str], field: str
+) -> Iterable[Run]:
+    quantity = measure.quantity
+    pieces = parts_of(data) if field == PART else parameters_of(data, quantity)
+    for place, (name, values) in enumerate(pieces.items()):
+        told, own = fields | {field: Piece(name, place)}, {**data, quantity.source: values}
         for k, run in enumerate(_of_rules(told, own, measure, coordinates)):
-            if len(parts) > 1:  # theory and the file's horizon are the whole state's
-                horizon = horizon_of(log_norm[:, k, -1], data["lag"])
+            if field == PART and len(pieces) > 1:  # theory, the file's horizon are the whole's
+                horizon = horizon_of(values[:, k, -1], data["lag"])
                 run = replace(run, theory=math.nan, horizon=horizon)
             yield run
 
@@ -149,14 +175,14 @@ def _of_rules(
         )
 
 
-def _ordered(runs: Sequence[Run]) -> list[Run]:
-    """Runs whose parts have the last of the places that they have in files, in all runs."""
+def _ordered(runs: Sequence[Run], field: str) -> list[Run]:
+    """Runs whose pieces have the last of the places that they have in files, in all runs."""
     places: dict[str, int] = {}
     for run in runs:
-        part = run.fields[PART]
-        places[part] = max(part.place, places.get(part, 0))
-    parts = {name: Part(name, place) for name, place in places.items()}
-    return [replace(run, fields={**run.fields, PART: parts[run.fields[PART]]}) for run in runs]
+        piece = run.fields[field]
+        places[piece] = max(piece.place, places.get(piece, 0))
+    pieces = {name: Piece(name, place) for name, place in places.items()}
+    return [replace(run, fields={**run.fields, field: pieces[run.fields[field]]}) for run in runs]
 
 
 def _values(

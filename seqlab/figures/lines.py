@@ -12,7 +12,8 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from seqlab.figures import marks
-from seqlab.figures.choose import Asked, Choice, Selection, select
+from seqlab.figures.ask import Asked
+from seqlab.figures.choose import Choice, Selection, select
 from seqlab.figures.curve import Curve, read_curves
 from seqlab.figures.gather import Where, points_of
 from seqlab.figures.labels import Label, fit, merged, write, write_at

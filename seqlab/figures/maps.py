@@ -15,7 +15,8 @@ from matplotlib.path import Path
 from numpy.typing import NDArray
 
 from seqlab.errors import InputError
-from seqlab.figures.choose import Asked, Selection, select
+from seqlab.figures.ask import Asked
+from seqlab.figures.choose import Selection, select
 from seqlab.figures.colors import ROUNDING, Colors, colors
 from seqlab.figures.gather import Where
 from seqlab.figures.grid import Grid, arrange, axes_of

@@ -20,7 +20,9 @@ from seqlab.spec.learn_table import TIMES
 from seqlab.spec.option import labels
 from seqlab.wording import did_you_mean, in_links
 
-PART = "part"  # a field where it is asked for: each run is taken apart into the parts of its state
+# Fields where they are asked for: each run is taken apart into the parts of its state, or what a
+# gradient is made of into the parameters.
+PART, PARAMETER = PIECES = ("part", "parameter")
 # Coordinates of a curve.
 COORDINATES = {
     "length": "sequence length (steps)",
@@ -41,7 +43,7 @@ HOW_DRAWN = (
     *("r_min", "r_max", "max_phase", "decay"),
 )
 # Fields of a grid, with the labels of their axes; those that tell more come first.
-FIELDS = labels(kinds.options()) | {PART: "part of the state"} | OF_TRAINING
+FIELDS = labels(kinds.options()) | {PART: "part of the state", PARAMETER: "parameter"} | OF_TRAINING
 AXES = FIELDS | COORDINATES
 
 _NORMS = tuple(name.partition(":")[0] for name in stack_table.NORMS)
@@ -125,21 +127,24 @@ class Measure:
         return (*self.coordinates, *(OF_TRAINING if self.of_training else ()))
 
     @property
-    def has_parts(self) -> bool:
-        """Whether it is read off the state's curve, and so off that of each part."""
-        return bool(self.coordinates) and self.quantity.source == "log_norm"
+    def pieces(self) -> str | None:
+        """What it is taken apart into: what is read off the state's curve is there for each part
+        too, and what parameters' gradients are made of for each parameter."""
+        if self.coordinates and self.quantity.source == "log_norm":
+            return PART
+        return PARAMETER if self.quantity.each else None
 
 
-class Part(str):
-    """The name of a part of a state, with its place among all parts that are drawn."""
+class Piece(str):
+    """The name of a part or a parameter, with its place among all that are drawn."""
 
     __slots__ = ("place",)
     place: int
 
-    def __new__(cls, name: str, place: int) -> "Part":
-        part = super().__new__(cls, name)
-        part.place = place
-        return part
+    def __new__(cls, name: str, place: int) -> "Piece":
+        piece = super().__new__(cls, name)
+        piece.place = place
+        return piece
 
 
 MINUS = "\N{MINUS SIGN}"
@@ -181,7 +186,7 @@ def text(value: Any) -> str:
         return "default"
     if value is True:
         return "yes"
-    if isinstance(value, Part):
+    if isinstance(value, Piece):
         return str(value)
     if isinstance(value, float):
         return f"{value:g}".replace("-", MINUS)
@@ -189,14 +194,14 @@ def text(value: Any) -> str:
 
 
 def in_order(values: Sequence[Any]) -> list[Any]:
-    """Distinct values as an axis shows them: the default, numbers, names, parts by their place."""
+    """Distinct values as an axis shows them: the default, numbers, names, pieces by their place."""
 
     def place(value: Any) -> tuple[int, float, float, str]:
         if value is None:
             return 0, 0.0, 0.0, ""
         if isinstance(value, (int, float)):
             return 1, float(value), 0.0, ""
-        if isinstance(value, Part):
+        if isinstance(value, Piece):
             return 3, value.place, 0.0, ""
         name, _, threshold = str(value).partition(":")
         number = threshold.removesuffix(TIMES)
@@ -213,5 +218,5 @@ def are_numbers(values: Iterable[Any]) -> bool:
 
 def named(field: str, value: Any) -> str:
     """A field and its value, as short as it is clear, as a figure writes them."""
-    name = "" if field in ("arch", "name", PART, DRAWN) else f"{field.replace('_', ' ')} "
+    name = "" if field in ("arch", "name", *PIECES, DRAWN) else f"{field.replace('_', ' ')} "
     return name + literal(text(value))

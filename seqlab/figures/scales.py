@@ -11,7 +11,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
 from seqlab.errors import InputError
-from seqlab.figures.names import COORDINATES, PART, RELATIVE, are_numbers, in_order, text
+from seqlab.figures.names import COORDINATES, PIECES, RELATIVE, are_numbers, in_order, text
 from seqlab.figures.style import LETTER, SMALL, points
 from seqlab.figures.writing import length, literal
 
@@ -108,7 +108,7 @@ def mark(ax: Axes, name: Name, scale: Scale) -> None:
     if (
         name == "y"
         and scale.kind == "names"
-        and scale.field != PART  # layers are read from the bottom
+        and scale.field not in PIECES  # layers are read from the bottom
         and not any(are_numbers([value]) for value in scale.values)
     ):
         ends = ends[::-1]  # other names are read from the top

@@ -45,45 +45,41 @@ def _norm_of(what: str) -> str:
 
 
 def _made_of() -> Iterator[Quantity]:
-    """What the parameters' gradient of the longest length is made of: of all, which figures show,
-    and of each."""
-    every, each = "all parameters' gradient", "a parameter's gradient"
+    """What the parameters' gradient of the longest length is made of, of all and of each."""
     for name, what, value, label in (
         (
             "log_gradient_by_lag",
-            "ln norm of a lag's share of {}, over that of the whole",
+            "ln norm of a lag's share of the gradient, over that of the whole",
             "gradient_by_lag",
             "log10 share of the parameters' gradient (decades)",
         ),
         (
             "log_gradient_to_lag",
-            "ln norm of the sum of the shares of {} up to a lag, over that of the whole",
+            "ln norm of the sum of the shares of the gradient up to a lag, over that of the whole",
             "gradient_to_lag",
             "log10 gradient up to the lag (decades)",
         ),
         (
             "cosine_to_lag",
-            "cosine of the sum of the shares of {} up to a lag with the whole",
+            "cosine of the sum of the shares of the gradient up to a lag with the whole",
             "cosine_to_lag",
             "cosine of the gradient up to the lag",
         ),
     ):
         log = name.startswith("log")
-        plain = Quantity(name, ("network", "lag"), "nat" if log else "1", "", optional=True)
-        yield replace(
-            plain,
-            long_name=what.format(every),
+        made_of = Quantity(
+            name,
+            ("network", "lag"),
+            "nat" if log else "1",
+            what,
+            optional=True,
             value=value,
             label=label,
             kind="decades" if log else "rate",
             to_start=False,
+            each=True,
         )
-        yield replace(
-            plain,
-            name=f"{name}_parameter",
-            dims=("network", "parameter", "lag"),
-            long_name=what.format(each),
-        )
+        yield from (made_of, made_of.of_each)
 
 
 _COORDINATES = (

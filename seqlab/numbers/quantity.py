@@ -51,7 +51,8 @@ class Quantity:
 
     Of curves, `points` turns the log norm at some points into the quantity there (in place of
     only another unit); `lost` says where a zero is none, because one step's factor left the number
-    format's range. `to_start` is False where the lag of the initial state has no entry.
+    format's range. `to_start` is False where the lag of the initial state has no entry. With `each`
+    a file has it of each parameter too, which `of_each` is.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Quantity:
     spread: bool = False
     points: AtPoints | None = None
     to_start: bool = True
+    each: bool = False
 
     def __post_init__(self) -> None:
         if self.kind == "lag" and "network" in self.dims:
@@ -86,6 +88,18 @@ class Quantity:
     def source(self) -> str:
         """The variable that figures read: the state's curve for what is derived from it."""
         return "log_norm" if self.points else self.name
+
+    @property
+    def of_each(self) -> "Quantity":
+        """It of each of the cell's parameters, (network, parameter, ...); files alone have it."""
+        network, *others = self.dims
+        return Quantity(
+            f"{self.name}_parameter",
+            (network, "parameter", *others),
+            self.units,
+            f"{self.long_name}, of each parameter",
+            optional=self.optional,
+        )
 
     @cached_property
     def by_length(self) -> bool:

@@ -49,6 +49,14 @@ def parts_of(data: Data) -> dict[str, NDArray]:
     return own or {WHOLE: data["log_norm"]}
 
 
+def parameters_of(data: Data, quantity: Quantity) -> dict[str, NDArray]:
+    """A quantity that is of each parameter too, (networks, lags), by the parameter's name; without
+    the parameters that a cell has and the run had not."""
+    values = np.moveaxis(data[quantity.of_each.name], 1, 0)
+    found = zip(data["parameter"].tolist(), values, strict=True)
+    return {name: value for name, value in found if not np.isnan(value).all()}
+
+
 @dataclass(frozen=True)
 class Points:
     """Points of curves, by length, then by lag: `length` and `lag` (points,) in steps.
