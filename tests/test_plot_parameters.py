@@ -58,8 +58,9 @@ def test_a_parameter_that_a_run_had_not_is_left_out(tmp_path):
 
 
 def test_every_measure_of_shares_has_parameters_in_the_file():
-    each = {quantity.of_each.name for quantity in in_files().values() if quantity.each}
-    assert each == {quantity.name for quantity in in_files().values() if "parameter" in quantity.dims[1:]}
+    there = in_files().values()
+    each = {quantity.of_each.name for quantity in there if quantity.each}
+    assert each == {quantity.name for quantity in there if "parameter" in quantity.dims[1:]}
 
 
 @pytest.mark.parametrize(
@@ -67,13 +68,17 @@ def test_every_measure_of_shares_has_parameters_in_the_file():
     [
         (
             {"y": "parameter"},
-            "value: 'log10_attenuation' is not allowed; gradient_by_lag, gradient_to_lag or "
-            "cosine_to_lag beside parameter",
+            (
+                "value: 'log10_attenuation' is not allowed; gradient_by_lag, gradient_to_lag or "
+                "cosine_to_lag beside parameter"
+            ),
         ),
         (
             {"y": "part", "value": "gradient_by_lag"},
-            "value: 'gradient_by_lag' is not allowed; log10_attenuation, decay_rate, zero_share, "
-            "underflow_share or overflow_share beside part",
+            (
+                "value: 'gradient_by_lag' is not allowed; log10_attenuation, decay_rate, "
+                "zero_share, underflow_share or overflow_share beside part"
+            ),
         ),
         (
             {"where": {"parameter": ["W"]}, "value": "cosine_to_lag"},
