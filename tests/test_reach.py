@@ -15,6 +15,7 @@ from studies import refusal, seqlab_
 import seqlab
 from seqlab.cells import CELLS
 from seqlab.errors import InputError
+from seqlab.spec.table import TABLE
 from seqlab.study.reach import Reach
 from seqlab.wording import one_of
 
@@ -169,6 +170,14 @@ def test_no_answer_is_an_exit_of_1(here: Path) -> None:
     done = seqlab_(*words, "--hidden", 3, "--networks", 1, "--between", "0.1:0.2")
     assert done.exit_code == 1
     assert "none does" in done.stdout
+
+
+def test_the_help_names_all_that_can_be_searched_and_where() -> None:
+    told = "".join(seqlab_("reach", "--help").output.split())  # lines may break anywhere
+    ranges = {row.name.replace("_", "-"): row.searched for row in TABLE.values() if row.searched}
+    assert f"draws networks: {one_of(ranges)}.".replace(" ", "") in told
+    for name, (low, high) in ranges.items():
+        assert f"{name}{low:g}:{high:g}" in told
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,13 @@
 A row for each cell and number of steps, "none" where no value does: the value of the option at
 which 1e-3 of the gradient is left, its interval, the largest that the gradient is on the way, and,
 at that value, the decades that the product of the gates that carry the state loses over as many
-steps (forget gates of an LSTM, update gates of a GRU): log10 of the norm of r, the loss's random
-direction, times the product.
+steps (forget gates of an LSTM or sLSTM, update gates of a GRU): log10 of the norm of r, the loss's
+random direction, times the product.
 """
 
 import csv
 import sys
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,8 +32,10 @@ CASES = (
     ("mingru", "input_scale", {}),
     ("ssm", "input_scale", {}),
     ("lru", "r_min", {}),
+    ("deltanet", "input_scale", {}),
+    ("slstm", "forget_bias", {}),
 )
-CARRYING = {"lstm": 1, "gru": 1}  # the place of the gate among the rows of the weights
+CARRYING = {"lstm": 1, "gru": 1, "slstm": 1}  # the place of the gate among the rows of the weights
 COLUMNS = (
     *("arch", "init", "steps", "vary", "value", "low", "high", "largest", "largest_lag"),
     *("horizon_1e-3", "left", "left_by_gates"),
@@ -53,13 +56,19 @@ def _product(spec: RunSpec, m: int) -> float:
     h = np.concatenate([np.zeros((1, 1, spec.hidden)), seqlab.forward(spec.arch, params, x).output])
     units = slice(CARRYING[spec.arch] * spec.hidden, (CARRYING[spec.arch] + 1) * spec.hidden)
     before = sum(
-        v @ params[f"weight_{side}"][units].T + params[f"bias_{side}"][units]
+        v @ params[f"weight_{side}"][units].T + _bias(params, side)[units]
         for v, side in ((x, "ih"), (h[:-1], "hh"))
     )
     log: NDArray = log_expit(before).sum(axis=(0, 1)) + np.log(
         np.abs(unit_readout(spec.seed, m, spec.hidden))
     )
     return float(np.logaddexp.reduce(2 * log) / 2 / np.log(10))
+
+
+def _bias(params: Mapping[str, NDArray], side: str) -> NDArray:
+    """A cell's bias on one side: an sLSTM has one in all, which counts on the input's."""
+    whole = params["weight_hh"].shape[0]
+    return params.get(f"bias_{side}", params["bias"] if side == "ih" else np.zeros(whole))
 
 
 def main(store: str) -> None:

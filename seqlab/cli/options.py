@@ -72,10 +72,10 @@ class TableCommand(click.Command):
         self, *args: Any, table: str, without: Collection[str] = (), **attributes: Any
     ) -> None:
         super().__init__(*args, **attributes)
-        self._table, self._without = table, without
+        self.table, self._without = table, without
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        rows = [row for row in _of_table(self._table) if row.name not in self._without]
+        rows = [row for row in _of_table(self.table) if row.name not in self._without]
         return [*rows, *super().get_params(ctx)]
 
 

@@ -8,20 +8,35 @@ import click
 from seqlab.cli import options, streams
 from seqlab.cli.errors import FAILED
 from seqlab.errors import InputError
+from seqlab.wording import one_of
+
+
+class Search(options.TableCommand):
+    """A command whose help says what can be searched, and where."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        rows = options.find_table(self.table).values()
+        ranges = {row.name.replace("_", "-"): row.searched for row in rows if row.searched}
+        told = {
+            "vary": f"The number that draws networks: {one_of(ranges)}.",
+            "between": "Where to look. [default: "
+            + ", ".join(f"{name} {low:g}:{high:g}" for name, (low, high) in ranges.items())
+            + "]",
+        }
+        found = super().get_params(ctx)
+        for option in found:
+            if isinstance(option, click.Option) and option.name in told:
+                option.help = told[option.name]
+        return found
 
 
 @click.command(
-    cls=options.TableCommand,
+    cls=Search,
     table="seqlab.spec.table:TABLE",
     without=("clip", "lengths", "spectrum", "params", "module", "truncation"),
     short_help="Find the value of an option that reaches as far as you need.",
 )
-@click.option(
-    "--vary",
-    required=True,
-    metavar="OPTION",
-    help="The number that draws networks: gain, input-scale or forget-bias.",
-)
+@click.option("--vary", required=True, metavar="OPTION")
 @click.option(
     "--keep",
     type=float,
@@ -30,11 +45,7 @@ from seqlab.errors import InputError
     metavar="SHARE",
     help="What is to be left of the gradient after all steps; 1: it neither fades nor grows.",
 )
-@click.option(
-    "--between",
-    metavar="A:B",
-    help="Where to look. [default: gain 0.1:10, input-scale 0.01:100, forget-bias -5:15]",
-)
+@click.option("--between", metavar="A:B")
 @options.backend()
 @options.of_outputs()
 def reach(
