@@ -43,7 +43,6 @@ class Wrong(checks._OnBackend):
         return SimpleNamespace(initial=public(wrong), params=params)
 
 
-@pytest.mark.tiny
 @pytest.mark.parametrize("form", FORMS)
 def test_a_closed_form_is_met_and_sees_what_is_wrong(form: ClosedForm) -> None:
     assert form.error(checks._OnBackend("cpu")) <= form.tolerance

@@ -84,7 +84,6 @@ def naive_loss(y: Array, targets: Array) -> tuple[float, Array]:
     return float(np.square(errors).sum() / count), 2 * errors / count
 
 
-@pytest.mark.tiny
 @pytest.mark.parametrize("clip", ["none", "norm:0.1", "step-norm:0.02", "truncate:5"])
 @pytest.mark.parametrize(("arch", "activation"), KINDS)
 @pytest.mark.parametrize("task", ["latch", "teacher"])

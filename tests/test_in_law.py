@@ -68,7 +68,6 @@ def sampled_alike(stack: Stack, init: str, gain: float, bias: float) -> Array:
     return np.stack([totals(have), *(column[:, 0] for column in columns)], axis=1)
 
 
-@pytest.mark.tiny
 @pytest.mark.parametrize(
     ("stack", "init", "gain", "bias"),
     [

@@ -54,7 +54,6 @@ def clipped(found: Any, rule: Any) -> dict[str, Array]:
     return {name: unscaled(value, sums.exponent) for name, value in sums.values.items()}
 
 
-@pytest.mark.tiny
 @pytest.mark.parametrize(("arch", "activation", "clip", "at"), CASES)
 def test_gradients_are_the_naive_ones(arch: str, activation: str, clip: str, at: str) -> None:
     trained, run = networks(arch, activation, 3)

@@ -158,7 +158,6 @@ def test_the_mean_exponent_of_biases_alone() -> None:
     assert 0 < spread < 0.004
 
 
-@pytest.mark.tiny
 def test_the_horizon_as_initialised() -> None:
     """Biases and noise leave little more than half of a unit: a thousandth at lag 10 for exactly
     half, seen at 11, and a millionth at 22."""

@@ -17,8 +17,6 @@ from seqlab.errors import InputError
 from seqlab.figures import Looks, ask, curves, figure, heatmap, plot, plot_reach, plot_results
 from seqlab.figures.choose import select
 
-pytestmark = pytest.mark.tiny
-
 LENGTHS = [10, 20, 40, 80]
 TWO = [trained("rnn", 12, 19.0, trace=50), trained("lstm", 33, 30.0, trace=50)]
 MANY = [

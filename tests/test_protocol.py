@@ -256,8 +256,6 @@ EXTREME = {
 }
 
 
-@pytest.mark.tiny
-@pytest.mark.filterwarnings("ignore:divide by zero encountered in scalar divide")  # slstm, no JIT
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("field", EXTREME)
 @pytest.mark.parametrize("arch", CELLS)

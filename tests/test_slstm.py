@@ -361,7 +361,6 @@ def test_the_horizon_as_initialised() -> None:
 # Training.
 
 
-@pytest.mark.tiny
 def test_it_is_trained() -> None:
     """On a dependency of five steps, until it is learned; its recurrent weights begin at zero."""
     given = {"task": "latch", "lengths": [5], "networks": 2, "hidden": 8, "updates": 150}

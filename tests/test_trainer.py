@@ -73,7 +73,6 @@ def trained(arch: str, names: list[str], optimiser: str, rate: float, kind: str)
     return trainer, [trainer.update(batch) for batch in data], wanted
 
 
-@pytest.mark.tiny
 @pytest.mark.parametrize("arch", ARCHS)
 @pytest.mark.parametrize(
     ("optimiser", "rate", "kind"), [("sgd", 1e-3, "squared"), ("adam", 0.01, "cross-entropy")]
@@ -154,7 +153,6 @@ def test_a_network_that_diverges_ends_and_the_others_go_on(optimiser: str) -> No
 # In PyTorch's own hands: nn.RNN, nn.LSTM, nn.GRU, and the scan step by step.
 
 
-@pytest.mark.tiny
 @pytest.mark.parametrize("arch", training.CELLS)
 @pytest.mark.parametrize("optimiser", list(OPTIMISERS))
 def test_training_is_pytorchs(arch: str, optimiser: str) -> None:

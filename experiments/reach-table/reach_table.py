@@ -33,11 +33,12 @@ CASES = (
     ("ssm", "input_scale", {}),
     ("lru", "r_min", {}),
     ("deltanet", "input_scale", {}),
+    ("deltanet", "input_scale", {"decay": "none"}),
     ("slstm", "forget_bias", {}),
 )
 CARRYING = {"lstm": 1, "gru": 1, "slstm": 1}  # the place of the gate among the rows of the weights
 COLUMNS = (
-    *("arch", "init", "steps", "vary", "value", "low", "high", "largest", "largest_lag"),
+    *("arch", "init", "decay", "steps", "vary", "value", "low", "high", "largest", "largest_lag"),
     *("horizon_1e-3", "left", "left_by_gates"),
 )
 
@@ -71,6 +72,10 @@ def _bias(params: Mapping[str, NDArray], side: str) -> NDArray:
     return params.get(f"bias_{side}", params["bias"] if side == "ih" else np.zeros(whole))
 
 
+def _drawn(spec: RunSpec) -> tuple[str | None, ...]:
+    return spec.arch, spec.init, spec.decay
+
+
 def main(store: str) -> None:
     table = csv.writer(sys.stdout, lineterminator="\n")
     table.writerow(COLUMNS)
@@ -84,9 +89,9 @@ def main(store: str) -> None:
                     left_by_gates(answer.result.spec),
                 )
                 told = [f"{n:.6g}" if isinstance(n, float) else n for n in numbers]
-                table.writerow([arch, answer.result.spec.init, steps, vary, *told])
+                table.writerow([*_drawn(answer.result.spec), steps, vary, *told])
             if not found.answers:
-                table.writerow([arch, found.tried[0].spec.init, steps, vary, "none"])
+                table.writerow([*_drawn(found.tried[0].spec), steps, vary, "none"])
             sys.stdout.flush()
 
 

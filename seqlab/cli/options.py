@@ -113,3 +113,10 @@ def check_figure(option: str, name: str) -> None:
         raise InputError(f"{option}: {path.parent} is not a folder; make it first")
     for file in (path, path.with_suffix(".csv")):
         require_writable(option, file, 0)
+
+
+def at_most_one(**flags: bool) -> None:
+    """Refuse flags that exclude each other. Raises InputError."""
+    given = [f"--{name}" for name, flag in flags.items() if flag]
+    if len(given) > 1:
+        raise InputError(f"{given[1][2:]}: not allowed beside {given[0]}; one of them")

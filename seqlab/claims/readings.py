@@ -1,0 +1,173 @@
+"""The numbers that claims are settled by, read off results: a sample a network, and an estimate."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seqlab.errors import InputError
+from seqlab.numbers.estimate import Estimate, exactly, of_mean, of_median, of_share
+from seqlab.numbers.quantity import LN10, THRESHOLDS
+from seqlab.numbers.statistics import first_below
+from seqlab.report.measured import Measured
+from seqlab.report.points import Data, arrays_of
+from seqlab.wording import did_you_mean
+
+# The data of a run and what stands behind the reading's "@" -> one number a network.
+Sample = Callable[[Data, str], NDArray]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A number of a run, of its first clip rule: `sample` of each network, `estimate` of all.
+    `unit` is what people read behind it."""
+
+    name: str
+    unit: str
+    sample: Sample
+    at: str = ""
+    estimate: Callable[[NDArray], Estimate] = of_median
+
+    def of(self, result: Measured, minus: Measured | None = None) -> Estimate:
+        """It of a run, or of the difference of two whose networks are drawn by the same seeds."""
+        found = self.sample(arrays_of(result), self.at)
+        if minus is not None:
+            found = found - self.sample(arrays_of(minus), self.at)
+        return self.estimate(found)
+
+
+def _curve(data: Data) -> NDArray:
+    """Decades (networks, lags) of the longest length."""
+    return np.asarray(data["log_norm"][:, 0, -1] / LN10)
+
+
+def _place(data: Data, lag: int) -> int:
+    """Where a lag is among those kept. Raises InputError."""
+    [places] = np.nonzero(data["lag"] == lag)
+    if not places.size:
+        raise InputError(f"reading: lag {lag} is not kept; a length ends with every lag that is")
+    return int(places[0])
+
+
+def _decades(data: Data, at: str) -> NDArray:
+    return _curve(data)[:, _place(data, int(at)) if at else -1]
+
+
+def _per_link(data: Data, at: str) -> NDArray:
+    return _decades(data, at) / (int(at) if at else data["lag"][-1])
+
+
+def _factor(data: Data, at: str) -> NDArray:
+    return np.asarray(10.0 ** _per_link(data, at))
+
+
+def _rate(data: Data, _: str) -> NDArray:
+    return np.asarray(data["decay_rate"][:, 0])
+
+
+def _horizon(data: Data, at: str) -> NDArray:
+    """First kept lag of each network under a threshold, inf for never."""
+    under = math.log10(THRESHOLDS[at])
+    places = [first_below(curve, under) for curve in _curve(data)]
+    return np.array([data["lag"][place] if place >= 0 else math.inf for place in places])
+
+
+def _power(data: Data, _: str) -> NDArray:
+    """The exponent of a power law through the last lag and the one a tenth as far."""
+    last = int(data["lag"][-1])
+    tenth = int(np.abs(data["lag"] - last / 10).argmin())
+    curve = _curve(data)
+    return np.asarray((curve[:, -1] - curve[:, tenth]) / math.log10(last / data["lag"][tenth]))
+
+
+def _zero(data: Data, _: str) -> NDArray:
+    return np.isneginf(_curve(data)[:, -1])
+
+
+def _rules_apart(data: Data, _: str) -> NDArray:
+    """The largest difference of each network's curves between the rules of a run."""
+    curves = data["log_norm"][:, :, -1]
+    same = curves == curves[:, :1]
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.where(same, 0, np.abs(curves - curves[:, :1])).max(axis=(1, 2)))
+
+
+def _by_layer(name: str, scale: float = 1.0) -> Sample:
+    """A quantity of a stack's layers, at layer `at`, counted from the input."""
+
+    def read(data: Data, at: str) -> NDArray:
+        place = _place(data, int(data["lag"][-1]) - int(at))
+        values = data[name]
+        values = values[:, 0] if values.ndim == 3 else values
+        return np.asarray(values[:, place] * scale)
+
+    return read
+
+
+def _layers_over(name: str, most: float) -> Sample:
+    """The share of layers, the inputs left out, in which a quantity is over a limit."""
+
+    def read(data: Data, _: str) -> NDArray:
+        return np.asarray((data[name][:, :-1] > most).mean(axis=1))
+
+    return read
+
+
+def _gradient_drop(data: Data, _: str) -> NDArray:
+    """Decades between the norms of the first layer's weight gradient and of the last's."""
+    norms = data["log_weight_grad_norm"][:, 0] / LN10
+    kept = norms[:, np.isfinite(norms).any(axis=0)]
+    return np.asarray(kept[:, -1] - kept[:, 0])
+
+
+def _no_sample(data: Data, _: str) -> NDArray:
+    raise TypeError("a slope is of no run")
+
+
+def _largest(sample: NDArray) -> Estimate:
+    return exactly(float(sample.max()))
+
+
+def _all_equal(sample: NDArray) -> Estimate:
+    return exactly(float(np.abs(sample).max()))
+
+
+_READINGS = {
+    one.name: one
+    for one in (
+        Reading("decades", "decades", _decades),
+        Reading("decades_per_link", "decades a step", _per_link),
+        Reading("factor", "times a step", _factor),
+        Reading("rate", "nat a step", _rate, estimate=of_mean),
+        Reading("horizon", "steps", _horizon),
+        Reading("power", "decades a decade of lag", _power),
+        Reading("zero_share", "of the networks", _zero, estimate=of_share),
+        Reading("largest", "decades at most", _decades, estimate=_largest),
+        Reading("rules_apart", "nat apart", _rules_apart, estimate=_all_equal),
+        Reading("dead_units", "of the units", _by_layer("dead_units"), estimate=of_mean),
+        Reading("always_on_units", "of the units", _by_layer("always_on_units"), estimate=of_mean),
+        Reading("cosine", "cosine", _by_layer("cosine")),
+        Reading("mean_square", "decades", _by_layer("log_mean_square", 1 / LN10)),
+        Reading("half_dead", "of the layers", _layers_over("zero_units", 0.5), estimate=of_mean),
+        Reading("gradient_drop", "decades", _gradient_drop),
+        Reading("slope", "times what is said", _no_sample),
+    )
+}
+_NEED_A_PLACE = ("horizon", "dead_units", "always_on_units", "cosine", "mean_square")
+
+
+def reading(text: str) -> Reading:
+    """A reading by its name, NAME or NAME@PLACE: a lag, a layer from the input, or the threshold of
+    a horizon. Raises InputError."""
+    name, _, at = text.partition("@")
+    if name not in _READINGS:
+        close = did_you_mean(name, _READINGS)
+        raise InputError(f"reading: {name!r} is not allowed; {', '.join(_READINGS)}{close}")
+    if bool(at) != (name in _NEED_A_PLACE) and not (at and name.startswith("decades")):
+        raise InputError(f"reading: {text!r} is not allowed; a place is for {_NEED_A_PLACE}")
+    if name == "horizon" and at not in THRESHOLDS:
+        raise InputError(f"reading: {text!r} is not allowed; horizon@ {', '.join(THRESHOLDS)}")
+    one = _READINGS[name]
+    return Reading(one.name, one.unit, one.sample, at, one.estimate)

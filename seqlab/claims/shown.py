@@ -1,0 +1,170 @@
+"""Settled claims as people read them: a table, all that is known of one, a document, a page."""
+
+import math
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from seqlab.claims.claim import Case, Claim
+from seqlab.claims.settle import Finding
+from seqlab.numbers.estimate import Estimate
+from seqlab.report.text import NOISE, WIDTH, fill
+from seqlab.study.result import versions
+from seqlab.wording import in_links
+
+QUOTED, UNSETTLED, UNMEASURED = "quotation", "not settled here", "not measured"
+
+
+def verdict(finding: Finding) -> str:
+    """What is said of a claim: its verdict, or why there is none."""
+    if finding.claim.measured:
+        return finding.verdict or UNMEASURED
+    return QUOTED if finding.claim.source else UNSETTLED
+
+
+def unit(claim: Claim, case: Case) -> str:
+    """What its numbers are in, steps of time or layers."""
+    assert claim.reading is not None
+    return in_links(claim.reading.unit, [case.link])
+
+
+def number(found: Estimate) -> str:
+    """A number and the ends of its interval, which are left out where it has none."""
+    if found.low == found.high or math.isnan(found.low):
+        return _digits(found.value)
+    return f"{_digits(found.value)} [{_digits(found.low)}, {_digits(found.high)}]"
+
+
+def table(findings: Sequence[Finding]) -> str:
+    """A claim a paragraph: its sentence, the number of its first case, the verdict."""
+    return "\n".join(_brief(finding) for finding in findings)
+
+
+def _brief(finding: Finding) -> str:
+    claim, said = finding.claim, verdict(finding)
+    if finding.found is not None:
+        said = f"{number(finding.found[0])} {unit(claim, claim.cases[0])}: {said}"
+    indent = len(claim.id) + 2
+    return f"{fill(f'{claim.id}  {claim.statement}', indent)}\n{fill(' ' * indent + said, indent)}"
+
+
+def details(finding: Finding) -> str:
+    """All that is known of one claim, its commands included."""
+    claim = finding.claim
+    lines = [fill(f"{claim.id}: {claim.statement}"), fill(f"heard in {claim.heard}"), ""]
+    if not claim.measured:
+        lines.append(fill(f"{verdict(finding)}: {claim.source or claim.why}"))
+        return "\n".join(lines)
+    units = unit(claim, claim.cases[0])
+    lines.append(fill(f"holds where the number ({units}) is {claim.rule}"))
+    for place, case in enumerate(claim.cases):
+        lines += ["", *_case(claim, case, finding.found[place] if finding.found else None)]
+    lines += ["", fill(f"verdict: {verdict(finding)}"), fill(claim.reason, 0)]
+    if claim.theory:
+        lines.append(fill(f"theory: {claim.theory}"))
+    return "\n".join(lines)
+
+
+def _case(claim: Claim, case: Case, found: Estimate | None) -> Iterator[str]:
+    yield fill(case.name if case.said else f"beyond what is said: {case.name}")
+    if found is not None:
+        theory = "" if case.theory is None else f"; theory {_digits(case.theory)}"
+        yield fill(f"  {number(found)} {unit(claim, case)}{theory}")
+    for place, command in enumerate(case.commands()):
+        yield _for_a_shell("less" if place else "$", command)
+
+
+def _for_a_shell(mark: str, command: str) -> str:
+    lines = textwrap.wrap(command, WIDTH - len(mark) - 5, break_on_hyphens=False)
+    return f"  {mark} " + " \\\n      ".join(lines)
+
+
+def document(findings: Iterable[Finding]) -> dict[str, Any]:
+    """What `--json` prints: the day, the versions that numbers may depend on, an entry a claim."""
+    return {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "versions": versions(),
+        "claims": [_entry(finding) for finding in findings],
+    }
+
+
+def _entry(finding: Finding) -> dict[str, Any]:
+    claim = finding.claim
+    found: dict[str, Any] = {
+        "id": claim.id,
+        "statement": claim.statement,
+        "heard": claim.heard,
+        "verdict": verdict(finding),
+    }
+    if not claim.measured:
+        return found | {"source": claim.source or None, "why": claim.why or None}
+    cases = [
+        {
+            "name": case.name,
+            "said": case.said,
+            "commands": case.commands(),
+            "theory": case.theory,
+            **_numbers(finding.found[place] if finding.found else None),
+        }
+        for place, case in enumerate(claim.cases)
+    ]
+    return found | {
+        "unit": unit(claim, claim.cases[0]),
+        "holds": str(claim.rule),
+        "theory": claim.theory,
+        "reason": claim.reason,
+        "cases": cases,
+    }
+
+
+def _numbers(found: Estimate | None) -> dict[str, Any]:
+    if found is None:
+        return {"value": None, "interval": None}
+    value, low, high = (one if math.isfinite(one) else str(one) for one in found)
+    return {"value": value, "interval": None if math.isnan(found.low) else [low, high]}
+
+
+def page(findings: Sequence[Finding]) -> str:
+    """A page in Markdown: a table of all, and a section for each."""
+    rows = ["| | said | number | verdict |", "|---|---|---|---|"]
+    for finding in findings:
+        claim, shown = finding.claim, ""
+        if finding.found is not None:
+            shown = f"{number(finding.found[0])} {unit(claim, claim.cases[0])}"
+        link = f"[{claim.id}](#{claim.id.lower()})"
+        rows.append(f"| {link} | {claim.statement} | {shown} | {verdict(finding)} |")
+    return "\n".join([*rows, *(line for finding in findings for line in _section(finding))])
+
+
+def _section(finding: Finding) -> Iterator[str]:
+    claim = finding.claim
+    yield from ("", f"## {claim.id}", "", f"*{claim.statement}* Heard in {claim.heard}.")
+    if not claim.measured:
+        yield from ("", f"**{_sentence(verdict(finding))}.** {claim.source or claim.why}")
+        return
+    yield from ("", "| case | number | theory |", "|---|---|---|")
+    for place, case in enumerate(claim.cases):
+        found = number(finding.found[place]) if finding.found else UNMEASURED
+        theory = "" if case.theory is None else _digits(case.theory)
+        yield f"| {'' if case.said else 'beyond: '}{case.name} | {found} | {theory} |"
+    units = unit(claim, claim.cases[0])
+    yield from ("", f"It holds where the number ({units}) is {claim.rule}.")
+    yield from ("", f"**{_sentence(verdict(finding))}.** {claim.reason}")
+    if claim.theory:
+        yield from ("", f"Theory: {claim.theory}.")
+    if commands := [command for case in claim.cases for command in case.commands()]:
+        yield from ("", "```console", *(f"$ {one}" for one in dict.fromkeys(commands)), "```")
+
+
+def _digits(value: float) -> str:
+    """Three figures; infinities by name, what is rounding as the zero that it is."""
+    if not math.isfinite(value):
+        return "never" if value == math.inf else str(value)
+    if abs(value) < NOISE:
+        return "0"
+    return f"{value:.1f}" if abs(value) >= 100 else f"{value:#.3g}".rstrip(".")
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:]

@@ -1,0 +1,63 @@
+"""`seqlab claims`: what everybody says of vanishing gradients, each with a number and a verdict."""
+
+import click
+
+from seqlab.cli import options, streams
+
+
+@click.command(short_help="What is said of vanishing gradients, measured.")
+@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.option("--all", "everything", is_flag=True, help="Measure those that take long too.")
+@click.option("--list", "listed", is_flag=True, help="Measure nothing: show what the store has.")
+@options.backend()
+@options.store("Folder of the results that claims are settled by.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
+@click.option("--markdown", is_flag=True, help="Print a table in Markdown instead.")
+def claims(
+    ids: tuple[str, ...],
+    everything: bool,
+    listed: bool,
+    backend: str,
+    store: str,
+    as_json: bool,
+    markdown: bool,
+) -> None:
+    """What everybody says of vanishing gradients: a sentence, a number, a verdict.
+
+    Without an ID all are shown, measured where the store does not have them yet; with IDs, these,
+    measured now, and how to measure each by hand. A sentence holds where the whole 95% interval of
+    the number does what it says.
+
+    Example: seqlab claims D05 S03
+    """
+    import json
+    import warnings
+    from pathlib import Path
+
+    from seqlab.claims import shown
+    from seqlab.claims.claim import chosen
+    from seqlab.claims.settle import Court
+    from seqlab.cli.progress import ProgressLine
+
+    options.at_most_one(json=as_json, markdown=markdown)
+    options.at_most_one(all=everything, list=listed)
+    court, asked = Court(Path(store), backend, warnings.warn), chosen(ids)
+    found = []
+    with ProgressLine() as line:
+        for place, claim in enumerate(asked):
+            if listed or (claim.slow and not (everything or ids)):
+                found.append(court.recall(claim))
+                continue
+
+            def say(fraction: float, what: str, place: int = place) -> None:
+                line((place + fraction) / len(asked), what)
+
+            found.append(court.settle(claim, bool(ids), say))
+    if as_json:
+        streams.say(json.dumps(shown.document(found), indent=2, allow_nan=False))
+    elif markdown:
+        streams.say(shown.page(found))
+    elif ids:
+        streams.say("\n\n".join(map(shown.details, found)))
+    else:
+        streams.say(shown.table(found))
