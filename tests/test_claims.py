@@ -316,12 +316,24 @@ def test_details_fit_and_say_how_to_measure(tmp_path: Path) -> None:
     assert "verdict: only if the gain is one" in text
 
 
+def test_the_curves_of_a_claim_are_drawn(here: Path) -> None:
+    done = seqlab_("claims", "S08", "--plot", "a.svg")
+    assert done.exit_code == 0, done.output
+    assert Path("a.svg").stat().st_size > 0
+    told = Path("a.csv").read_text()
+    assert "norm:1" in told
+    assert "step-norm:1" in told
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [
         (["D5"], "claim: 'D5' is not in the book; --list shows all"),
         (["--json", "--markdown"], "markdown: not allowed beside --json; one of them"),
         (["--all", "--list"], "list: not allowed beside --all; one of them"),
+        (["--plot", "a.svg"], "plot: 'a.svg' is not allowed with 52 claims; one ID"),
+        (["I03", "--plot", "a.svg"], "plot: I03 has no curves; a claim that is settled by runs"),
+        (["S08", "--plot", "a.gif"], "plot: "),
     ],
 )
 def test_refused_in_one_line(words: list[str], line: str, here: Path) -> None:

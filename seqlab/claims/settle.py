@@ -48,6 +48,12 @@ class Court:
             found.append(_estimate(claim, case, [one for one in results if one is not None]))
         return Finding(claim, tuple(found))
 
+    def results(self, claim: Claim) -> list[Result]:
+        """The runs of a claim that the store has, each once."""
+        specs = {spec.hash: spec for case in claim.cases for spec in case.specs}
+        found = [self._store.find(spec, self._report) for spec in specs.values()]
+        return [one for one in found if one is not None]
+
     def settle(self, claim: Claim, again: bool, progress: Progress) -> Finding:
         """It measured, as far as the store has not, or `again` whatever it has.
 

@@ -1,8 +1,14 @@
 """`seqlab claims`: what everybody says of vanishing gradients, each with a number and a verdict."""
 
+from typing import TYPE_CHECKING
+
 import click
 
 from seqlab.cli import options, streams
+from seqlab.errors import InputError
+
+if TYPE_CHECKING:
+    from seqlab.claims.claim import Claim
 
 
 @click.command(short_help="What is said of vanishing gradients, measured.")
@@ -11,6 +17,11 @@ from seqlab.cli import options, streams
 @click.option("--list", "listed", is_flag=True, help="Measure nothing: show what the store has.")
 @options.backend()
 @options.store("Folder of the results that claims are settled by.")
+@click.option(
+    "--plot",
+    metavar="FIG",
+    help="Draw the curves of one claim to a .pdf, .svg or .png; their data: .csv.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
 @click.option("--markdown", is_flag=True, help="Print a table in Markdown instead.")
 def claims(
@@ -19,6 +30,7 @@ def claims(
     listed: bool,
     backend: str,
     store: str,
+    plot: str | None,
     as_json: bool,
     markdown: bool,
 ) -> None:
@@ -42,6 +54,8 @@ def claims(
     options.at_most_one(json=as_json, markdown=markdown)
     options.at_most_one(all=everything, list=listed)
     court, asked = Court(Path(store), backend, warnings.warn), chosen(ids)
+    if plot is not None:
+        _check_plot(plot, asked)
     found = []
     with ProgressLine() as line:
         for place, claim in enumerate(asked):
@@ -53,6 +67,10 @@ def claims(
                 line((place + fraction) / len(asked), what)
 
             found.append(court.settle(claim, bool(ids), say))
+    if plot is not None:
+        from seqlab.figures import plot_results
+
+        plot_results(court.results(asked[0]), plot)
     if as_json:
         streams.say(json.dumps(shown.document(found), indent=2, allow_nan=False))
     elif markdown:
@@ -61,3 +79,12 @@ def claims(
         streams.say("\n\n".join(map(shown.details, found)))
     else:
         streams.say(shown.table(found))
+
+
+def _check_plot(plot: str, asked: "list[Claim]") -> None:
+    """Refuse a figure that could not be drawn. Raises InputError."""
+    options.check_figure("plot", plot)
+    if len(asked) > 1:
+        raise InputError(f"plot: {plot!r} is not allowed with {len(asked)} claims; one ID")
+    if not any(case.specs for case in asked[0].cases):
+        raise InputError(f"plot: {asked[0].id} has no curves; a claim that is settled by runs")
