@@ -325,6 +325,7 @@ def test_a_result_draws_itself(monkeypatch):
     ]
 
 
+@pytest.mark.tiny
 def test_the_command_draws_what_was_learned(here):
     words = ["learn", "--arch", "rnn", "--lengths", "2,4", "--updates", "20", "--networks", "4"]
     words += ["--hidden", "4", "--trace", "10", "--store", "results", "--plot", "a.png"]

@@ -24,8 +24,6 @@ from seqlab.spec.run import RunSpec
 
 Array = npt.NDArray[Any]
 
-pytestmark = pytest.mark.tiny
-
 THRESHOLDS = {"step-norm": 0.5, "truncate": 3, "norm": 0.01, "value": 0.01, "step-value": 0.5}
 RULES = ("none", *clips.spelled(THRESHOLDS))
 
@@ -52,6 +50,7 @@ def parts_of(spec: RunSpec, m: int) -> tuple[dict[str, Array], Array, Array]:
     return params, x, unit_readout(spec.seed, m, spec.hidden)
 
 
+@pytest.mark.tiny
 @pytest.mark.parametrize("arch", ARCHS)
 def test_a_run_is_attenuation_of_its_networks(arch: str) -> None:
     """Every curve relative to the state's own lag 0, under rules that see a unit adjoint there."""
@@ -77,6 +76,7 @@ def test_a_run_is_attenuation_of_its_networks(arch: str) -> None:
                     assert np.isnan(curve[length + 1 :]).all()
 
 
+@pytest.mark.tiny
 @pytest.mark.parametrize("arch", ARCHS)
 def test_what_a_run_derives_from_its_curves(arch: str) -> None:
     """Rates, horizons, zero lags and fits, by their definitions."""
@@ -102,6 +102,7 @@ def test_what_a_run_derives_from_its_curves(arch: str) -> None:
             assert have["fit_power_rms"][rule] == pytest.approx(fit.power_rms)
 
 
+@pytest.mark.tiny
 @pytest.mark.parametrize("arch", ARCHS)
 def test_what_rules_do_to_a_run(arch: str) -> None:
     """How often each fired, and the parameter gradients' norm on both sides of it."""
@@ -129,6 +130,7 @@ def test_what_rules_do_to_a_run(arch: str) -> None:
         assert fired[m, 3] == (have["log_param_grad_norm_before"][m, 3] > math.log(0.01))
 
 
+@pytest.mark.tiny
 @pytest.mark.parametrize("rule", ["step-norm", "step-value"])
 def test_steps_at_which_a_rule_fired_are_counted(rule: str) -> None:
     """With one unit both rules leave |a| = c where they act, and only there."""
@@ -141,6 +143,7 @@ def test_steps_at_which_a_rule_fired_are_counted(rule: str) -> None:
     assert np.array_equal(have["clipped_fraction"][:, 0], held.mean(axis=1))
 
 
+@pytest.mark.tiny
 @pytest.mark.parametrize("arch", ARCHS)
 def test_progress_rises_to_the_end(arch: str) -> None:
     seen: list[tuple[float, str]] = []
@@ -152,6 +155,7 @@ def test_progress_rises_to_the_end(arch: str) -> None:
     assert stages[-3:] == ["forward", "backward", "spectrum"]
 
 
+@pytest.mark.tiny
 @pytest.mark.parametrize("arch", ARCHS)
 def test_one_s_own_arrays(arch: str, tmp_path: Path) -> None:
     """Weights and drive from files, with an M axis or, for all networks, without one."""
@@ -173,6 +177,7 @@ def test_one_s_own_arrays(arch: str, tmp_path: Path) -> None:
             assert have[m] == pytest.approx(want, abs=1e-12)
 
 
+@pytest.mark.tiny
 def test_a_drive_of_zeros_is_silent() -> None:
     """Only biases then move the network; the ssm, which would say nothing, refuses."""
     have = data(measure(small("rnn", drive="zeros")))
@@ -184,6 +189,7 @@ def test_a_drive_of_zeros_is_silent() -> None:
         assert have["log_norm"][m, 0, -1] == pytest.approx(att.log_norm[0, 0], abs=1e-12)
 
 
+@pytest.mark.tiny
 @pytest.mark.parametrize("activation", ["tanh", "relu", "sigmoid", "identity"])
 def test_predictions_of_the_vanilla_network(activation: str) -> None:
     """ln rho for a linear network, else mean field with the variances that were drawn."""
@@ -202,6 +208,7 @@ def test_predictions_of_the_vanilla_network(activation: str) -> None:
     assert have == pytest.approx(np.mean(rates), rel=1e-12, nan_ok=True)
 
 
+@pytest.mark.tiny
 @pytest.mark.parametrize("arch", ["lstm", "gru"])
 def test_predictions_of_the_gated_cells(arch: str) -> None:
     """ln(<f> + su <i g'> <o tanh'(c)>) and ln(<z> + su <(1 - z) n' r>), means of the very gates."""
@@ -231,6 +238,7 @@ def test_predictions_of_the_gated_cells(arch: str) -> None:
     assert float(data(measure(spec))["theory"]) == pytest.approx(np.mean(rates), rel=1e-12)
 
 
+@pytest.mark.tiny
 @pytest.mark.parametrize("arch", ARCHS)
 def test_memory_is_estimated_from_the_spec(arch: str) -> None:
     """More of anything that takes room needs no less."""
@@ -243,6 +251,7 @@ def test_memory_is_estimated_from_the_spec(arch: str) -> None:
     assert memory_bytes(small(arch, dtype="float32")) < least
 
 
+@pytest.mark.tiny
 def test_a_variable_has_a_name_for_each_axis() -> None:
     with pytest.raises(ValueError, match="2 axes"):
         Variable(("network",), np.zeros((2, 3)), "1", "wrong")
