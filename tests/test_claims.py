@@ -100,7 +100,7 @@ def test_all_of_it_is_measured_in_minutes() -> None:
         (('heard = "here"', 'heard = "here"\nverdict = "holds"'), "'verdict' means nothing here"),
         (("theory = -0.30103", "beyond = true"), "none of its cases is what it says"),
         (("[claim.case.run]", "[claim.case.walk]"), "a case needs run, depth, learn or slope"),
-        (('"decades_per_link"', '"horizon"'), "reading: 'horizon' is not allowed; a place is for"),
+        (('"decades_per_link"', '"horizon"'), "reading: 'horizon' is not allowed; @ is for"),
     ],
 )
 def test_a_claim_that_means_nothing_is_refused(change: tuple[str, str], line: str) -> None:
@@ -204,6 +204,9 @@ def test_readings_of_layers() -> None:
     norms = data["log_weight_grad_norm"].data[:, 0] / math.log(10)
     drop = np.median(norms[:, lag == 5] - norms[:, lag == 0])
     assert reading("gradient_drop").of(made).value == pytest.approx(drop, rel=1e-12)
+    under = (norms[:, lag < 6] < norms[:, lag < 6].max(axis=1)[:, None] + math.log10(0.9)).mean(1)
+    assert reading("layers_under@0.9").of(made).value == pytest.approx(np.median(under), rel=1e-12)
+    assert under.mean() > 0
     with pytest.raises(InputError, match="reading: lag -3 is not kept"):
         reading("cosine@9").of(made)
 
@@ -331,7 +334,7 @@ def test_the_curves_of_a_claim_are_drawn(here: Path) -> None:
         (["D5"], "claim: 'D5' is not in the book; --list shows all"),
         (["--json", "--markdown"], "markdown: not allowed beside --json; one of them"),
         (["--all", "--list"], "list: not allowed beside --all; one of them"),
-        (["--plot", "a.svg"], "plot: 'a.svg' is not allowed with 52 claims; one ID"),
+        (["--plot", "a.svg"], "plot: 'a.svg' is not allowed with 55 claims; one ID"),
         (["I03", "--plot", "a.svg"], "plot: I03 has no curves; a claim that is settled by runs"),
         (["S08", "--plot", "a.gif"], "plot: "),
     ],

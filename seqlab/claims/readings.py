@@ -13,7 +13,7 @@ from seqlab.numbers.quantity import LN10, THRESHOLDS
 from seqlab.numbers.statistics import first_below
 from seqlab.report.measured import Measured
 from seqlab.report.points import Data, arrays_of
-from seqlab.wording import did_you_mean
+from seqlab.wording import did_you_mean, one_of
 
 # The data of a run and what stands behind the reading's "@" -> one number a network.
 Sample = Callable[[Data, str], NDArray]
@@ -115,6 +115,12 @@ def _layers_over(name: str, most: float) -> Sample:
     return read
 
 
+def _layers_under(data: Data, at: str) -> NDArray:
+    """The share of layers whose weights have less than `at` of the largest layer's gradient."""
+    norms = data["log_weight_grad_norm"][:, 0, :-1]
+    return np.asarray((norms < norms.max(axis=1, keepdims=True) + math.log(float(at))).mean(axis=1))
+
+
 def _gradient_drop(data: Data, _: str) -> NDArray:
     """Decades between the norms of the first layer's weight gradient and of the last's."""
     norms = data["log_weight_grad_norm"][:, 0] / LN10
@@ -151,22 +157,26 @@ _READINGS = {
         Reading("cosine", "cosine", _by_layer("cosine")),
         Reading("mean_square", "decades", _by_layer("log_mean_square", 1 / LN10)),
         Reading("half_dead", "of the layers", _layers_over("zero_units", 0.5), estimate=of_mean),
+        Reading("layers_under", "of the layers", _layers_under),
         Reading("gradient_drop", "decades", _gradient_drop),
         Reading("slope", "times what is said", _no_sample),
     )
 }
-_NEED_A_PLACE = ("horizon", "dead_units", "always_on_units", "cosine", "mean_square")
+_NEED_A_PLACE = (
+    *("horizon", "layers_under"),
+    *("dead_units", "always_on_units", "cosine", "mean_square"),
+)
 
 
 def reading(text: str) -> Reading:
-    """A reading by its name, NAME or NAME@PLACE: a lag, a layer from the input, or the threshold of
-    a horizon. Raises InputError."""
+    """A reading by its name, NAME or NAME@PLACE: a lag, a layer from the input, the threshold of a
+    horizon, or a share of the largest. Raises InputError."""
     name, _, at = text.partition("@")
     if name not in _READINGS:
         close = did_you_mean(name, _READINGS)
         raise InputError(f"reading: {name!r} is not allowed; {', '.join(_READINGS)}{close}")
     if bool(at) != (name in _NEED_A_PLACE) and not (at and name.startswith("decades")):
-        raise InputError(f"reading: {text!r} is not allowed; a place is for {_NEED_A_PLACE}")
+        raise InputError(f"reading: {text!r} is not allowed; @ is for {one_of(_NEED_A_PLACE)}")
     if name == "horizon" and at not in THRESHOLDS:
         raise InputError(f"reading: {text!r} is not allowed; horizon@ {', '.join(THRESHOLDS)}")
     one = _READINGS[name]
