@@ -14,6 +14,7 @@ from studies import refusal, seqlab_
 import seqlab
 from seqlab.claims import shown
 from seqlab.claims.claim import BOOK, HOLDS, NOT, ONLY_IF, OPEN, PAGES, Rule, book, read
+from seqlab.claims.figure import names
 from seqlab.claims.readings import reading
 from seqlab.claims.settle import Court, seconds
 from seqlab.errors import InputError
@@ -319,13 +320,20 @@ def test_details_fit_and_say_how_to_measure(tmp_path: Path) -> None:
     assert "verdict: only if the gain is one" in text
 
 
+def test_no_two_curves_of_a_figure_have_one_name() -> None:
+    for claim in book().values():
+        if any(case.specs for case in claim.cases):
+            told = names(claim)
+            assert len(set(told.values())) == len(told), claim.id
+
+
 def test_the_curves_of_a_claim_are_drawn(here: Path) -> None:
     done = seqlab_("claims", "S08", "--plot", "a.svg")
     assert done.exit_code == 0, done.output
     assert Path("a.svg").stat().st_size > 0
     told = Path("a.csv").read_text()
-    assert "norm:1" in told
-    assert "step-norm:1" in told
+    assert ",norm:1," in told
+    assert ",step-norm:1," in told
 
 
 @pytest.mark.parametrize(

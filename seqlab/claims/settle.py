@@ -48,11 +48,11 @@ class Court:
             found.append(_estimate(claim, case, [one for one in results if one is not None]))
         return Finding(claim, tuple(found))
 
-    def results(self, claim: Claim) -> list[Result]:
-        """The runs of a claim that the store has, each once."""
+    def results(self, claim: Claim) -> dict[str, Result]:
+        """The runs of a claim that the store has, by the hash of their spec."""
         specs = {spec.hash: spec for case in claim.cases for spec in case.specs}
-        found = [self._store.find(spec, self._report) for spec in specs.values()]
-        return [one for one in found if one is not None]
+        found = {name: self._store.find(spec, self._report) for name, spec in specs.items()}
+        return {name: one for name, one in found.items() if one is not None}
 
     def settle(self, claim: Claim, again: bool, progress: Progress) -> Finding:
         """It measured, as far as the store has not, or `again` whatever it has.

@@ -68,9 +68,9 @@ def claims(
 
             found.append(court.settle(claim, bool(ids), say))
     if plot is not None:
-        from seqlab.figures import plot_results
+        from seqlab.claims.figure import draw
 
-        plot_results(court.results(asked[0]), plot)
+        draw(asked[0], court.results(asked[0]), plot)
     if as_json:
         streams.say(json.dumps(shown.document(found), indent=2, allow_nan=False))
     elif markdown:
