@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from seqlab import rules
 from seqlab.errors import InputError
 from seqlab.numbers.estimate import Estimate, exactly, of_mean, of_median, of_share
 from seqlab.numbers.quantity import LN10, THRESHOLDS
@@ -22,13 +23,15 @@ Sample = Callable[[Data, str], NDArray]
 @dataclass(frozen=True)
 class Reading:
     """A number of a run, of its first clip rule: `sample` of each network, `estimate` of all.
-    `unit` is what people read behind it."""
+    `unit` is what people read behind it; `theory` makes it of a rate (nats a step) and the steps,
+    where a rate says all."""
 
     name: str
     unit: str
     sample: Sample
     at: str = ""
     estimate: Callable[[NDArray], Estimate] = of_median
+    theory: Callable[[float, int], float] | None = None
 
     def of(self, result: Measured, minus: Measured | None = None) -> Estimate:
         """It of a run, or of the difference of two whose networks are drawn by the same seeds."""
@@ -36,6 +39,15 @@ class Reading:
         if minus is not None:
             found = found - self.sample(arrays_of(minus), self.at)
         return self.estimate(found)
+
+    def predicted(self, result: Measured, minus: Measured | None = None) -> float | None:
+        """What theory says of it, None where it says nothing, as of a rule inside the chain."""
+        if self.theory is None or self.at or rules.parse(result.spec.clip[0]).in_chain:
+            return None
+        rates = [(one, float(arrays_of(one)["theory"])) for one in (result, minus) if one]
+        first, *second = (self.theory(rate, one.spec.steps) for one, rate in rates)
+        found = first - sum(second)
+        return found if math.isfinite(found) else None
 
 
 def _curve(data: Data) -> NDArray:
@@ -143,10 +155,12 @@ def _all_equal(sample: NDArray) -> Estimate:
 _READINGS = {
     one.name: one
     for one in (
-        Reading("decades", "decades", _decades),
-        Reading("decades_per_link", "decades a step", _per_link),
-        Reading("factor", "times a step", _factor),
-        Reading("rate", "nat a step", _rate, estimate=of_mean),
+        Reading("decades", "decades", _decades, theory=lambda rate, steps: rate * steps / LN10),
+        Reading(
+            "decades_per_link", "decades a step", _per_link, theory=lambda rate, _: rate / LN10
+        ),
+        Reading("factor", "times a step", _factor, theory=lambda rate, _: math.exp(rate)),
+        Reading("rate", "nat a step", _rate, estimate=of_mean, theory=lambda rate, _: rate),
         Reading("horizon", "steps", _horizon),
         Reading("power", "decades a decade of lag", _power),
         Reading("zero_share", "of the networks", _zero, estimate=of_share),
@@ -179,5 +193,4 @@ def reading(text: str) -> Reading:
         raise InputError(f"reading: {text!r} is not allowed; @ is for {one_of(_NEED_A_PLACE)}")
     if name == "horizon" and at not in THRESHOLDS:
         raise InputError(f"reading: {text!r} is not allowed; horizon@ {', '.join(THRESHOLDS)}")
-    one = _READINGS[name]
-    return Reading(one.name, one.unit, one.sample, at, one.estimate)
+    return replace(_READINGS[name], at=at)

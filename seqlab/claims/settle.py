@@ -1,32 +1,39 @@
 """A claim put to the test: its cases found in a store or measured, and what follows."""
 
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from seqlab.claims.claim import Case, Claim
 from seqlab.numbers.estimate import Estimate, exactly
 from seqlab.spec import kinds
-from seqlab.spec.kinds import Progress, Spec
+from seqlab.spec.kinds import Progress
 from seqlab.study import run
 from seqlab.study.result import Result
 from seqlab.study.store import Store
 
 
+class Number(NamedTuple):
+    """What a case gave, and what theory says of it, None for nothing."""
+
+    found: Estimate
+    theory: float | None
+
+
 @dataclass(frozen=True)
 class Finding:
-    """A claim and the numbers of its cases, None for those not measured; `seconds` is what that
-    took, 0 for what was in the store."""
+    """A claim and the numbers of its cases, None where not all are measured."""
 
     claim: Claim
-    found: tuple[Estimate, ...] | None
-    seconds: float = 0.0
+    numbers: tuple[Number, ...] | None
 
     @property
     def verdict(self) -> str | None:
         """What follows from the numbers, None where there are none."""
-        return None if self.found is None else self.claim.verdict(self.found)
+        if self.numbers is None:
+            return None
+        return self.claim.verdict([number.found for number in self.numbers])
 
 
 class Court:
@@ -38,15 +45,11 @@ class Court:
 
     def recall(self, claim: Claim) -> Finding:
         """What the store says of a claim."""
-        if not claim.measured:
+        there = self.results(claim)
+        missing = [s for case in claim.cases for s in case.specs if s.hash not in there]
+        if not claim.measured or missing:
             return Finding(claim, None)
-        found = []
-        for case in claim.cases:
-            results = [self._store.find(spec, self._report) for spec in case.specs]
-            if None in results:
-                return Finding(claim, None)
-            found.append(_estimate(claim, case, [one for one in results if one is not None]))
-        return Finding(claim, tuple(found))
+        return Finding(claim, tuple(_number(claim, case, there) for case in claim.cases))
 
     def results(self, claim: Claim) -> dict[str, Result]:
         """The runs of a claim that the store has, by the hash of their spec."""
@@ -59,26 +62,15 @@ class Court:
 
         Raises InputError before any work, and WriteError where a result cannot be kept.
         """
-        known = self.recall(claim)
-        if not claim.measured or (known.found is not None and not again):
-            return known
-        start = time.perf_counter()
-        found = tuple(
-            self._settled(claim, case, again, _part(progress, place, len(claim.cases), claim.id))
-            for place, case in enumerate(claim.cases)
-        )
-        return Finding(claim, found, time.perf_counter() - start)
-
-    def _settled(self, claim: Claim, case: Case, again: bool, progress: Progress) -> Estimate:
-        results = [self._measured(spec, again, progress) for spec in case.specs]
-        return _estimate(claim, case, results)
-
-    def _measured(self, spec: Spec, again: bool, progress: Progress) -> Result:
-        known = None if again else self._store.find(spec, self._report)
-        if known is not None:
-            return known
-        run.check(spec, self._folder, self._backend)
-        return run.measure_spec(spec, self._backend, self._folder, progress, self._report)
+        there = {} if again else self.results(claim)
+        specs = {spec.hash: spec for case in claim.cases for spec in case.specs}
+        wanted = [spec for name, spec in specs.items() if name not in there]
+        for spec in wanted:
+            run.check(spec, self._folder, self._backend)
+        for place, spec in enumerate(wanted):
+            part = _part(progress, place, len(wanted), claim.id)
+            run.measure_spec(spec, self._backend, self._folder, part, self._report)
+        return self.recall(claim)
 
 
 def seconds(claim: Claim, threads: int) -> float:
@@ -87,11 +79,13 @@ def seconds(claim: Claim, threads: int) -> float:
     return sum(kinds.cost(spec).seconds(spec, threads) for spec in specs)
 
 
-def _estimate(claim: Claim, case: Case, results: list[Result]) -> Estimate:
+def _number(claim: Claim, case: Case, results: Mapping[str, Result]) -> Number:
     if case.slope is not None:
-        return exactly(case.slope.value())
+        return Number(exactly(case.slope.value()), case.theory)
     assert claim.reading is not None
-    return claim.reading.of(*results)
+    given = [results[spec.hash] for spec in case.specs]
+    theory = claim.reading.predicted(*given) if case.theory is None else case.theory
+    return Number(claim.reading.of(*given), theory)
 
 
 def _part(progress: Progress, place: int, count: int, name: str) -> Progress:

@@ -1,13 +1,12 @@
 """Settled claims as people read them: a table, all that is known of one, a document, a page."""
 
 import math
-import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from seqlab.claims.claim import Case, Claim
-from seqlab.claims.settle import Finding
+from seqlab.claims.settle import Finding, Number
 from seqlab.numbers.estimate import Estimate
 from seqlab.report.text import NOISE, WIDTH, fill
 from seqlab.study.result import versions
@@ -43,8 +42,8 @@ def table(findings: Sequence[Finding]) -> str:
 
 def _brief(finding: Finding) -> str:
     claim, said = finding.claim, verdict(finding)
-    if finding.found is not None:
-        said = f"{number(finding.found[0])} {unit(claim, claim.cases[0])}: {said}"
+    if finding.numbers is not None:
+        said = f"{number(finding.numbers[0].found)} {unit(claim, claim.cases[0])}: {said}"
     indent = len(claim.id) + 2
     return f"{fill(f'{claim.id}  {claim.statement}', indent)}\n{fill(' ' * indent + said, indent)}"
 
@@ -59,25 +58,31 @@ def details(finding: Finding) -> str:
     units = unit(claim, claim.cases[0])
     lines.append(fill(f"holds where the number ({units}) is {claim.rule}"))
     for place, case in enumerate(claim.cases):
-        lines += ["", *_case(claim, case, finding.found[place] if finding.found else None)]
+        lines += ["", *_case(claim, case, finding.numbers[place] if finding.numbers else None)]
     lines += ["", fill(f"verdict: {verdict(finding)}"), fill(claim.reason, 0)]
     if claim.theory:
         lines.append(fill(f"theory: {claim.theory}"))
     return "\n".join(lines)
 
 
-def _case(claim: Claim, case: Case, found: Estimate | None) -> Iterator[str]:
+def _case(claim: Claim, case: Case, own: Number | None) -> Iterator[str]:
     yield fill(case.name if case.said else f"beyond what is said: {case.name}")
-    if found is not None:
-        theory = "" if case.theory is None else f"; theory {_digits(case.theory)}"
-        yield fill(f"  {number(found)} {unit(claim, case)}{theory}")
+    if own is not None:
+        theory = "" if own.theory is None else f"; theory {_digits(own.theory)}"
+        yield fill(f"  {number(own.found)} {unit(claim, case)}{theory}")
     for place, command in enumerate(case.commands()):
         yield _for_a_shell("less" if place else "$", command)
 
 
 def _for_a_shell(mark: str, command: str) -> str:
-    lines = textwrap.wrap(command, WIDTH - len(mark) - 5, break_on_hyphens=False)
-    return f"  {mark} " + " \\\n      ".join(lines)
+    """Lines that a shell takes as one, an option and its value on the same."""
+    first, *options = command.split(" --")
+    lines = [f"  {mark} {first}"]
+    for option in options:
+        if len(lines[-1]) + len(option) + 3 > WIDTH - 2:
+            lines.append(" " * 5)
+        lines[-1] += f" --{option}"
+    return " \\\n".join(lines)
 
 
 def document(findings: Iterable[Finding]) -> dict[str, Any]:
@@ -104,8 +109,7 @@ def _entry(finding: Finding) -> dict[str, Any]:
             "name": case.name,
             "said": case.said,
             "commands": case.commands(),
-            "theory": case.theory,
-            **_numbers(finding.found[place] if finding.found else None),
+            **_numbers(finding.numbers[place] if finding.numbers else None),
         }
         for place, case in enumerate(claim.cases)
     ]
@@ -118,11 +122,12 @@ def _entry(finding: Finding) -> dict[str, Any]:
     }
 
 
-def _numbers(found: Estimate | None) -> dict[str, Any]:
-    if found is None:
-        return {"value": None, "interval": None}
-    value, low, high = (one if math.isfinite(one) else str(one) for one in found)
-    return {"value": value, "interval": None if math.isnan(found.low) else [low, high]}
+def _numbers(own: Number | None) -> dict[str, Any]:
+    if own is None:
+        return {"value": None, "interval": None, "theory": None}
+    value, low, high = (one if math.isfinite(one) else str(one) for one in own.found)
+    interval = None if math.isnan(own.found.low) else [low, high]
+    return {"value": value, "interval": interval, "theory": own.theory}
 
 
 def page(findings: Sequence[Finding]) -> str:
@@ -130,8 +135,8 @@ def page(findings: Sequence[Finding]) -> str:
     rows = ["| | said | number | verdict |", "|---|---|---|---|"]
     for finding in findings:
         claim, shown = finding.claim, ""
-        if finding.found is not None:
-            shown = f"{number(finding.found[0])} {unit(claim, claim.cases[0])}"
+        if finding.numbers is not None:
+            shown = f"{number(finding.numbers[0].found)} {unit(claim, claim.cases[0])}"
         link = f"[{claim.id}](#{claim.id.lower()})"
         rows.append(f"| {link} | {claim.statement} | {shown} | {verdict(finding)} |")
     return "\n".join([*rows, *(line for finding in findings for line in _section(finding))])
@@ -145,8 +150,10 @@ def _section(finding: Finding) -> Iterator[str]:
         return
     yield from ("", "| case | number | theory |", "|---|---|---|")
     for place, case in enumerate(claim.cases):
-        found = number(finding.found[place]) if finding.found else UNMEASURED
-        theory = "" if case.theory is None else _digits(case.theory)
+        found, theory = UNMEASURED, ""
+        if finding.numbers is not None:
+            own = finding.numbers[place]
+            found, theory = number(own.found), "" if own.theory is None else _digits(own.theory)
         yield f"| {'' if case.said else 'beyond: '}{case.name} | {found} | {theory} |"
     units = unit(claim, claim.cases[0])
     yield from ("", f"It holds where the number ({units}) is {claim.rule}.")
