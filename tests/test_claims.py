@@ -193,6 +193,14 @@ def test_readings_are_what_the_curve_says() -> None:
     assert reading("power").of(half).value == pytest.approx(power, rel=1e-12)
 
 
+def test_the_share_of_networks_that_learn() -> None:
+    made = seqlab.learn(arch="rnn", steps=4, updates=300, networks=4, clip="none", hidden=16)
+    solved = made.variables["solved_at"].data[:, 0, 0] >= 0
+    found = reading("solved_share").of(made)
+    assert found.value == solved.mean()
+    assert 0 <= found.low <= found.value <= found.high <= 1
+
+
 def test_readings_of_layers() -> None:
     made = seqlab.depth(depth=6, width=40, activation="relu", init="he", networks=8, batch=4)
     data = made.variables
@@ -345,7 +353,8 @@ def test_the_curves_of_a_claim_are_drawn(here: Path) -> None:
         (["D5"], "claim: 'D5' is not in the book; --list shows all"),
         (["--json", "--markdown"], "markdown: not allowed beside --json; one of them"),
         (["--all", "--list"], "list: not allowed beside --all; one of them"),
-        (["--plot", "a.svg"], "plot: 'a.svg' is not allowed with 55 claims; one ID"),
+        (["D04", "--list", "--plot", "a.svg"], "plot: not allowed beside --list; one of them"),
+        (["--plot", "a.svg"], "plot: 'a.svg' is not allowed with 57 claims; one ID"),
         (["I03", "--plot", "a.svg"], "plot: I03 has no curves; a claim that is settled by runs"),
         (["S08", "--plot", "a.gif"], "plot: "),
     ],

@@ -39,8 +39,14 @@ def test_figures_need_no_backend(backend, store):
     assert Path("a.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("backend", ["module://nowhere", "svg", None])
-@pytest.mark.parametrize("before", ["", "import matplotlib; matplotlib.use('pdf')"])
+@pytest.mark.parametrize(
+    ("backend", "before"),
+    [
+        ("module://nowhere", ""),
+        ("svg", "import matplotlib; matplotlib.use('pdf')"),
+        (None, ""),
+    ],
+)
 def test_a_users_own_backend_stays(backend, before, store):
     code = (
         f"import os, sys\n{before}\n"

@@ -12,6 +12,7 @@ from seqlab.errors import InputError
 from seqlab.numbers.estimate import Estimate, exactly, of_mean, of_median, of_share
 from seqlab.numbers.quantity import LN10, THRESHOLDS
 from seqlab.numbers.statistics import first_below
+from seqlab.numbers.variables import NEVER
 from seqlab.report.measured import Measured
 from seqlab.report.points import Data, arrays_of
 from seqlab.wording import did_you_mean, one_of
@@ -140,6 +141,10 @@ def _gradient_drop(data: Data, _: str) -> NDArray:
     return np.asarray(kept[:, -1] - kept[:, 0])
 
 
+def _solved(data: Data, _: str) -> NDArray:
+    return np.asarray(data["solved_at"][:, 0, -1] != NEVER)
+
+
 def _no_sample(data: Data, _: str) -> NDArray:
     raise TypeError("a slope is of no run")
 
@@ -173,6 +178,7 @@ _READINGS = {
         Reading("half_dead", "of the layers", _layers_over("zero_units", 0.5), estimate=of_mean),
         Reading("layers_under", "of the layers", _layers_under),
         Reading("gradient_drop", "decades", _gradient_drop),
+        Reading("solved_share", "of the networks", _solved, estimate=of_share),
         Reading("slope", "times what is said", _no_sample),
     )
 }

@@ -52,7 +52,7 @@ def claims(
     from seqlab.cli.progress import ProgressLine
 
     options.at_most_one(json=as_json, markdown=markdown)
-    options.at_most_one(all=everything, list=listed)
+    options.at_most_one(all=everything, list=listed, plot=plot is not None)
     court, asked = Court(Path(store), backend, warnings.warn), chosen(ids)
     if plot is not None:
         _check_plot(plot, asked)
