@@ -293,7 +293,7 @@ def test_a_rule_that_no_kernel_knows_is_seen() -> None:
 
 @pytest.mark.parametrize("exponent", [EMPTY, -3, 0, 5])
 def test_a_loss_may_reach_the_state_by_a_matrix(exponent: int) -> None:
-    """Of 6 outputs, to four parts of nine units."""
+    """Of 6 outputs, at an exponent of its own, to four parts of nine units."""
     rng = np.random.default_rng(6)
     gradient, readout = rng.normal(size=6), rng.normal(size=(4, 9, 6))
 
@@ -316,11 +316,12 @@ def test_a_loss_may_reach_the_state_by_a_matrix(exponent: int) -> None:
     old = STATE * (exponent != EMPTY)
     state, after = target.to_device(old), target.to_device(np.zeros(target.LANES, np.int64))
     path = call.Path(target.empty((1, 2, 1), float), target.empty((1, 2), np.int64), 1)
-    loss = call.Loss(target.to_device(gradient.reshape(1, 1, 6)), 0)
+    own = target.to_device(np.full((1, 1), 4, np.int64))
+    loss = call.Loss(target.to_device(gradient.reshape(1, 1, 6)), own, 0)
     arrays = (state, exponent, loss, target.to_device(readout), path, after)
     target.launch(inject, 1, target.LANES, *arrays)
     have = np.ldexp(target.to_host(state), target.to_host(after)[0])
-    want = np.ldexp(old, max(exponent, -5000)) + readout @ gradient
+    want = np.ldexp(old, max(exponent, -5000)) + 16 * readout @ gradient
     assert np.allclose(have, want, rtol=1e-13)
     assert target.to_host(path.exponent)[0, 0] == target.to_host(after)[0]
 
