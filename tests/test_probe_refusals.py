@@ -184,7 +184,9 @@ def test_the_layout_of_the_modules_within_is_taken(wrt: str) -> None:
     net, x = Around(), torch.rand(2, 9, 3)
     for probed, options in ((net, {}), (net, {"time": 1}), (net.forward, {})):
         found = seqlab.probe(probed, x, wrt=wrt, **options).log_norm
-        assert np.array_equal(found, seqlab.probe(net.rnn, x, wrt=wrt).log_norm)
+        alone = seqlab.probe(net.rnn, x, wrt=wrt).log_norm
+        # One may go by autograd and the other by kernels: each of 9 steps rounds some 20 times.
+        assert np.allclose(found, alone, rtol=0, atol=9 * 20 * 2.0**-24, equal_nan=True)
     net.batch_first = True
     assert np.array_equal(seqlab.probe(net, x, wrt=wrt).log_norm, found)
     assert seqlab.probe(Around(), x[0], wrt="input").lengths == [9]  # one sequence has one layout
