@@ -103,6 +103,8 @@ def test_all_of_it_is_measured_in_minutes() -> None:
             "none of its cases is what it says",
         ),
         (("[claim.case.run]", "[claim.case.walk]"), "a case needs run, depth, learn or slope"),
+        (('"decades_per_link"', '"slope"'), "reading slope is for cases that are slopes"),
+        (("beyond = true", "minus = { arch = 'rnn', steps = 20 }"), "a difference is of as many"),
         (('"decades_per_link"', '"horizon"'), "reading: 'horizon' is not allowed; @ is for"),
     ],
 )
@@ -172,12 +174,10 @@ def test_readings_are_what_the_curve_says() -> None:
     half = seqlab.run(**given, gain=0.5, steps=20, networks=6)
     told = {
         "decades": 20 * math.log10(0.5),
-        "decades@4": 4 * math.log10(0.5),
         "decades_per_link": math.log10(0.5),
         "factor": 0.5,
         "rate": math.log(0.5),
         "horizon@1e-3": 10,
-        "zero_share": 0,
         "largest": 20 * math.log10(0.5),
         "rules_apart": 0,
     }
@@ -189,8 +189,6 @@ def test_readings_are_what_the_curve_says() -> None:
     third = seqlab.run(**given, gain=1 / 3, steps=20, networks=6)
     apart = reading("decades_per_link").of(half, third)
     assert apart.value == pytest.approx(math.log10(1.5), rel=1e-12)
-    power = (20 * math.log10(0.5) - 2 * math.log10(0.5)) / 1
-    assert reading("power").of(half).value == pytest.approx(power, rel=1e-12)
 
 
 def test_the_share_of_networks_that_learn() -> None:
@@ -213,13 +211,11 @@ def test_readings_of_layers() -> None:
     square = np.median(data["log_mean_square"].data[:, lag == 0]) / math.log(10)
     assert reading("mean_square@6").of(made).value == pytest.approx(square, rel=1e-12)
     norms = data["log_weight_grad_norm"].data[:, 0] / math.log(10)
-    drop = np.median(norms[:, lag == 5] - norms[:, lag == 0])
-    assert reading("gradient_drop").of(made).value == pytest.approx(drop, rel=1e-12)
     under = (norms[:, lag < 6] < norms[:, lag < 6].max(axis=1)[:, None] + math.log10(0.9)).mean(1)
     assert reading("layers_under@0.9").of(made).value == pytest.approx(np.median(under), rel=1e-12)
     assert under.mean() > 0
     with pytest.raises(InputError, match="reading: lag -3 is not kept"):
-        reading("cosine@9").of(made)
+        reading("dead_units@9").of(made)
 
 
 @pytest.fixture(scope="module")
@@ -249,7 +245,7 @@ def test_theory_is_near(cheap: list[dict[str, Any]]) -> None:
     for claim in cheap:
         for case in claim["cases"]:
             if case["theory"] is not None:
-                near = pytest.approx(case["theory"], rel=0.05, abs=0.02)
+                near = pytest.approx(case["theory"], rel=0.05, abs=1e-12)
                 assert case["value"] == near, (claim["id"], case["name"])
 
 
@@ -353,6 +349,7 @@ def test_the_curves_of_a_claim_are_drawn(here: Path) -> None:
         (["D5"], "claim: 'D5' is not in the book; --list shows all"),
         (["--json", "--markdown"], "markdown: not allowed beside --json; one of them"),
         (["--all", "--list"], "list: not allowed beside --all; one of them"),
+        (["D04", "--all"], "all: not allowed beside an ID; one of them"),
         (["D04", "--list", "--plot", "a.svg"], "plot: not allowed beside --list; one of them"),
         (["--plot", "a.svg"], "plot: 'a.svg' is not allowed with 57 claims; one ID"),
         (["I03", "--plot", "a.svg"], "plot: I03 has no curves; a claim that is settled by runs"),

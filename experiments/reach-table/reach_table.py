@@ -68,8 +68,9 @@ def _product(spec: RunSpec, m: int) -> float:
 
 def _bias(params: Mapping[str, NDArray], side: str) -> NDArray:
     """A cell's bias on one side: an sLSTM has one in all, which counts on the input's."""
-    whole = params["weight_hh"].shape[0]
-    return params.get(f"bias_{side}", params["bias"] if side == "ih" else np.zeros(whole))
+    if f"bias_{side}" in params:
+        return params[f"bias_{side}"]
+    return params["bias"] if side == "ih" else np.zeros_like(params["bias"])
 
 
 def _drawn(spec: RunSpec) -> tuple[str | None, ...]:

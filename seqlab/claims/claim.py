@@ -195,6 +195,8 @@ def _claim(entry: dict[str, Any]) -> Claim:
     read_off, holds = entry.pop("reading", None), entry.pop("holds", None)
     if cases and not any(case.said for case in cases):
         raise InputError("none of its cases is what it says")
+    if any((case.slope is not None) != (read_off == "slope") for case in cases):
+        raise InputError("reading slope is for cases that are slopes, and for these alone")
     claim = Claim(
         entry.pop("id"),
         entry.pop("statement"),
@@ -232,5 +234,6 @@ def _case(entry: dict[str, Any]) -> Case:
         case = Case(name, command, runs, None, said, theory)
     if entry:
         raise InputError(f"{next(iter(entry))!r} means nothing in a case")
-    assert case.specs or case.slope  # refused here, where not allowed
+    if len({spec.networks for spec in case.specs}) > 1:  # specs that mean nothing are refused too
+        raise InputError("a difference is of as many networks")
     return case

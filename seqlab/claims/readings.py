@@ -43,7 +43,7 @@ class Reading:
 
     def predicted(self, result: Measured, minus: Measured | None = None) -> float | None:
         """What theory says of it, None where it says nothing, as of a rule inside the chain."""
-        if self.theory is None or self.at or rules.parse(result.spec.clip[0]).in_chain:
+        if self.theory is None or rules.parse(result.spec.clip[0]).in_chain:
             return None
         rates = [(one, float(arrays_of(one)["theory"])) for one in (result, minus) if one]
         first, *second = (self.theory(rate, one.spec.steps) for one, rate in rates)
@@ -64,12 +64,12 @@ def _place(data: Data, lag: int) -> int:
     return int(places[0])
 
 
-def _decades(data: Data, at: str) -> NDArray:
-    return _curve(data)[:, _place(data, int(at)) if at else -1]
+def _decades(data: Data, _: str) -> NDArray:
+    return _curve(data)[:, -1]
 
 
 def _per_link(data: Data, at: str) -> NDArray:
-    return _decades(data, at) / (int(at) if at else data["lag"][-1])
+    return _decades(data, at) / data["lag"][-1]
 
 
 def _factor(data: Data, at: str) -> NDArray:
@@ -87,18 +87,6 @@ def _horizon(data: Data, at: str) -> NDArray:
     return np.array([data["lag"][place] if place >= 0 else math.inf for place in places])
 
 
-def _power(data: Data, _: str) -> NDArray:
-    """The exponent of a power law through the last lag and the one a tenth as far."""
-    last = int(data["lag"][-1])
-    tenth = int(np.abs(data["lag"] - last / 10).argmin())
-    curve = _curve(data)
-    return np.asarray((curve[:, -1] - curve[:, tenth]) / math.log10(last / data["lag"][tenth]))
-
-
-def _zero(data: Data, _: str) -> NDArray:
-    return np.isneginf(_curve(data)[:, -1])
-
-
 def _rules_apart(data: Data, _: str) -> NDArray:
     """The largest difference of each network's curves between the rules of a run."""
     curves = data["log_norm"][:, :, -1]
@@ -112,33 +100,20 @@ def _by_layer(name: str, scale: float = 1.0) -> Sample:
 
     def read(data: Data, at: str) -> NDArray:
         place = _place(data, int(data["lag"][-1]) - int(at))
-        values = data[name]
-        values = values[:, 0] if values.ndim == 3 else values
-        return np.asarray(values[:, place] * scale)
+        return np.asarray(data[name][:, place] * scale)
 
     return read
 
 
-def _layers_over(name: str, most: float) -> Sample:
-    """The share of layers, the inputs left out, in which a quantity is over a limit."""
-
-    def read(data: Data, _: str) -> NDArray:
-        return np.asarray((data[name][:, :-1] > most).mean(axis=1))
-
-    return read
+def _half_dead(data: Data, _: str) -> NDArray:
+    """The share of layers, the inputs left out, of whose activations more than a half are zero."""
+    return np.asarray((data["zero_units"][:, :-1] > 0.5).mean(axis=1))
 
 
 def _layers_under(data: Data, at: str) -> NDArray:
     """The share of layers whose weights have less than `at` of the largest layer's gradient."""
     norms = data["log_weight_grad_norm"][:, 0, :-1]
     return np.asarray((norms < norms.max(axis=1, keepdims=True) + math.log(float(at))).mean(axis=1))
-
-
-def _gradient_drop(data: Data, _: str) -> NDArray:
-    """Decades between the norms of the first layer's weight gradient and of the last's."""
-    norms = data["log_weight_grad_norm"][:, 0] / LN10
-    kept = norms[:, np.isfinite(norms).any(axis=0)]
-    return np.asarray(kept[:, -1] - kept[:, 0])
 
 
 def _solved(data: Data, _: str) -> NDArray:
@@ -153,10 +128,6 @@ def _largest(sample: NDArray) -> Estimate:
     return exactly(float(sample.max()))
 
 
-def _all_equal(sample: NDArray) -> Estimate:
-    return exactly(float(np.abs(sample).max()))
-
-
 _READINGS = {
     one.name: one
     for one in (
@@ -167,35 +138,27 @@ _READINGS = {
         Reading("factor", "times a step", _factor, theory=lambda rate, _: math.exp(rate)),
         Reading("rate", "nat a step", _rate, estimate=of_mean, theory=lambda rate, _: rate),
         Reading("horizon", "steps", _horizon),
-        Reading("power", "decades a decade of lag", _power),
-        Reading("zero_share", "of the networks", _zero, estimate=of_share),
         Reading("largest", "decades at most", _decades, estimate=_largest),
-        Reading("rules_apart", "nat apart", _rules_apart, estimate=_all_equal),
+        Reading("rules_apart", "nat apart", _rules_apart, estimate=_largest),
         Reading("dead_units", "of the units", _by_layer("dead_units"), estimate=of_mean),
-        Reading("always_on_units", "of the units", _by_layer("always_on_units"), estimate=of_mean),
-        Reading("cosine", "cosine", _by_layer("cosine")),
         Reading("mean_square", "decades", _by_layer("log_mean_square", 1 / LN10)),
-        Reading("half_dead", "of the layers", _layers_over("zero_units", 0.5), estimate=of_mean),
+        Reading("half_dead", "of the layers", _half_dead, estimate=of_mean),
         Reading("layers_under", "of the layers", _layers_under),
-        Reading("gradient_drop", "decades", _gradient_drop),
         Reading("solved_share", "of the networks", _solved, estimate=of_share),
         Reading("slope", "times what is said", _no_sample),
     )
 }
-_NEED_A_PLACE = (
-    *("horizon", "layers_under"),
-    *("dead_units", "always_on_units", "cosine", "mean_square"),
-)
+_NEED_A_PLACE = ("horizon", "layers_under", "dead_units", "mean_square")
 
 
 def reading(text: str) -> Reading:
-    """A reading by its name, NAME or NAME@PLACE: a lag, a layer from the input, the threshold of a
+    """A reading by its name, NAME or NAME@PLACE: a layer from the input, the threshold of a
     horizon, or a share of the largest. Raises InputError."""
     name, _, at = text.partition("@")
     if name not in _READINGS:
         close = did_you_mean(name, _READINGS)
         raise InputError(f"reading: {name!r} is not allowed; {', '.join(_READINGS)}{close}")
-    if bool(at) != (name in _NEED_A_PLACE) and not (at and name.startswith("decades")):
+    if bool(at) != (name in _NEED_A_PLACE):
         raise InputError(f"reading: {text!r} is not allowed; @ is for {one_of(_NEED_A_PLACE)}")
     if name == "horizon" and at not in THRESHOLDS:
         raise InputError(f"reading: {text!r} is not allowed; horizon@ {', '.join(THRESHOLDS)}")

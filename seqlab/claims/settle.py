@@ -47,9 +47,7 @@ class Court:
         """What the store says of a claim."""
         there = self.results(claim)
         missing = [s for case in claim.cases for s in case.specs if s.hash not in there]
-        if not claim.measured or missing:
-            return Finding(claim, None)
-        return Finding(claim, tuple(_number(claim, case, there) for case in claim.cases))
+        return Finding(claim, None) if missing else _finding(claim, there)
 
     def results(self, claim: Claim) -> dict[str, Result]:
         """The runs of a claim that the store has, by the hash of their spec."""
@@ -69,14 +67,21 @@ class Court:
             run.check(spec, self._folder, self._backend)
         for place, spec in enumerate(wanted):
             part = _part(progress, place, len(wanted), claim.id)
-            run.measure_spec(spec, self._backend, self._folder, part, self._report)
-        return self.recall(claim)
+            there[spec.hash] = run.measure_spec(
+                spec, self._backend, self._folder, part, self._report
+            )
+        return _finding(claim, there)
 
 
 def seconds(claim: Claim, threads: int) -> float:
     """About how long measuring all of a claim takes on a CPU."""
     specs = [spec for case in claim.cases for spec in case.specs]
     return sum(kinds.cost(spec).seconds(spec, threads) for spec in specs)
+
+
+def _finding(claim: Claim, results: Mapping[str, Result]) -> Finding:
+    numbers = tuple(_number(claim, case, results) for case in claim.cases)
+    return Finding(claim, numbers or None)
 
 
 def _number(claim: Claim, case: Case, results: Mapping[str, Result]) -> Number:

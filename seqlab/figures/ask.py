@@ -80,9 +80,9 @@ class Asked:
         return {*self.given.values(), *self.where}
 
     @property
-    def apart(self) -> bool:
-        """Whether each run is taken apart into the measure's pieces."""
-        return not self.asked_for.isdisjoint(PIECES)
+    def apart(self) -> str | None:
+        """What each run is taken apart into, one of PIECES, None where it stays whole."""
+        return None if self.asked_for.isdisjoint(PIECES) else self.measure.pieces
 
     @property
     def measure(self) -> Measure:

@@ -72,10 +72,10 @@ def read(
     measure: Measure,
     coordinates: Collection[str],
     where: Where,
-    apart: bool = False,
+    apart: str | None = None,
 ) -> list[Run]:
     """One run for each rule of each result that `where` lets pass, at the points asked for; taken
-    `apart`, one for each of the measure's pieces.
+    `apart`, one for each of these pieces.
 
     Without `lag` a length is represented by its last lag, without `length` all by the longest.
     Raises InputError where nothing is left, naming the field that left nothing.
@@ -106,7 +106,7 @@ def read(
     if not runs:
         raise InputError(_nothing_left(measure, where, seen))
     runs = by_draw(_named(runs)) if measure.of_training else _named(runs)
-    return _ordered(runs, measure.pieces) if apart and measure.pieces else runs
+    return _ordered(runs, apart) if apart else runs
 
 
 def _named(runs: Sequence[Run]) -> list[Run]:
@@ -121,7 +121,11 @@ def _named(runs: Sequence[Run]) -> list[Run]:
 
 
 def _runs(
-    fields: dict[str, Any], data: Data, measure: Measure, coordinates: Collection[str], apart: bool
+    fields: dict[str, Any],
+    data: Data,
+    measure: Measure,
+    coordinates: Collection[str],
+    apart: str | None,
 ) -> Iterable[Run]:
     if measure.quantity.learned:
         if is_training(data) and (measure.quantity.derived or measure.quantity.name in data):
@@ -131,8 +135,8 @@ def _runs(
         return
     if measure.quantity.each:
         data = _unruled(data)
-    if apart and measure.pieces:
-        yield from _of_pieces(fields, data, measure, coordinates, measure.pieces)
+    if apart:
+        yield from _of_pieces(fields, data, measure, coordinates, apart)
     else:
         yield from _of_rules(fields, data, measure, coordinates)
 

@@ -53,6 +53,8 @@ def claims(
 
     options.at_most_one(json=as_json, markdown=markdown)
     options.at_most_one(all=everything, list=listed, plot=plot is not None)
+    if everything and ids:
+        raise InputError("all: not allowed beside an ID; one of them")
     court, asked = Court(Path(store), backend, warnings.warn), chosen(ids)
     if plot is not None:
         _check_plot(plot, asked)
