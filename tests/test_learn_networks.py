@@ -121,7 +121,7 @@ def seen(whole: Any, one: Any) -> int:
 @pytest.mark.parametrize("exponent", [-5000, -3, 0, 3, 900])
 def test_gradients_in_log_scale_and_plain_ones_become_one(exponent: int) -> None:
     """Of a recurrent weight 0.75 x 2^exponent, of the readout's bias 0.5."""
-    joined = networks_module._joined(
+    joined = networks_module.joined(
         Sums({"weight_hh": np.full((1, 2), 0.75)}, np.array([exponent])),
         {"readout_bias": np.full((1, 1), 0.5)},
     )

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from seqlab.learning.optimisers import ADAM_RATE, BETAS, EPS, SGD_RATE, Adam
-from seqlab.learning.stacks import CLASSES, Classifiers, train, train_some
+from seqlab.learning.stacks import Classifiers, train, train_some
 from seqlab.spec.stack import StackSpec
+from seqlab.tasks import CLASSES
 
 STACKS: dict[str, dict[str, Any]] = {
     "mlp": {"arch": "mlp", "activation": "tanh", "init": "he"},
@@ -43,21 +44,21 @@ def test_gradients_are_those_of_central_differences(name: str) -> None:
     """Along a unit direction in all weights at once. With steps of 1e-4 a central difference misses
     by 1e-8/6 times a third derivative of order one, and by 1e-16/1e-4 for rounding."""
     networks = Classifiers(spec_of(name), range(1))
-    found = networks.gradients()
+    _, found = networks.gradients()
     rng = np.random.default_rng(0)
-    numbers = networks.layers[..., :-1]
-    inner, head = rng.normal(size=numbers.shape), rng.normal(size=networks.head.shape)
-    for layer in range(networks.stack.depth):  # the room after a smaller layer's numbers is none
-        inner[:, layer, :, networks.stack.numbers(layer) :] = 0
+    stack, numbers, of_head = networks.networks.stack, *networks.networks.params.values()
+    inner, head = rng.normal(size=numbers.shape), rng.normal(size=of_head.shape)
+    for layer in range(stack.depth):  # the room after a smaller layer's numbers is none
+        inner[:, layer, stack.numbers(layer) :] = 0
     size = math.sqrt(np.sum(inner**2) + np.sum(head**2))
     inner, head = inner / size, head / size
-    along = np.sum(found.layers * inner) + np.sum(found.head * head)
+    along = np.sum(found["layers"] * inner) + np.sum(found["head"] * head)
     losses = []
     step = 1e-4
     for way in (2 * step, -step):  # forward by a step from where it stood, then back by two
         numbers += inner * (step if way > 0 else -2 * step)
-        networks.head += head * (step if way > 0 else -2 * step)
-        losses.append(networks.gradients().loss[0])
+        of_head += head * (step if way > 0 else -2 * step)
+        losses.append(networks.gradients()[0][0])
     difference = (losses[0] - losses[1]) / (2 * step)
     assert abs(difference) > 1e-3
     assert abs(along - difference) < 1e-8
@@ -124,7 +125,8 @@ def test_training_is_the_naive_one(name: str, optimiser: str) -> None:
     Adam's division enlarges where a gradient is small: 1e-9."""
     spec, updates = spec_of(name), 4
     begun = Classifiers(spec, range(1))
-    width, stack = spec.hidden, begun.stack
+    width, stack = spec.hidden, begun.networks.stack
+    numbers, heads = begun.networks.params.values()
     of = naive.Stack(
         spec.arch,
         spec.activation.partition(":")[0],
@@ -135,8 +137,8 @@ def test_training_is_the_naive_one(name: str, optimiser: str) -> None:
         stack.heads,
     )
     x = begun.start.reshape(stack.units, -1)[:width, : stack.rows].T.copy()
-    layers = [parted(name, begun.layers[0, k, 0].copy(), width, k) for k in range(spec.steps)]
-    head, labels = begun.head[0].copy(), begun.labels[0]
+    layers = [parted(name, numbers[0, k].copy(), width, k) for k in range(spec.steps)]
+    head, labels = heads[0].copy(), begun.labels[0]
     new = NaiveSgd if optimiser == "SGD" else NaiveAdam
     states = [{key: new() for key in layer} for layer in layers]
     of_head, losses, ratios = new(), [], []

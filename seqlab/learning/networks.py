@@ -164,10 +164,10 @@ class Pass:
             BIAS: errors.sum(axis=(1, 2), dtype=np.float64),
         }
         fired = sweep.fired.sum(axis=(1, 2)) / (self.tape.steps * self.tape.sequences)
-        return _joined(sweep.sums, own), fired
+        return joined(sweep.sums, own), fired
 
 
-def _joined(sums: Sums, plain: Parameters) -> Sums:
+def joined(sums: Sums, plain: Parameters) -> Sums:
     """Sums in log scale and plain ones (m, ...) as one: below all that float64 holds is zero."""
     exponent = np.maximum(sums.exponent, 0)
     values = {}

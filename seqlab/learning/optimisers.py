@@ -174,8 +174,14 @@ class RmsProp(Optimiser):
     2012, not centred, without momentum)."""
 
     def __init__(
-        self, parameters: Arrays, rate: ArrayLike = RMSPROP_RATE, anneal_over: int | None = None
+        self,
+        parameters: Arrays,
+        rate: ArrayLike = RMSPROP_RATE,
+        anneal_over: int | None = None,
+        *,
+        eps: float = EPS,
     ) -> None:
+        self._eps = eps
         super().__init__(parameters, rate, anneal_over, moments=("square",))
 
     def _write(self, name: str, gradient: NDArray, rate: NDArray, change: NDArray) -> None:
@@ -183,7 +189,7 @@ class RmsProp(Optimiser):
         np.square(gradient, out=work)
         _mix(square, ALPHA, work, work)
         np.sqrt(square, out=work)
-        work += EPS
+        work += self._eps
         np.multiply(gradient, rate, out=change)
         change /= work
 
@@ -192,8 +198,14 @@ class Adam(Optimiser):
     """Kingma & Ba 2015, Algorithm 1."""
 
     def __init__(
-        self, parameters: Arrays, rate: ArrayLike = ADAM_RATE, anneal_over: int | None = None
+        self,
+        parameters: Arrays,
+        rate: ArrayLike = ADAM_RATE,
+        anneal_over: int | None = None,
+        *,
+        eps: float = EPS,
     ) -> None:
+        self._eps = eps
         super().__init__(parameters, rate, anneal_over, moments=("mean", "square"))
 
     def _write(self, name: str, gradient: NDArray, rate: NDArray, change: NDArray) -> None:
@@ -206,7 +218,7 @@ class Adam(Optimiser):
         change *= rate
         np.divide(square, 1 - BETAS[1] ** self._update, out=work)
         np.sqrt(work, out=work)
-        work += EPS
+        work += self._eps
         change /= work
 
 

@@ -6,12 +6,13 @@ from typing import Any
 
 from seqlab.cells import CELLS
 from seqlab.learning.optimisers import ADAM_RATE, BETAS, EPS, SGD_RATE
-from seqlab.learning.stacks import CLASSES, TRAINED, UPDATES
+from seqlab.learning.stacks import TRAINED, UPDATES
 from seqlab.learning.training_checklist import updates_of
 from seqlab.numbers.rules_of_thumb import Line
 from seqlab.report.text import Row, fill, grid
 from seqlab.spec.kinds import Spec
 from seqlab.spec.learn import LearnSpec
+from seqlab.tasks import CLASSES
 
 Checked = Mapping[str | None, Sequence[Line]]  # by the clip rule, None where it goes by none
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Self
 
+import numpy as np
+
 from seqlab.cells import Draw, Sizes
 from seqlab.errors import InputError
 from seqlab.spec.learn_table import LEARN_TABLE, RATES
@@ -41,6 +43,7 @@ class LearnSpec(TabledSpec):
     optimizer: str
     lr: tuple[float, ...]
     momentum: float | None
+    eps: float | None
     schedule: str
     updates: int
     sequences: int
@@ -101,13 +104,31 @@ class LearnSpec(TabledSpec):
         check_init(self.init, self.arch)
         check_forget_bias(self.forget_bias, self.arch, self.steps)
         check_ring(self.r_min, self.r_max)
-        fewest = -(-JUDGED_BY // self.sequences)
-        if self.updates < fewest:
-            raise refuse(
-                "updates",
-                self.updates,
-                f"a loss is judged by {JUDGED_BY} sequences: {fewest} updates of {self.sequences} "
-                "or more are needed",
-            )
-        if self.trace is not None and self.trace > self.updates:
-            raise refuse("trace", self.trace, f"1 to {self.updates}, the updates")
+        check_updates(self.updates, self.sequences, "sequences")
+        check_trace(self.trace, self.updates)
+        check_eps(self.eps, self.dtype)
+
+
+def check_updates(updates: int, each: int, what: str) -> None:
+    """Raises InputError for too few updates to judge a loss by, of `each` of `what`."""
+    fewest = -(-JUDGED_BY // each)
+    if updates < fewest:
+        raise refuse(
+            "updates",
+            updates,
+            f"a loss is judged by {JUDGED_BY} {what}: {fewest} updates of {each} or more are "
+            "needed",
+        )
+
+
+def check_trace(trace: int | None, updates: int) -> None:
+    """Raises InputError for looks that are further apart than training is long."""
+    if trace is not None and trace > updates:
+        raise refuse("trace", trace, f"1 to {updates}, the updates")
+
+
+def check_eps(eps: float | None, dtype: str) -> None:
+    """Raises InputError for an eps that is zero in the dtype: Adam would divide by it."""
+    least = float(np.finfo(dtype).smallest_normal)
+    if eps is not None and eps < least:
+        raise refuse("eps", eps, f"{least:.1e} or more in {dtype}")

@@ -63,6 +63,11 @@ def _momentum_is_idle(known: Mapping[str, Any]) -> str | None:
     return None if optimizer == "sgd" else f"for optimizer {optimizer}; it is for sgd"
 
 
+def _eps_is_idle(known: Mapping[str, Any]) -> str | None:
+    optimizer = known.get("optimizer", DEFAULT_OPTIMIZER)
+    return None if optimizer != "sgd" else "for optimizer sgd; it is for the others"
+
+
 def _task(name: str, value: Any) -> str:
     return str(find_task(value))
 
@@ -132,6 +137,18 @@ LEARN_TABLE = Table(
             read=float,
             idle=_momentum_is_idle,
             label="momentum",
+            axis_rank=2,
+            heading_rank=1,
+        ),
+        Option(
+            "eps",
+            number("a finite number above 0", lambda eps: eps > 0),
+            "adam, rmsprop: added to the root of the mean square.",
+            default_text="1e-8",
+            metavar="E",
+            read=float,
+            idle=_eps_is_idle,
+            label="eps",
             axis_rank=2,
             heading_rank=1,
         ),

@@ -11,10 +11,18 @@ from seqlab.layers.draws import TRANSFORMER_INITS
 from seqlab.layers.stack import Stack
 from seqlab.spec import stack_arrays
 from seqlab.spec.arrays import ArrayFile
+from seqlab.spec.option import Table
 from seqlab.spec.stack_table import SQRT, STACK_TABLE
 from seqlab.spec.table import DEFAULT_INIT
 from seqlab.spec.tabled import Held, TabledSpec
 from seqlab.wording import describe_value, one_of, refuse
+
+
+def default_biases(table: Table, known: Mapping[str, Any]) -> dict[str, float]:
+    """No biases, but where weights are PyTorch's or one's own."""
+    drawn_otherwise = known.get("init", DEFAULT_INIT) != DEFAULT_INIT
+    means_something = drawn_otherwise and not table.idle("bias_scale", known)
+    return {"bias_scale": 0.0} if means_something else {}
 
 
 @dataclass(frozen=True)
@@ -99,10 +107,7 @@ class StackSpec(TabledSpec):
             defaults |= {"batch": 1, "clip": ("none",)}
         if known.get("in_law") or known.get("alpha") == SQRT:
             defaults["lengths"] = (known["steps"],)
-        drawn_otherwise = known.get("init", DEFAULT_INIT) != DEFAULT_INIT
-        if drawn_otherwise and not cls.table.idle("bias_scale", known):
-            defaults["bias_scale"] = 0.0
-        return defaults
+        return defaults | default_biases(cls.table, known)
 
     def _check_together(self) -> None:
         super()._check_together()

@@ -6,6 +6,7 @@ done at every update.
 
 import math
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ NOISE = 0.5  # its standard deviation in latch
 SYMBOLS, COPIED = 8, 10  # of copy: kinds, and how many of them a sequence holds
 DISTRACTORS = 4  # kinds in temporal-order, besides A and B
 UNITS = 10  # of a teacher
+CLASSES = 4  # that a teacher sorts inputs into
 
 Rng = np.random.Generator
 
@@ -133,6 +135,34 @@ def impulse_response(rng: Rng, length: int, nu: float) -> NDArray:
     weights = (c @ vectors) * np.linalg.solve(vectors, b)
     response = (weights * moved ** np.arange(length)[:, np.newaxis]).sum(axis=1).real
     return response / math.sqrt(np.cumsum(np.square(response)).mean())
+
+
+def classes(rng: Rng, length: int, sequences: int, teacher: NDArray) -> Batch:
+    """Normal numbers, in the class whose row of the `teacher` (CLASSES, I) has the largest product
+    with them, or of a sequence with the mean of its steps.
+
+    x (T, B, I), target (1, B); cross-entropy.
+    """
+    x = rng.standard_normal((length, sequences, teacher.shape[1]))
+    scores = np.einsum("bi,ki->bk", x.mean(axis=0), teacher)  # not BLAS: the same for any threads
+    return Batch(x, scores.argmax(axis=1)[np.newaxis], _last(length))
+
+
+@cache
+def of_classes(inputs: int) -> Task:
+    """The task of `classes` with so many inputs, CLASSES or more, for networks of one step.
+
+    The teacher's rows are orthonormal: each class is as likely as another, and an answer that
+    ignores its inputs costs ln CLASSES.
+    """
+
+    def teacher(rng: Rng, length: int, value: None) -> NDArray:
+        return np.linalg.qr(rng.standard_normal((inputs, CLASSES)))[0].T
+
+    trivial = math.log(CLASSES)
+    return Task(
+        "classes", inputs, CLASSES, "cross-entropy", 1, lambda _: trivial, classes, shared=teacher
+    )
 
 
 TASKS = {

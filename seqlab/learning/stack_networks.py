@@ -1,0 +1,217 @@
+"""Deep stacks in training: a stack with a linear head, its outputs, loss and gradients."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seqlab.engine.backward import Sweep
+from seqlab.engine.sums import Sums
+from seqlab.engine.tape import Level, Tape
+from seqlab.kernels import backends
+from seqlab.kernels.contract import Saved, StackKernels
+from seqlab.kernels.layout import EMPTY, Emitted, power_of_two
+from seqlab.layers.stack import Stack
+from seqlab.learning.networks import Gradients, Loss, joined
+from seqlab.measure.stack_networks import KEPT_BYTES
+from seqlab.rules import Rule
+from seqlab.tasks import CLASSES
+
+Result = TypeVar("Result")
+
+LAYERS, HEAD = "layers", "head"
+BACKEND = backends.STACKS[0]
+
+
+@dataclass(frozen=True)
+class StackNetworks:
+    """M networks of one stack, each with a linear head without bias that reads its last state: all
+    features of a densenet, the mean token of a Transformer.
+
+    `params` has the numbers of the layers, `layers` (M, L, I), those of a layer in the order of its
+    maps and zero after its last one; and `head` (M, features, K). They may be changed in place.
+
+    Inputs x (M, T, B, n) are as tasks draw them: B inputs of one step, which the stack sees
+    together, or B sequences of T tokens, one after the other. There are answers at the last step
+    alone.
+    """
+
+    stack: Stack
+    params: dict[str, NDArray]
+
+    def __len__(self) -> int:
+        return len(self.params[HEAD])
+
+    def some(self, chosen: NDArray | slice) -> "StackNetworks":
+        """Some of the networks; of a slice in the same memory."""
+        return replace(self, params={name: array[chosen] for name, array in self.params.items()})
+
+    def outputs(self, x: NDArray) -> NDArray:
+        """y (M, 1, B, K)."""
+
+        def one(block: range, networks: "StackNetworks", x: NDArray) -> NDArray:
+            passes = [Pass(networks, state, 1) for state in networks._states(x)]
+            return np.concatenate([one.forward() for one in passes], axis=2)
+
+        return np.concatenate(self.over_blocks(x, one))
+
+    def gradients(self, x: NDArray, at: NDArray, loss: Loss, rule: Rule) -> Gradients:
+        """One pass forward and back, of losses of the answers; `at` is the last step.
+
+        A rule inside the chain acts; what others do to finished gradients is the caller's
+        (`Sums.clipped`).
+        """
+        del at
+
+        def one(block: range, networks: "StackNetworks", x: NDArray) -> Gradients:
+            passes = [Pass(networks, state, sharers) for state in networks._states(x)]
+            y = [one.forward() for one in passes]
+            value, errors = loss(block, np.concatenate(y, axis=2))
+            apart = np.split(errors, len(passes), axis=2)
+            found = [one.back(own, rule) for one, own in zip(passes, apart, strict=True)]
+            sums = found[0][0]
+            for more, _ in found[1:]:
+                sums.add(more)
+            return Gradients(value, sums, np.mean([fired for _, fired in found], axis=0))
+
+        sharers = backends.at_once(BACKEND, self.blocks(x))
+        losses, sums, fired = zip(*self.over_blocks(x, one), strict=True)
+        return Gradients(np.concatenate(losses), Sums.beside(sums), np.concatenate(fired))
+
+    def over_blocks(
+        self, x: NDArray, work: "Callable[[range, StackNetworks, NDArray], Result]"
+    ) -> list[Result]:
+        """[work(numbers, networks, x)] over blocks of networks, side by side on threads."""
+
+        def one(block: range) -> Result:
+            part = slice(block.start, block.stop)
+            with np.errstate(all="ignore"):  # overflow and NaN are results; threads begin without
+                return work(block, self.some(part), x[part])
+
+        return backends.over_blocks(BACKEND, self.blocks(x), one)
+
+    def blocks(self, x: NDArray) -> list[range]:
+        """The networks in blocks, as the backend likes them."""
+        width = self.kernels.saved_width(self.stack.sizes(self.columns))
+        each = self.stack.depth * width * x.dtype.itemsize * len(self._states(x[:1]))
+        return backends.blocks(BACKEND, len(self), each)
+
+    @cached_property
+    def kernels(self) -> StackKernels:
+        """That leave the gradients of layers' numbers."""
+        return backends.stack_kernels(BACKEND, self.stack, entries=True)
+
+    @property
+    def columns(self) -> int:
+        """Of the state's rows."""
+        return self.kernels.columns(self.params[HEAD].dtype)
+
+    @property
+    def reads_mean(self) -> bool:
+        """Whether the head sees a sequence's mean token."""
+        return self.stack.arch == "transformer"
+
+    def _states(self, x: NDArray) -> list[NDArray]:
+        """First states (m, 1, 1, units C) of what is seen together, in order."""
+        rows = list(np.moveaxis(x, 2, 0)) if self.reads_mean else [x[:, 0]]
+        found = []
+        for one in rows:  # (m, rows, n)
+            state = np.zeros((len(x), self.stack.units, self.columns), x.dtype)
+            state[:, : self.stack.width, : self.stack.rows] = one.swapaxes(1, 2)
+            found.append(state.reshape(len(x), 1, 1, -1))
+        return found
+
+
+class Pass:
+    """One pass of some networks from their first state."""
+
+    def __init__(self, networks: StackNetworks, state: NDArray, sharers: int) -> None:
+        stack, kernels, layers = networks.stack, networks.kernels, networks.params[LAYERS]
+        self._networks, self._stack, self._head = networks, stack, networks.params[HEAD]
+        numbered = np.zeros((*layers.shape[:2], 1, layers.shape[2] + 1), layers.dtype)
+        numbered[:, :, 0, :-1] = layers
+        numbered[:, :, 0, -1] = np.arange(stack.depth)
+        level = Level(stack, kernels, kernels.prepare({}, None), stack.sizes(networks.columns))
+        self.tape = Tape(BACKEND, [level], numbered, state, sharers, KEPT_BYTES)
+
+    def forward(self) -> NDArray:
+        """The answers (m, 1, rows or 1, K)."""
+        self.tape.run(_unseen)
+        state, stack = self.tape.state, self._stack
+        rows = state.reshape(len(state), stack.units, -1)[..., : stack.rows].swapaxes(1, 2)
+        self._features = (
+            rows.mean(axis=1, keepdims=True) if self._networks.reads_mean else rows
+        )
+        return products(self._features, self._head)[:, np.newaxis]
+
+    def back(self, errors: NDArray, rule: Rule) -> tuple[Sums, NDArray]:
+        """The gradients of all parameters, of dL/dy (m, 1, rows or 1, K), and the share of layers
+        at which a rule inside the chain acted (m,)."""
+        errors, depth = errors[:, 0], self._stack.depth
+        readout = self._to_state(products(errors, self._head.swapaxes(1, 2)))
+        nothing, layers = readout[:, :0], self.tape.x.shape[:2]
+        values = np.zeros((*layers, self.tape.x.shape[3] - 1))
+        exponent = np.full(layers, EMPTY)
+
+        def joins(first: int, last: int) -> NDArray:
+            return readout if last == depth else nothing
+
+        def keep(first: int, emitted: Emitted) -> None:
+            part = slice(first, first + emitted.exponent.shape[1])
+            values[:, part] = emitted.values[:, :, 0]
+            exponent[:, part] = emitted.exponent[:, :, 0]
+
+        sweep = Sweep(self.tape, [depth], rule, record=False, gradients=True)
+        sweep.run(joins, on_gradient=keep)
+        largest = exponent.max(axis=1)
+        values *= power_of_two(exponent - largest[:, np.newaxis])[..., np.newaxis]
+        head = products(self._features.swapaxes(1, 2), errors).astype(np.float64)
+        sums = joined(Sums({LAYERS: values}, largest), {HEAD: head})
+        return sums, sweep.fired.sum(axis=(1, 2)) / depth
+
+    def _to_state(self, gradient: NDArray) -> NDArray:
+        """The readout (m, 1, 1, 1, units C) of a gradient of the features."""
+        stack = self._stack
+        found = np.zeros((len(gradient), stack.units, self._networks.columns), gradient.dtype)
+        share = stack.rows if self._networks.reads_mean else 1
+        found[..., : stack.rows] = gradient.swapaxes(1, 2) / share
+        return found.reshape(len(gradient), 1, 1, 1, -1)
+
+
+def draw_head(rng: np.random.Generator, features: int) -> NDArray:
+    """Normal weights (features, CLASSES) of variance 1/features."""
+    return rng.standard_normal((features, CLASSES)) / np.sqrt(features)
+
+
+def weights_of(stack: Stack) -> NDArray:
+    """Which of the layers' numbers (L, I) are weights, not biases or room for a larger layer's."""
+    found = np.zeros((stack.depth, stack.most_numbers), bool)
+    for layer in range(stack.depth):
+        place = 0
+        for one in stack.maps(layer):
+            count = one.outputs * one.inputs
+            found[layer, place : place + count] = True
+            place += count + one.outputs
+    return found
+
+
+def norms_of(values: NDArray, chosen: NDArray) -> NDArray:
+    """Norms (M, L) of the chosen ones (L, I) of values (M, L, I), of which a square may be beyond
+    the range."""
+    sizes = np.where(chosen, np.abs(values.astype(float)), 0)
+    largest = sizes.max(axis=2, keepdims=True)
+    parts = np.divide(sizes, largest, out=np.zeros_like(sizes), where=largest != 0)
+    return largest[..., 0] * np.sqrt(np.square(parts).sum(axis=2))
+
+
+def products(a: NDArray, b: NDArray) -> NDArray:
+    """Matrix products, one network after the other and not by BLAS: the same bits whatever its
+    threads and however many networks there are."""
+    return np.stack([np.einsum("ij,jk->ik", x, y) for x, y in zip(a, b, strict=True)])
+
+
+def _unseen(saved: Saved) -> None:
+    """Nobody looks at the activations."""
