@@ -17,6 +17,7 @@ _HOME = {
     "run": "study.run",
     "depth": "study.run",
     "learn": "study.run",
+    "train": "study.run",
     "reach": "study.reach",
     "sweep": "study.sweep",
     "load": "study.load",

@@ -1,4 +1,4 @@
-"""Courses of training for the tests, small ones: as a Course, as a spec, and naive ones."""
+"""Courses of training for the tests, small ones: as a CellCourse, as a spec, and naive ones."""
 
 import math
 from collections.abc import Iterator
@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from seqlab.cells import Draw, Sizes
 from seqlab.learning.batches import batch_of
-from seqlab.learning.course import Course, Learned
-from seqlab.learning.measurement import course_of, measure
+from seqlab.learning.course import Learned
+from seqlab.learning.of_cells import CellCourse, course_of, measure
 from seqlab.spec.learn import LearnSpec
 from seqlab.tasks import find_task
 
@@ -44,13 +44,13 @@ def data(spec: LearnSpec, **more: Any) -> dict[str, Array]:
     return {name: one.data for name, one in measure(spec, **more).variables.items()}
 
 
-C = TypeVar("C", bound=Course)
+C = TypeVar("C", bound=CellCourse)
 
 
 def course(
     name: str = "latch",
     length: int = 6,
-    kind: type[C] = Course,
+    kind: type[C] = CellCourse,
     **changes: Any,
 ) -> C:
     task = find_task(name)

@@ -19,7 +19,7 @@ from seqlab import rules
 from seqlab.cells import CELLS, Draw, Parameters, Sizes
 from seqlab.errors import InputError
 from seqlab.learning.batches import batches_of
-from seqlab.learning.course import Course
+from seqlab.learning.of_cells import CellCourse
 from seqlab.learning.diagnostics import diagnose
 from seqlab.numbers.rules_of_thumb import Line
 from seqlab.numbers.training_checklist import check_training
@@ -37,7 +37,7 @@ STEPS = 13
 
 
 @dataclass(frozen=True)
-class Planted(Course):
+class Planted(CellCourse):
     """A course whose networks, or `only` one, have parameters `times` as large and some of them
     set: (name, rows, value)."""
 
@@ -69,7 +69,7 @@ def course(arch: str = "rnn", task: str = "latch", **changes: Any) -> Planted:
     return courses.course(task, kind=Planted, arch=arch, **plain | changes)
 
 
-def lines(of: Course, clip: str = "none", rate: float = 0.01, updates: int = 3) -> dict[Any, Line]:
+def lines(of: CellCourse, clip: str = "none", rate: float = 0.01, updates: int = 3) -> dict[Any, Line]:
     found = check_training(diagnose(of, [0, 1, 2], rules.parse(clip), rate, updates))
     return {(line.of, line.name): line for line in found}
 

@@ -17,7 +17,7 @@ from courses import (
 import seqlab
 from seqlab.errors import InputError
 from seqlab.learning import cost
-from seqlab.learning.measurement import measure
+from seqlab.learning.of_cells import measure
 from seqlab.learning.progress import Report
 from seqlab.study import limits
 from seqlab.study.result import Result
@@ -173,7 +173,7 @@ def test_progress_says_where_training_is(monkeypatch: pytest.MonkeyPatch) -> Non
     assert shares[-1] == pytest.approx(1)
     said_first = "choosing rates, T 4, update 1 of 12, loss 0.25, solved 1 of 2"
     assert said[:2] == ("starting", said_first)
-    assert said[-2].startswith("T 7, update 11 of 12, loss 0.25, solved 1 of 2, ")
+    assert said[-2].startswith("length 7, update 11 of 12, loss 0.25, solved 1 of 2, ")
     assert said[-1].endswith(", 0 s left")
     lines = [re.search(r", (\d+) s left$", line) for line in said[2:-1]]
     assert all(lines)

@@ -17,6 +17,7 @@ from seqlab.numbers.estimate import Estimate
 from seqlab.spec import kinds
 from seqlab.spec.kinds import Spec
 from seqlab.spec.learn import LearnSpec
+from seqlab.spec.train import TrainSpec
 from seqlab.spec.run import RunSpec
 from seqlab.spec.stack import StackSpec
 from seqlab.spec.stack_table import DEFAULT_ARCH, STACK_TABLE
@@ -24,7 +25,12 @@ from seqlab.wording import did_you_mean, one_of
 
 BOOK = files("seqlab.claims") / "book"
 PAGES = ("slopes", "depth", "draws", "norms", "skips", "sequences", "signs")
-COMMANDS: dict[str, type[Spec]] = {"run": RunSpec, "depth": StackSpec, "learn": LearnSpec}
+COMMANDS: dict[str, type[Spec]] = {
+    "run": RunSpec,
+    "depth": StackSpec,
+    "learn": LearnSpec,
+    "train": TrainSpec,
+}
 HOLDS, ONLY_IF, NOT, OPEN = "holds", "only if", "does not hold", "undecided"
 
 

@@ -15,6 +15,7 @@ from seqlab.numbers.rules_of_thumb import Line
 from seqlab.numbers.variables import Variable
 from seqlab.spec.kinds import Progress, Spec
 from seqlab.spec.stack import StackSpec
+from seqlab.spec.train import TrainSpec
 
 
 def checklist(
@@ -31,6 +32,8 @@ def checklist(
 def require_checkable(spec: Spec) -> StackSpec:
     """The spec of a stack; what has no layers whose weights could be trained is refused, or too
     many. Raises InputError."""
+    if isinstance(spec, TrainSpec):
+        raise InputError("check: looks at the first updates of a run of seqlab depth, not at these")
     if not isinstance(spec, StackSpec):
         raise InputError(f"check: {spec.arch} has no layers of its own; a deep stack is needed")
     if spec.in_law:

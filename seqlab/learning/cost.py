@@ -10,6 +10,7 @@ from seqlab.errors import InputError
 from seqlab.kernels import backends
 from seqlab.measure import cost
 from seqlab.spec.learn import LearnSpec
+from seqlab.spec.train import TrainSpec
 from seqlab.tasks import TESTED_BY
 
 BACKENDS = ("cpu",)  # the backends that train
@@ -17,7 +18,7 @@ MOST_LOSSES = 256  # that a file keeps of a network's training, each a mean of s
 
 # Fitted to updates of 10 to 100 steps, 8 to 128 units and 2 to 64 networks on two busy cores:
 # within a factor of two.
-_A_HEADER = 16 << 10  # bytes of a file's names and attributes
+HEADER = 16 << 10  # bytes of a file's names and attributes
 _A_RUN = 0.05  # seconds, whatever its size
 _AN_UPDATE = 1.5e-3  # seconds that an update takes at least
 _A_NETWORK = 2e-4  # and for each network
@@ -39,7 +40,7 @@ def require_backend(spec: LearnSpec, backend: str, elsewhere: bool) -> None:
     resolve(spec, backend)
 
 
-def courses(spec: LearnSpec) -> list[int]:
+def courses(spec: LearnSpec | TrainSpec) -> list[int]:
     """Networks that train together at each length: those on which rates are chosen, and those that
     are reported."""
     reported = len(spec.clip) * spec.networks
@@ -95,21 +96,21 @@ def _seconds_of_tests(spec: LearnSpec) -> float:
     return batches * one / 3
 
 
-def _looks(spec: LearnSpec) -> int:
+def looks(spec: LearnSpec | TrainSpec) -> int:
     """How often curves are kept in training."""
     return 0 if spec.trace is None else spec.updates // spec.trace + 1
 
 
-def curve_shape(spec: LearnSpec) -> tuple[int, int, int, int]:
+def curve_shape(spec: LearnSpec | TrainSpec) -> tuple[int, int, int, int]:
     """The largest array of the file: every network, rule, length and kept lag, at every look."""
     *lead, lags = cost.curve_shape(spec)
     networks, ruled, lengths = lead
-    return networks, ruled, lengths, lags * max(1, _looks(spec))
+    return networks, ruled, lengths, lags * max(1, looks(spec))
 
 
 def file_bytes(spec: LearnSpec) -> int:
     """About the size of the result's file, and hardly ever less."""
     networks, ruled, lengths, lags = cost.curve_shape(spec)
-    curves = (3 + len(CELLS[spec.arch].parts) + _looks(spec)) * lags
+    curves = (3 + len(CELLS[spec.arch].parts) + looks(spec)) * lags
     losses = min(spec.updates, MOST_LOSSES)
-    return _A_HEADER + 8 * networks * ruled * lengths * (curves + losses + 16)
+    return HEADER + 8 * networks * ruled * lengths * (curves + losses + 16)

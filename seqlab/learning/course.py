@@ -1,5 +1,6 @@
 """A course of training: networks of one length, until they have learned it or had their updates."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -7,16 +8,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from seqlab.cells import CELLS, Draw, Parameters, Sizes
+from seqlab.cells import Parameters
 from seqlab.learning.batches import batches_of
 from seqlab.learning.checkpoint import Arrays, Checkpoint, under, within
-from seqlab.learning.networks import BIAS, WEIGHT, Networks
 from seqlab.learning.optimisers import OPTIMISERS
-from seqlab.learning.trainer import Trainer
-from seqlab.measure.randomness import Purpose, stream
+from seqlab.learning.trainer import Trainable, Trainer
+from seqlab.measure.randomness import Purpose
 from seqlab.numbers.variables import NEVER
 from seqlab.rules import Rule
-from seqlab.tasks import JUDGED_BY, Task
+from seqlab.tasks import JUDGED_BY, Batch, Task
 
 
 class Learned(NamedTuple):
@@ -50,16 +50,13 @@ def no_look(updates: int, trainer: Trainer) -> None:
 
 
 @dataclass(frozen=True)
-class Course:
-    """One length of a task for networks of one cell, trained alike.
+class Course(ABC):
+    """One length of a task for networks that are trained alike.
 
-    `updates` at most, each of `sequences`; `rate` anneals over them where `cosine` is true.
+    `updates` at most, each of `sequences`; `rate` anneals over them where `cosine` is true. What
+    is trained is a subclass's to say.
     """
 
-    arch: str
-    sizes: Sizes
-    how: Draw
-    activation: str | None
     task: Task
     length: int
     sequences: int
@@ -71,31 +68,43 @@ class Course:
     seed: int
     dtype: str
 
+    @property
+    @abstractmethod
+    def steps(self) -> int:
+        """Of the sequences that batches are drawn with: the task's length."""
+
+    @abstractmethod
     def drawn(self, network: int) -> Parameters:
-        """One network's parameters; the readout is PyTorch's U(+-1/sqrt H)."""
-        cell = CELLS[self.arch]
-        own = cell.draw(stream(self.seed, network, Purpose.PARAMETERS), self.sizes, self.how)
-        bound = 1 / np.sqrt(self.sizes.hidden)
-        rng = stream(self.seed, network, Purpose.READOUT)
-        shape = (self.task.outputs, self.sizes.hidden)
-        return own | {
-            WEIGHT: rng.uniform(-bound, bound, shape),
-            BIAS: rng.uniform(-bound, bound, shape[:1]),
+        """One network's parameters, readout and all."""
+
+    @abstractmethod
+    def networks(self, params: Parameters) -> Trainable:
+        """Networks with parameters (M, ...), in their memory."""
+
+    def all_drawn(self, networks: Sequence[int]) -> Parameters:
+        """The parameters (M, ...) of networks as they are drawn, in the course's dtype."""
+        drawn = {m: self.drawn(m) for m in set(networks)}
+        return {
+            name: np.stack([drawn[m][name] for m in networks]).astype(self.dtype)
+            for name in drawn[networks[0]]
         }
 
     def trainer(
         self, networks: Sequence[int], rules: Sequence[Rule], rates: Sequence[float]
     ) -> Trainer:
         """Network `networks[i]` as it is drawn, under `rules[i]`, at `rates[i]`."""
-        drawn = {m: self.drawn(m) for m in set(networks)}
-        params = {
-            name: np.stack([drawn[m][name] for m in networks]).astype(self.dtype)
-            for name in drawn[networks[0]]
-        }
+        params = self.all_drawn(networks)
         over = self.updates if self.cosine else None
         optimiser = OPTIMISERS[self.optimiser](params, np.array(rates), over, **dict(self.options))
-        nets = Networks.of(self.arch, params, self.activation)
-        return Trainer(nets, self.task.loss, rules, optimiser)
+        return Trainer(self.networks(params), self.task.loss, rules, optimiser)
+
+    def batches(
+        self, networks: Sequence[int], update: int, purpose: Purpose = Purpose.TASK
+    ) -> Batch:
+        """One for each network for an update, counted from 0; held out as many others."""
+        return batches_of(
+            self.task, self.seed, networks, update, self.steps, self.sequences, purpose
+        )
 
     def train(
         self,
@@ -142,10 +151,7 @@ class _Training:
         while judge.updates < course.updates and not judge.decided:
             # Drawn by its number: nothing of what was drawn before need be kept.
             update = judge.updates
-            batch = batches_of(
-                course.task, course.seed, self._networks, update, course.length, course.sequences
-            )
-            seen = self._trainer.update(batch)
+            seen = self._trainer.update(course.batches(self._networks, update))
             judge.see(seen.loss, seen.fired, self._trainer.alive)
             self._tick(update, seen.loss, judge.solved)
             self._keep_look()

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from seqlab.cells import CELLS, Parameters
 from seqlab.engine.sums import Sums
 from seqlab.kernels.layout import Span
-from seqlab.learning.batches import batches_of
-from seqlab.learning.course import Course
+from seqlab.learning.of_cells import CellCourse
 from seqlab.learning.networks import Networks, Pass
 from seqlab.learning.slopes import units_of
 from seqlab.learning.stacks import UPDATES
@@ -23,7 +22,7 @@ from seqlab.wording import refuse
 
 
 def diagnose(
-    course: Course,
+    course: CellCourse,
     networks: Sequence[int],
     rule: Rule,
     rate: float,
@@ -45,12 +44,10 @@ def diagnose(
     ratios: list[Mapping[str, NDArray]] = []
     fired, looks = [], []
     for update in range(updates):
-        batch = batches_of(
-            course.task, course.seed, networks, update, course.length, course.sequences
-        )
+        batch = course.batches(networks, update)
         before, alive = trainer.parameters(), trainer.alive
         if update in (0, updates - 1):
-            nets = Networks.of(course.arch, before, course.activation)
+            nets = course.networks(before)
             batch = batch._replace(x=batch.x.astype(course.dtype))
             looks.append(_look(nets, batch, course.task.loss, rule, alive))
         found: dict[str, NDArray] = {}

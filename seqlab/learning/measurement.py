@@ -10,20 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqlab import rules
-from seqlab.cells import CELLS, Parameters
-from seqlab.engine.rehearsal import compile_kernels
+from seqlab.cells import Parameters
 from seqlab.errors import InputError
 from seqlab.learning import cost
-from seqlab.learning.batches import batches_of
 from seqlab.learning.checkpoint import Checkpoint
-from seqlab.learning.course import Course, Learned
-from seqlab.learning.held_out import held_out
+from seqlab.learning.course import Learned
 from seqlab.learning.progress import Report
 from seqlab.learning.rates import best_rates
-from seqlab.learning.reach import log_norm, of_lengths, reach
+from seqlab.learning.reach import log_norm, of_lengths
+from seqlab.learning.subject import Found, Subject
 from seqlab.learning.trainer import Trainer
 from seqlab.measure.assemble import Block, assemble, kept_lags
-from seqlab.measure.draw import check_drawn
 from seqlab.measure.keeping import kept
 from seqlab.numbers.learning import learnable_length, median_updates, wilson_interval
 from seqlab.numbers.quantities import in_files
@@ -31,36 +28,30 @@ from seqlab.numbers.quantity import THRESHOLDS
 from seqlab.numbers.statistics import first_below, median
 from seqlab.numbers.variables import NEVER, Measurement
 from seqlab.rules import UNCLIPPED, Rule
+from seqlab.spec import kinds
 from seqlab.spec.kinds import Progress, Stages
-from seqlab.spec.learn import LearnSpec
 from seqlab.spec.learn_table import times_of
 
 _WITH_ENDS = ("", "_low", "_high")
 
-# What is measured at one length, by name, as files have it but for the axis of lengths.
-Found = dict[str, NDArray]
 
 
-def measure(
-    spec: LearnSpec,
-    backend: str = "auto",
-    progress: Progress | None = None,
-    stages: Stages | None = None,
+def measured(
+    subject: Subject, backend: str, progress: Progress | None, stages: Stages | None
 ) -> Measurement:
-    """Measure all that a spec asks for; of `stages` each course has one, and goes on from it.
+    """Measure all that a subject's spec asks for; of `stages` each course has one, and goes on from
+    it.
 
-    Raises InputError for a backend that does not train, for draws that the dtype cannot hold, and
-    for a rule in units of the first gradient where that has no finite norm.
+    Raises InputError for what the subject refuses, and for a rule in units of the first gradient
+    where that has no finite norm.
     """
-    chosen = cost.resolve(spec, backend)
-    report = Report(progress, spec)
+    spec = subject.spec
+    report = Report(progress, subject)
     report.begin("starting")
-    params = drawn(spec)
-    compile_kernels(chosen, spec.arch, spec.dtype, gradients=True)
-    parts = CELLS[spec.arch].parts
-    variables = assemble(spec, [_as_drawn(spec, params)], parts)
-    by_length = [_Length(spec, length, report, stages).all() for length in spec.lengths]
-    rows = in_files(parts)
+    subject.prepare()
+    variables = assemble(spec, [_as_drawn(subject)], subject.parts)
+    by_length = [_Length(subject, length, report, stages).all() for length in spec.lengths]
+    rows = in_files(subject.parts)
     found = {
         name: np.stack([one[name] for one in by_length], axis=rows[name].dims.index("length"))
         for name in by_length[0]
@@ -70,8 +61,9 @@ def measure(
     found["loss_update"] = _loss_updates(spec.updates)
     if spec.trace is not None:
         found["update"] = np.arange(0, spec.updates + 1, spec.trace)
-    own = {name: rows[name].variable(found[name]) for name in rows if name in found}
-    return Measurement(chosen, variables | own)
+    (link,) = kinds.links([spec.arch])
+    own = {name: rows[name].variable(found[name], link) for name in rows if name in found}
+    return Measurement(backend, variables | own)
 
 
 def of_solved(lengths: Sequence[int], solved_at: NDArray, updates: int) -> Found:
@@ -112,42 +104,15 @@ def _loss_updates(updates: int) -> NDArray[np.int64]:
     return np.array([updates * (k + 1) // count for k in range(count)])
 
 
-def course_of(spec: LearnSpec, length: int) -> Course:
-    """One length of a spec."""
-    return Course(
-        arch=spec.arch,
-        sizes=spec.sizes,
-        how=spec.how,
-        activation=spec.activation,
-        task=spec.trained_on,
-        length=length,
-        sequences=spec.sequences,
-        updates=spec.updates,
-        optimiser=spec.optimizer,
-        options=() if spec.momentum is None else (("momentum", spec.momentum),),
-        cosine=spec.schedule == "cosine",
-        solved=spec.trained_on.solved(length, spec.solved),
-        seed=spec.seed,
-        dtype=spec.dtype,
-    )
-
-
-def drawn(spec: LearnSpec) -> Parameters:
-    """All networks as they are drawn, for all lengths and rules. Raises InputError where the dtype
-    cannot hold them."""
-    course = course_of(spec, spec.steps)
-    each = [course.drawn(m) for m in range(spec.networks)]
-    with np.errstate(over="ignore"):  # refused below
-        params = {n: np.stack([one[n] for one in each]).astype(spec.dtype) for n in each[0]}
-    check_drawn(spec, params)
-    return params
-
-
-def _as_drawn(spec: LearnSpec, params: Parameters) -> Block:
-    """The curves that a run measures of the same networks, on the task's own sequences."""
+def _as_drawn(subject: Subject) -> Block:
+    """The curves that a run measures of the same networks, on the task's own inputs."""
+    spec = subject.spec
     ruled = [_rule_of_curves(text) for text in spec.clip]
     networks = range(spec.networks)
-    lengths = [reach(spec, length, params, networks, ruled) for length in spec.lengths]
+    lengths = [
+        subject.reach(length, subject.course(length).all_drawn(networks), networks, ruled)
+        for length in spec.lengths
+    ]
     each = [kept(spec, of_lengths(curves)) for curves in zip(*lengths, strict=True)]
     block = {name: np.stack([one[name] for one in each], axis=1) for name in each[0]}
     return block | {"predicted": np.full(spec.networks, np.nan)}
@@ -161,10 +126,13 @@ def _rule_of_curves(text: str) -> Rule:
 class _Length:
     """One length: rates chosen, networks trained, and what has become of them."""
 
-    def __init__(self, spec: LearnSpec, length: int, report: Report, stages: Stages | None) -> None:
-        self._spec, self._length, self._report, self._stages = spec, length, report, stages
-        self._course = course_of(spec, length)
-        self._lags = kept_lags(spec)
+    def __init__(
+        self, subject: Subject, length: int, report: Report, stages: Stages | None
+    ) -> None:
+        self._subject, self._spec, self._length = subject, subject.spec, length
+        self._report, self._stages = report, stages
+        self._course = subject.course(length)
+        self._lags = kept_lags(self._spec)
 
     def all(self) -> Found:
         spec, report = self._spec, self._report
@@ -188,6 +156,7 @@ class _Length:
             self._of_learned(learned)
             | self._after(learned)
             | self._tested(learned, numbers)
+            | self._by_lag(learned, numbers)
             | {
                 "learning_rate": np.array(chosen),
                 "clip_threshold": np.array([rule.threshold or np.nan for rule in self._rules]),
@@ -211,9 +180,9 @@ class _Length:
         spec = self._spec
         networks, ones = range(spec.networks), [1.0] * spec.networks
         trainer = self._course.trainer(networks, [UNCLIPPED] * spec.networks, ones)
-        batch = batches_of(spec.trained_on, spec.seed, networks, 0, self._length, spec.sequences)
+        first = trainer.update(self._course.batches(networks, 0))
         with np.errstate(over="ignore"):  # refused below
-            norm = float(median(np.exp(trainer.update(batch).log_norm)))
+            norm = float(median(np.exp(first.log_norm)))
         if not 0 < norm < np.inf:
             raise InputError(
                 f"clip: a rule in units of the first gradient's norm is not allowed; at length "
@@ -238,7 +207,7 @@ class _Length:
         for place, rule in enumerate(self._rules):
             own = slice(place * spec.networks, (place + 1) * spec.networks)
             some = {name: array[own] for name, array in params.items()}
-            (curves,) = reach(spec, self._length, some, range(spec.networks), [rule])
+            (curves,) = self._subject.reach(self._length, some, range(spec.networks), [rule])
             found.append(np.where(alive[own, np.newaxis], log_norm(curves), np.nan))
         return np.stack(found, axis=1)
 
@@ -266,14 +235,17 @@ class _Length:
 
     def _tested(self, learned: Learned, networks: Sequence[int]) -> Found:
         """(M, rules) each; a network that has ended has no loss and no right answer."""
-        if self._spec.test_length is None:
-            return {}
-        loss, right = held_out(self._spec, self._length, learned.params, networks)
+        found = self._subject.tested(self._length, learned.params, networks)
+        ended = {"test_loss": np.inf, "test_accuracy": 0.0}
         alive = learned.ended == NEVER
-        found = {"test_loss": np.where(alive, loss, np.inf)}
-        if right is not None:
-            found["test_accuracy"] = np.where(alive, right, 0)
-        return {name: self._by_rule(values) for name, values in found.items()}
+        return {n: self._by_rule(np.where(alive, v, ended[n])) for n, v in found.items()}
+
+    def _by_lag(self, learned: Learned, networks: Sequence[int]) -> Found:
+        """(M, rules, lags) each, nan of a network that has ended."""
+        alive = learned.ended[:, np.newaxis] == NEVER
+        seen = self._subject.by_lag(self._length, learned.params, networks)
+        each = {n: self._by_rule(np.where(alive, v, np.nan)) for n, v in seen.items()}
+        return {n: self._padded(values[..., self._lags_within]) for n, values in each.items()}
 
     def _after(self, learned: Learned) -> Found:
         """Curves of trained networks, and their horizons (rules, thresholds)."""

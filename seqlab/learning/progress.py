@@ -7,21 +7,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqlab.learning import cost
+from seqlab.learning.subject import Subject
+from seqlab.spec import kinds
 from seqlab.spec.kinds import Progress
-from seqlab.spec.learn import LearnSpec
 from seqlab.wording import lasting
 
 PAUSE = 0.1  # seconds between two reports, at least
 
 
 class Report:
-    """Turns ticks of courses into a fraction, and a line: length, update, median loss, how many
+    """Turns ticks of courses into a fraction, and a line: length or depth, update, median loss, how many
     networks have solved the task, time left if every update is needed."""
 
-    def __init__(self, progress: Progress | None, spec: LearnSpec) -> None:
-        self._progress, self._spec = progress, spec
+    def __init__(self, progress: Progress | None, subject: Subject) -> None:
+        spec = subject.spec
+        self._progress, self._updates = progress, spec.updates
+        self._name = kinds.of_spec(spec).table.words["lengths"].removesuffix("s")
         self._left = [
-            cost.seconds_of_course(spec, length, networks)
+            subject.seconds(length, networks)
             for length in spec.lengths
             for networks in cost.courses(spec)
         ]
@@ -45,7 +48,7 @@ class Report:
         now = time.monotonic()
         if self._progress is None or now - self._last < PAUSE:
             return
-        self._last, updates = now, self._spec.updates
+        self._last, updates = now, self._updates
         share = (self._done + self._now * (update + 1) / updates) / self._total
         start, before = self._start = self._start or (now, share)
         taken = (now - start) / (share - before) if share > before else math.nan
@@ -54,6 +57,6 @@ class Report:
         shown = f"{np.median(finite):.3g}" if finite.size else "-"
         self._progress(
             share,
-            f"{self._what}T {self._length}, update {update + 1} of {updates}, loss {shown}, "
+            f"{self._what}{self._name} {self._length}, update {update + 1} of {updates}, loss {shown}, "
             f"solved {solved.sum()} of {solved.size}{left}",
         )

@@ -53,7 +53,7 @@ class StackNetworks:
         """y (M, 1, B, K)."""
 
         def one(block: range, networks: "StackNetworks", x: NDArray) -> NDArray:
-            passes = [Pass(networks, state, 1) for state in networks._states(x)]
+            passes = [Pass(networks, state, 1) for state in networks.states(x)]
             return np.concatenate([one.forward() for one in passes], axis=2)
 
         return np.concatenate(self.over_blocks(x, one))
@@ -67,7 +67,7 @@ class StackNetworks:
         del at
 
         def one(block: range, networks: "StackNetworks", x: NDArray) -> Gradients:
-            passes = [Pass(networks, state, sharers) for state in networks._states(x)]
+            passes = [Pass(networks, state, sharers) for state in networks.states(x)]
             y = [one.forward() for one in passes]
             value, errors = loss(block, np.concatenate(y, axis=2))
             apart = np.split(errors, len(passes), axis=2)
@@ -96,7 +96,7 @@ class StackNetworks:
     def blocks(self, x: NDArray) -> list[range]:
         """The networks in blocks, as the backend likes them."""
         width = self.kernels.saved_width(self.stack.sizes(self.columns))
-        each = self.stack.depth * width * x.dtype.itemsize * len(self._states(x[:1]))
+        each = self.stack.depth * width * x.dtype.itemsize * len(self.states(x[:1]))
         return backends.blocks(BACKEND, len(self), each)
 
     @cached_property
@@ -114,7 +114,7 @@ class StackNetworks:
         """Whether the head sees a sequence's mean token."""
         return self.stack.arch == "transformer"
 
-    def _states(self, x: NDArray) -> list[NDArray]:
+    def states(self, x: NDArray) -> list[NDArray]:
         """First states (m, 1, 1, units C) of what is seen together, in order."""
         rows = list(np.moveaxis(x, 2, 0)) if self.reads_mean else [x[:, 0]]
         found = []

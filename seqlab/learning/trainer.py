@@ -6,7 +6,7 @@ gradients stands behind the backward pass and before the update (Pascanu, Mikolo
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,13 +14,27 @@ from numpy.typing import NDArray
 from seqlab.engine.sums import Sums
 from seqlab.kernels.layout import unscaled
 from seqlab.learning.checkpoint import Arrays, under, within
-from seqlab.learning.networks import Gradients, Networks
+from seqlab.learning.networks import Gradients, Loss
 from seqlab.learning.optimisers import Optimiser
 from seqlab.rules import UNCLIPPED, Acts, Rule
 from seqlab.tasks.losses import LOSSES
 from seqlab.tasks.task import Batch
 
 Watch = Callable[[Sums], None]
+
+
+class Trainable(Protocol):
+    """What a trainer asks of networks: parameters (M, ...), to be changed in place; some of them;
+    and one pass forward and back (see `seqlab.learning.networks.Networks.gradients`)."""
+
+    @property
+    def params(self) -> dict[str, NDArray]: ...
+
+    def __len__(self) -> int: ...
+
+    def some(self, chosen: NDArray | slice) -> Self: ...
+
+    def gradients(self, x: NDArray, at: NDArray, loss: Loss, rule: Rule) -> Gradients: ...
 
 
 class Seen(NamedTuple):
@@ -43,7 +57,7 @@ class Trainer:
     """
 
     def __init__(
-        self, networks: Networks, loss: str, rules: Sequence[Rule], optimiser: Optimiser
+        self, networks: Trainable, loss: str, rules: Sequence[Rule], optimiser: Optimiser
     ) -> None:
         self._networks, self._loss, self._optimiser = networks, LOSSES[loss], optimiser
         self._rules = list(rules)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from seqlab import rules
 from seqlab.learning.diagnostics import diagnose
-from seqlab.learning.measurement import course_of
+from seqlab.learning.of_cells import course_of
 from seqlab.learning.stacks import UPDATES
 from seqlab.numbers.rules_of_thumb import Line
 from seqlab.numbers.training_checklist import check_training

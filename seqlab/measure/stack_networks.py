@@ -96,7 +96,7 @@ class Networks:
         layers = cast(Array, Layers(self, networks))
         level = Level(stack, kernels, kernels.prepare({}, None), stack.sizes(columns))
         tape = Tape(backend, [level], layers, state, sharers, KEPT_BYTES)
-        return Block(tape, np.stack([self._readouts(m, columns) for m in networks])[:, None])
+        return Block(tape, np.stack([self.readouts(m, columns) for m in networks])[:, None])
 
     def _stream(self, m: int, number: int) -> np.random.Generator:
         return layer_stream(self.spec.seed, m, number)
@@ -125,8 +125,8 @@ class Networks:
             return z
         return find_activation(stack.activation).value(_normalised(z, stack.norm))
 
-    def _readouts(self, m: int, columns: int) -> NDArray:
-        """(lengths, units * columns): one normal vector for each row, then scaled."""
+    def readouts(self, m: int, columns: int) -> NDArray:
+        """One network's (lengths, units * columns): one normal vector for each row, then scaled."""
         spec, stack = self.spec, self.stack
         rng = stream(spec.seed, m, Purpose.READOUT)
         blocks = stack.depth + 1 if stack.grows else 1

@@ -192,6 +192,17 @@ LEARNED = (
         kind="decades",
     ),
     _row(
+        name="log_moved",
+        dims=(*_EACH, "lag"),
+        units="nat",
+        long_name="ln of how far training moved the weights of the layer at a lag, over their norm "
+        "before, nan where diverged",
+        value="log10_moved",
+        label="log10 of the change of a layer's weights over their norm (decades)",
+        kind="decades",
+        to_start=False,
+    ),
+    _row(
         name="trace_log_norm",
         dims=(*_EACH, "update", "lag"),
         units="nat",

@@ -1,5 +1,5 @@
-"""The table of training that a terminal shows: a row a rule and length, cells compared, at most 80
-columns."""
+"""The table of training that a terminal shows: a row a rule and length, cells or stacks compared,
+at most 80 columns."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -10,7 +10,9 @@ from seqlab.report.entries import Entry
 from seqlab.report.measured import Measured
 from seqlab.report.run_table import Group, groups_of, heading, share, stored
 from seqlab.report.text import Row, fill, grid
+from seqlab.spec import kinds
 from seqlab.spec.learn import LearnSpec
+from seqlab.spec.train import TrainSpec
 from seqlab.tasks import TESTED_BY
 from seqlab.wording import describe_value
 
@@ -19,18 +21,15 @@ _TRAINED = (
     ("[95% interval]", "to solve", "loss", "loss", "fired", "rate", "after"),
 )
 _TESTED = (("loss of", "right"), ("the test", "answers"))
-_REACH = (("horizon at", "horizon after", "learnable length"), ("initialisation", "training", ""))
-_LEGEND = f"""\
-solved         mean loss of the last 100 new sequences under the share of the trivial loss
+_LEGEND = """\
+solved         mean loss of the last 100 new {} under the share of the trivial loss
 updates        Kaplan-Meier median over networks, those that never solve it among them
 loss           median over networks: the least, and the last, of these means
-fired          share of updates at which the rule acted; inside the chain, of their steps
-horizon        first lag at which the median |dL/d state| is under {HORIZON}; > T: not within T
-learnable      length that half of the networks learn, by a logistic fit in its logarithm"""
-_TEST = (
-    f"test           medians over networks, of {TESTED_BY:,} new sequences that are as long as is "
-    "said, past the steps of training; 'right' is the share of right answers"
-)
+fired          share of updates at which the rule acted; inside the chain, of their {}s
+horizon        first lag at which the median |dL/d state| is under {}; > T: not within T
+learnable      {} that half of the networks learn, by a logistic fit in its logarithm"""
+_TEST = "test           medians over networks, of {:,} new {}; 'right' is the share of right answers"
+_PAST = " that are as long as is said, past the steps of training"
 _TERM = 15  # columns that the legend has for what it explains
 
 
@@ -42,7 +41,7 @@ def table(results: Sequence[Measured]) -> str:
         "\n".join(dict.fromkeys(_criterion(spec_of(group.result)) for group in groups)),
         grid(_TRAINED, [row for group in groups for row in _trained(group)]),
         _tests(groups),
-        grid(_REACH, [row for group in groups for row in _reach(group)]),
+        grid(_reach_head(groups), [row for group in groups for row in _reach(group)]),
         "\n".join(fill(line) for group in groups for line in _remarks(group)),
         "\n".join(fill(line, _TERM) for line in _legend(groups)),
         stored(results),
@@ -50,21 +49,21 @@ def table(results: Sequence[Measured]) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def spec_of(result: Measured) -> LearnSpec:
+def spec_of(result: Measured) -> LearnSpec | TrainSpec:
     """The spec of a result of training."""
-    return cast(LearnSpec, result.spec)
+    return cast(LearnSpec | TrainSpec, result.spec)
 
 
-def _criterion(spec: LearnSpec) -> str:
+def _criterion(spec: LearnSpec | TrainSpec) -> str:
     """What an answer costs that ignores its inputs, and what counts as solved."""
     trivial = {n: f"{spec.trained_on.trivial(n):.4g}" for n in spec.lengths}
     part = describe_value(spec.solved)
     if len(set(trivial.values())) == 1:
         (loss,) = set(trivial.values())
         under = f"{spec.trained_on.solved(spec.steps, spec.solved):.4g}"
-        return fill(f"{spec.task}: trivial loss {loss}; solved under {under}, {part} of it")
+        return fill(f"{spec.trained_on}: trivial loss {loss}; solved under {under}, {part} of it")
     told = ", ".join(f"{loss} at {n}" for n, loss in trivial.items())
-    return fill(f"{spec.task}: trivial loss {told}; solved under {part} of it")
+    return fill(f"{spec.trained_on}: trivial loss {told}; solved under {part} of it")
 
 
 def _trained(group: Group) -> Iterator[Row]:
@@ -76,7 +75,7 @@ def _trained(group: Group) -> Iterator[Row]:
             yield group.label(f"  {length}"), _cells(spec, entry, k)
 
 
-def _cells(spec: LearnSpec, entry: Entry, k: int) -> list[str]:
+def _cells(spec: LearnSpec | TrainSpec, entry: Entry, k: int) -> list[str]:
     def at(name: str) -> float:
         return cast(float, entry[f"{name}_by_length"][k])
 
@@ -96,7 +95,7 @@ def _loss(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.3g}"
 
 
-def _after(spec: LearnSpec, entry: Entry, k: int) -> str:
+def _after(spec: LearnSpec | TrainSpec, entry: Entry, k: int) -> str:
     """The horizon after training on a length."""
     if entry["networks_diverged_by_length"][k] == spec.networks:
         return "-"
@@ -113,13 +112,13 @@ def _thresholds(entry: Entry) -> str:
 
 
 def _tests(groups: Sequence[Group]) -> str:
-    """How trained networks do on another length, where that was asked for."""
+    """How trained networks do on what they never saw, where that was asked for."""
     rows = [row for group in groups if _is_tested(group) for row in _tested(group)]
     return grid(_TESTED, rows) if rows else ""
 
 
 def _is_tested(group: Group) -> bool:
-    return spec_of(group.result).test_length is not None
+    return "test_loss_by_length" in group.entries[0]
 
 
 def _tested(group: Group) -> Iterator[Row]:
@@ -129,12 +128,27 @@ def _tested(group: Group) -> Iterator[Row]:
         right = entry["test_accuracy_by_length"] if spec.trained_on.classifies else None
         for k, length in enumerate(spec.lengths):
             told = "-" if right is None else f"{right[k]:.1%}"
-            where = f"{entry['clip']}, {length}, tested at {spec.test_length}"
-            yield group.label(where), [_loss(entry["test_loss_by_length"][k]), told]
+            past = f", tested at {spec.test_length}" if isinstance(spec, LearnSpec) else ""
+            yield group.label(f"{entry['clip']}, {length}{past}"), [_loss(entry["test_loss_by_length"][k]), told]
 
 
 def _legend(groups: Sequence[Group]) -> list[str]:
-    return [*_LEGEND.splitlines(), *([_TEST] if any(map(_is_tested, groups)) else [])]
+    spec = spec_of(groups[0].result)
+    of_cells, (link,) = isinstance(spec, LearnSpec), kinds.links([spec.arch])
+    what = "sequences" if spec.sequences else "inputs"
+    lines = _LEGEND.format(what, link, HORIZON, _word(spec)).splitlines()
+    test = _TEST.format(TESTED_BY, f"{what}{_PAST if of_cells else ''}")
+    return [*lines, *([test] if any(map(_is_tested, groups)) else [])]
+
+
+def _word(spec: LearnSpec | TrainSpec) -> str:
+    """What its command calls a length."""
+    return spec.table.words["lengths"].removesuffix("s")
+
+
+def _reach_head(groups: Sequence[Group]) -> tuple[Sequence[str], ...]:
+    learnable = f"learnable {_word(spec_of(groups[0].result))}"
+    return ("horizon at", "horizon after", learnable), ("initialisation", "training", "")
 
 
 def _reach(group: Group) -> Iterator[Row]:
@@ -152,7 +166,7 @@ def _reach(group: Group) -> Iterator[Row]:
         )
 
 
-def _learnable(spec: LearnSpec, entry: Entry) -> str:
+def _learnable(spec: LearnSpec | TrainSpec, entry: Entry) -> str:
     shortest, longest = spec.lengths[0], spec.lengths[-1]
     solved = entry["networks_solved_by_length"]
     if min(solved) == spec.networks:
@@ -177,6 +191,6 @@ def _remarks(group: Group) -> Iterator[str]:
         for length, count in zip(spec.lengths, entry["networks_diverged_by_length"], strict=True):
             if count:
                 yield (
-                    f"{spec.arch}, {entry['clip']}, length {length}: {count} of {spec.networks} "
+                    f"{spec.arch}, {entry['clip']}, {_word(spec)} {length}: {count} of {spec.networks} "
                     "networks had no finite loss or gradient at an update, and ended"
                 )

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from seqlab.numbers.quantity import HORIZON
@@ -11,6 +11,7 @@ from seqlab.report.text import Row, decimals, fill, grid, spread
 from seqlab.report.tidy import OF_TRAINING, SPEC
 from seqlab.spec import kinds
 from seqlab.spec.learn import LearnSpec
+from seqlab.spec.train import TrainSpec
 from seqlab.spec.option import settings, telling
 from seqlab.spec.probed import gradients
 from seqlab.wording import describe_settings, in_links
@@ -56,7 +57,7 @@ _CURVES = _Shown(
     lambda value: decimals(2, [value])(value),
     SPEC[1:],
 )
-_TRAINING = _Shown(
+_TRAINED = _Shown(
     "networks that learn the task, by length, of those that were trained",
     ("networks_solved", "networks"),
     lambda solved, networks: f"{solved:.0f}/{networks}",
@@ -65,18 +66,26 @@ _TRAINING = _Shown(
     once={f"horizon {HORIZON}": _horizon, "half learn [95%]": _learnable},
     kind=LearnSpec.kind,
 )
+_THROUGH_DEPTH = replace(
+    _TRAINED, title=_TRAINED.title.replace("length", "depth"), kind=TrainSpec.kind
+)
 
 
 def table(frame: "pd.DataFrame") -> str:
     """Text for what `load` gave; no newline at the end.
 
     A row for each run and rule under its architecture, told apart by whatever is not the same in
-    all of the store; a column for some of the lengths. Training has a table of its own.
+    all of the store; a column for some of the lengths. Training of cells and that of stacks have
+    tables of their own.
     """
     if "task" not in frame:
         return _table(frame, _CURVES)
-    trained = frame["task"].notna()
-    parts = [(frame[~trained], _CURVES), (frame[trained], _TRAINING)]
+    trained, of_cells = frame["networks_solved"].notna(), frame["task"].notna()
+    parts = [
+        (frame[~trained], _CURVES),
+        (frame[of_cells], _TRAINED),
+        (frame[trained & ~of_cells], _THROUGH_DEPTH),
+    ]
     return "\n\n".join(_table(part, shown) for part, shown in parts if len(part))
 
 

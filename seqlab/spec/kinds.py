@@ -25,6 +25,8 @@ from seqlab.spec.run import RunSpec
 from seqlab.spec.stack import StackSpec
 from seqlab.spec.stack_table import STACK_TABLE
 from seqlab.spec.table import TABLE
+from seqlab.spec.train import TrainSpec
+from seqlab.spec.train_table import TRAIN_TABLE
 from seqlab.wording import one_of, refuse, short_repr
 
 Progress = Callable[[float, str], None]
@@ -132,10 +134,20 @@ KINDS = [
     Kind(
         LearnSpec,
         LEARN_TABLE,
-        "seqlab.learning.measurement:measure",
+        "seqlab.learning.of_cells:measure",
         "seqlab.learning.cost",
         shown="seqlab.report.learn_table:table",
         name=LearnSpec.kind,
+        resumes=True,
+    ),
+    Kind(
+        TrainSpec,
+        TRAIN_TABLE,
+        "seqlab.learning.of_stacks:measure",
+        "seqlab.learning.stack_cost",
+        link="layer",
+        shown="seqlab.report.learn_table:table",
+        name=TrainSpec.kind,
         resumes=True,
     ),
 ]

@@ -17,6 +17,7 @@ from seqlab.report import entries, tidy
 from seqlab.spec import kinds
 from seqlab.spec.kinds import Progress, Spec
 from seqlab.spec.learn import LearnSpec
+from seqlab.spec.train import TrainSpec
 from seqlab.study import files, netcdf
 from seqlab.study.netcdf import DamagedResult
 from seqlab.wording import refuse
@@ -146,6 +147,8 @@ class Result:
         (link,), spec = kinds.links([self.spec.arch]), self.spec
         if isinstance(spec, LearnSpec):
             return f"seqlab: {spec.arch} trained on {spec.task}, up to {spec.steps} {link}s"
+        if isinstance(spec, TrainSpec):
+            return f"seqlab: {spec.arch} trained, up to {spec.steps} {link}s"
         through = "time" if link == "step" else f"the {link}s"
         return f"seqlab: gradients through {through} of {spec.arch}, {spec.steps} {link}s"
 

@@ -11,6 +11,8 @@ from typing import Any
 from seqlab.spec import kinds
 from seqlab.spec.kinds import Progress, Spec
 from seqlab.spec.learn import LearnSpec
+from seqlab.spec.train import TrainSpec
+from seqlab.spec.train_table import TRAIN_TABLE
 from seqlab.spec.stack import StackSpec
 from seqlab.spec.stack_table import DEFAULT_ARCH, STACK_TABLE
 from seqlab.study import limits
@@ -71,6 +73,26 @@ def learn(
     """
     spec = LearnSpec.create(limits.require_memory, **fields)
     check(spec, store, backend)
+    return measure_spec(spec, backend, store, progress)
+
+
+def train(
+    *,
+    arch: str = DEFAULT_ARCH,
+    backend: str = "auto",
+    store: Folder | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Result:
+    """Train deep stacks of several depths to sort inputs into classes: `depths` and any other
+    option of `seqlab train`, by its name there.
+
+    The rest is as `run` has it.
+    """
+    fields = TRAIN_TABLE.fields(options)
+    with TRAIN_TABLE.in_own_words():
+        spec = TrainSpec.create(limits.require_memory, arch=arch, **fields)
+        check(spec, store, backend)
     return measure_spec(spec, backend, store, progress)
 
 

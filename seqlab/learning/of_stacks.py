@@ -1,0 +1,150 @@
+"""Deep stacks in training, through depth."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seqlab.cells import Parameters
+from seqlab.learning import stack_cost
+from seqlab.learning.course import Course
+from seqlab.learning.measurement import measured
+from seqlab.learning.stack_networks import (
+    HEAD,
+    LAYERS,
+    Pass,
+    StackNetworks,
+    draw_head,
+    norms_of,
+    weights_of,
+)
+from seqlab.learning.subject import Found
+from seqlab.measure.curves import Curves, beside, sweep_curves
+from seqlab.measure.randomness import Purpose, stream
+from seqlab.measure.stack_networks import Networks
+from seqlab.numbers.variables import Measurement
+from seqlab.rules import UNCLIPPED, Rule
+from seqlab.spec.kinds import Progress, Stages
+from seqlab.spec.stack import StackSpec
+from seqlab.spec.train import TrainSpec
+from seqlab.tasks import TESTED_BY
+from seqlab.tasks.losses import LOSSES, accuracy
+
+
+def measure(
+    spec: TrainSpec,
+    backend: str = "auto",
+    progress: Progress | None = None,
+    stages: Stages | None = None,
+) -> Measurement:
+    """Measure all that a spec asks for, as `measured` does.
+
+    Raises InputError for a backend that has no stacks and for draws that the dtype cannot hold.
+    """
+    chosen = stack_cost.resolve(backend)
+    return measured(Stacks(spec), chosen, progress, stages)
+
+
+@dataclass(frozen=True)
+class StackCourse(Course):
+    """Of deep stacks of one depth, which is the `length`: those that runs of `drawn_as` have."""
+
+    drawn_as: StackSpec
+
+    @property
+    def steps(self) -> int:
+        """Tokens of a sequence, or one step of several inputs."""
+        return self.drawn_as.tokens or 1
+
+    def drawn(self, network: int) -> Parameters:
+        """One network's numbers; the head is normal with variance 1/features."""
+        stack, drawn = self.drawn_as.stack, Networks(replace(self.drawn_as, seed=self.seed))
+        numbers = np.zeros((stack.depth, stack.most_numbers))
+        for layer in range(stack.depth):
+            own = drawn.layer(network, layer)
+            numbers[layer, : len(own)] = own
+        rng = stream(self.seed, network, Purpose.READOUT)
+        return {LAYERS: numbers, HEAD: draw_head(rng, stack.units)}
+
+    def networks(self, params: Parameters) -> StackNetworks:
+        return StackNetworks(self.drawn_as.stack, params)
+
+
+class Stacks:
+    """The networks of a spec; see `seqlab.learning.subject.Subject`."""
+
+    parts = ()
+
+    def __init__(self, spec: TrainSpec) -> None:
+        self.spec = spec
+
+    def prepare(self) -> None:
+        self.course(self.spec.steps).all_drawn(range(self.spec.networks))
+
+    def course(self, length: int) -> StackCourse:
+        spec = self.spec
+        options = {"momentum": spec.momentum, "eps": spec.eps}
+        return StackCourse(
+            task=spec.trained_on,
+            length=length,
+            sequences=spec.samples,
+            updates=spec.updates,
+            optimiser=spec.optimizer,
+            options=tuple((name, value) for name, value in options.items() if value is not None),
+            cosine=spec.schedule == "cosine",
+            solved=spec.trained_on.solved(length, spec.solved),
+            seed=spec.seed,
+            dtype=spec.dtype,
+            drawn_as=spec.of_depth(length),
+        )
+
+    def seconds(self, length: int, networks: int) -> float:
+        return stack_cost.seconds_of_course(self.spec, length, networks)
+
+    def reach(
+        self, length: int, params: Parameters, networks: Sequence[int], rules: Sequence[Rule]
+    ) -> list[Curves]:
+        """Of a batch that is held out; the loss is the sum of r . h_L over rows, where h_L is the
+        last state, and r network `networks[e]`'s random readout, of norm one over the newest
+        features, as `seqlab depth` has it."""
+        course = self.course(length)
+        x = course.batches(networks, 0, Purpose.HELD_OUT).x.astype(self.spec.dtype)
+        drawn = Networks(replace(course.drawn_as, seed=self.spec.seed))
+
+        def one(block: range, own: StackNetworks, x: NDArray) -> list[Curves]:
+            run = Pass(own, own.states(x[:, :, :1] if own.reads_mean else x)[0], 1)
+            run.forward()
+            readout = np.stack([drawn.readouts(networks[e], own.columns) for e in block])
+            readout = readout[:, np.newaxis]
+            free = sweep_curves(run.tape, [length], readout, UNCLIPPED)
+            return [
+                sweep_curves(run.tape, [length], readout, rule) if rule.in_chain else free
+                for rule in rules
+            ]
+
+        blocks = course.networks(params).over_blocks(x, one)
+        return [beside(parts) for parts in zip(*blocks, strict=True)]
+
+    def tested(self, length: int, params: Parameters, networks: Sequence[int]) -> Found:
+        """Of batches that are held out, as large as those of training."""
+        course = self.course(length)
+        trained, costs, right = course.networks(params), [], []
+        for part in range(-(-TESTED_BY // course.sequences)):
+            batch = course.batches(networks, 1 + part, Purpose.HELD_OUT)  # 0 is that of the curves
+            y = trained.outputs(batch.x.astype(course.dtype))
+            costs.append(LOSSES[course.task.loss](y, batch.targets)[0])
+            right.append(accuracy(y, batch.targets))
+        return {"test_loss": np.mean(costs, axis=0), "test_accuracy": np.mean(right, axis=0)}
+
+    def by_lag(self, length: int, params: Parameters, networks: Sequence[int]) -> Found:
+        """How far training has moved the weights of each layer, by the lag of its input's
+        gradient; the first state, at the last lag, has no layer before it."""
+        course = self.course(length)
+        stack, first = course.drawn_as.stack, course.all_drawn(networks)[LAYERS]
+        weights = weights_of(stack)
+        with np.errstate(all="ignore"):  # overflow and NaN are results
+            moved = norms_of(params[LAYERS].astype(np.float64) - first, weights)
+            log = np.log(moved) - np.log(norms_of(first, weights))
+        end = np.full((len(log), 1), np.nan)
+        return {"log_moved": np.concatenate([log[:, ::-1], end], axis=1)}
