@@ -1,10 +1,11 @@
-"""Training of one network as the textbooks write it: a cell, a linear readout, one update by SGD or
-by Adam."""
+"""Training of one network as the textbooks write it: a cell with a linear readout or a deep stack
+with a linear head, one update by SGD, by RMSprop or by Adam."""
 
 from collections.abc import Callable
 from typing import Any
 
 import naive
+import naive_depth
 import numpy as np
 import numpy.typing as npt
 from naive_rules import clip_after
@@ -35,6 +36,39 @@ def gradients(
     return value, found if in_chain != "none" else clip_after(clip, found)
 
 
+def stack_gradients(
+    stack: naive_depth.Stack, params: Params, x: Array, loss: Loss, clip: str
+) -> tuple[float, Params]:
+    """The loss of what the head (F, K) reads from the last layer, and the gradients of all
+    parameters after a clip rule: `head`, and `0.weight` and so on of the layers.
+
+    Of x (T, B, n) a plain stack sees the B inputs of one step together; a Transformer one sequence
+    of T tokens after the other, and the head the mean of each one's tokens.
+    """
+    depth = 1 + max(int(name.partition(".")[0]) for name in params if name != "head")
+    layers = [
+        {n.partition(".")[2]: a for n, a in params.items() if n.startswith(f"{layer}.")}
+        for layer in range(depth)
+    ]
+    one_by_one = stack.arch == "transformer"
+    seen = [x[:, b] for b in range(x.shape[1])] if one_by_one else [x[0]]
+    paths = [naive_depth.forward(rows, stack, layers) for rows in seen]
+    last = [path.states[-1] for path in paths]
+    features = np.stack([h.mean(axis=0) for h in last]) if one_by_one else last[0]
+    value, errors = loss((features @ params["head"])[np.newaxis])
+    of_features = errors[0] @ params["head"].T
+    found = {name: np.zeros_like(array) for name, array in params.items()}
+    found["head"] = features.T @ errors[0]
+    in_chain = clip if clip.startswith(("step-", "truncate")) else "none"
+    for b, path in enumerate(paths):
+        rows = np.tile(of_features[b] / len(x), (len(x), 1)) if one_by_one else of_features
+        back = naive_depth.adjoints(path, stack, rows, in_chain)
+        for layer, (scale, grads) in enumerate(reversed(back.gradients)):
+            for name, array in grads.items():
+                found[f"{layer}.{name}"] += np.exp(scale) * array
+    return value, found if in_chain != "none" else clip_after(clip, found)
+
+
 def squared(targets: Array) -> Loss:
     def loss(y: Array) -> tuple[float, Array]:
         errors = y - targets
@@ -56,11 +90,29 @@ def cross_entropy(classes: Array) -> Loss:
     return loss
 
 
-def by_sgd(rate: float) -> Callable[[Params], Params]:
-    return lambda g: {name: -rate * array for name, array in g.items()}
+def by_sgd(rate: float, momentum: float = 0.0) -> Callable[[Params], Params]:
+    velocity: dict[str, Any] = {}
+
+    def change(g: Params) -> Params:
+        for name, array in g.items():
+            velocity[name] = momentum * velocity.get(name, 0) + array
+        return {name: -rate * array for name, array in velocity.items()}
+
+    return change
 
 
-def by_adam(rate: float) -> Callable[[Params], Params]:
+def by_rmsprop(rate: float, eps: float = 1e-8) -> Callable[[Params], Params]:
+    square: dict[str, Any] = {}
+
+    def change(g: Params) -> Params:
+        for name, array in g.items():
+            square[name] = 0.99 * square.get(name, 0) + 0.01 * array**2
+        return {name: -rate * a / (np.sqrt(square[name]) + eps) for name, a in g.items()}
+
+    return change
+
+
+def by_adam(rate: float, eps: float = 1e-8) -> Callable[[Params], Params]:
     state: dict[str, Any] = {"t": 0, "m": {}, "v": {}}
 
     def change(g: Params) -> Params:
@@ -70,10 +122,10 @@ def by_adam(rate: float) -> Callable[[Params], Params]:
             m = state["m"][name] = 0.9 * state["m"].get(name, 0) + 0.1 * array
             v = state["v"][name] = 0.999 * state["v"].get(name, 0) + 0.001 * array**2
             mean, square = m / (1 - 0.9 ** state["t"]), v / (1 - 0.999 ** state["t"])
-            found[name] = -rate * mean / (np.sqrt(square) + 1e-8)
+            found[name] = -rate * mean / (np.sqrt(square) + eps)
         return found
 
     return change
 
 
-OPTIMISERS = {"sgd": by_sgd, "adam": by_adam}
+OPTIMISERS = {"sgd": by_sgd, "rmsprop": by_rmsprop, "adam": by_adam}

@@ -26,7 +26,8 @@ from seqlab.errors import InputError
 from seqlab.learning import rates
 from seqlab.learning.batches import batch_of
 from seqlab.learning.course import Learned
-from seqlab.learning.measurement import _Length, course_of, measure, of_solved
+from seqlab.learning.measurement import _Length, of_solved
+from seqlab.learning.of_cells import Cells, course_of, measure
 from seqlab.learning.progress import Report
 from seqlab.learning.rates import best, seed_of_choice
 from seqlab.measure.randomness import Purpose, unit_readout
@@ -138,7 +139,8 @@ def test_a_course_is_as_the_options_say() -> None:
 def test_those_that_diverge_are_no_part_of_the_horizon_after_training() -> None:
     """Network 0 holds its gradient, and is said to have diverged; network 1 forgets."""
     spec = small(activation="identity", clip="none", updates=4, lengths=[7])
-    one = _Length(spec, 7, Report(None, spec), None)
+    cells = Cells(spec)
+    one = _Length(cells, 7, Report(None, cells), None)
     params = course_of(spec, 7).drawn(0)
     params["weight_hh"] = np.eye(4)
     both = {name: np.stack([array, array]) for name, array in params.items()}

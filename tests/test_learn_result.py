@@ -17,7 +17,7 @@ from courses import (
 import seqlab
 from seqlab.errors import InputError
 from seqlab.learning import cost
-from seqlab.learning.of_cells import measure
+from seqlab.learning.of_cells import Cells, measure
 from seqlab.learning.progress import Report
 from seqlab.study import limits
 from seqlab.study.result import Result
@@ -160,7 +160,7 @@ def test_progress_says_where_training_is(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("seqlab.learning.progress.time.monotonic", lambda: next(now))
     seen: list[tuple[float, str]] = []
     spec = small(lr=[0.1, 0.2], clip="none")
-    report = Report(lambda *said: seen.append(said), spec)
+    report = Report(lambda *said: seen.append(said), Cells(spec))
     report.begin("starting")
     for length in spec.lengths:
         for what in ("choosing rates, ", ""):
@@ -171,7 +171,7 @@ def test_progress_says_where_training_is(monkeypatch: pytest.MonkeyPatch) -> Non
     assert shares[0] == 0
     assert list(shares) == sorted(set(shares))
     assert shares[-1] == pytest.approx(1)
-    said_first = "choosing rates, T 4, update 1 of 12, loss 0.25, solved 1 of 2"
+    said_first = "choosing rates, length 4, update 1 of 12, loss 0.25, solved 1 of 2"
     assert said[:2] == ("starting", said_first)
     assert said[-2].startswith("length 7, update 11 of 12, loss 0.25, solved 1 of 2, ")
     assert said[-1].endswith(", 0 s left")

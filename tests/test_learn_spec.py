@@ -160,7 +160,7 @@ def test_a_rule_in_units_of_the_first_gradient() -> None:
 
 def test_an_unknown_kind_is_refused() -> None:
     for wrong in ("lern", 3):
-        with pytest.raises(InputError, match=r"^kind: .* is not allowed; learn$"):
+        with pytest.raises(InputError, match=r"^kind: .* is not allowed; learn or train$"):
             kinds.from_dict(spec().to_dict() | {"kind": wrong})
     with pytest.raises(InputError, match=r"^kind: no such field"):
         RunSpec.from_dict(RunSpec.create(arch="rnn", steps=9).to_dict() | {"kind": "learn"})

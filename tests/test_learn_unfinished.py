@@ -73,24 +73,26 @@ def names(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("count", "kept"),
+    ("count", "begun", "kept"),
     [
-        (1, ["4-rates"]),
-        (13, ["4-rates", "4-trained"]),
-        (20, ["4-rates", "4-trained", "7-rates"]),
-        (30, ["4-rates", "4-trained", "7-rates", "7-trained"]),
+        (2, 1, ["4-rates"]),
+        (14, 1, ["4-rates", "4-trained"]),
+        (22, 2, ["4-rates", "4-trained", "7-rates"]),
+        (32, 2, ["4-rates", "4-trained", "7-rates", "7-trained"]),
     ],
 )
 def test_a_run_goes_on_where_it_was_stopped(
     count: int,
+    begun: int,
     kept: list[str],
     here: Path,
     at_once: None,
     drawn: list[int],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Each of two lengths draws a batch for the first gradient's norm, every time it is begun."""
     whole = seqlab.learn(**SPEC)
-    assert len(drawn) == UPDATES
+    assert len(drawn) == 2 + UPDATES
     drawn.clear()
     go_on = stop_at(monkeypatch, drawn, count)
     with (
@@ -102,7 +104,7 @@ def test_a_run_goes_on_where_it_was_stopped(
     drawn.clear()
     go_on()
     same(seqlab.learn(**SPEC, store="store"), whole)
-    assert len(drawn) == UPDATES - count
+    assert len(drawn) == 2 + UPDATES - (count - begun)
     assert names(here / "store") == ["nc"]
 
 

@@ -105,7 +105,8 @@ def test_figures_have_these_values_in_this_order():
         *("zero_units", "dead_units", "always_on_units"),
         *("saturated_units", "log10_weight_grad_norm", "log10_bias_grad_norm", "gradient_cosine"),
         *("truncation_lag", "lyapunov_1"),
-        *("log10_attenuation_trained", "log10_attenuation_traced", "best_loss", "final_loss"),
+        *("log10_attenuation_trained", "log10_attenuation_traced", "log10_moved"),
+        *("best_loss", "final_loss"),
         *(
             "test_loss",
             "test_accuracy",

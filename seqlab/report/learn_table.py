@@ -26,7 +26,7 @@ solved         mean loss of the last 100 new {} under the share of the trivial l
 updates        Kaplan-Meier median over networks, those that never solve it among them
 loss           median over networks: the least, and the last, of these means
 fired          share of updates at which the rule acted; inside the chain, of their {}s
-horizon        first lag at which the median |dL/d state| is under {}; > T: not within T
+horizon        first lag at which the median |dL/d state| is under {}; >: not as near as that
 learnable      {} that half of the networks learn, by a logistic fit in its logarithm"""
 _TEST = "test           medians over networks, of {:,} new {}; 'right' is the share of right answers"
 _PAST = " that are as long as is said, past the steps of training"
@@ -118,7 +118,7 @@ def _tests(groups: Sequence[Group]) -> str:
 
 
 def _is_tested(group: Group) -> bool:
-    return "test_loss_by_length" in group.entries[0]
+    return group.entries[0]["test_loss_by_length"] is not None
 
 
 def _tested(group: Group) -> Iterator[Row]:

@@ -64,19 +64,29 @@ def scan(params: Parameters, x: Tensor) -> Tensor:
     return torch.stack(found)
 
 
+def optimiser(name: str, own: list[Tensor], rate: float, momentum: float) -> torch.optim.Optimizer:
+    if name == "sgd":
+        return torch.optim.SGD(own, lr=rate, momentum=momentum)
+    return {"rmsprop": torch.optim.RMSprop, "adam": torch.optim.Adam}[name](own, lr=rate)
+
+
+def clip(rule: str, own: list[Tensor], threshold: float | None) -> None:
+    if rule == "value":
+        clip_grad_value_(own, threshold)
+    elif rule == "norm":
+        norm = torch.sqrt(sum((p.grad**2).sum() for p in own))
+        for p in own:
+            p.grad *= min(1.0, threshold / norm.item())
+
+
 def trained(loop: Loop) -> tuple[np.ndarray, training.Arrays]:
     """The losses before each update, and the last parameters."""
     params = {
         name: torch.from_numpy(array).requires_grad_()
         for name, array in training.start(loop.cell).items()
     }
-    own, rate = list(params.values()), RATES[loop.optimiser]
-    if loop.optimiser == "sgd":
-        steps: torch.optim.Optimizer = torch.optim.SGD(own, lr=rate, momentum=MOMENTUM)
-    elif loop.optimiser == "rmsprop":
-        steps = torch.optim.RMSprop(own, lr=rate)
-    else:
-        steps = torch.optim.Adam(own, lr=rate)
+    own = list(params.values())
+    steps = optimiser(loop.optimiser, own, RATES[loop.optimiser], MOMENTUM)
     losses = []
     for x, classes in training.batches():
         hidden = outputs(loop.cell, params, torch.from_numpy(x))[list(AT)]
@@ -84,13 +94,7 @@ def trained(loop: Loop) -> tuple[np.ndarray, training.Arrays]:
         loss = F.cross_entropy(y.flatten(0, 1), torch.from_numpy(classes).flatten())
         steps.zero_grad()
         loss.backward()
-        threshold = CLIPS[loop.clip]
-        if loop.clip == "value":
-            clip_grad_value_(own, threshold)
-        elif loop.clip == "norm":
-            norm = torch.sqrt(sum((p.grad**2).sum() for p in own))
-            for p in own:
-                p.grad *= min(1.0, threshold / norm.item())
+        clip(loop.clip, own, CLIPS[loop.clip])
         steps.step()
         losses.append(loss.item())
     return np.array(losses), {name: p.detach().numpy() for name, p in params.items()}
