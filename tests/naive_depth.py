@@ -160,6 +160,18 @@ def residual(h: Array, branch: Part, alpha: float) -> Part:
     return h + alpha * out, back
 
 
+def apart(parts: list[Part]) -> Part:
+    """The same part of one sequence after the other."""
+    ends = np.cumsum([len(out) for out, _ in parts])[:-1]
+
+    def back(g: Array) -> tuple[Array, Gradients]:
+        found = [part(own) for (_, part), own in zip(parts, np.split(g, ends), strict=True)]
+        grads = {name: sum(one[name] for _, one in found) for name in found[0][1]}
+        return np.concatenate([own for own, _ in found]), grads
+
+    return np.concatenate([out for out, _ in parts]), back
+
+
 def named(prefix: str, part: Part) -> Part:
     """The same, its gradients' names after a prefix."""
     out, part_back = part
@@ -172,7 +184,8 @@ def named(prefix: str, part: Part) -> Part:
 
 
 class Stack(NamedTuple):
-    """What all blocks of a stack share; `place` is where the norm of a residual or a Transformer
+    """What all blocks of a stack share; of several sequences that are rows together each has so
+    many `tokens`, 0 for one; `place` is where the norm of a residual or a Transformer
     block stands, `outside` the order h + alpha phi(W h), else h + alpha W phi(h)."""
 
     arch: str
@@ -183,6 +196,7 @@ class Stack(NamedTuple):
     alpha: float = 1.0
     heads: int = 1
     eps: float = 0.0
+    tokens: int = 0
 
 
 def block(h: Array, stack: Stack, params: Gradients) -> Part:
@@ -219,8 +233,11 @@ def _transformer(h: Array, stack: Stack, params: Gradients) -> Part:
     """torch.nn.TransformerEncoderLayer without dropout, its norms as they begin."""
     inner = {k.removeprefix("self_attn."): v for k, v in params.items() if k.startswith("self")}
 
+    tokens = stack.tokens or len(h)
+
     def look(z: Array) -> Part:
-        return named("self_attn.", attention(z, inner, stack.heads))
+        parts = [z[first : first + tokens] for first in range(0, len(z), tokens)]
+        return named("self_attn.", apart([attention(one, inner, stack.heads) for one in parts]))
 
     def feed(z: Array) -> Part:
         return chain(

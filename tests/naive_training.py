@@ -42,30 +42,25 @@ def stack_gradients(
     """The loss of what the head (F, K) reads from the last layer, and the gradients of all
     parameters after a clip rule: `head`, and `0.weight` and so on of the layers.
 
-    Of x (T, B, n) a plain stack sees the B inputs of one step together; a Transformer one sequence
-    of T tokens after the other, and the head the mean of each one's tokens.
+    A stack sees all of x (T, B, n) together, one sequence's T rows after the other; a Transformer's
+    tokens look at those of their sequence alone, and its head sees the mean of each one's.
     """
     depth = 1 + max(int(name.partition(".")[0]) for name in params if name != "head")
     layers = [
         {n.partition(".")[2]: a for n, a in params.items() if n.startswith(f"{layer}.")}
         for layer in range(depth)
     ]
-    one_by_one = stack.arch == "transformer"
-    seen = [x[:, b] for b in range(x.shape[1])] if one_by_one else [x[0]]
-    paths = [naive_depth.forward(rows, stack, layers) for rows in seen]
-    last = [path.states[-1] for path in paths]
-    features = np.stack([h.mean(axis=0) for h in last]) if one_by_one else last[0]
+    steps, sequences, _ = x.shape
+    rows = np.concatenate([x[:, b] for b in range(sequences)])
+    path = naive_depth.forward(rows, stack._replace(tokens=steps), layers)
+    features = path.states[-1].reshape(sequences, steps, -1).mean(axis=1)
     value, errors = loss((features @ params["head"])[np.newaxis])
-    of_features = errors[0] @ params["head"].T
-    found = {name: np.zeros_like(array) for name, array in params.items()}
-    found["head"] = features.T @ errors[0]
+    found = {"head": features.T @ errors[0]}
+    readout = np.repeat(errors[0] @ params["head"].T / steps, steps, axis=0)
     in_chain = clip if clip.startswith(("step-", "truncate")) else "none"
-    for b, path in enumerate(paths):
-        rows = np.tile(of_features[b] / len(x), (len(x), 1)) if one_by_one else of_features
-        back = naive_depth.adjoints(path, stack, rows, in_chain)
-        for layer, (scale, grads) in enumerate(reversed(back.gradients)):
-            for name, array in grads.items():
-                found[f"{layer}.{name}"] += np.exp(scale) * array
+    back = naive_depth.adjoints(path, stack, readout, in_chain)
+    for layer, (scale, grads) in enumerate(reversed(back.gradients)):
+        found |= {f"{layer}.{name}": np.exp(scale) * array for name, array in grads.items()}
     return value, found if in_chain != "none" else clip_after(clip, found)
 
 

@@ -19,8 +19,8 @@ from seqlab import rules
 from seqlab.cells import CELLS, Draw, Parameters, Sizes
 from seqlab.errors import InputError
 from seqlab.learning.batches import batches_of
-from seqlab.learning.of_cells import CellCourse
 from seqlab.learning.diagnostics import diagnose
+from seqlab.learning.of_cells import CellCourse
 from seqlab.numbers.rules_of_thumb import Line
 from seqlab.numbers.training_checklist import check_training
 from seqlab.report.checklist import document, text, told_of_training
@@ -69,7 +69,9 @@ def course(arch: str = "rnn", task: str = "latch", **changes: Any) -> Planted:
     return courses.course(task, kind=Planted, arch=arch, **plain | changes)
 
 
-def lines(of: CellCourse, clip: str = "none", rate: float = 0.01, updates: int = 3) -> dict[Any, Line]:
+def lines(
+    of: CellCourse, clip: str = "none", rate: float = 0.01, updates: int = 3
+) -> dict[Any, Line]:
     found = check_training(diagnose(of, [0, 1, 2], rules.parse(clip), rate, updates))
     return {(line.of, line.name): line for line in found}
 

@@ -203,7 +203,9 @@ def test_classes_are_a_linear_teacher_s_and_equally_likely(steps: int) -> None:
 @pytest.mark.tiny
 def test_the_best_rate_is_chosen_on_other_networks() -> None:
     """At a rate of 1e-6 nothing is learned, at 0.3 a shallow stack is."""
-    spec = small("mlp", lengths=[1], hidden=16, clip="none", lr=[1e-6, 0.3], updates=100, solved=0.5)
+    spec = small(
+        "mlp", lengths=[1], hidden=16, clip="none", lr=[1e-6, 0.3], updates=100, solved=0.5
+    )
     found = data(spec)
     assert found["learning_rate"].tolist() == [[0.3]]
     assert (found["solved_at"] > 0).all()
@@ -318,7 +320,8 @@ def test_the_command_and_the_function_are_the_same(tmp_path: Path) -> None:
     assert one["curves"] == other["curves"]
     assert (tmp_path / "a.svg").stat().st_size > 0
     again = CliRunner().invoke(
-        main, ["train", "--from", str(next(tmp_path.glob("*.nc"))), "--json", "--store", str(tmp_path)]
+        main,
+        ["train", "--from", str(next(tmp_path.glob("*.nc"))), "--json", "--store", str(tmp_path)],
     )
     assert json.loads(again.stdout)["curves"] == other["curves"]
 
@@ -345,7 +348,8 @@ def test_a_checklist_is_for_runs_of_depth(tmp_path: Path) -> None:
 def test_a_study_sweeps_training_through_depth(tmp_path: Path) -> None:
     study = tmp_path / "a.toml"
     study.write_text(
-        "[study]\nname = 'depths'\nkind = 'train'\n[fixed]\nlengths = [1, 2]\nhidden = 8\nnetworks = 4\nupdates = 8\n"
+        "[study]\nname = 'depths'\nkind = 'train'\n"
+        "[fixed]\nlengths = [1, 2]\nhidden = 8\nnetworks = 4\nupdates = 8\n"
         "[grid]\narch = ['mlp', 'resnet']\nactivation = ['tanh', 'relu']\n"
     )
     store = tmp_path / "store"

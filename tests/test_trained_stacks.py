@@ -28,12 +28,12 @@ AT = np.array([0])  # answers of the last step, which are all that there are
 
 def stack_of(name: str) -> Stack:
     of = reference.STACKS[name]
-    rows = reference.TOKENS if of.arch == "transformer" else reference.ROWS
+    tokens = reference.TOKENS if of.arch == "transformer" else 0
     return Stack(
         of.arch,
         reference.DEPTH,
         reference.WIDTH,
-        rows,
+        reference.ROWS * (tokens or 1),
         of.activation,
         of.norm,
         of.place,
@@ -41,6 +41,7 @@ def stack_of(name: str) -> Stack:
         of.alpha,
         of.heads,
         of.eps,
+        tokens,
     )
 
 
@@ -107,8 +108,7 @@ def test_training_is_pytorchs(name: str, optimiser: str) -> None:
 @pytest.mark.parametrize("optimiser", list(OPTIMISERS))
 @pytest.mark.parametrize("name", reference.STACKS)
 def test_updates_are_the_naive_ones(name: str, optimiser: str) -> None:
-    """Rules inside the chain too, which act on all inputs of a batch together, of a Transformer on
-    one sequence."""
+    """Rules inside the chain too, which act on all inputs of a batch together."""
     own = trainer(name, optimiser, RULES)
     seen = [own.update(batch) for batch in batches(name, len(RULES))]
     options = {"momentum": reference.MOMENTUM} if optimiser == "sgd" else {}

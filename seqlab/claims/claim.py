@@ -17,10 +17,10 @@ from seqlab.numbers.estimate import Estimate
 from seqlab.spec import kinds
 from seqlab.spec.kinds import Spec
 from seqlab.spec.learn import LearnSpec
-from seqlab.spec.train import TrainSpec
 from seqlab.spec.run import RunSpec
 from seqlab.spec.stack import StackSpec
 from seqlab.spec.stack_table import DEFAULT_ARCH, STACK_TABLE
+from seqlab.spec.train import TrainSpec
 from seqlab.wording import did_you_mean, one_of
 
 BOOK = files("seqlab.claims") / "book"

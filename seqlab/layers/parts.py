@@ -38,10 +38,12 @@ class Phi(NamedTuple):
 
 class Attention(NamedTuple):
     """softmax(Q K^T/sqrt(units/heads)) V of each head over rows, of (3 units, rows): queries, keys,
-    values (Vaswani et al. 2017, eq. 1). The maps before and after it are parts of their own."""
+    values (Vaswani et al. 2017, eq. 1), of rows of the same sequence alone where each has so many
+    `tokens`, 0 for all. The maps before and after it are parts of their own."""
 
     units: int
     heads: int
+    tokens: int = 0
 
 
 class Residual(NamedTuple):

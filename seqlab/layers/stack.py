@@ -28,7 +28,8 @@ class Stack:
 
     `norm` is none, batch, layer or group:G, of a Transformer always layer; `place` is where it
     stands, before the branch (pre) or after the sum (post); `outside` says that the activation is
-    the outermost of a residual branch. `eps` is added to the norms' variances.
+    the outermost of a residual branch. `eps` is added to the norms' variances. Of several sequences
+    seen together each has so many `tokens`, 0 for one sequence of all rows.
     """
 
     arch: str
@@ -42,6 +43,7 @@ class Stack:
     alpha: float = 1.0
     heads: int = 1
     eps: float = 0.0
+    tokens: int = 0
 
     parts = ("activations",)  # of the state, as a cell has them
 
@@ -82,7 +84,7 @@ class Stack:
 
     def _transformer(self) -> Chain:
         n, norm = self.width, Norm(False, 1, self.eps)
-        look: Chain = (Linear(3 * n, n), Attention(n, self.heads), Linear(n, n))
+        look: Chain = (Linear(3 * n, n), Attention(n, self.heads, self.tokens), Linear(n, n))
         feed: Chain = (Linear(INNER * n, n), Phi(self.activation), Linear(n, INNER * n))
         if self.place == "post":
             return (Residual(look, self.alpha), norm, Residual(feed, self.alpha), norm)

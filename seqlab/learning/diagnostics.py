@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from seqlab.cells import CELLS, Parameters
 from seqlab.engine.sums import Sums
 from seqlab.kernels.layout import Span
-from seqlab.learning.of_cells import CellCourse
 from seqlab.learning.networks import Networks, Pass
+from seqlab.learning.of_cells import CellCourse
 from seqlab.learning.slopes import units_of
 from seqlab.learning.stacks import UPDATES
 from seqlab.numbers.training_checklist import Look, Trained, Units

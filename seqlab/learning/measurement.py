@@ -35,7 +35,6 @@ from seqlab.spec.learn_table import times_of
 _WITH_ENDS = ("", "_low", "_high")
 
 
-
 def measured(
     subject: Subject, backend: str, progress: Progress | None, stages: Stages | None
 ) -> Measurement:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqlab.cells import Parameters
+from seqlab.layers.stack import Stack
 from seqlab.learning import stack_cost
 from seqlab.learning.course import Course
 from seqlab.learning.measurement import measured
@@ -48,9 +49,11 @@ def measure(
 
 @dataclass(frozen=True)
 class StackCourse(Course):
-    """Of deep stacks of one depth, which is the `length`: those that runs of `drawn_as` have."""
+    """Of deep stacks of one depth, which is the `length`: those that runs of `drawn_as` have, each
+    `stack` with all that an update sees."""
 
     drawn_as: StackSpec
+    stack: Stack
 
     @property
     def steps(self) -> int:
@@ -59,7 +62,7 @@ class StackCourse(Course):
 
     def drawn(self, network: int) -> Parameters:
         """One network's numbers; the head is normal with variance 1/features."""
-        stack, drawn = self.drawn_as.stack, Networks(replace(self.drawn_as, seed=self.seed))
+        stack, drawn = self.stack, Networks(replace(self.drawn_as, seed=self.seed))
         numbers = np.zeros((stack.depth, stack.most_numbers))
         for layer in range(stack.depth):
             own = drawn.layer(network, layer)
@@ -68,13 +71,13 @@ class StackCourse(Course):
         return {LAYERS: numbers, HEAD: draw_head(rng, stack.units)}
 
     def networks(self, params: Parameters) -> StackNetworks:
-        return StackNetworks(self.drawn_as.stack, params)
+        return StackNetworks(self.stack, params)
 
 
 class Stacks:
     """The networks of a spec; see `seqlab.learning.subject.Subject`."""
 
-    parts = ()
+    parts: tuple[str, ...] = ()
 
     def __init__(self, spec: TrainSpec) -> None:
         self.spec = spec
@@ -97,6 +100,7 @@ class Stacks:
             seed=spec.seed,
             dtype=spec.dtype,
             drawn_as=spec.of_depth(length),
+            stack=spec.stack_of(length),
         )
 
     def seconds(self, length: int, networks: int) -> float:
@@ -105,15 +109,16 @@ class Stacks:
     def reach(
         self, length: int, params: Parameters, networks: Sequence[int], rules: Sequence[Rule]
     ) -> list[Curves]:
-        """Of a batch that is held out; the loss is the sum of r . h_L over rows, where h_L is the
-        last state, and r network `networks[e]`'s random readout, of norm one over the newest
-        features, as `seqlab depth` has it."""
+        """Of a batch that is held out, or its first sequence; the loss is the sum of r . h_L over
+        rows, where h_L is the last state, and r network `networks[e]`'s random readout, of norm one
+        over the newest features, as `seqlab depth` has it."""
         course = self.course(length)
         x = course.batches(networks, 0, Purpose.HELD_OUT).x.astype(self.spec.dtype)
-        drawn = Networks(replace(course.drawn_as, seed=self.spec.seed))
+        x = x if self.spec.sequences is None else x[:, :, :1]
+        drawn = Networks(course.drawn_as)
 
         def one(block: range, own: StackNetworks, x: NDArray) -> list[Curves]:
-            run = Pass(own, own.states(x[:, :, :1] if own.reads_mean else x)[0], 1)
+            run = Pass(own, own.states(x), 1)
             run.forward()
             readout = np.stack([drawn.readouts(networks[e], own.columns) for e in block])
             readout = readout[:, np.newaxis]
@@ -123,7 +128,7 @@ class Stacks:
                 for rule in rules
             ]
 
-        blocks = course.networks(params).over_blocks(x, one)
+        blocks = StackNetworks(drawn.stack, params).over_blocks(x, one)
         return [beside(parts) for parts in zip(*blocks, strict=True)]
 
     def tested(self, length: int, params: Parameters, networks: Sequence[int]) -> Found:
@@ -141,8 +146,7 @@ class Stacks:
         """How far training has moved the weights of each layer, by the lag of its input's
         gradient; the first state, at the last lag, has no layer before it."""
         course = self.course(length)
-        stack, first = course.drawn_as.stack, course.all_drawn(networks)[LAYERS]
-        weights = weights_of(stack)
+        first, weights = course.all_drawn(networks)[LAYERS], weights_of(course.stack)
         with np.errstate(all="ignore"):  # overflow and NaN are results
             moved = norms_of(params[LAYERS].astype(np.float64) - first, weights)
             log = np.log(moved) - np.log(norms_of(first, weights))

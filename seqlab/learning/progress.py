@@ -16,8 +16,8 @@ PAUSE = 0.1  # seconds between two reports, at least
 
 
 class Report:
-    """Turns ticks of courses into a fraction, and a line: length or depth, update, median loss, how many
-    networks have solved the task, time left if every update is needed."""
+    """Turns ticks of courses into a fraction, and a line: length or depth, update, median loss, how
+    many networks have solved the task, time left if every update is needed."""
 
     def __init__(self, progress: Progress | None, subject: Subject) -> None:
         spec = subject.spec
@@ -57,6 +57,6 @@ class Report:
         shown = f"{np.median(finite):.3g}" if finite.size else "-"
         self._progress(
             share,
-            f"{self._what}{self._name} {self._length}, update {update + 1} of {updates}, loss {shown}, "
-            f"solved {solved.sum()} of {solved.size}{left}",
+            f"{self._what}{self._name} {self._length}, update {update + 1} of {updates}, "
+            f"loss {shown}, solved {solved.sum()} of {solved.size}{left}",
         )

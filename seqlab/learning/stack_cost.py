@@ -1,4 +1,4 @@
-"""What the training of deep stacks takes, told from its spec alone; see `seqlab.spec.kinds.Cost`."""
+"""What training deep stacks takes, told from its spec alone; see `seqlab.spec.kinds.Cost`."""
 
 import numpy as np
 

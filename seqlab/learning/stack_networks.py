@@ -34,9 +34,8 @@ class StackNetworks:
     `params` has the numbers of the layers, `layers` (M, L, I), those of a layer in the order of its
     maps and zero after its last one; and `head` (M, features, K). They may be changed in place.
 
-    Inputs x (M, T, B, n) are as tasks draw them: B inputs of one step, which the stack sees
-    together, or B sequences of T tokens, one after the other. There are answers at the last step
-    alone.
+    Inputs x (M, T, B, n) are as tasks draw them: B inputs of one step, or B sequences of T tokens;
+    a stack sees them all together. There are answers at the last step alone.
     """
 
     stack: Stack
@@ -53,8 +52,7 @@ class StackNetworks:
         """y (M, 1, B, K)."""
 
         def one(block: range, networks: "StackNetworks", x: NDArray) -> NDArray:
-            passes = [Pass(networks, state, 1) for state in networks.states(x)]
-            return np.concatenate([one.forward() for one in passes], axis=2)
+            return Pass(networks, networks.states(x), 1).forward()
 
         return np.concatenate(self.over_blocks(x, one))
 
@@ -67,15 +65,10 @@ class StackNetworks:
         del at
 
         def one(block: range, networks: "StackNetworks", x: NDArray) -> Gradients:
-            passes = [Pass(networks, state, sharers) for state in networks.states(x)]
-            y = [one.forward() for one in passes]
-            value, errors = loss(block, np.concatenate(y, axis=2))
-            apart = np.split(errors, len(passes), axis=2)
-            found = [one.back(own, rule) for one, own in zip(passes, apart, strict=True)]
-            sums = found[0][0]
-            for more, _ in found[1:]:
-                sums.add(more)
-            return Gradients(value, sums, np.mean([fired for _, fired in found], axis=0))
+            run = Pass(networks, networks.states(x), sharers)
+            value, errors = loss(block, run.forward())
+            sums, fired = run.back(errors, rule)
+            return Gradients(value, sums, fired)
 
         sharers = backends.at_once(BACKEND, self.blocks(x))
         losses, sums, fired = zip(*self.over_blocks(x, one), strict=True)
@@ -96,7 +89,7 @@ class StackNetworks:
     def blocks(self, x: NDArray) -> list[range]:
         """The networks in blocks, as the backend likes them."""
         width = self.kernels.saved_width(self.stack.sizes(self.columns))
-        each = self.stack.depth * width * x.dtype.itemsize * len(self.states(x[:1]))
+        each = self.stack.depth * width * x.dtype.itemsize
         return backends.blocks(BACKEND, len(self), each)
 
     @cached_property
@@ -109,20 +102,19 @@ class StackNetworks:
         """Of the state's rows."""
         return self.kernels.columns(self.params[HEAD].dtype)
 
-    @property
-    def reads_mean(self) -> bool:
-        """Whether the head sees a sequence's mean token."""
-        return self.stack.arch == "transformer"
+    def states(self, x: NDArray) -> NDArray:
+        """The first state (m, 1, 1, units C) of inputs (m, T, B, n), one sequence after the
+        other."""
+        rows = x.swapaxes(1, 2).reshape(len(x), self.stack.rows, -1)
+        state = np.zeros((len(x), self.stack.units, self.columns), x.dtype)
+        state[:, : self.stack.width, : self.stack.rows] = rows.swapaxes(1, 2)
+        return state.reshape(len(x), 1, 1, -1)
 
-    def states(self, x: NDArray) -> list[NDArray]:
-        """First states (m, 1, 1, units C) of what is seen together, in order."""
-        rows = list(np.moveaxis(x, 2, 0)) if self.reads_mean else [x[:, 0]]
-        found = []
-        for one in rows:  # (m, rows, n)
-            state = np.zeros((len(x), self.stack.units, self.columns), x.dtype)
-            state[:, : self.stack.width, : self.stack.rows] = one.swapaxes(1, 2)
-            found.append(state.reshape(len(x), 1, 1, -1))
-        return found
+    @property
+    def tokens(self) -> int:
+        """Rows of the state that the head sees the mean of."""
+        stack = self.stack
+        return stack.tokens or stack.rows if stack.arch == "transformer" else 1
 
 
 class Pass:
@@ -138,18 +130,17 @@ class Pass:
         self.tape = Tape(BACKEND, [level], numbered, state, sharers, KEPT_BYTES)
 
     def forward(self) -> NDArray:
-        """The answers (m, 1, rows or 1, K)."""
+        """The answers (m, 1, B, K)."""
         self.tape.run(_unseen)
-        state, stack = self.tape.state, self._stack
+        state, stack, tokens = self.tape.state, self._stack, self._networks.tokens
         rows = state.reshape(len(state), stack.units, -1)[..., : stack.rows].swapaxes(1, 2)
-        self._features = (
-            rows.mean(axis=1, keepdims=True) if self._networks.reads_mean else rows
-        )
+        apart = rows.reshape(len(rows), -1, tokens, stack.units)
+        self._features = apart.mean(axis=2) if tokens > 1 else rows
         return products(self._features, self._head)[:, np.newaxis]
 
     def back(self, errors: NDArray, rule: Rule) -> tuple[Sums, NDArray]:
-        """The gradients of all parameters, of dL/dy (m, 1, rows or 1, K), and the share of layers
-        at which a rule inside the chain acted (m,)."""
+        """The gradients of all parameters, of dL/dy (m, 1, B, K), and the share of layers at which
+        a rule inside the chain acted (m,)."""
         errors, depth = errors[:, 0], self._stack.depth
         readout = self._to_state(products(errors, self._head.swapaxes(1, 2)))
         nothing, layers = readout[:, :0], self.tape.x.shape[:2]
@@ -176,8 +167,8 @@ class Pass:
         """The readout (m, 1, 1, 1, units C) of a gradient of the features."""
         stack = self._stack
         found = np.zeros((len(gradient), stack.units, self._networks.columns), gradient.dtype)
-        share = stack.rows if self._networks.reads_mean else 1
-        found[..., : stack.rows] = gradient.swapaxes(1, 2) / share
+        tokens = self._networks.tokens
+        found[..., : stack.rows] = np.repeat(gradient, tokens, axis=1).swapaxes(1, 2) / tokens
         return found.reshape(len(gradient), 1, 1, 1, -1)
 
 

@@ -148,4 +148,3 @@ def _entropy(labels: NDArray) -> NDArray:
     """Of the shares of the labels (M, rows), nat."""
     shares = (labels[..., np.newaxis] == np.arange(CLASSES)).mean(axis=1)
     return -(shares * np.log(np.where(shares > 0, shares, 1))).sum(axis=1)
-

@@ -28,7 +28,9 @@ loss           median over networks: the least, and the last, of these means
 fired          share of updates at which the rule acted; inside the chain, of their {}s
 horizon        first lag at which the median |dL/d state| is under {}; >: not as near as that
 learnable      {} that half of the networks learn, by a logistic fit in its logarithm"""
-_TEST = "test           medians over networks, of {:,} new {}; 'right' is the share of right answers"
+_TEST = (
+    "test           medians over networks, of {:,} new {}; 'right' is the share of right answers"
+)
 _PAST = " that are as long as is said, past the steps of training"
 _TERM = 15  # columns that the legend has for what it explains
 
@@ -129,7 +131,10 @@ def _tested(group: Group) -> Iterator[Row]:
         for k, length in enumerate(spec.lengths):
             told = "-" if right is None else f"{right[k]:.1%}"
             past = f", tested at {spec.test_length}" if isinstance(spec, LearnSpec) else ""
-            yield group.label(f"{entry['clip']}, {length}{past}"), [_loss(entry["test_loss_by_length"][k]), told]
+            yield (
+                group.label(f"{entry['clip']}, {length}{past}"),
+                [_loss(entry["test_loss_by_length"][k]), told],
+            )
 
 
 def _legend(groups: Sequence[Group]) -> list[str]:
@@ -191,6 +196,7 @@ def _remarks(group: Group) -> Iterator[str]:
         for length, count in zip(spec.lengths, entry["networks_diverged_by_length"], strict=True):
             if count:
                 yield (
-                    f"{spec.arch}, {entry['clip']}, {_word(spec)} {length}: {count} of {spec.networks} "
-                    "networks had no finite loss or gradient at an update, and ended"
+                    f"{spec.arch}, {entry['clip']}, {_word(spec)} {length}: {count} of "
+                    f"{spec.networks} networks had no finite loss or gradient at an update, and "
+                    "ended"
                 )

@@ -11,9 +11,9 @@ from seqlab.report.text import Row, decimals, fill, grid, spread
 from seqlab.report.tidy import OF_TRAINING, SPEC
 from seqlab.spec import kinds
 from seqlab.spec.learn import LearnSpec
-from seqlab.spec.train import TrainSpec
 from seqlab.spec.option import settings, telling
 from seqlab.spec.probed import gradients
+from seqlab.spec.train import TrainSpec
 from seqlab.wording import describe_settings, in_links
 
 if TYPE_CHECKING:

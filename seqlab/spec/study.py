@@ -1,10 +1,10 @@
 """A study: many runs from one TOML file, validated whole before any of them starts.
 
-`[study]` has the name, and the `kind` of runs where architectures do not tell it (`learn`, `train`);
-`[fixed]` the fields that all runs share; `[grid]` lists that are crossed, the last one fastest;
-`[zip]` lists of one length that advance together, faster than the grid. Fields are those of a run's
-spec. An entry of `clip` is a rule, or a list of rules of one run; paths
-are relative to the file.
+`[study]` has the name, and the `kind` of runs where architectures do not tell it (`learn` or
+`train`); `[fixed]` the fields that all runs share; `[grid]` lists that are crossed, the last one
+fastest; `[zip]` lists of one length that advance together, faster than the grid. Fields are those
+of a run's spec. An entry of `clip` is a rule, or a list of rules of one run; paths are relative to
+the file.
 """
 
 import itertools

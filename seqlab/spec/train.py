@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Self
 
 from seqlab.errors import InputError
+from seqlab.layers.stack import Stack
 from seqlab.spec.learn import check_eps, check_trace, check_updates
 from seqlab.spec.learn_table import RATES
 from seqlab.spec.stack import StackSpec, default_biases
@@ -72,6 +73,13 @@ class TrainSpec(TabledSpec):
         """The stacks of one depth as `seqlab depth` has them. Raises InputError as it does."""
         own = {n: getattr(self, n) for n in STACK_TABLE.keys() & self.table.keys()}
         return StackSpec.create(**own | {"steps": depth, "lengths": (depth,), "clip": ("none",)})
+
+    def stack_of(self, depth: int) -> Stack:
+        """The same with all that an update sees together: of a Transformer several sequences."""
+        one = self.of_depth(depth).stack
+        if self.sequences is None:
+            return one
+        return replace(one, rows=one.rows * self.sequences, tokens=one.rows)
 
     @classmethod
     def _files(cls, known: Mapping[str, Any], opened: ExitStack) -> Iterator[Held]:

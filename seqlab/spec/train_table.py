@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from seqlab.spec.learn_table import LEARN_TABLE
 from seqlab.spec.option import Table
-from seqlab.spec.stack_table import STACK_TABLE, STACKS, Options
+from seqlab.spec.stack_table import STACK_TABLE, STACKS
 from seqlab.spec.table import TABLE
 from seqlab.tasks import CLASSES
 
@@ -29,7 +29,9 @@ TRAIN_TABLE: Table = Table(
     TRAINED,
     (
         STACK_TABLE["arch"],
-        replace(STACK_TABLE["steps"], help="Train stacks of one depth alone.", label="largest depth"),
+        replace(
+            STACK_TABLE["steps"], help="Train stacks of one depth alone.", label="largest depth"
+        ),
         replace(
             STACK_TABLE["hidden"],
             help=f"{STACK_TABLE['hidden'].help[:-1]}; inputs have as many, {CLASSES} or more.",

@@ -11,10 +11,10 @@ from typing import Any
 from seqlab.spec import kinds
 from seqlab.spec.kinds import Progress, Spec
 from seqlab.spec.learn import LearnSpec
-from seqlab.spec.train import TrainSpec
-from seqlab.spec.train_table import TRAIN_TABLE
 from seqlab.spec.stack import StackSpec
 from seqlab.spec.stack_table import DEFAULT_ARCH, STACK_TABLE
+from seqlab.spec.train import TrainSpec
+from seqlab.spec.train_table import TRAIN_TABLE
 from seqlab.study import limits
 from seqlab.study.result import Result
 from seqlab.study.unfinished import Unfinished

@@ -34,8 +34,9 @@ def _clear(a):
 
 
 @compiled
-def _forward(mixed, at, seen, to, weights, s, sums, begin, end):
-    """Tasks are heads: scores[j, t] = k_j . q_t, their softmax over j, seen = v weights."""
+def _forward(mixed, at, seen, to, weights, s, apart, sums, begin, end):
+    """Tasks are heads: scores[j, t] = k_j . q_t, their softmax over j, seen = v weights; `apart`
+    tokens are a sequence."""
     heads, tokens, columns = weights.shape[2:]
     units = mixed.shape[2] // 3
     each = units // heads
@@ -45,7 +46,7 @@ def _forward(mixed, at, seen, to, weights, s, sums, begin, end):
         query, key, value = head * each, units + head * each, 2 * units + head * each
         _clear(w)
         add_rows(h, key * columns, 1, columns, tokens, h, query, each, w, 0)
-        _softmax(w, sums, tokens, h.dtype.type(1 / np.sqrt(each)))
+        _softmax(w, sums, apart, h.dtype.type(1 / np.sqrt(each)))
         _clear(out[query : query + each])
         add_rows(h, value * columns, columns, 1, each, w, 0, tokens, out, query)
 
@@ -87,16 +88,17 @@ def _operations(weights: NDArray, units: int) -> int:
     return 2 * units // heads * tokens * columns
 
 
-def forward(mixed: View, seen: View, weights: NDArray, s: int) -> None:
+def forward(mixed: View, seen: View, weights: NDArray, s: int, tokens: int) -> None:
     """seen (.., units, C) of the queries, keys and values mixed (.., 3 units, C); keeps the weights
-    (M, S, heads, T, C) at place s: of token j in what token t sees."""
+    (M, S, heads, T, C) at place s: of token j in what token t sees, zero where they are of two
+    sequences, which have so many tokens each."""
     columns, dtype = mixed.array.shape[3], mixed.array.dtype
 
     def scratch() -> NDArray:
         return aligned((2, columns), dtype)
 
     tasks, each = len(weights) * weights.shape[2], _operations(weights, seen.units)
-    arrays = (mixed.array, mixed.s, seen.array, seen.s, weights, s)
+    arrays = (mixed.array, mixed.s, seen.array, seen.s, weights, s, tokens)
     share(_forward, tasks, scratch, *arrays, operations=each)
 
 

@@ -192,7 +192,7 @@ class Attention:
 
     def __init__(self, part: parts.Attention, rows: int) -> None:
         self.units, self.taken = part.units, 3 * part.units
-        self._heads, self._rows = part.heads, rows
+        self._heads, self._rows, self._tokens = part.heads, rows, part.tokens or rows
 
     def width(self) -> int:
         return self.units + self._heads * self._rows
@@ -203,7 +203,7 @@ class Attention:
 
     def forward(self, on: Forward, kept: Any, source: View, target: View | None) -> Taken:
         out = target or View(kept[1], on.s, 0, self.units)
-        attention.forward(source, out, kept[0], on.s)
+        attention.forward(source, out, kept[0], on.s, self._tokens)
         return Taken(source, out)
 
     def back(self, on: Back, kept: Any, past: Taken, g: View, into: View) -> None:
