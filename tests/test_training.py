@@ -136,9 +136,9 @@ def test_training_is_the_naive_one(name: str, optimiser: str) -> None:
         stack.alpha,
         stack.heads,
     )
-    x = begun.start.reshape(stack.units, -1)[:width, : stack.rows].T.copy()
+    x = begun.x[0, :, 0] if name == "transformer" else begun.x[0, 0]
     layers = [parted(name, numbers[0, k].copy(), width, k) for k in range(spec.steps)]
-    head, labels = heads[0].copy(), begun.labels[0]
+    head, labels = heads[0].copy(), begun.labels[0, 0]
     new = NaiveSgd if optimiser == "SGD" else NaiveAdam
     states = [{key: new() for key in layer} for layer in layers]
     of_head, losses, ratios = new(), [], []
@@ -177,7 +177,7 @@ def test_labels_are_a_linear_teacher_s_and_a_guess_is_their_entropy() -> None:
     assert set(np.unique(networks.labels)) == set(range(CLASSES))
     found = train_some(spec_of("mlp", batch=64), "SGD", range(2), 1)
     for labels, guess in zip(networks.labels, found.guess, strict=True):
-        shares = np.bincount(labels, minlength=CLASSES) / 64
+        shares = np.bincount(labels[0], minlength=CLASSES) / 64
         assert guess == pytest.approx(-np.sum(shares * np.log(shares)), rel=1e-12)
 
 

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from seqlab.cells import Parameters
 from seqlab.layers.stack import Stack
@@ -21,7 +20,7 @@ from seqlab.learning.stack_networks import (
     weights_of,
 )
 from seqlab.learning.subject import Found
-from seqlab.measure.curves import Curves, beside, sweep_curves
+from seqlab.measure.curves import Curves, sweep_curves
 from seqlab.measure.randomness import Purpose, stream
 from seqlab.measure.stack_networks import Networks
 from seqlab.numbers.variables import Measurement
@@ -117,19 +116,17 @@ class Stacks:
         x = x if self.spec.sequences is None else x[:, :, :1]
         drawn = Networks(course.drawn_as)
 
-        def one(block: range, own: StackNetworks, x: NDArray) -> list[Curves]:
-            run = Pass(own, own.states(x), 1)
+        trained = StackNetworks(drawn.stack, params)
+        readout = np.stack([drawn.readouts(m, trained.columns) for m in networks])
+        readout = readout[:, np.newaxis]
+        with np.errstate(all="ignore"):  # overflow and NaN are results
+            run = Pass(trained, x)
             run.forward()
-            readout = np.stack([drawn.readouts(networks[e], own.columns) for e in block])
-            readout = readout[:, np.newaxis]
             free = sweep_curves(run.tape, [length], readout, UNCLIPPED)
             return [
                 sweep_curves(run.tape, [length], readout, rule) if rule.in_chain else free
                 for rule in rules
             ]
-
-        blocks = StackNetworks(drawn.stack, params).over_blocks(x, one)
-        return [beside(parts) for parts in zip(*blocks, strict=True)]
 
     def tested(self, length: int, params: Parameters, networks: Sequence[int]) -> Found:
         """Of batches that are held out, as large as those of training."""

@@ -1,9 +1,7 @@
 """Deep stacks in training: a stack with a linear head, its outputs, loss and gradients."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +17,6 @@ from seqlab.learning.networks import Gradients, Loss, joined
 from seqlab.measure.stack_networks import KEPT_BYTES
 from seqlab.rules import Rule
 from seqlab.tasks import CLASSES
-
-Result = TypeVar("Result")
 
 LAYERS, HEAD = "layers", "head"
 BACKEND = backends.STACKS[0]
@@ -48,49 +44,24 @@ class StackNetworks:
         """Some of the networks; of a slice in the same memory."""
         return replace(self, params={name: array[chosen] for name, array in self.params.items()})
 
+    @np.errstate(all="ignore")  # overflow and NaN are results
     def outputs(self, x: NDArray) -> NDArray:
         """y (M, 1, B, K)."""
+        return Pass(self, x).forward()
 
-        def one(block: range, networks: "StackNetworks", x: NDArray) -> NDArray:
-            return Pass(networks, networks.states(x), 1).forward()
-
-        return np.concatenate(self.over_blocks(x, one))
-
+    @np.errstate(all="ignore")
     def gradients(self, x: NDArray, at: NDArray, loss: Loss, rule: Rule) -> Gradients:
         """One pass forward and back, of losses of the answers; `at` is the last step.
 
         A rule inside the chain acts; what others do to finished gradients is the caller's
-        (`Sums.clipped`).
+        (`Sums.clipped`). All networks go together: kernels share large work among threads, and
+        blocks side by side would wait for each other's many small calls.
         """
         del at
-
-        def one(block: range, networks: "StackNetworks", x: NDArray) -> Gradients:
-            run = Pass(networks, networks.states(x), sharers)
-            value, errors = loss(block, run.forward())
-            sums, fired = run.back(errors, rule)
-            return Gradients(value, sums, fired)
-
-        sharers = backends.at_once(BACKEND, self.blocks(x))
-        losses, sums, fired = zip(*self.over_blocks(x, one), strict=True)
-        return Gradients(np.concatenate(losses), Sums.beside(sums), np.concatenate(fired))
-
-    def over_blocks(
-        self, x: NDArray, work: "Callable[[range, StackNetworks, NDArray], Result]"
-    ) -> list[Result]:
-        """[work(numbers, networks, x)] over blocks of networks, side by side on threads."""
-
-        def one(block: range) -> Result:
-            part = slice(block.start, block.stop)
-            with np.errstate(all="ignore"):  # overflow and NaN are results; threads begin without
-                return work(block, self.some(part), x[part])
-
-        return backends.over_blocks(BACKEND, self.blocks(x), one)
-
-    def blocks(self, x: NDArray) -> list[range]:
-        """The networks in blocks, as the backend likes them."""
-        width = self.kernels.saved_width(self.stack.sizes(self.columns))
-        each = self.stack.depth * width * x.dtype.itemsize
-        return backends.blocks(BACKEND, len(self), each)
+        run = Pass(self, x)
+        value, errors = loss(range(len(self)), run.forward())
+        sums, fired = run.back(errors, rule)
+        return Gradients(value, sums, fired)
 
     @cached_property
     def kernels(self) -> StackKernels:
@@ -103,7 +74,7 @@ class StackNetworks:
         return self.kernels.columns(self.params[HEAD].dtype)
 
     def states(self, x: NDArray) -> NDArray:
-        """The first state (m, 1, 1, units C) of inputs (m, T, B, n), one sequence after the
+        """The first state (M, 1, 1, units C) of inputs (M, T, B, n), one sequence after the
         other."""
         rows = x.swapaxes(1, 2).reshape(len(x), self.stack.rows, -1)
         state = np.zeros((len(x), self.stack.units, self.columns), x.dtype)
@@ -118,19 +89,19 @@ class StackNetworks:
 
 
 class Pass:
-    """One pass of some networks from their first state."""
+    """One pass of networks over inputs x (M, T, B, n)."""
 
-    def __init__(self, networks: StackNetworks, state: NDArray, sharers: int) -> None:
+    def __init__(self, networks: StackNetworks, x: NDArray) -> None:
         stack, kernels, layers = networks.stack, networks.kernels, networks.params[LAYERS]
         self._networks, self._stack, self._head = networks, stack, networks.params[HEAD]
         numbered = np.zeros((*layers.shape[:2], 1, layers.shape[2] + 1), layers.dtype)
         numbered[:, :, 0, :-1] = layers
         numbered[:, :, 0, -1] = np.arange(stack.depth)
         level = Level(stack, kernels, kernels.prepare({}, None), stack.sizes(networks.columns))
-        self.tape = Tape(BACKEND, [level], numbered, state, sharers, KEPT_BYTES)
+        self.tape = Tape(BACKEND, [level], numbered, networks.states(x), budget=KEPT_BYTES)
 
     def forward(self) -> NDArray:
-        """The answers (m, 1, B, K)."""
+        """The answers (M, 1, B, K)."""
         self.tape.run(_unseen)
         state, stack, tokens = self.tape.state, self._stack, self._networks.tokens
         rows = state.reshape(len(state), stack.units, -1)[..., : stack.rows].swapaxes(1, 2)
@@ -139,7 +110,7 @@ class Pass:
         return products(self._features, self._head)[:, np.newaxis]
 
     def back(self, errors: NDArray, rule: Rule) -> tuple[Sums, NDArray]:
-        """The gradients of all parameters, of dL/dy (m, 1, B, K), and the share of layers at which
+        """The gradients of all parameters, of dL/dy (M, 1, B, K), and the share of layers at which
         a rule inside the chain acted (m,)."""
         errors, depth = errors[:, 0], self._stack.depth
         readout = self._to_state(products(errors, self._head.swapaxes(1, 2)))
@@ -164,7 +135,7 @@ class Pass:
         return sums, sweep.fired.sum(axis=(1, 2)) / depth
 
     def _to_state(self, gradient: NDArray) -> NDArray:
-        """The readout (m, 1, 1, 1, units C) of a gradient of the features."""
+        """The readout (M, 1, 1, 1, units C) of a gradient of the features."""
         stack = self._stack
         found = np.zeros((len(gradient), stack.units, self._networks.columns), gradient.dtype)
         tokens = self._networks.tokens

@@ -16,13 +16,11 @@ from numpy.typing import NDArray
 
 from seqlab.kernels import backends
 from seqlab.kernels.layout import unscaled
-from seqlab.layers.stack import Stack
 from seqlab.learning.optimisers import Adam, Arrays, Optimiser, Sgd
 from seqlab.learning.stack_networks import (
     BACKEND,
     HEAD,
     LAYERS,
-    Pass,
     StackNetworks,
     draw_head,
     norms_of,
@@ -59,42 +57,40 @@ class Training(NamedTuple):
 
 class Classifiers:
     """Some networks of a spec with their heads, inputs and labels: `networks`, whose numbers may be
-    changed in place; `start` the state of the inputs; `labels` (M, rows), a Transformer's (M, 1).
-    """
+    changed in place; the inputs `x` (M, T, B, n) as StackNetworks has them, and their `labels`
+    (M, 1, B)."""
 
     def __init__(self, spec: StackSpec, chosen: range) -> None:
         drawn = Networks(spec)
-        kernels = backends.stack_kernels(BACKEND, drawn.stack, entries=True)
+        stack, kernels = drawn.stack, backends.stack_kernels(BACKEND, drawn.stack, entries=True)
         tape = drawn.block(chosen, BACKEND, kernels, 1).tape
-        self.start = tape.state.copy()
-        layers: NDArray = tape.x[:, : drawn.stack.depth]
+        layers: NDArray = tape.x[:, : stack.depth]
+        start = tape.state.reshape(len(chosen), stack.units, -1)[:, : stack.width, : stack.rows]
+        tokens = stack.rows if stack.arch == "transformer" else 1
+        self.x = start.reshape(len(chosen), stack.width, -1, tokens).transpose(0, 3, 2, 1)
         tasks = [
-            self._draw(stream(spec.seed, m, Purpose.TASK), x, drawn.stack.units)
-            for m, x in zip(chosen, self._inputs(drawn.stack), strict=True)
+            self._draw(stream(spec.seed, m, Purpose.TASK), x.mean(axis=0), stack.units)
+            for m, x in zip(chosen, self.x, strict=True)
         ]
-        self.labels = np.stack([labels for labels, _ in tasks])
+        self.labels = np.stack([labels for labels, _ in tasks])[:, np.newaxis]
         head = np.stack([head for _, head in tasks]).astype(layers.dtype)
-        params = {LAYERS: layers[:, :, 0, :-1].copy(), HEAD: head}
-        self.networks = StackNetworks(drawn.stack, params)
+        self.networks = StackNetworks(stack, {LAYERS: layers[:, :, 0, :-1].copy(), HEAD: head})
 
     def gradients(self) -> tuple[NDArray, dict[str, NDArray]]:
         """One pass forward and back: the loss (M,), and the gradients of both parameters."""
-        run = Pass(self.networks, self.start, 1)
-        loss, errors = LOSSES["cross-entropy"](run.forward(), self.labels[:, np.newaxis])
-        sums, _ = run.back(errors, UNCLIPPED)
-        dtype = self.start.dtype
-        found = {n: unscaled(v, sums.exponent).astype(dtype) for n, v in sums.values.items()}
-        return loss, found
 
-    def _inputs(self, stack: Stack) -> NDArray:
-        """What a teacher sees (M, rows, width), a Transformer's mean token (M, 1, width)."""
-        rows = self.start.reshape(len(self.start), stack.units, -1)[:, : stack.width, : stack.rows]
-        rows = rows.swapaxes(1, 2)
-        return rows.mean(axis=1, keepdims=True) if stack.arch == "transformer" else rows
+        def loss(networks: range, y: NDArray) -> tuple[NDArray, NDArray]:
+            return LOSSES["cross-entropy"](y, self.labels)
+
+        last = np.array([self.x.shape[1] - 1])
+        value, sums, _ = self.networks.gradients(self.x, last, loss, UNCLIPPED)
+        dtype = self.x.dtype
+        found = {n: unscaled(v, sums.exponent).astype(dtype) for n, v in sums.values.items()}
+        return value, found
 
     @staticmethod
     def _draw(rng: np.random.Generator, inputs: NDArray, features: int) -> tuple[NDArray, NDArray]:
-        """One network's labels of its inputs (rows, width), and its head."""
+        """One network's labels of its inputs (B, width), and its head."""
         teacher = rng.standard_normal((inputs.shape[1], CLASSES))
         labels = np.einsum("bf,fk->bk", inputs, teacher).argmax(axis=1)
         return labels, draw_head(rng, features)
@@ -145,6 +141,6 @@ def train_some(spec: StackSpec, optimiser: str, chosen: range, updates: int) -> 
 
 
 def _entropy(labels: NDArray) -> NDArray:
-    """Of the shares of the labels (M, rows), nat."""
-    shares = (labels[..., np.newaxis] == np.arange(CLASSES)).mean(axis=1)
+    """Of the shares of the labels (M, 1, B), nat."""
+    shares = (labels[:, 0, :, np.newaxis] == np.arange(CLASSES)).mean(axis=1)
     return -(shares * np.log(np.where(shares > 0, shares, 1))).sum(axis=1)
