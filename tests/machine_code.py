@@ -148,7 +148,7 @@ def layer_kernels(dtype: np.dtype) -> Iterator[tuple[str, Callable[[], Any]]]:
     yield "linear", lambda: linear.gradient(of, one, other, group, 32, found, x)
     yield "norm", lambda: norm.forward(part, one, scales, 0, 32)
     yield "norm", lambda: norm.back(part, one, other, scales, 0, 32)
-    yield "attention", lambda: attention.forward(mixed, one, weights, 0)
+    yield "attention", lambda: attention.forward(mixed, one, weights, 0, weights.shape[3])
     yield "attention", lambda: attention.back(one, mixed, mixed, weights, 0)
     yield "elementwise", lambda: elementwise.slopes(one, other.array, 0, one)
     yield "elementwise", lambda: elementwise.combine(one, 0.5, other, True)

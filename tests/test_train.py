@@ -232,6 +232,29 @@ def test_one_that_diverges_is_said_to_have() -> None:
 
 
 @pytest.mark.tiny
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_frozen_layers_stay_as_they_are_drawn_and_the_head_is_trained(optimizer: str) -> None:
+    """By SGD the head is that of a logistic regression on their features."""
+    momentum = {"momentum": 0.9 if optimizer == "sgd" else None}
+    spec = small("mlp", frozen=True, lengths=[2], clip="none", optimizer=optimizer, **momentum)
+    found = data(spec)
+    assert np.isneginf(found["log_moved"][:, :, :, :2]).all()
+    assert np.array_equal(found["log_norm"], found["log_norm_trained"], equal_nan=True)
+    if optimizer == "sgd":
+        for m in range(spec.networks):
+            params, stack = parameters(spec, m, 2), naive_stack(spec, 2)
+            change, losses = naive_training.by_sgd(0.2, 0.9), []
+            for update in range(spec.updates):
+                x, classes, _ = batch(spec, m, update)
+                features = naive.forward(x[0], stack, layers_of(params, 2)).states[-1]
+                y = (features @ params["head"])[np.newaxis]
+                value, errors = naive_training.cross_entropy(classes)(y)
+                losses.append(value)
+                params["head"] = params["head"] + change({"head": features.T @ errors[0]})["head"]
+            assert found["loss"][m, 0, 0] == pytest.approx(losses, rel=NEAR)
+
+
+@pytest.mark.tiny
 @pytest.mark.parametrize(("eps", "far"), [(1e-8, False), (1e-30, True)])
 def test_adam_s_eps_hides_what_is_far_below_it(eps: float, far: bool) -> None:
     """Eight layers of a sigmoid leave some 1e-8 of the gradient for the first; a rate of 0.01
@@ -265,6 +288,7 @@ def test_adam_s_eps_hides_what_is_far_below_it(eps: float, far: bool) -> None:
         ),
         ({"norm": "batch", "batch": 1, "updates": 100}, r"^batch: 1 is not allowed; batch norm"),
         ({"sequences": 4}, r"^sequences: 4 means nothing for mlp; it is for transformer$"),
+        ({"frozen": True}, r"^clip: 'step-norm:0.05' is not allowed; nothing goes back through"),
         ({"readout": "last"}, r"^readout: no such field"),
         ({"lengths": None}, r"^lengths: is needed; such as 2:50:6, or 2,5,10$"),
     ],

@@ -49,10 +49,11 @@ def measure(
 @dataclass(frozen=True)
 class StackCourse(Course):
     """Of deep stacks of one depth, which is the `length`: those that runs of `drawn_as` have, each
-    `stack` with all that an update sees."""
+    `stack` with all that an update sees; of `frozen` ones the heads alone are trained."""
 
     drawn_as: StackSpec
     stack: Stack
+    frozen: bool
 
     @property
     def steps(self) -> int:
@@ -70,7 +71,7 @@ class StackCourse(Course):
         return {LAYERS: numbers, HEAD: draw_head(rng, stack.units)}
 
     def networks(self, params: Parameters) -> StackNetworks:
-        return StackNetworks(self.stack, params)
+        return StackNetworks(self.stack, params, self.frozen)
 
 
 class Stacks:
@@ -100,6 +101,7 @@ class Stacks:
             dtype=spec.dtype,
             drawn_as=spec.of_depth(length),
             stack=spec.stack_of(length),
+            frozen=bool(spec.frozen),
         )
 
     def seconds(self, length: int, networks: int) -> float:

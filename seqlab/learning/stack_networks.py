@@ -28,7 +28,8 @@ class StackNetworks:
     features of a densenet, the mean token of a Transformer.
 
     `params` has the numbers of the layers, `layers` (M, L, I), those of a layer in the order of its
-    maps and zero after its last one; and `head` (M, features, K). They may be changed in place.
+    maps and zero after its last one; and `head` (M, features, K). They may be changed in place. The
+    layers of `frozen` ones have no gradient.
 
     Inputs x (M, T, B, n) are as tasks draw them: B inputs of one step, or B sequences of T tokens;
     a stack sees them all together. There are answers at the last step alone.
@@ -36,6 +37,7 @@ class StackNetworks:
 
     stack: Stack
     params: dict[str, NDArray]
+    frozen: bool = False
 
     def __len__(self) -> int:
         return len(self.params[HEAD])
@@ -113,6 +115,12 @@ class Pass:
         """The gradients of all parameters, of dL/dy (M, 1, B, K), and the share of layers at which
         a rule inside the chain acted (m,)."""
         errors, depth = errors[:, 0], self._stack.depth
+        head = products(self._features.swapaxes(1, 2), errors).astype(np.float64)
+        if self._networks.frozen:
+            nothing = np.zeros_like(self._networks.params[LAYERS], np.float64)
+            return Sums({LAYERS: nothing, HEAD: head}, np.zeros(len(head), np.int64)), nothing[
+                :, 0, 0
+            ]
         readout = self._to_state(products(errors, self._head.swapaxes(1, 2)))
         nothing, layers = readout[:, :0], self.tape.x.shape[:2]
         values = np.zeros((*layers, self.tape.x.shape[3] - 1))
@@ -130,7 +138,6 @@ class Pass:
         sweep.run(joins, on_gradient=keep)
         largest = exponent.max(axis=1)
         values *= power_of_two(exponent - largest[:, np.newaxis])[..., np.newaxis]
-        head = products(self._features.swapaxes(1, 2), errors).astype(np.float64)
         sums = joined(Sums({LAYERS: values}, largest), {HEAD: head})
         return sums, sweep.fired.sum(axis=(1, 2)) / depth
 

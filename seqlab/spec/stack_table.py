@@ -65,7 +65,7 @@ def _norm(name: str, value: Any) -> str:
     return f"group:{int(groups)}"
 
 
-def _flag(name: str, value: Any) -> bool | None:
+def flag(name: str, value: Any) -> bool | None:
     """True, or None for what is not wanted."""
     if not isinstance(value, bool):
         raise refuse(name, value, "true or false")
@@ -233,7 +233,7 @@ STACK_TABLE = Table(
         ),
         Option(
             "in_law",
-            _flag,
+            flag,
             f"{_having('in_law')}: draw what each layer does to one input and one adjoint from "
             "its law, without its weights.",
             read=bool,

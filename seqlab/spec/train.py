@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Self
 
+from seqlab import rules
 from seqlab.errors import InputError
 from seqlab.layers.stack import Stack
 from seqlab.spec.learn import check_eps, check_trace, check_updates
-from seqlab.spec.learn_table import RATES
+from seqlab.spec.learn_table import RATES, times_of
 from seqlab.spec.stack import StackSpec, default_biases
 from seqlab.spec.stack_table import STACK_TABLE
 from seqlab.spec.tabled import Held, TabledSpec
@@ -24,7 +25,8 @@ class TrainSpec(TabledSpec):
     `seqlab train`; see TabledSpec.
 
     `steps` is the largest depth, of `lengths`. `clip` has `norm:Cx` as it was given; its threshold
-    is a result. `batch` is a number of inputs, `sequences` that of a Transformer's.
+    is a result. `batch` is a number of inputs, `sequences` that of a Transformer's. `frozen` is
+    True or None.
     """
 
     table = TRAIN_TABLE
@@ -47,6 +49,7 @@ class TrainSpec(TabledSpec):
     place: str | None
     order: str | None
     alpha: float | str | None
+    frozen: bool | None
     optimizer: str
     lr: tuple[float, ...]
     momentum: float | None
@@ -107,3 +110,8 @@ class TrainSpec(TabledSpec):
         check_updates(self.updates, self.samples, "inputs" if self.batch else "sequences")
         check_trace(self.trace, self.updates)
         check_eps(self.eps, self.dtype)
+        inside = [
+            text for text in self.clip if times_of(text) is None and rules.parse(text).in_chain
+        ]
+        if self.frozen and inside:
+            raise refuse("clip", inside[0], "nothing goes back through layers that are frozen")

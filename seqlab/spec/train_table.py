@@ -7,8 +7,8 @@ Stacks are as `seqlab depth` has them, updates as `seqlab learn` has them.
 from dataclasses import replace
 
 from seqlab.spec.learn_table import LEARN_TABLE
-from seqlab.spec.option import Table
-from seqlab.spec.stack_table import STACK_TABLE, STACKS
+from seqlab.spec.option import Option, Table
+from seqlab.spec.stack_table import STACK_TABLE, STACKS, flag
 from seqlab.spec.table import TABLE
 from seqlab.tasks import CLASSES
 
@@ -65,6 +65,14 @@ TRAIN_TABLE: Table = Table(
                 "order",
                 "alpha",
             )
+        ),
+        Option(
+            "frozen",
+            flag,
+            "Train the head alone, on layers that stay as they are drawn.",
+            read=bool,
+            label="frozen",
+            axis_rank=4,
         ),
         *(LEARN_TABLE[name] for name in ("optimizer", "lr", "momentum", "eps", "schedule")),
         replace(
