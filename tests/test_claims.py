@@ -13,16 +13,32 @@ from studies import refusal, seqlab_
 
 import seqlab
 from seqlab.claims import shown
-from seqlab.claims.claim import BOOK, HOLDS, NOT, ONLY_IF, OPEN, PAGES, Rule, book, read
+from seqlab.claims.claim import (
+    BOOK,
+    HOLDS,
+    NOT,
+    ONLY_IF,
+    OPEN,
+    PAGES,
+    PAPERS,
+    Rule,
+    book,
+    chosen,
+    read,
+)
 from seqlab.claims.figure import names
 from seqlab.claims.readings import reading
 from seqlab.claims.settle import Court, seconds
 from seqlab.errors import InputError
-from seqlab.numbers.estimate import Estimate, exactly
+from seqlab.numbers.estimate import Estimate, exactly, of_variance
 from seqlab.study.store import Store
 
-RECORD = Path(__file__).parent.parent / "experiments" / "claims" / "claims.json"
+ROOT = Path(__file__).parent.parent
+RECORDS = {"claims": False, "papers": True}  # of what people say, and of what papers print
+# Stacks that have trained 50 updates in float32 are the same to its rounding, enlarged.
+TRAINED = {"G01": 1e-2, "G03": 1e-3}
 CHEAP = ("D04", "D13", "N01", "N04", "S02", "S07", "S08", "S09", "T01", "T03", "T06", "T07", "G09")
+CHEAP += ("P05", "P06", *TRAINED)
 
 PAGE = """
 [[claim]]
@@ -54,6 +70,12 @@ networks = 8
 """
 
 
+def recorded() -> dict[str, dict[str, Any]]:
+    """Every claim as it was measured last."""
+    files = [ROOT / "experiments" / "claims" / f"{name}.json" for name in RECORDS]
+    return {one["id"]: one for file in files for one in json.loads(file.read_text())["claims"]}
+
+
 def settle(page: str, store: Path) -> Any:
     [claim] = read(page)
     return Court(store, "cpu", pytest.fail).settle(claim, False, lambda *_: None)
@@ -63,7 +85,7 @@ def settle(page: str, store: Path) -> Any:
 
 
 def test_every_claim_of_the_book_can_be_settled_or_says_why_not() -> None:
-    assert len(book()) > 45
+    assert len(book()) > 70
     for claim in book().values():
         assert claim.statement.endswith("."), claim.id
         assert claim.heard, claim.id
@@ -77,7 +99,8 @@ def test_every_claim_of_the_book_can_be_settled_or_says_why_not() -> None:
 
 
 def test_no_verdict_stands_in_the_book() -> None:
-    assert sorted(page.name for page in BOOK.iterdir()) == sorted(f"{one}.toml" for one in PAGES)
+    pages = sorted(f"{one}.toml" for one in (*PAGES, PAPERS))
+    assert sorted(page.name for page in BOOK.iterdir()) == pages
     for page in BOOK.iterdir():
         assert "verdict" not in page.read_text(encoding="utf-8")
 
@@ -102,7 +125,10 @@ def test_all_of_it_is_measured_in_minutes() -> None:
             ('name = "the gain is a half"', 'name = "a"\nbeyond = true'),
             "none of its cases is what it says",
         ),
-        (("[claim.case.run]", "[claim.case.walk]"), "a case needs run, depth, learn or slope"),
+        (
+            ("[claim.case.run]", "[claim.case.walk]"),
+            "a case needs run, depth, learn, train or slope",
+        ),
         (('"decades_per_link"', '"slope"'), "reading slope is for cases that are slopes"),
         (("beyond = true", "minus = { arch = 'rnn', steps = 20 }"), "a difference is of as many"),
         (('"decades_per_link"', '"horizon"'), "reading: 'horizon' is not allowed; @ is for"),
@@ -199,6 +225,36 @@ def test_the_share_of_networks_that_learn() -> None:
     assert 0 <= found.low <= found.value <= found.high <= 1
 
 
+def test_readings_of_stacks_in_training() -> None:
+    made = seqlab.train(activation="tanh", depths=[3], width=8, networks=6, updates=40, solved=0.01)
+    data = {name: one.data for name, one in made.variables.items()}
+    moved, loss = data["log_moved"][:, 0, 0] / math.log(10), data["loss"][:, 0, 0]
+    told = {
+        "accuracy": data["test_accuracy"][:, 0, 0],
+        "test_loss": data["test_loss"][:, 0, 0],
+        "decades_trained": data["log_norm_trained"][:, 0, 0, 3] / math.log(10),
+        "moved_apart": moved[:, 2] - moved[:, 0],
+        "first_part@0.25": (loss[:, 0] - loss[:, 9]) / (loss[:, 0] - loss.min(axis=1)),
+    }
+    for name, sample in told.items():
+        assert reading(name).of(made).value == pytest.approx(np.median(sample), rel=1e-12), name
+    assert reading("log_updates").of(made).value == math.inf
+    easy = seqlab.train(activation="tanh", depths=[1], width=8, networks=6, updates=300, lr=0.03)
+    after = np.median(easy.variables["solved_at"].data)
+    assert after > 0
+    assert reading("log_updates").of(easy).value == pytest.approx(math.log10(after), rel=1e-2)
+
+
+def test_a_variance_has_the_interval_of_a_normal_law() -> None:
+    """Of 2,000 samples of ten numbers of variance 4 it holds the truth 95 times in 100, within
+    three standard errors of that share."""
+    dice = np.random.default_rng(0)
+    found = [of_variance(dice.normal(3, 2, 10)) for _ in range(2000)]
+    share = np.mean([one.low < 4 < one.high for one in found])
+    assert share == pytest.approx(0.95, abs=3 * math.sqrt(0.95 * 0.05 / 2000))
+    assert np.mean([one.value for one in found]) == pytest.approx(4, rel=0.05)
+
+
 def test_readings_of_layers() -> None:
     made = seqlab.depth(depth=6, width=40, activation="relu", init="he", networks=8, batch=4)
     data = made.variables
@@ -229,14 +285,13 @@ def cheap(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 
 def test_verdicts_are_those_on_record(cheap: list[dict[str, Any]]) -> None:
-    recorded = {claim["id"]: claim for claim in json.loads(RECORD.read_text())["claims"]}
     assert [claim["id"] for claim in cheap] == list(CHEAP)
     for claim in cheap:
-        then = recorded[claim["id"]]
+        then, near = recorded()[claim["id"]], TRAINED.get(claim["id"], 1e-6)
         assert claim["verdict"] == then["verdict"], claim["id"]
         for now, before in zip(claim["cases"], then["cases"], strict=True):
             # The same draws: processors differ by rounding alone, which a curve on logs keeps.
-            assert now["value"] == pytest.approx(before["value"], rel=1e-6, abs=1e-9), claim["id"]
+            assert now["value"] == pytest.approx(before["value"], rel=near, abs=1e-9), claim["id"]
 
 
 def test_theory_is_near(cheap: list[dict[str, Any]]) -> None:
@@ -244,36 +299,41 @@ def test_theory_is_near(cheap: list[dict[str, Any]]) -> None:
     assert sum(case["theory"] is not None for claim in cheap for case in claim["cases"]) > 15
     for claim in cheap:
         for case in claim["cases"]:
-            if case["theory"] is not None:
+            if case["theory"] is not None and not book()[claim["id"]].paper:
                 near = pytest.approx(case["theory"], rel=0.05, abs=1e-12)
                 assert case["value"] == near, (claim["id"], case["name"])
 
 
-def test_the_record_is_of_this_book() -> None:
-    record = json.loads(RECORD.read_text())
-    assert [claim["id"] for claim in record["claims"]] == list(book())
+@pytest.mark.parametrize(("name", "papers"), RECORDS.items())
+def test_the_record_is_of_this_book(name: str, papers: bool) -> None:
+    record = json.loads((ROOT / "experiments" / "claims" / f"{name}.json").read_text())
     assert list(record) == ["date", "versions", "claims"]
-    for then, claim in zip(record["claims"], book().values(), strict=True):
+    for then, claim in zip(record["claims"], chosen((), papers), strict=True):
+        assert then["id"] == claim.id
         assert then["statement"] == claim.statement
         for case, now in zip(then.get("cases", ()), claim.cases, strict=True):
             assert case["commands"] == now.commands()
 
 
-def test_the_docs_have_the_record() -> None:
-    page = (RECORD.parents[2] / "docs" / "claims.md").read_text()
-    for claim in json.loads(RECORD.read_text())["claims"]:
+@pytest.mark.parametrize(("name", "papers"), RECORDS.items())
+def test_the_docs_have_the_record_and_every_figure(name: str, papers: bool) -> None:
+    page = (ROOT / "docs" / f"{name}.md").read_text()
+    for claim in (recorded()[one.id] for one in chosen((), papers)):
         [section] = re.findall(rf"^## {claim['id']}\n(.*?)(?=^## |\Z)", page, re.S | re.M)
         assert f"*{claim['statement']}*" in section
         said = claim["verdict"]
         assert f"**{said[0].upper()}{said[1:]}.**" in section
         for case in claim.get("cases", ()):
             assert all(f"$ {command}\n" in section for command in case["commands"])
+        figure = f"experiments/claims/{claim['id']}.png"
+        drawn = any(case["commands"] for case in claim.get("cases", ()))
+        assert (f"](../{figure})" in section) == drawn
+        assert (ROOT / figure).exists() == drawn
 
 
 @pytest.mark.parametrize("name", ["D04", "N01", "S03"])
 def test_the_command_beside_a_number_gives_it(name: str, here: Path) -> None:
     claim = book()[name]
-    recorded = {one["id"]: one for one in json.loads(RECORD.read_text())["claims"]}[name]
     [command, *_] = claim.cases[0].commands()
     words = shlex.split(command)
     assert words[0] == "seqlab"
@@ -281,7 +341,7 @@ def test_the_command_beside_a_number_gives_it(name: str, here: Path) -> None:
     attenuation = json.loads(done.stdout)["curves"][0]["log10_attenuation"]
     steps = claim.cases[0].specs[0].steps
     value = {"D04": attenuation / steps, "N01": 10 ** (attenuation / steps), "S03": attenuation}
-    assert value[name] == pytest.approx(recorded["cases"][0]["value"], rel=1e-6)
+    assert value[name] == pytest.approx(recorded()[name]["cases"][0]["value"], rel=1e-6)
 
 
 # What people see.
@@ -315,6 +375,17 @@ def test_a_list_measures_nothing(tmp_path: Path) -> None:
         *("not measured", "quotation", "not settled here", "holds"),
         *(claim["verdict"] for claim in found if claim["id"] in ("T03", "T06", "T07")),
     }
+
+
+def test_what_papers_print_stands_apart(tmp_path: Path) -> None:
+    done = seqlab_("claims", "--papers", "--list", "--json", "--store", tmp_path)
+    found = [claim["id"] for claim in json.loads(done.stdout)["claims"]]
+    assert found == [claim.id for claim in book().values() if claim.paper]
+    assert all(name.startswith("P") for name in found)
+    [claim] = read(PAGE.replace("steps = 20", "steps = 20 ", 1), paper=True)
+    text = shown.details(Court(tmp_path, "cpu", pytest.fail).settle(claim, False, lambda *_: None))
+    assert "printed" not in text  # where no number is
+    assert "; theory" not in text
 
 
 def test_details_fit_and_say_how_to_measure(tmp_path: Path) -> None:
@@ -351,7 +422,8 @@ def test_the_curves_of_a_claim_are_drawn(here: Path) -> None:
         (["--all", "--list"], "list: not allowed beside --all; one of them"),
         (["D04", "--all"], "all: not allowed beside an ID; one of them"),
         (["D04", "--list", "--plot", "a.svg"], "plot: not allowed beside --list; one of them"),
-        (["--plot", "a.svg"], "plot: 'a.svg' is not allowed with 57 claims; one ID"),
+        (["--plot", "a.svg"], "plot: 'a.svg' is not allowed with 72 claims; one ID"),
+        (["P01", "--papers"], "papers: not allowed beside an ID; one of them"),
         (["I03", "--plot", "a.svg"], "plot: I03 has no curves; a claim that is settled by runs"),
         (["S08", "--plot", "a.gif"], "plot: "),
     ],

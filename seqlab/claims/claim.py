@@ -19,12 +19,13 @@ from seqlab.spec.kinds import Spec
 from seqlab.spec.learn import LearnSpec
 from seqlab.spec.run import RunSpec
 from seqlab.spec.stack import StackSpec
-from seqlab.spec.stack_table import DEFAULT_ARCH, STACK_TABLE
+from seqlab.spec.stack_table import DEFAULT_ARCH
 from seqlab.spec.train import TrainSpec
 from seqlab.wording import did_you_mean, one_of
 
 BOOK = files("seqlab.claims") / "book"
 PAGES = ("slopes", "depth", "draws", "norms", "skips", "sequences", "signs")
+PAPERS = "papers"  # the page of what papers print, where others have what is said
 COMMANDS: dict[str, type[Spec]] = {
     "run": RunSpec,
     "depth": StackSpec,
@@ -110,7 +111,8 @@ class Claim:
 
     `reading` is the number that is read off a run; the sentence holds in a case where `rule` does
     of the number. A claim without cases is a quotation, with its `source`, or cannot be settled
-    here, and `why`. `slow` ones are measured only where all are asked for.
+    here, and `why`. `slow` ones are measured only where all are asked for. Of a `paper`'s the
+    theory beside a number is what it prints.
     """
 
     id: str
@@ -124,6 +126,7 @@ class Claim:
     source: str
     why: str
     slow: bool
+    paper: bool
 
     @property
     def measured(self) -> bool:
@@ -147,10 +150,10 @@ class Claim:
 
 
 def _spec(command: str, options: Mapping[str, Any]) -> Spec:
-    if command == "depth":
-        fields = STACK_TABLE.fields({"arch": DEFAULT_ARCH, **options})
-        return StackSpec.create(**fields)
-    return COMMANDS[command].create(**options)
+    spec = COMMANDS[command]
+    if spec in (StackSpec, TrainSpec):
+        return spec.create(**spec.table.fields({"arch": DEFAULT_ARCH, **options}))
+    return spec.create(**options)
 
 
 def _words(command: str, options: Mapping[str, Any]) -> str:
@@ -166,35 +169,39 @@ def book() -> dict[str, Claim]:
     """Every claim, by its id, in the order of the book. Raises InputError for one that means
     nothing."""
     found: dict[str, Claim] = {}
-    for page in PAGES:
-        for claim in read((BOOK / f"{page}.toml").read_text(encoding="utf-8")):
+    for page in (*PAGES, PAPERS):
+        text = (BOOK / f"{page}.toml").read_text(encoding="utf-8")
+        for claim in read(text, paper=page == PAPERS):
             if claim.id in found:
                 raise InputError(f"claim {claim.id}: there are two of that name")
             found[claim.id] = claim
     return found
 
 
-def chosen(names: Sequence[str]) -> list[Claim]:
-    """Some claims of the book, or all. Raises InputError for one that is not there."""
+def chosen(names: Sequence[str], papers: bool = False) -> list[Claim]:
+    """Some claims of the book, or all that people say, or all that `papers` print. Raises
+    InputError for one that is not there."""
     there = book()
     for name in names:
         if name not in there:
             close = did_you_mean(name, there)
             raise InputError(f"claim: {name!r} is not in the book; --list shows all{close}")
-    return [there[name] for name in names] if names else list(there.values())
+    if names:
+        return [there[name] for name in names]
+    return [claim for claim in there.values() if claim.paper == papers]
 
 
-def read(text: str) -> Iterator[Claim]:
-    """The claims of one page. Raises InputError."""
+def read(text: str, paper: bool = False) -> Iterator[Claim]:
+    """The claims of one page, of what people say or of a `paper`. Raises InputError."""
     for entry in tomllib.loads(text)["claim"]:
         name = entry.get("id", "?")
         try:
-            yield _claim(dict(entry))
+            yield _claim(dict(entry), paper)
         except (InputError, KeyError, TypeError) as error:
             raise InputError(f"claim {name}: {error}") from error
 
 
-def _claim(entry: dict[str, Any]) -> Claim:
+def _claim(entry: dict[str, Any], paper: bool) -> Claim:
     cases = tuple(_case(dict(case)) for case in entry.pop("case", ()))
     if not (cases or entry.get("source") or entry.get("why")):
         raise InputError("it has neither cases, nor a source, nor says why it cannot be settled")
@@ -215,6 +222,7 @@ def _claim(entry: dict[str, Any]) -> Claim:
         entry.pop("source", ""),
         entry.pop("why", ""),
         entry.pop("slow", False),
+        paper,
     )
     if entry:
         raise InputError(f"{next(iter(entry))!r} means nothing here")
@@ -234,7 +242,8 @@ def _case(entry: dict[str, Any]) -> Case:
         command = next((name for name in COMMANDS if name in entry), None)
         if command is None:
             raise InputError(f"a case needs {one_of([*COMMANDS, 'slope'])}")
-        plain = {} if command == "learn" else {"clip": "none"}  # one rule is enough
+        # One rule is enough; training has one where the book says which.
+        plain = {} if command in ("learn", "train") else {"clip": "none"}
         given = [entry.pop(command), minus] if minus is not None else [entry.pop(command)]
         runs = tuple(options | plain | options for options in given)
         case = Case(name, command, runs, None, said, theory)

@@ -11,7 +11,8 @@ from seqlab.numbers.variables import Variable
 from seqlab.report.measured import Measured
 from seqlab.spec.kinds import Spec
 
-PLAIN = ("arch", "activation", "init", "clip")  # options whose value says what it is
+PLAIN = ("arch", "activation", "init", "clip", "optimizer")  # options whose value says what it is
+UNTOLD = ("networks", "momentum")  # what sets no curve apart, nor do rates that are tried
 
 
 class _Named:
@@ -47,15 +48,28 @@ def draw(claim: Claim, results: Mapping[str, Measured], path: str | PathLike[str
 def names(claim: Claim) -> dict[str, str]:
     """What the curve of each spec is called, by its hash: the options that not all have alike."""
     pairs = [pair for case in claim.cases for pair in zip(case.specs, case.runs, strict=True)]
-    alike = [
+    left = [
+        *UNTOLD,
+        *(
+            name
+            for _, options in pairs
+            for name, value in options.items()
+            if _are_tried(name, value)
+        ),
+    ]
+    left += [
         name
         for name, value in pairs[0][1].items()
-        if name == "networks" or all(options.get(name) == value for _, options in pairs)
+        if all(options.get(name) == value for _, options in pairs)
     ]
     return {
-        spec.hash: ", ".join(_told(n, v) for n, v in options.items() if n not in alike) or "default"
+        spec.hash: ", ".join(_told(n, v) for n, v in options.items() if n not in left) or "default"
         for spec, options in pairs
     }
+
+
+def _are_tried(name: str, value: Any) -> bool:
+    return name == "lr" and isinstance(value, list)
 
 
 def _told(name: str, value: Any) -> str:

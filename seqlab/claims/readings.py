@@ -9,7 +9,14 @@ from numpy.typing import NDArray
 
 from seqlab import rules
 from seqlab.errors import InputError
-from seqlab.numbers.estimate import Estimate, exactly, of_mean, of_median, of_share
+from seqlab.numbers.estimate import (
+    Estimate,
+    exactly,
+    of_mean,
+    of_median,
+    of_share,
+    of_variance,
+)
 from seqlab.numbers.quantity import LN10, THRESHOLDS
 from seqlab.numbers.statistics import first_below
 from seqlab.numbers.variables import NEVER
@@ -80,6 +87,11 @@ def _rate(data: Data, _: str) -> NDArray:
     return np.asarray(data["decay_rate"][:, 0])
 
 
+def _log_square(data: Data, _: str) -> NDArray:
+    """ln of the squared norm of the gradient that is left."""
+    return 2 * np.asarray(data["log_norm"][:, 0, -1, -1])
+
+
 def _horizon(data: Data, at: str) -> NDArray:
     """First kept lag of each network under a threshold, inf for never."""
     under = math.log10(THRESHOLDS[at])
@@ -120,6 +132,37 @@ def _solved(data: Data, _: str) -> NDArray:
     return np.asarray(data["solved_at"][:, 0, -1] != NEVER)
 
 
+def _accuracy(data: Data, _: str) -> NDArray:
+    return np.asarray(data["test_accuracy"][:, 0, -1])
+
+
+def _test_loss(data: Data, _: str) -> NDArray:
+    return np.asarray(data["test_loss"][:, 0, -1])
+
+
+def _log_updates(data: Data, _: str) -> NDArray:
+    """log10 of the updates to solve the task, inf for never."""
+    solved_at = data["solved_at"][:, 0, -1].astype(float)
+    return np.log10(np.where(solved_at == NEVER, math.inf, solved_at))
+
+
+def _first_part(data: Data, at: str) -> NDArray:
+    """How much of the way from the first to the least loss the first updates make, a share `at`."""
+    loss = data["loss"][:, 0, -1]
+    early = np.nonzero(data["loss_update"] <= float(at) * data["loss_update"][-1])[0][-1]
+    return np.asarray((loss[:, 0] - loss[:, early]) / (loss[:, 0] - np.nanmin(loss, axis=1)))
+
+
+def _decades_trained(data: Data, _: str) -> NDArray:
+    return np.asarray(data["log_norm_trained"][:, 0, -1, -1] / LN10)
+
+
+def _moved_apart(data: Data, _: str) -> NDArray:
+    """How far the first layer's weights moved, as a share of their norm, over the last layer's."""
+    moved = data["log_moved"][:, 0, -1]
+    return np.asarray((moved[:, -2] - moved[:, 0]) / LN10)
+
+
 def _no_sample(data: Data, _: str) -> NDArray:
     raise TypeError("a slope is of no run")
 
@@ -135,6 +178,7 @@ _READINGS = {
         Reading(
             "decades_per_link", "decades a step", _per_link, theory=lambda rate, _: rate / LN10
         ),
+        Reading("variance", "nat^2", _log_square, estimate=of_variance),
         Reading("factor", "times a step", _factor, theory=lambda rate, _: math.exp(rate)),
         Reading("rate", "nat a step", _rate, estimate=of_mean, theory=lambda rate, _: rate),
         Reading("horizon", "steps", _horizon),
@@ -145,15 +189,21 @@ _READINGS = {
         Reading("half_dead", "of the layers", _half_dead, estimate=of_mean),
         Reading("layers_under", "of the layers", _layers_under),
         Reading("solved_share", "of the networks", _solved, estimate=of_share),
+        Reading("accuracy", "of the answers", _accuracy),
+        Reading("test_loss", "nat", _test_loss),
+        Reading("log_updates", "decades of updates", _log_updates),
+        Reading("first_part", "of the way", _first_part),
+        Reading("decades_trained", "decades", _decades_trained),
+        Reading("moved_apart", "decades", _moved_apart),
         Reading("slope", "times what is said", _no_sample),
     )
 }
-_NEED_A_PLACE = ("horizon", "layers_under", "dead_units", "mean_square")
+_NEED_A_PLACE = ("horizon", "layers_under", "dead_units", "mean_square", "first_part")
 
 
 def reading(text: str) -> Reading:
     """A reading by its name, NAME or NAME@PLACE: a layer from the input, the threshold of a
-    horizon, or a share of the largest. Raises InputError."""
+    horizon, a share of the largest, or of all updates. Raises InputError."""
     name, _, at = text.partition("@")
     if name not in _READINGS:
         close = did_you_mean(name, _READINGS)

@@ -15,7 +15,7 @@ from seqlab.study.store import Store
 
 
 class Number(NamedTuple):
-    """What a case gave, and what theory says of it, None for nothing."""
+    """What a case gave, and what theory says of it, or a paper prints; None for nothing."""
 
     found: Estimate
     theory: float | None
@@ -89,7 +89,9 @@ def _number(claim: Claim, case: Case, results: Mapping[str, Result]) -> Number:
         return Number(exactly(case.slope.value()), case.theory)
     assert claim.reading is not None
     given = [results[spec.hash] for spec in case.specs]
-    theory = claim.reading.predicted(*given) if case.theory is None else case.theory
+    theory = case.theory
+    if theory is None and not claim.paper:
+        theory = claim.reading.predicted(*given)
     return Number(claim.reading.of(*given), theory)
 
 

@@ -68,10 +68,15 @@ def details(finding: Finding) -> str:
 def _case(claim: Claim, case: Case, own: Number | None) -> Iterator[str]:
     yield fill(case.name if case.said else f"beyond what is said: {case.name}")
     if own is not None:
-        theory = "" if own.theory is None else f"; theory {_digits(own.theory)}"
+        theory = "" if own.theory is None else f"; {_beside(claim)} {_digits(own.theory)}"
         yield fill(f"  {number(own.found)} {unit(claim, case)}{theory}")
     for place, command in enumerate(case.commands()):
         yield _for_a_shell("less" if place else "$", command)
+
+
+def _beside(claim: Claim) -> str:
+    """What the number beside the measured one is."""
+    return "printed" if claim.paper else "theory"
 
 
 def _for_a_shell(mark: str, command: str) -> str:
@@ -148,7 +153,7 @@ def _section(finding: Finding) -> Iterator[str]:
     if not claim.measured:
         yield from ("", f"**{_sentence(verdict(finding))}.** {claim.source or claim.why}")
         return
-    yield from ("", "| case | number | theory |", "|---|---|---|")
+    yield from ("", f"| case | number | {_beside(claim)} |", "|---|---|---|")
     for place, case in enumerate(claim.cases):
         found, theory = UNMEASURED, ""
         if finding.numbers is not None:

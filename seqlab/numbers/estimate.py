@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import chdtri
 
 from seqlab.numbers.learning import wilson_interval
 from seqlab.numbers.statistics import bootstrap_t, median, median_interval
@@ -39,3 +40,11 @@ def of_share(sample: NDArray) -> Estimate:
     """The share of a sample (n,) of truths, with Wilson's interval."""
     share = wilson_interval(int(sample.sum()), sample.size)
     return Estimate(float(sample.mean()), *share)
+
+
+def of_variance(sample: NDArray) -> Estimate:
+    """The variance of a normal law that a sample (n,) is of: (n - 1) s^2 has a chi-square law."""
+    free = sample.size - 1
+    total = float(np.square(sample - sample.mean()).sum())
+    low, high = (total / float(chdtri(free, tail)) for tail in (0.025, 0.975))  # of the upper tail
+    return Estimate(total / free, low, high)

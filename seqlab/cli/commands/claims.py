@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 @click.command(short_help="What is said of vanishing gradients, measured.")
 @click.argument("ids", nargs=-1, metavar="[ID]...")
 @click.option("--all", "everything", is_flag=True, help="Measure those that take long too.")
+@click.option("--papers", is_flag=True, help="What papers print instead, beside what is measured.")
 @click.option("--list", "listed", is_flag=True, help="Measure nothing: show what the store has.")
 @options.backend()
 @options.store("Folder of the results that claims are settled by.")
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 def claims(
     ids: tuple[str, ...],
     everything: bool,
+    papers: bool,
     listed: bool,
     backend: str,
     store: str,
@@ -53,9 +55,10 @@ def claims(
 
     options.at_most_one(json=as_json, markdown=markdown)
     options.at_most_one(all=everything, list=listed, plot=plot is not None)
-    if everything and ids:
-        raise InputError("all: not allowed beside an ID; one of them")
-    court, asked = Court(Path(store), backend, warnings.warn), chosen(ids)
+    for flag, given in (("all", everything), ("papers", papers)):
+        if given and ids:
+            raise InputError(f"{flag}: not allowed beside an ID; one of them")
+    court, asked = Court(Path(store), backend, warnings.warn), chosen(ids, papers)
     if plot is not None:
         _check_plot(plot, asked)
     found = []
