@@ -305,6 +305,24 @@ def test_attention(units: int, heads: int, tokens: int, dtype: Any) -> None:
 
 
 @DTYPES
+@pytest.mark.parametrize(("tokens", "sequences"), [(1, 3), (5, 3), (7, 5), (16, 2)])
+def test_attention_keeps_sequences_apart(tokens: int, sequences: int, dtype: Any) -> None:
+    """Of rows that are several sequences one after the other each sees its own."""
+    units, heads, rows = 6, 2, tokens * sequences
+
+    def each(h: Array, _: int) -> naive.Part:
+        parts = [looked(one, heads) for one in h.reshape(sequences, tokens, -1)]
+        return naive.apart(parts)
+
+    def run(pad: float) -> Alone:
+        part = Attention(units, heads, tokens)
+        return alone(part, 3 * units, units, rows, dtype, pad=pad)
+
+    assert_naive(run(0.0), each, dtype)
+    same_bits_whatever_is_in_the_padding(run)
+
+
+@DTYPES
 def test_large_scores_overflow_nowhere(dtype: Any) -> None:
     """One token is seen then; e^(s - max) is at most one."""
     seen = alone(Attention(6, 2), 18, 6, 7, dtype, numbers=300.0)

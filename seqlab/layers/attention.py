@@ -8,35 +8,30 @@ the scores is w (g - sum of w g) (Vaswani et al. 2017, eq. 1).
 def make_softmax(compiled, exp):
     """(softmax, back), for a backend: `compiled` compiles a function that its kernels call.
 
-    Each of the first T columns of `scores` (T, C), times `scale`, becomes its softmax over the rows
-    of its own sequence, of which each has `tokens`, in place, with `sums` (2, C) as scratch; all
-    else becomes zero. `back` takes g, the adjoint of the weights, in place to that of the unscaled
-    scores.
+    Each of the first `count` columns of `scores` (T, C), times `scale`, becomes its softmax in
+    place, with `sums` (2, C) as scratch; the rest become zero. `back` takes g, the adjoint of the
+    weights, in place to that of the unscaled scores.
     """
 
     @compiled
-    def softmax(scores, sums, tokens, scale):
-        count = scores.shape[0]
+    def softmax(scores, sums, count, scale):
+        rows = scores.shape[0]
         most, total = sums[0, :count], sums[1, :count]
-        for first in range(0, count, tokens):
-            last = first + tokens
-            for c in range(first, last):
-                most[c] = scores[first, c]
-                total[c] = 0
-            for t in range(first + 1, last):
-                for c in range(first, last):
-                    most[c] = max(most[c], scores[t, c])
-            for t in range(first, last):
-                for c in range(first, last):
-                    scores[t, c] = exp((scores[t, c] - most[c]) * scale)
-                    total[c] += scores[t, c]
-            for t in range(first, last):
-                for c in range(first):
-                    scores[t, c] = 0
-                for c in range(first, last):
-                    scores[t, c] /= total[c]
-                for c in range(last, scores.shape[1]):
-                    scores[t, c] = 0
+        for c in range(count):
+            most[c] = scores[0, c]
+            total[c] = 0
+        for t in range(1, rows):
+            for c in range(count):
+                most[c] = max(most[c], scores[t, c])
+        for t in range(rows):
+            for c in range(count):
+                scores[t, c] = exp((scores[t, c] - most[c]) * scale)
+                total[c] += scores[t, c]
+        for t in range(rows):
+            for c in range(count):
+                scores[t, c] /= total[c]
+            for c in range(count, scores.shape[1]):
+                scores[t, c] = 0
 
     @compiled
     def back(g, weights, sums, count, scale):

@@ -15,6 +15,8 @@ from seqlab.layers.attention import make_softmax
 
 _softmax, _softmax_back = make_softmax(inlined_apart, exp)
 
+UNSEEN = -1e37  # a score whose exponential is zero beside any other, in float32 too
+
 
 @inlined_apart
 def _turn(a, turned):
@@ -33,6 +35,15 @@ def _clear(a):
         fill(a[i], 0)
 
 
+@inlined_apart
+def _keep_apart(scores, apart, unseen):
+    """Scores of tokens of other sequences, of `apart` tokens each, become `unseen`."""
+    for t in range(scores.shape[0]):
+        first = t // apart * apart
+        fill(scores[t, :first], unseen)
+        fill(scores[t, first + apart : scores.shape[0]], unseen)
+
+
 @compiled
 def _forward(mixed, at, seen, to, weights, s, apart, sums, begin, end):
     """Tasks are heads: scores[j, t] = k_j . q_t, their softmax over j, seen = v weights; `apart`
@@ -46,7 +57,9 @@ def _forward(mixed, at, seen, to, weights, s, apart, sums, begin, end):
         query, key, value = head * each, units + head * each, 2 * units + head * each
         _clear(w)
         add_rows(h, key * columns, 1, columns, tokens, h, query, each, w, 0)
-        _softmax(w, sums, apart, h.dtype.type(1 / np.sqrt(each)))
+        if apart < tokens:
+            _keep_apart(w, apart, UNSEEN)
+        _softmax(w, sums, tokens, h.dtype.type(1 / np.sqrt(each)))
         _clear(out[query : query + each])
         add_rows(h, value * columns, columns, 1, each, w, 0, tokens, out, query)
 
