@@ -10,7 +10,7 @@ from seqlab.errors import InputError
 from seqlab.kernels import backends
 from seqlab.measure import cost
 from seqlab.spec.learn import LearnSpec
-from seqlab.spec.train import TrainSpec
+from seqlab.spec.training import TrainingSpec
 from seqlab.tasks import TESTED_BY
 
 BACKENDS = ("cpu",)  # the backends that train
@@ -40,7 +40,7 @@ def require_backend(spec: LearnSpec, backend: str, elsewhere: bool) -> None:
     resolve(spec, backend)
 
 
-def courses(spec: LearnSpec | TrainSpec) -> list[int]:
+def courses(spec: TrainingSpec) -> list[int]:
     """Networks that train together at each length: those on which rates are chosen, and those that
     are reported."""
     reported = len(spec.clip) * spec.networks
@@ -96,12 +96,12 @@ def _seconds_of_tests(spec: LearnSpec) -> float:
     return batches * one / 3
 
 
-def looks(spec: LearnSpec | TrainSpec) -> int:
+def looks(spec: TrainingSpec) -> int:
     """How often curves are kept in training."""
     return 0 if spec.trace is None else spec.updates // spec.trace + 1
 
 
-def curve_shape(spec: LearnSpec | TrainSpec) -> tuple[int, int, int, int]:
+def curve_shape(spec: TrainingSpec) -> tuple[int, int, int, int]:
     """The largest array of the file: every network, rule, length and kept lag, at every look."""
     *lead, lags = cost.curve_shape(spec)
     networks, ruled, lengths = lead

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,24 @@ from seqlab.learning.trainer import Trainable, Trainer
 from seqlab.measure.randomness import Purpose
 from seqlab.numbers.variables import NEVER
 from seqlab.rules import Rule
+from seqlab.spec.training import TrainingSpec
 from seqlab.tasks import JUDGED_BY, Batch, Task
+
+
+def common(spec: TrainingSpec, length: int) -> dict[str, Any]:
+    """The fields that the courses of all specs have, for one of their lengths."""
+    return {
+        "task": spec.trained_on,
+        "length": length,
+        "sequences": spec.samples,
+        "updates": spec.updates,
+        "optimiser": spec.optimizer,
+        "options": spec.optimizer_options,
+        "cosine": spec.schedule == "cosine",
+        "solved": spec.trained_on.solved(length, spec.solved),
+        "seed": spec.seed,
+        "dtype": spec.dtype,
+    }
 
 
 class Learned(NamedTuple):

@@ -8,7 +8,7 @@ import numpy as np
 from seqlab.cells import CELLS, Draw, Parameters, Sizes
 from seqlab.engine.rehearsal import compile_kernels
 from seqlab.learning import cost
-from seqlab.learning.course import Course
+from seqlab.learning.course import Course, common
 from seqlab.learning.held_out import held_out
 from seqlab.learning.measurement import measured
 from seqlab.learning.networks import BIAS, WEIGHT, Networks
@@ -68,18 +68,8 @@ class CellCourse(Course):
 
 def course_of(spec: LearnSpec, length: int) -> CellCourse:
     """One length of a spec."""
-    options = {"momentum": spec.momentum, "eps": spec.eps}
     return CellCourse(
-        task=spec.trained_on,
-        length=length,
-        sequences=spec.sequences,
-        updates=spec.updates,
-        optimiser=spec.optimizer,
-        options=tuple((name, value) for name, value in options.items() if value is not None),
-        cosine=spec.schedule == "cosine",
-        solved=spec.trained_on.solved(length, spec.solved),
-        seed=spec.seed,
-        dtype=spec.dtype,
+        **common(spec, length),
         arch=spec.arch,
         sizes=spec.sizes,
         how=spec.how,

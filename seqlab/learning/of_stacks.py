@@ -8,7 +8,7 @@ import numpy as np
 from seqlab.cells import Parameters
 from seqlab.layers.stack import Stack
 from seqlab.learning import stack_cost
-from seqlab.learning.course import Course
+from seqlab.learning.course import Course, common
 from seqlab.learning.measurement import measured
 from seqlab.learning.stack_networks import (
     HEAD,
@@ -87,18 +87,8 @@ class Stacks:
 
     def course(self, length: int) -> StackCourse:
         spec = self.spec
-        options = {"momentum": spec.momentum, "eps": spec.eps}
         return StackCourse(
-            task=spec.trained_on,
-            length=length,
-            sequences=spec.samples,
-            updates=spec.updates,
-            optimiser=spec.optimizer,
-            options=tuple((name, value) for name, value in options.items() if value is not None),
-            cosine=spec.schedule == "cosine",
-            solved=spec.trained_on.solved(length, spec.solved),
-            seed=spec.seed,
-            dtype=spec.dtype,
+            **common(spec, length),
             drawn_as=spec.of_depth(length),
             stack=spec.stack_of(length),
             frozen=bool(spec.frozen),
@@ -117,7 +107,6 @@ class Stacks:
         x = course.batches(networks, 0, Purpose.HELD_OUT).x.astype(self.spec.dtype)
         x = x if self.spec.sequences is None else x[:, :, :1]
         drawn = Networks(course.drawn_as)
-
         trained = StackNetworks(drawn.stack, params)
         readout = np.stack([drawn.readouts(m, trained.columns) for m in networks])
         readout = readout[:, np.newaxis]

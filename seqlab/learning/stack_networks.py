@@ -109,19 +109,18 @@ class Pass:
         rows = state.reshape(len(state), stack.units, -1)[..., : stack.rows].swapaxes(1, 2)
         apart = rows.reshape(len(rows), -1, tokens, stack.units)
         self._features = apart.mean(axis=2) if tokens > 1 else rows
-        return products(self._features, self._head)[:, np.newaxis]
+        return _products(self._features, self._head)[:, np.newaxis]
 
     def back(self, errors: NDArray, rule: Rule) -> tuple[Sums, NDArray]:
         """The gradients of all parameters, of dL/dy (M, 1, B, K), and the share of layers at which
-        a rule inside the chain acted (m,)."""
+        a rule inside the chain acted (M,)."""
         errors, depth = errors[:, 0], self._stack.depth
-        head = products(self._features.swapaxes(1, 2), errors).astype(np.float64)
+        head = _products(self._features.swapaxes(1, 2), errors).astype(np.float64)
         if self._networks.frozen:
-            nothing = np.zeros_like(self._networks.params[LAYERS], np.float64)
-            return Sums({LAYERS: nothing, HEAD: head}, np.zeros(len(head), np.int64)), nothing[
-                :, 0, 0
-            ]
-        readout = self._to_state(products(errors, self._head.swapaxes(1, 2)))
+            still = np.zeros(self._networks.params[LAYERS].shape)
+            zero = np.zeros(len(head))
+            return Sums({LAYERS: still, HEAD: head}, zero.astype(np.int64)), zero
+        readout = self._to_state(_products(errors, self._head.swapaxes(1, 2)))
         nothing, layers = readout[:, :0], self.tape.x.shape[:2]
         values = np.zeros((*layers, self.tape.x.shape[3] - 1))
         exponent = np.full(layers, EMPTY)
@@ -176,7 +175,7 @@ def norms_of(values: NDArray, chosen: NDArray) -> NDArray:
     return largest[..., 0] * np.sqrt(np.square(parts).sum(axis=2))
 
 
-def products(a: NDArray, b: NDArray) -> NDArray:
+def _products(a: NDArray, b: NDArray) -> NDArray:
     """Matrix products, one network after the other and not by BLAS: the same bits whatever its
     threads and however many networks there are."""
     return np.stack([np.einsum("ij,jk->ik", x, y) for x, y in zip(a, b, strict=True)])

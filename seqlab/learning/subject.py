@@ -2,7 +2,7 @@
 depth."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from numpy.typing import NDArray
 
@@ -10,6 +10,7 @@ from seqlab.cells import Parameters
 from seqlab.learning.course import Course
 from seqlab.measure.curves import Curves
 from seqlab.rules import Rule
+from seqlab.spec.training import TrainingSpec
 
 # What is measured at one length, by name, as files have it but for the axis of lengths.
 Found = dict[str, NDArray]
@@ -19,8 +20,10 @@ class Subject(Protocol):
     """The networks of one spec, (E, ...) of them below: network `networks[e]` with parameters of
     its own."""
 
-    spec: Any  # a LearnSpec, or a TrainSpec
     parts: tuple[str, ...]
+
+    @property
+    def spec(self) -> TrainingSpec: ...
 
     def prepare(self) -> None:
         """Refuse draws that the dtype cannot hold, and compile the kernels. Raises InputError."""

@@ -12,7 +12,7 @@ from seqlab.report.run_table import Group, groups_of, heading, share, stored
 from seqlab.report.text import Row, fill, grid
 from seqlab.spec import kinds
 from seqlab.spec.learn import LearnSpec
-from seqlab.spec.train import TrainSpec
+from seqlab.spec.training import TrainingSpec
 from seqlab.tasks import TESTED_BY
 from seqlab.wording import describe_value
 
@@ -51,12 +51,12 @@ def table(results: Sequence[Measured]) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def spec_of(result: Measured) -> LearnSpec | TrainSpec:
+def spec_of(result: Measured) -> TrainingSpec:
     """The spec of a result of training."""
-    return cast(LearnSpec | TrainSpec, result.spec)
+    return cast(TrainingSpec, result.spec)
 
 
-def _criterion(spec: LearnSpec | TrainSpec) -> str:
+def _criterion(spec: TrainingSpec) -> str:
     """What an answer costs that ignores its inputs, and what counts as solved."""
     trivial = {n: f"{spec.trained_on.trivial(n):.4g}" for n in spec.lengths}
     part = describe_value(spec.solved)
@@ -77,7 +77,7 @@ def _trained(group: Group) -> Iterator[Row]:
             yield group.label(f"  {length}"), _cells(spec, entry, k)
 
 
-def _cells(spec: LearnSpec | TrainSpec, entry: Entry, k: int) -> list[str]:
+def _cells(spec: TrainingSpec, entry: Entry, k: int) -> list[str]:
     def at(name: str) -> float:
         return cast(float, entry[f"{name}_by_length"][k])
 
@@ -97,7 +97,7 @@ def _loss(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.3g}"
 
 
-def _after(spec: LearnSpec | TrainSpec, entry: Entry, k: int) -> str:
+def _after(spec: TrainingSpec, entry: Entry, k: int) -> str:
     """The horizon after training on a length."""
     if entry["networks_diverged_by_length"][k] == spec.networks:
         return "-"
@@ -140,13 +140,12 @@ def _tested(group: Group) -> Iterator[Row]:
 def _legend(groups: Sequence[Group]) -> list[str]:
     spec = spec_of(groups[0].result)
     of_cells, (link,) = isinstance(spec, LearnSpec), kinds.links([spec.arch])
-    what = "sequences" if spec.sequences else "inputs"
-    lines = _LEGEND.format(what, link, HORIZON, _word(spec)).splitlines()
-    test = _TEST.format(TESTED_BY, f"{what}{_PAST if of_cells else ''}")
+    lines = _LEGEND.format(spec.called, link, HORIZON, _word(spec)).splitlines()
+    test = _TEST.format(TESTED_BY, f"{spec.called}{_PAST if of_cells else ''}")
     return [*lines, *([test] if any(map(_is_tested, groups)) else [])]
 
 
-def _word(spec: LearnSpec | TrainSpec) -> str:
+def _word(spec: TrainingSpec) -> str:
     """What its command calls a length."""
     return spec.table.words["lengths"].removesuffix("s")
 
@@ -171,7 +170,7 @@ def _reach(group: Group) -> Iterator[Row]:
         )
 
 
-def _learnable(spec: LearnSpec | TrainSpec, entry: Entry) -> str:
+def _learnable(spec: TrainingSpec, entry: Entry) -> str:
     shortest, longest = spec.lengths[0], spec.lengths[-1]
     solved = entry["networks_solved_by_length"]
     if min(solved) == spec.networks:

@@ -1,32 +1,23 @@
 """The spec of training."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Self
-
-import numpy as np
 
 from seqlab.cells import Draw, Sizes
-from seqlab.errors import InputError
-from seqlab.spec.learn_table import LEARN_TABLE, RATES
+from seqlab.spec.learn_table import LEARN_TABLE
 from seqlab.spec.run import check_forget_bias, check_init, check_ring
-from seqlab.spec.tabled import Held, TabledSpec
-from seqlab.tasks import JUDGED_BY, Task, find_task
-from seqlab.wording import refuse
+from seqlab.spec.training import TrainingSpec
+from seqlab.tasks import Task, find_task
 
 
 @dataclass(frozen=True)
-class LearnSpec(TabledSpec):
+class LearnSpec(TrainingSpec):
     """One cell trained on one task at several lengths: every field is an option of `seqlab learn`;
-    see TabledSpec.
-
-    `steps` is the longest length. `clip` has `norm:Cx` as it was given; its threshold is a result.
-    """
+    see TrainingSpec."""
 
     table = LEARN_TABLE
     kind = "learn"
+    example = "10:160:5, or 10,20,40"
 
     arch: str
     task: str
@@ -64,6 +55,10 @@ class LearnSpec(TabledSpec):
         return find_task(self.task)
 
     @property
+    def samples(self) -> int:
+        return self.sequences
+
+    @property
     def inputs(self) -> int:
         """Input features, which the task gives."""
         return self.trained_on.inputs
@@ -79,23 +74,6 @@ class LearnSpec(TabledSpec):
         """How networks are drawn: the same ones for all lengths."""
         return Draw.of(self)
 
-    @classmethod
-    def _files(cls, known: Mapping[str, Any], opened: ExitStack) -> Iterator[Held]:
-        yield from ()
-
-    @classmethod
-    def _defaults(cls, known: Mapping[str, Any]) -> dict[str, Any]:
-        defaults = super()._defaults(known)
-        rate = RATES[known.get("optimizer", defaults["optimizer"])]
-        return defaults | {"lr": (rate,), "lengths": (known["steps"],)}
-
-    @classmethod
-    def _resolve(cls, known: dict[str, Any]) -> Self:
-        if "lengths" not in known and "steps" not in known:
-            raise InputError("lengths: is needed; such as 10:160:5, or 10,20,40")
-        longest = {"steps": known["lengths"][-1]} if "lengths" in known else {}
-        return super()._resolve(longest | known)
-
     def _check_together(self) -> None:
         super()._check_together()
         self.trained_on.check_lengths(self.lengths)
@@ -104,31 +82,3 @@ class LearnSpec(TabledSpec):
         check_init(self.init, self.arch)
         check_forget_bias(self.forget_bias, self.arch, self.steps)
         check_ring(self.r_min, self.r_max)
-        check_updates(self.updates, self.sequences, "sequences")
-        check_trace(self.trace, self.updates)
-        check_eps(self.eps, self.dtype)
-
-
-def check_updates(updates: int, each: int, what: str) -> None:
-    """Raises InputError for too few updates to judge a loss by, of `each` of `what`."""
-    fewest = -(-JUDGED_BY // each)
-    if updates < fewest:
-        raise refuse(
-            "updates",
-            updates,
-            f"a loss is judged by {JUDGED_BY} {what}: {fewest} updates of {each} or more are "
-            "needed",
-        )
-
-
-def check_trace(trace: int | None, updates: int) -> None:
-    """Raises InputError for looks that are further apart than training is long."""
-    if trace is not None and trace > updates:
-        raise refuse("trace", trace, f"1 to {updates}, the updates")
-
-
-def check_eps(eps: float | None, dtype: str) -> None:
-    """Raises InputError for an eps that is zero in the dtype: Adam would divide by it."""
-    least = float(np.finfo(dtype).smallest_normal)
-    if eps is not None and eps < least:
-        raise refuse("eps", eps, f"{least:.1e} or more in {dtype}")

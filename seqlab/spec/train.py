@@ -1,36 +1,33 @@
 """The spec of the training of deep stacks."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Self
+from typing import Any
 
 from seqlab import rules
-from seqlab.errors import InputError
 from seqlab.layers.stack import Stack
-from seqlab.spec.learn import check_eps, check_trace, check_updates
-from seqlab.spec.learn_table import RATES, times_of
+from seqlab.spec.learn_table import times_of
 from seqlab.spec.stack import StackSpec, default_biases
 from seqlab.spec.stack_table import STACK_TABLE
-from seqlab.spec.tabled import Held, TabledSpec
 from seqlab.spec.train_table import TRAIN_TABLE
+from seqlab.spec.training import TrainingSpec
 from seqlab.tasks import CLASSES, Task, of_classes
 from seqlab.wording import refuse
 
 
 @dataclass(frozen=True)
-class TrainSpec(TabledSpec):
+class TrainSpec(TrainingSpec):
     """Stacks of several depths trained to sort inputs into classes: every field is an option of
-    `seqlab train`; see TabledSpec.
+    `seqlab train`; see TrainingSpec.
 
-    `steps` is the largest depth, of `lengths`. `clip` has `norm:Cx` as it was given; its threshold
-    is a result. `batch` is a number of inputs, `sequences` that of a Transformer's. `frozen` is
-    True or None.
+    `lengths` are depths; `batch` is a number of inputs, `sequences` that of a Transformer's;
+    `frozen` is True or None.
     """
 
     table = TRAIN_TABLE
     kind = "train"
+    example = "2:50:6, or 2,5,10"
 
     arch: str
     steps: int
@@ -68,8 +65,11 @@ class TrainSpec(TabledSpec):
         return of_classes(self.hidden)
 
     @property
+    def called(self) -> str:
+        return "inputs" if self.sequences is None else "sequences"
+
+    @property
     def samples(self) -> int:
-        """Inputs, or sequences, of an update."""
         return self.batch or self.sequences or 1
 
     def of_depth(self, depth: int) -> StackSpec:
@@ -85,31 +85,14 @@ class TrainSpec(TabledSpec):
         return replace(one, rows=one.rows * self.sequences, tokens=one.rows)
 
     @classmethod
-    def _files(cls, known: Mapping[str, Any], opened: ExitStack) -> Iterator[Held]:
-        yield from ()
-
-    @classmethod
     def _defaults(cls, known: Mapping[str, Any]) -> dict[str, Any]:
-        defaults = super()._defaults(known)
-        rate = RATES[known.get("optimizer", defaults["optimizer"])]
-        own = {"lr": (rate,), "lengths": (known["steps"],)}
-        return defaults | default_biases(cls.table, known) | own
-
-    @classmethod
-    def _resolve(cls, known: dict[str, Any]) -> Self:
-        if "lengths" not in known and "steps" not in known:
-            raise InputError("lengths: is needed; such as 2:50:6, or 2,5,10")
-        longest = {"steps": known["lengths"][-1]} if "lengths" in known else {}
-        return super()._resolve(longest | known)
+        return super()._defaults(known) | default_biases(cls.table, known)
 
     def _check_together(self) -> None:
         super()._check_together()
         if self.hidden < CLASSES:
             raise refuse("hidden", self.hidden, f"{CLASSES} or more, as many as there are classes")
         self.of_depth(self.steps)
-        check_updates(self.updates, self.samples, "inputs" if self.batch else "sequences")
-        check_trace(self.trace, self.updates)
-        check_eps(self.eps, self.dtype)
         inside = [
             text for text in self.clip if times_of(text) is None and rules.parse(text).in_chain
         ]
