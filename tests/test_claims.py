@@ -384,7 +384,8 @@ def test_what_papers_print_stands_apart(tmp_path: Path) -> None:
     assert all(name.startswith("P") for name in found)
     [claim] = read(PAGE.replace("steps = 20", "steps = 20 ", 1), paper=True)
     text = shown.details(Court(tmp_path, "cpu", pytest.fail).settle(claim, False, lambda *_: None))
-    assert "printed" not in text  # where no number is
+    assert "printed in here" in text
+    assert "; printed" not in text  # where no number is
     assert "; theory" not in text
 
 

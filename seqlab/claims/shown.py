@@ -51,7 +51,7 @@ def _brief(finding: Finding) -> str:
 def details(finding: Finding) -> str:
     """All that is known of one claim, its commands included."""
     claim = finding.claim
-    lines = [fill(f"{claim.id}: {claim.statement}"), fill(f"heard in {claim.heard}"), ""]
+    lines = [fill(f"{claim.id}: {claim.statement}"), fill(_origin(claim)), ""]
     if not claim.measured:
         lines.append(fill(f"{verdict(finding)}: {claim.source or claim.why}"))
         return "\n".join(lines)
@@ -72,6 +72,10 @@ def _case(claim: Claim, case: Case, own: Number | None) -> Iterator[str]:
         yield fill(f"  {number(own.found)} {unit(claim, case)}{theory}")
     for place, command in enumerate(case.commands()):
         yield _for_a_shell("less" if place else "$", command)
+
+
+def _origin(claim: Claim) -> str:
+    return f"{'printed' if claim.paper else 'heard'} in {claim.heard}"
 
 
 def _beside(claim: Claim) -> str:
@@ -149,7 +153,7 @@ def page(findings: Sequence[Finding]) -> str:
 
 def _section(finding: Finding) -> Iterator[str]:
     claim = finding.claim
-    yield from ("", f"## {claim.id}", "", f"*{claim.statement}* Heard in {claim.heard}.")
+    yield from ("", f"## {claim.id}", "", f"*{claim.statement}* {_sentence(_origin(claim))}.")
     if not claim.measured:
         yield from ("", f"**{_sentence(verdict(finding))}.** {claim.source or claim.why}")
         return
