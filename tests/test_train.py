@@ -200,7 +200,6 @@ def test_classes_are_a_linear_teacher_s_and_equally_likely(steps: int) -> None:
     assert task.trivial(1) == math.log(4)
 
 
-@pytest.mark.tiny
 def test_the_best_rate_is_chosen_on_other_networks() -> None:
     """At a rate of 1e-6 nothing is learned, at 0.3 a shallow stack is."""
     spec = small(
@@ -254,7 +253,6 @@ def test_frozen_layers_stay_as_they_are_drawn_and_the_head_is_trained(optimizer:
             assert found["loss"][m, 0, 0] == pytest.approx(losses, rel=NEAR)
 
 
-@pytest.mark.tiny
 @pytest.mark.parametrize(("eps", "far"), [(1e-8, False), (1e-30, True)])
 def test_adam_s_eps_hides_what_is_far_below_it(eps: float, far: bool) -> None:
     """Eight layers of a sigmoid leave some 1e-8 of the gradient for the first; a rate of 0.01
@@ -317,7 +315,6 @@ def run(*words: str) -> Any:
     return CliRunner().invoke(main, [*WORDS, *words])
 
 
-@pytest.mark.tiny
 def test_the_command_s_table(tmp_path: Path) -> None:
     done = run("--store", str(tmp_path))
     assert done.exit_code == 0, done.output
@@ -332,7 +329,6 @@ def test_the_command_s_table(tmp_path: Path) -> None:
     assert max(map(len, shown.output.splitlines())) <= 80
 
 
-@pytest.mark.tiny
 def test_the_command_and_the_function_are_the_same(tmp_path: Path) -> None:
     done = run("--store", str(tmp_path), "--json", "--plot", str(tmp_path / "a.svg"))
     assert done.exit_code == 0, done.output

@@ -137,7 +137,6 @@ def test_updates_are_the_naive_ones(name: str, optimiser: str) -> None:
     assert set(np.unique(fired[:, 1:3])) <= {0.0, 1.0}
 
 
-@pytest.mark.tiny
 @pytest.mark.parametrize("name", reference.STACKS)
 def test_a_network_s_bits_do_not_depend_on_threads_or_on_others(
     name: str, monkeypatch: pytest.MonkeyPatch
