@@ -32,8 +32,8 @@ from seqlab.study.store import Store
 
 ROOT = Path(__file__).parent.parent
 RECORDS = {"claims": False, "papers": True}  # of what people say, and of what papers print
-# Stacks that have trained 50 updates in float32 are the same to its rounding, enlarged.
-TRAINED = {"G01": 1e-2, "G03": 1e-3}
+# Trained 50 updates in float32: code for a processor without AVX is 3e-7 from the record.
+TRAINED = {"G01": 1e-5, "G03": 1e-5}
 CHEAP = ("D04", "D13", "N01", "N04", "S02", "S07", "S08", "S09", "T01", "T03", "T06", "T07", "G09")
 CHEAP += ("P05", "P06", *TRAINED)
 
@@ -299,7 +299,7 @@ def test_what_papers_print_stands_apart(tmp_path: Path) -> None:
     found = [claim["id"] for claim in json.loads(done.stdout)["claims"]]
     assert found == [claim.id for claim in book().values() if claim.paper]
     assert all(name.startswith("P") for name in found)
-    [claim] = read(PAGE.replace("steps = 20", "steps = 20 ", 1), paper=True)
+    [claim] = read(PAGE, paper=True)
     text = shown.details(Court(tmp_path, "cpu", pytest.fail).settle(claim, False, lambda *_: None))
     assert "printed in here" in text
     assert "; printed" not in text  # where no number is

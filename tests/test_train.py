@@ -11,11 +11,10 @@ import naive_training
 import numpy as np
 import numpy.typing as npt
 import pytest
-from click.testing import CliRunner
 from stacked import ORDER, TWO
+from studies import seqlab_
 
 import seqlab
-from seqlab.cli import main
 from seqlab.errors import InputError
 from seqlab.learning.batches import batch_of
 from seqlab.learning.of_stacks import Stacks, measure
@@ -134,8 +133,8 @@ def naive_curve(spec: TrainSpec, params: dict[str, Array], m: int, depth: int, c
 
 @pytest.mark.parametrize("arch", ARCHS)
 def test_a_run_is_the_naive_one(arch: str) -> None:
-    """Losses, curves before and after, how far layers moved, and the test, of every network, rule
-    and depth; logs of curves to 1e-9, those of trained networks to 1e-7 as for cells."""
+    """Losses, curves before and after, and how far layers moved, of every network, rule and depth;
+    logs of curves to 1e-9, those of trained networks to 1e-7 as for cells."""
     spec = small(arch)
     found = data(spec)
     for m in range(spec.networks):
@@ -255,10 +254,10 @@ def test_frozen_layers_stay_as_they_are_drawn_and_the_head_is_trained(optimizer:
 
 @pytest.mark.parametrize(("eps", "far"), [(1e-8, False), (1e-30, True)])
 def test_adam_s_eps_hides_what_is_far_below_it(eps: float, far: bool) -> None:
-    """Eight layers of a sigmoid leave some 1e-8 of the gradient for the first; a rate of 0.01
-    moves a weight of about 0.1 by no more than a tenth of itself in a update."""
+    """Twelve layers of a sigmoid leave some 1e-10 of the gradient for the first. A rate of 0.01 is
+    what Adam moves a weight by in an update, of weights of about 0.2 some twentieth."""
     spec = small(
-        *["mlp"],
+        "mlp",
         activation="sigmoid",
         optimizer="adam",
         momentum=None,
@@ -269,7 +268,7 @@ def test_adam_s_eps_hides_what_is_far_below_it(eps: float, far: bool) -> None:
         updates=4,
     )
     moved = data(spec)["log_moved"][:, 0, 0, 11]
-    assert (moved > math.log(0.05)).all() == far
+    assert (moved > math.log(0.05)).all() if far else (moved < math.log(0.005)).all()
 
 
 @pytest.mark.tiny
@@ -312,7 +311,7 @@ WORDS += ("--updates", "40", "--lr", "0.03")
 
 
 def run(*words: str) -> Any:
-    return CliRunner().invoke(main, [*WORDS, *words])
+    return seqlab_(*WORDS, *words)
 
 
 def test_the_command_s_table(tmp_path: Path) -> None:
@@ -324,7 +323,7 @@ def test_the_command_s_table(tmp_path: Path) -> None:
     assert "step" not in done.output
     frame = seqlab.load(tmp_path)
     assert set(frame["depth" if "depth" in frame else "length"]) == {1, 2}
-    shown = CliRunner().invoke(main, ["table", str(tmp_path)])
+    shown = seqlab_("table", str(tmp_path))
     assert "networks that learn the task, by depth" in shown.output
     assert max(map(len, shown.output.splitlines())) <= 80
 
@@ -339,10 +338,8 @@ def test_the_command_and_the_function_are_the_same(tmp_path: Path) -> None:
     assert one["spec"] == other["spec"]
     assert one["curves"] == other["curves"]
     assert (tmp_path / "a.svg").stat().st_size > 0
-    again = CliRunner().invoke(
-        main,
-        ["train", "--from", str(next(tmp_path.glob("*.nc"))), "--json", "--store", str(tmp_path)],
-    )
+    [kept] = tmp_path.glob("*.nc")
+    again = seqlab_("train", "--from", kept, "--json", "--store", tmp_path)
     assert json.loads(again.stdout)["curves"] == other["curves"]
 
 
@@ -373,11 +370,9 @@ def test_a_study_sweeps_training_through_depth(tmp_path: Path) -> None:
         "[grid]\narch = ['mlp', 'resnet']\nactivation = ['tanh', 'relu']\n"
     )
     store = tmp_path / "store"
-    done = CliRunner().invoke(main, ["sweep", str(study), "--store", str(store)])
+    done = seqlab_("sweep", str(study), "--store", str(store))
     assert done.exit_code == 0, done.output
     assert len(list(store.glob("*.nc"))) == 4
     figure = tmp_path / "b.svg"
-    done = CliRunner().invoke(
-        main, ["plot", str(store), "--value", "solved_share", "-o", str(figure)]
-    )
+    done = seqlab_("plot", str(store), "--value", "solved_share", "-o", str(figure))
     assert done.exit_code == 0, done.output

@@ -48,20 +48,14 @@ def draw(claim: Claim, results: Mapping[str, Measured], path: str | PathLike[str
 def names(claim: Claim) -> dict[str, str]:
     """What the curve of each spec is called, by its hash: the options that not all have alike."""
     pairs = [pair for case in claim.cases for pair in zip(case.specs, case.runs, strict=True)]
-    left = [
-        *UNTOLD,
-        *(
-            name
-            for _, options in pairs
-            for name, value in options.items()
-            if _are_tried(name, value)
-        ),
-    ]
-    left += [
+    given = [(name, value) for _, options in pairs for name, value in options.items()]
+    left = {
         name
-        for name, value in pairs[0][1].items()
-        if all(options.get(name) == value for _, options in pairs)
-    ]
+        for name, value in given
+        if name in UNTOLD
+        or _are_tried(name, value)
+        or all(options.get(name) == value for _, options in pairs)
+    }
     return {
         spec.hash: ", ".join(_told(n, v) for n, v in options.items() if n not in left) or "default"
         for spec, options in pairs

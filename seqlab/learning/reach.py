@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from seqlab.cells import CELLS, Parameters
 from seqlab.engine.ensemble import Ensemble
+from seqlab.engine.sums import Sums
 from seqlab.engine.tape import Tape
 from seqlab.learning.batches import batches_of
 from seqlab.learning.networks import BIAS, WEIGHT
-from seqlab.measure.curves import Curves, beside, sweep_curves
+from seqlab.measure.curves import Curves, sweep_curves
 from seqlab.measure.randomness import Purpose, unit_readout
 from seqlab.rules import UNCLIPPED, Rule
 from seqlab.spec.learn import LearnSpec
@@ -51,7 +52,7 @@ def reach(
             ]
 
     blocks = ensemble.over_tapes(BACKEND, one)
-    return [_until(length, beside(parts)) for parts in zip(*blocks, strict=True)]
+    return [_until(length, _beside(parts)) for parts in zip(*blocks, strict=True)]
 
 
 def of_lengths(curves: Sequence[Curves]) -> Curves:
@@ -72,6 +73,19 @@ def log_norm(curves: Curves) -> NDArray:
     (state,) = curves.state
     with np.errstate(invalid="ignore"):
         return np.asarray(state - state[:, :1])
+
+
+def _beside(parts: Sequence[Curves]) -> Curves:
+    """Those of several blocks of networks."""
+    first = parts[0]
+    return Curves(
+        [np.concatenate([one.state[0] for one in parts])],
+        {n: [np.concatenate([one.parts[n][0] for one in parts])] for n in first.parts},
+        [np.concatenate([one.inputs[0] for one in parts])],
+        np.concatenate([one.fired for one in parts]),
+        np.concatenate([one.lost for one in parts]),
+        Sums.beside([one.sums for one in parts]),
+    )
 
 
 def _until(length: int, curves: Curves) -> Curves:

@@ -99,19 +99,6 @@ def read_curves(sweep: Sweep) -> Curves:
     )
 
 
-def beside(parts: Sequence[Curves]) -> Curves:
-    """Several blocks of networks, with curves of one length, as one."""
-    first = parts[0]
-    return Curves(
-        [np.concatenate([one.state[0] for one in parts])],
-        {n: [np.concatenate([one.parts[n][0] for one in parts])] for n in first.parts},
-        [np.concatenate([one.inputs[0] for one in parts])],
-        np.concatenate([one.fired for one in parts]),
-        np.concatenate([one.lost for one in parts]),
-        Sums.beside([one.sums for one in parts]),
-    )
-
-
 def _of_all(squares: NDArray) -> NDArray:
     """Sums of squares of all parts, (M, B, P, points) -> (M, B, points), in place where there is
     one part."""

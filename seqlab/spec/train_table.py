@@ -74,7 +74,9 @@ TRAIN_TABLE: Table = Table(
             label="frozen",
             axis_rank=4,
         ),
-        *(LEARN_TABLE[name] for name in ("optimizer", "lr", "momentum", "eps", "schedule")),
+        LEARN_TABLE["optimizer"],
+        replace(LEARN_TABLE["lr"], help=LEARN_TABLE["lr"].help.replace("length", "depth")),
+        *(LEARN_TABLE[name] for name in ("momentum", "eps", "schedule")),
         replace(
             LEARN_TABLE["updates"],
             help="Updates at most; a depth ends once all networks have solved it or diverged.",

@@ -3,18 +3,18 @@
 import os
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from seqlab.spec import kinds
 from seqlab.spec.kinds import Progress, Spec
 from seqlab.spec.learn import LearnSpec
 from seqlab.spec.stack import StackSpec
-from seqlab.spec.stack_table import DEFAULT_ARCH, STACK_TABLE
+from seqlab.spec.stack_table import DEFAULT_ARCH
+from seqlab.spec.tabled import TabledSpec
 from seqlab.spec.train import TrainSpec
-from seqlab.spec.train_table import TRAIN_TABLE
 from seqlab.study import limits
 from seqlab.study.result import Result
 from seqlab.study.unfinished import Unfinished
@@ -52,11 +52,7 @@ def depth(
 
     The rest is as `run` has it.
     """
-    fields = STACK_TABLE.fields(options)
-    with STACK_TABLE.in_own_words():
-        spec = StackSpec.create(limits.require_memory, arch=arch, **fields)
-        check(spec, store, backend)
-    return measure_spec(spec, backend, store, progress)
+    return _by_words(StackSpec, {"arch": arch, **options}, backend, store, progress)
 
 
 def learn(
@@ -89,9 +85,20 @@ def train(
 
     The rest is as `run` has it.
     """
-    fields = TRAIN_TABLE.fields(options)
-    with TRAIN_TABLE.in_own_words():
-        spec = TrainSpec.create(limits.require_memory, arch=arch, **fields)
+    return _by_words(TrainSpec, {"arch": arch, **options}, backend, store, progress)
+
+
+def _by_words(
+    kind: type[TabledSpec],
+    options: Mapping[str, Any],
+    backend: str,
+    store: Folder | None,
+    progress: Progress | None,
+) -> Result:
+    """Measure what options say by the words of the kind's own command."""
+    fields = kind.table.fields(options)
+    with kind.table.in_own_words():
+        spec = cast(Spec, kind.create(limits.require_memory, **fields))
         check(spec, store, backend)
     return measure_spec(spec, backend, store, progress)
 
