@@ -9,6 +9,9 @@ from seqlab.errors import InputError
 from seqlab.figures import Asked, curves, distribution, histogram, select
 from seqlab.figures.bars import BINS, bars
 
+# That some runs are drawn as one is said in a note, which has a test of its own.
+pytestmark = pytest.mark.filterwarnings("ignore:runs are drawn as one:seqlab.errors.Note")
+
 LN10 = np.log(10)
 
 
@@ -86,7 +89,7 @@ def test_a_number_that_a_run_has_once_is_spread_over_networks_alone():
 def test_the_data_of_a_histogram_are_its_bars(drawn):
     _, data = drawn("one", {"kind": "histogram"})
     names = ["log10_attenuation_from", "log10_attenuation_to", "share", "zero", "overflow_or_nan"]
-    assert data.columns.tolist() == ["figure", "clip", *names, "values"]
+    assert data.columns.tolist() == ["figure", "clip", "length", *names, "values"]
     for _, rule in data.groupby("clip"):
         assert len(rule) == BINS
         whole = rule["share"].sum() + rule[["zero", "overflow_or_nan"]].iloc[0].sum()

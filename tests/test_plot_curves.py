@@ -11,8 +11,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from seqlab.errors import InputError
-from seqlab.figures import check_path, curves, plot_results
-from seqlab.figures.style import pale
+from seqlab.figures import check_path, curves, dots, plot_results
+from seqlab.figures.style import deep, pale
 from seqlab.numbers.variables import Variable
 from seqlab.spec.run import RunSpec
 
@@ -54,7 +54,8 @@ def texts(ax):
 def data_lines(ax):
     """The medians: lines in data coordinates that are neither theory nor a zero level."""
     lines = [line for line in ax.lines if line.get_transform() == ax.transData]
-    return [line for line in lines if len(set(to_rgb(line.get_color()))) > 1]
+    plain = [line for line in lines if not line.is_dashed() or line.get_linewidth() > 1]
+    return [line for line in plain if len(set(to_rgb(line.get_color()))) > 1]
 
 
 @pytest.mark.parametrize(("share", "most"), [("zero_share", 0.2), ("underflow_share", 0.4)])
@@ -94,18 +95,28 @@ def test_the_longest_length_is_drawn_without_what_lies_past_it():
     assert np.isfinite(data_lines(ax)[0].get_ydata()).all()
 
 
-def test_coinciding_rules_stay_visible():
-    first, second = data_lines(curves([result()]))
+def test_rules_that_do_the_same_are_drawn_once_and_named_together():
+    ax = curves([result(rates=(-0.1, -0.1, -0.2))], xscale="linear")
+    assert len(data_lines(ax)) == 2
+    named = {text for text in texts(ax) if "lstm" in text}
+    assert named == {"lstm, none = step-norm:1", "lstm, truncate:100"}
+    nearly = (1 + 1e-12) * -0.1  # another order of rounding
+    assert len(data_lines(curves([result(rates=(-0.1, nearly))]))) == 1
+    assert len(data_lines(curves([result(rates=(-0.1, -0.1001))]))) == 2
+
+
+def test_rules_that_do_the_same_in_one_cell_alone_stay_apart_and_visible():
+    ax = curves([result("rnn", (-0.1, -0.1)), result("ssm", (0.1, 0.0))])
+    first, second = data_lines(ax)[:2]
     np.testing.assert_array_equal(first.get_ydata(), second.get_ydata())
     assert first.get_linewidth() > 2 * second.get_linewidth()
     assert to_rgb(first.get_color()) != to_rgb(second.get_color())
-    ax = first.axes
     assert ax.lines.index(first) < ax.lines.index(second)
-    assert len(ax.collections) == 1  # one band: twice the same would only be darker
+    assert len(ax.collections) == 3  # one band: twice the same would only be darker
 
 
 def test_direct_labels_name_the_curves_in_their_colours_without_overlap():
-    ax = curves([result(rates=(-0.45, -0.45, -0.1))], xscale="linear")
+    ax = curves([result(rates=(-0.45, -0.4501, -0.1))], xscale="linear")
     names = ["lstm, none", "lstm, step-norm:1", "lstm, truncate:100"]
     assert texts(ax)[-3:] == ["lstm, step-norm:1", "lstm, none", "lstm, truncate:100"]
     ax.figure.draw_without_rendering()
@@ -123,16 +134,58 @@ def test_cells_are_told_apart_by_colour_and_rules_by_stroke():
     rates = [-0.5, -0.4, -0.3, -0.01]
     ax = curves([result(a, (r, r), r) for a, r in zip(cells, rates, strict=True)])
     assert sorted(text for text in texts(ax) if "float" not in text) == sorted(cells)
-    narrow = [to_rgb(line.get_color()) for line in data_lines(ax)[1::2]]
-    assert len(set(narrow)) == 4
-    key = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert key == ["clip none", "clip step-norm:1", "quartiles of 5 networks", "theory"]
-    assert sum(line.is_dashed() for line in ax.lines) == 4
+    assert len({to_rgb(line.get_color()) for line in data_lines(ax)}) == 4
+    assert key(ax) == ["clip none = step-norm:1", "quartiles of 5 networks", "theory"]
+    # The theory of a cell is a darker dash of its colour.
+    dashes = [line for line in ax.lines if line.is_dashed()]
+    for line, dash in zip(data_lines(ax), dashes, strict=True):
+        assert deep(to_rgb(line.get_color())) == pytest.approx(to_rgb(dash.get_color()))
 
 
-def test_a_cell_is_named_once_for_each_place_where_its_curves_end():
+def test_cells_without_theory_beside_others_are_named():
+    runs = [result("rnn", (-0.1,)), result("gru", (-0.2,), np.nan), result("ssm", (-0.3,), np.nan)]
+    assert "theory (none for gru, ssm)" in key(curves(runs))
+    assert not any("theory" in text for text in key(curves(runs[1:])))
+
+
+def key(ax):
+    return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+def test_no_two_labels_say_the_same():
     ax = curves([result("rnn", (0.05, 0.0)), result("ssm", (-0.02, -0.02), np.nan)])
-    assert sorted(texts(ax)) == ["rnn", "rnn", "ssm"]
+    assert sorted(texts(ax)) == ["rnn, none", "rnn, step-norm:1", "ssm"]
+
+
+def test_curves_that_end_beyond_a_range_of_ones_own_are_named_in_the_key(drawn):
+    page, _ = drawn("cells", {"kind": "curves"}, value_range=(-5, 1))
+    assert not {"rnn", "lstm", "gru", "ssm"} & {text.get_text() for text in page.axes[-1].texts}
+    [legend] = page.legends
+    assert {"rnn", "lstm", "gru", "ssm"} <= {text.get_text() for text in legend.get_texts()}
+
+
+def test_what_matters_first_has_a_window_beside_the_whole(drawn):
+    page, _ = drawn("cells", {"kind": "curves"})
+    near, whole = page.axes
+    assert near.get_xscale() == "log"
+    bottom, top = near.get_ylim()
+    assert bottom == pytest.approx(-12.48)
+    assert 0 < top < 1
+    assert whole.get_ylim()[0] < -500 / LN10
+    page, _ = drawn("one length", {"kind": "curves"})  # 11 decades: there is no more to see
+    assert page.axes[0].get_ylim() == page.axes[1].get_ylim()
+
+
+def test_dots_stand_in_no_order():
+    """Sorted side by side they would look like a trend; networks are alike, whatever they have."""
+    values = np.random.default_rng(0).uniform(-1, -0.99, 64)
+    ax = Figure().subplots()
+    ax.set_ylim(-40, 0)
+    dots._dots(ax, 0.0, values, 1.0, (0.0, 0.0, 0.0))
+    x, y = ax.lines[0].get_data()
+    assert sorted(y) == sorted(values)
+    assert len(set(x)) == 64  # all in one row
+    assert abs(np.corrcoef(x, y)[0, 1]) < 0.3  # of 64 at random: 0.12 by standard deviation
 
 
 def test_what_finds_no_room_beside_the_curves_goes_to_a_legend():
@@ -168,10 +221,10 @@ def test_exact_zeros_run_along_the_lower_edge():
         log_norm[:, 2, lag > 100] = -np.inf
 
     ax = curves([result(rates=(-0.01,) * 3, edit=cut)])
-    line = data_lines(ax)[2]
+    line = data_lines(ax)[1]
     lag, decades = line.get_data()
     bottom = ax.get_ylim()[0]
-    finite = min(other.get_ydata().min() for other in data_lines(ax)[:2])
+    finite = data_lines(ax)[0].get_ydata().min()
     assert np.all(decades[lag > 100] < finite)
     assert np.all(decades[lag > 100] > bottom)
     np.testing.assert_allclose(decades[lag <= 100], -0.01 * lag[lag <= 100] / LN10, atol=1e-9)

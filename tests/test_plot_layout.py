@@ -1,13 +1,19 @@
 """Whole figures: nothing overlaps, fields find their place, the data are what is drawn."""
 
 import itertools
+import warnings
 
 import numpy as np
 import pytest
 from plots import FIGURES, RATES, STORES, WIDTHS, clashes, legible
 from synthetic import result
 
+from seqlab.errors import Note
 from seqlab.figures import Asked, select
+from seqlab.figures.names import named
+
+# That some runs are drawn as one is said in a note, which has a test of its own.
+pytestmark = pytest.mark.filterwarnings("ignore:runs are drawn as one:seqlab.errors.Note")
 
 LN10 = np.log(10)
 
@@ -73,6 +79,54 @@ def test_the_title_says_what_is_pooled_and_left_out(drawn):
     title = page.texts[0].get_text()
     assert title.startswith("rnn, clip none, median of ")
     assert title.endswith("pooled over init, activation and seed")
+
+
+def test_that_other_runs_than_seeds_are_drawn_as_one_is_said_with_a_way_out():
+    said = (
+        r"differ in init normal, orthogonal; activation tanh, relu, identity: choose with --where "
+        "init=normal, or tell them apart with --facet init"
+    )
+    with pytest.warns(Note, match=said):
+        select(STORES["gains"], Asked(x="length", y="gain"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Note)
+        select([result(seed=seed) for seed in range(3)], Asked())
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"x": "arch", "y": "clip"}, {"length": 1000, "lag": 1000}),
+        ({"kind": "curves", "x": "arch"}, {"length": 1000, "lag": 1000}),
+        ({"kind": "curves"}, {"length": 1000}),
+        ({"kind": "distribution"}, {"length": 1000, "lag": 1000}),
+        ({"kind": "histogram"}, {"length": 1000}),
+        ({"x": "arch", "y": "clip", "value": "horizon_1e-3"}, {"length": 1000}),
+        ({}, {}),
+        ({"kind": "profile", "where": {"arch": ["lstm"]}}, {}),
+    ],
+)
+def test_figure_and_data_say_where_values_stand(asked, said, drawn):
+    page, data = drawn("cells", asked)
+    title = page.texts[0].get_text()
+    for name, value in said.items():
+        assert f"{name} {value}" in title
+        assert set(data[name]) == {value}
+    for name in {"length", "lag"} - {*said}:
+        assert f"{name} 1000" not in title
+        assert name not in data or data[name].nunique() > 1
+
+
+def test_runs_of_other_lengths_say_from_where_to_where():
+    runs = [result(steps=steps, lengths=[10, steps], init="normal") for steps in (100, 1000)]
+    with pytest.warns(Note, match="steps 100, 1000"):
+        one, *_ = select(runs, Asked("curves", x="init", y="arch", panels=False)).series
+    assert one.standing == {"length": "100 to 1000", "lag": "100 to 1000"}
+
+
+def test_a_stack_has_a_depth_where_a_cell_has_a_length():
+    assert named("length", 8, ["mlp"]) == "depth 8"
+    assert named("length", 8, ["lstm"]) == named("length", 8, ["lstm", "mlp"]) == "length 8"
 
 
 def test_every_text_can_be_written_anew(drawn):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from matplotlib.colors import LogNorm, TwoSlopeNorm
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch
 from plots import clashes
@@ -10,7 +10,13 @@ from synthetic import result
 
 from seqlab.errors import InputError
 from seqlab.figures import heatmap, profile
+from seqlab.figures.colors import DECADES, PALETTE, colors
+from seqlab.figures.colors import ZERO as ZERO_AT
 from seqlab.figures.maps import MISSING, NEVER, OVERFLOW, UNDEFINED, ZERO, written
+from seqlab.figures.names import MINUS, measure
+
+# That some runs are drawn as one is said in a note, which has a test of its own.
+pytestmark = pytest.mark.filterwarnings("ignore:runs are drawn as one:seqlab.errors.Note")
 
 LN10 = np.log(10)
 LENGTHS = [10, 32, 100, 316, 1000]
@@ -53,7 +59,7 @@ def test_each_cell_is_a_median_in_decades():
     assert [text.get_text() for text in ax.get_yticklabels()] == ["0.5", "1", "2"]
     assert ax.get_xlabel() == "sequence length (steps)"
     assert ax.get_ylabel() == "recurrent gain"
-    assert bar(ax).get_ylabel() == "log10 attenuation (decades)"
+    assert bar(ax).get_ylabel() == "log10 attenuation (decades), linear between ticks"
 
 
 def test_rows_of_names_are_read_from_the_top():
@@ -72,22 +78,62 @@ def test_networks_of_runs_that_no_axis_tells_apart_are_pooled():
 @pytest.mark.parametrize(
     ("rates", "sides"),
     [
-        ((-0.02, -0.01), (-20 / LN10, 0)),
-        ((0.02, 0.01), (0, 20 / LN10)),
-        ((-0.02, 0.02), (-20 / LN10, 20 / LN10)),
-        ((-0.02, 0.001), (-20 / LN10, 4 / LN10)),  # a side reaches at least a fifth of the other
-        ((-0.02, 1e-9), (-20 / LN10, 0)),  # rounding does not explode
+        ((-0.02, -0.01), (-0.02, 0)),
+        ((0.02, 0.01), (0, 0.02)),
+        ((-0.02, 0.02), (-0.02, 0.02)),
+        ((-0.02, 0.001), (-0.02, 0.004)),  # a side reaches at least a fifth of the other
+        ((-0.02, 1e-9), (-0.02, 0)),  # rounding does not explode
         ((-1e-15, 1e-15), (-1, 0)),
-        ((-0.9, -0.01), (-149 * np.log10(2), 0)),  # float32 has nothing to tell beyond
     ],
 )
-def test_colours_end_where_values_do_with_zero_in_the_middle(rates, sides):
-    ax = heatmap(grid({0.5: rates[0], 2.0: rates[1]}), x="gain", y="arch")
+def test_colours_of_rates_end_where_values_do_and_no_rate_is_grey(rates, sides):
+    runs = grid({0.5: rates[0], 2.0: rates[1]})
+    ax = heatmap(runs, x="gain", y="arch", value="decay_rate")
     norm = ax.collections[0].norm
     assert (norm.vmin, norm.vmax) == pytest.approx(sides, rel=1e-6)
-    assert isinstance(norm, TwoSlopeNorm) == (sides[0] < 0 < sides[1])
-    if isinstance(norm, TwoSlopeNorm):
-        assert norm(0.0) == 0.5
+    assert shown(ax, 0.0) == pytest.approx(PALETTE(ZERO_AT), abs=0.01)
+
+
+def shown(ax, value):
+    """The colour of a value."""
+    mesh = ax.collections[0]
+    return mesh.cmap(mesh.norm(value))
+
+
+@pytest.mark.parametrize("rates", [(-0.9, -0.01), (-1e-4, -2e-4), (-0.02, 0.02), (0.9, 0.01)])
+def test_decades_have_the_same_colours_in_every_figure(rates):
+    ax = heatmap(grid({0.5: rates[0], 2.0: rates[1]}), x="gain", y="arch")
+    for decades, place in ((-45, 0.0), (-25.5, 0.1), (-6, 0.2), (-3, 0.45), (0, ZERO_AT)):
+        assert shown(ax, decades) == pytest.approx(PALETTE(place), abs=0.01)
+    explodes = max(rates) > 0
+    if explodes:
+        assert shown(ax, 6) == pytest.approx(PALETTE(0.85), abs=0.01)
+        assert shown(ax, 39) == pytest.approx(PALETTE(1.0), abs=0.01)
+    ticks = [text.get_text().replace(MINUS, "-") for text in bar(ax).get_yticklabels()]
+    assert ticks == ["-45", "-6", "-3", "0", *(["6", "39"] if explodes else [])]
+
+
+def test_the_first_six_decades_have_half_of_the_scale():
+    places = list(DECADES.values())
+    assert np.diff(places).max() == DECADES[0.0] - DECADES[-6.0] == pytest.approx(0.5)
+
+
+def test_more_is_lighter_in_grey_at_every_step_of_the_palette():
+    """Relative luminance, as WCAG 2 has it from sRGB."""
+    rgb = PALETTE(np.linspace(0, 1, PALETTE.N))[:, :3]
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    luminance = linear @ [0.2126, 0.7152, 0.0722]
+    assert (np.diff(luminance) > 0).all()
+    assert luminance[0] < 0.01
+    assert luminance[-1] > 0.8
+
+
+def test_a_range_of_ones_own_is_linear():
+    scale = colors(np.array([-300.0, 10.0]), measure("log10_attenuation"), (-100.0, 50.0))
+    places = np.asarray(scale.norm(np.array([-100, -50, 0, 25, 50])))
+    np.testing.assert_allclose(places, [0, 0.35, 0.7, 0.85, 1], rtol=1e-12)
+    assert scale.extend == "min"
+    assert scale.note == ""
 
 
 def test_lags_have_log_colours_and_never_is_marked():

@@ -124,7 +124,7 @@ def test_where_chooses_parts_by_name_and_the_title_says_it(monkeypatch):
     monkeypatch.setattr(figure, "save", lambda *parts: kept.append(parts[:2]))
     plot([layered()], "a.pdf", Asked("curves", where={"part": ["layer 1 cell"]}))
     page, data = kept[0]
-    assert page.texts[0].get_text() == "rnn, layer 1 cell, clip none"
+    assert page.texts[0].get_text() == "rnn, layer 1 cell, clip none, length 1000"
     assert data["log10_attenuation"].iloc[0] == pytest.approx(-1 / LN10)
     two = ["layer 1 cell", "layer 0 hidden"]
     assert order([layered()]) == list(FOUR)

@@ -12,6 +12,9 @@ from plots import STORES
 
 from seqlab.figures import Asked, plot
 
+# That some runs are drawn as one is said in a note, which has a test of its own.
+pytestmark = pytest.mark.filterwarnings("ignore:runs are drawn as one:seqlab.errors.Note")
+
 PICTURES = Path(__file__).with_name("pictures")
 BLOCK = 10  # pixels of a figure's 300 to the inch in one of a kept picture
 

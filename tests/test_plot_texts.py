@@ -20,6 +20,9 @@ from seqlab.figures import Asked, Looks, figure, plot, writing
 from seqlab.figures.style import style
 from seqlab.spec.run import RunSpec
 
+# That some runs are drawn as one is said in a note, which has a test of its own.
+pytestmark = pytest.mark.filterwarnings("ignore:runs are drawn as one:seqlab.errors.Note")
+
 LONG = "What is left of the gradient of the very last output, after so many steps back; "
 TEXTS = {
     "long": {"title": (4 * LONG)[:300]} | dict.fromkeys(("xlabel", "ylabel", "value_label"), LONG),

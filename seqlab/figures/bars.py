@@ -17,7 +17,7 @@ from seqlab.figures.choose import Selection, select
 from seqlab.figures.dots import colors_of
 from seqlab.figures.gather import Where
 from seqlab.figures.lines import STROKES
-from seqlab.figures.names import named
+from seqlab.figures.runs import Run
 from seqlab.figures.style import INK, SMALL, WIDTHS, points, style
 from seqlab.report.measured import Measured
 from seqlab.spec import kinds
@@ -33,7 +33,7 @@ class Bars:
     """One panel's values of one colour: the `shares` (bins,) of all `count` between `edges`.
 
     `zero` is the share that is exactly zero, where logarithms have no place for it, and `beyond`
-    the share that has overflowed or is nan. Together they are 1.
+    the share that has overflowed or is nan. Together they are 1. `runs` are those that have them.
     """
 
     facet: Any
@@ -43,6 +43,7 @@ class Bars:
     zero: float
     beyond: float
     count: int
+    runs: tuple[Run, ...]
 
 
 def histogram(
@@ -86,11 +87,13 @@ def count_label(selection: Selection) -> str:
 def bars(selection: Selection) -> list[Bars]:
     """The bars of all panels, over the same bins."""
     choice = selection.choice
-    found: dict[tuple[Any, Any], list[NDArray]] = {}
+    found: dict[tuple[Any, Any], list[Run]] = {}
     for run in selection.runs:
         facet, y = (run.fields[name] if name else None for name in (choice.facet, choice.y))
-        found.setdefault((facet, y), []).append(run.values.ravel())
-    groups = {told: np.concatenate(values) for told, values in found.items()}
+        found.setdefault((facet, y), []).append(run)
+    groups = {
+        told: np.concatenate([run.values.ravel() for run in runs]) for told, runs in found.items()
+    }
     every = np.concatenate(list(groups.values()))
     edges = np.histogram_bin_edges(every[np.isfinite(every)], BINS)
     return [
@@ -102,6 +105,7 @@ def bars(selection: Selection) -> list[Bars]:
             float(np.isneginf(values).mean()),
             float((np.isposinf(values) | np.isnan(values)).mean()),
             values.size,
+            tuple(found[facet, y]),
         )
         for (facet, y), values in groups.items()
     ]
@@ -158,7 +162,7 @@ def key(selection: Selection) -> list[Artist]:
     """What colours and outlines mean."""
     y = selection.choice.y
     looks = _looks(selection) if y else {}
-    return [Patch(label=named(y, value), **look) for value, look in looks.items() if y]
+    return [Patch(label=selection.named(y, value), **look) for value, look in looks.items() if y]
 
 
 def _looks(selection: Selection) -> dict[Any, dict[str, Any]]:

@@ -26,6 +26,7 @@ from seqlab.figures.names import (
     text,
 )
 from seqlab.figures.runs import Run
+from seqlab.figures.said import note_pooled
 from seqlab.figures.telling import values_of, varying
 from seqlab.numbers.learning import LearnableLength
 from seqlab.report.measured import Measured
@@ -36,6 +37,8 @@ from seqlab.wording import in_links, one_of, refuse
 COLORED = ("curves", "distribution", "histogram")  # where colours tell y apart
 MOST_PANELS = 12
 MOST_COLORS = 12
+ALIKE = " = "  # between the names of rules that do the same
+ROUNDING = 1e-6  # decades or nats per step, that are no change at all
 LEAST = 0.01  # of the variance: what explains less is not worth panels
 
 
@@ -176,21 +179,6 @@ def _first_rule(runs: Sequence[Run]) -> list[Run]:
     return [run for run in runs if run.fields["clip"] == rule]
 
 
-def pooled_fields(runs: Sequence[Run], series: Sequence[Series]) -> list[str]:
-    """The fields in which runs differ that a figure draws as one."""
-    told = set(series[0].key)
-    groups: dict[tuple[Any, ...], list[Run]] = {}
-    for run in runs:
-        groups.setdefault(tuple(run.fields[name] for name in sorted(told)), []).append(run)
-    return [
-        name
-        for name in FIELDS
-        if name not in told
-        and name != RELATIVE
-        and any(len({run.fields[name] for run in group}) > 1 for group in groups.values())
-    ]
-
-
 def _free(runs: Sequence[Run], asked: Asked) -> Iterator[str]:
     return (
         name
@@ -261,6 +249,25 @@ class Selection:
         found = {key: learnable(group) for key, group in groups.items()}
         return {key: one for key, one in found.items() if one is not None}
 
+    @cached_property
+    def alike(self) -> Mapping[str, str]:
+        """Of clip rules whose values are the same in all series the first, with all their names:
+        `none = step-norm:1`. Those that are like an earlier one are left out."""
+        if "clip" not in self.choice.fields:
+            return {}
+        found: dict[str, dict[tuple[Any, ...], Series]] = {}
+        for one in self.series:
+            rest = tuple(value for name, value in one.key.items() if name != "clip")
+            found.setdefault(one.key["clip"], {})[rest] = one
+        groups: list[list[str]] = []
+        for rule in values_of(self.runs, "clip"):
+            same = next((group for group in groups if _same(found[group[0]], found[rule])), None)
+            if same is None:
+                groups.append([rule])
+            else:
+                same.append(rule)
+        return {group[0]: ALIKE.join(group) for group in groups}
+
     def told(self, fields: Mapping[str, Any]) -> tuple[Any, ...]:
         """The values of the figure's fields besides the length."""
         own = {"length", *self.choice.coordinates}
@@ -299,6 +306,10 @@ class Selection:
             ],
         )
 
+    def named(self, name: str, value: Any) -> str:
+        """A field and its value, in the same words."""
+        return named(name, value, self.archs)
+
     def panels(self) -> Iterator[tuple[str, list[Series]]]:
         """The series of each panel, with what it is headed."""
         facet = self.choice.facet
@@ -306,7 +317,16 @@ class Selection:
             yield "", self.series
             return
         for value in values_of(self.runs, facet):
-            yield named(facet, value), [one for one in self.series if one.key[facet] == value]
+            yield self.named(facet, value), [one for one in self.series if one.key[facet] == value]
+
+
+def _same(some: Mapping[Any, Series], others: Mapping[Any, Series]) -> bool:
+    """Whether series that agree on all but the rule have the same values, but for rounding."""
+    return some.keys() == others.keys() and all(
+        one.value.shape == others[key].value.shape
+        and np.allclose(one.ends, others[key].ends, rtol=0, atol=ROUNDING, equal_nan=True)
+        for key, one in some.items()
+    )
 
 
 def _of_layers(results: Iterable[Measured], asked: Asked) -> Asked:
@@ -321,7 +341,7 @@ def _of_layers(results: Iterable[Measured], asked: Asked) -> Asked:
 def select(results: Iterable[Measured], asked: Asked) -> Selection:
     """Read results as far as the figure needs them, twice where the first look was too short.
 
-    Raises InputError where nothing is left to draw.
+    What is pooled besides seeds is said in a note. Raises InputError where nothing is left to draw.
     """
     results = list(results) if iter(results) is results else results
     asked = _of_layers(results, asked)
@@ -332,6 +352,7 @@ def select(results: Iterable[Measured], asked: Asked) -> Selection:
         runs = read(results, asked.measure, choice.coordinates, asked.where, asked.apart)
     runs = one_rule(runs, choice)
     series = pool(runs, asked.measure, choice.fields)
+    note_pooled(runs, series[0].key)
     if all(np.isnan(one.value).all() for one in series):
         raise InputError(f"value: {asked.value} is nan throughout; there is nothing to draw")
     return Selection(choice, runs, series)

@@ -26,11 +26,11 @@ FIRST_FREE = 3  # of the palette: the colours before are too near to the ramp's
 class Curve:
     """One line: a measure's middle and quartiles over networks at each x.
 
-    A value of x that is no number lies at its place among all. `theory` is what was predicted,
-    nan where nothing was: of a stack's curve its end alone, for layers are not alike as steps are.
-    Of training, against length: the `horizon` of the networks as they are drawn, and the length
-    that half of them learn. `at_most` says where x is only known not to be beyond;
-    `levels` are numbers that values are held to, by name.
+    A value of x that is no number lies at its place among all. `theory` is what was predicted, nan
+    where nothing was: of a stack's curve its end alone, for layers are not alike as steps are. Of
+    rules that share it one is `predicted`. Of training, against length: the `horizon` of the
+    networks as they are drawn, and the length that half of them learn. `at_most` says where x is
+    only known not to be beyond; `levels` are numbers that values are held to, by name.
     """
 
     label: str
@@ -41,6 +41,7 @@ class Curve:
     value: NDArray
     high: NDArray
     theory: NDArray
+    predicted: bool
     color: Color
     stroke: int
     horizon: float = math.nan
@@ -77,9 +78,11 @@ def read_curves(selection: Selection, series: Sequence[Series]) -> list[Curve]:
     """
     choice, runs = selection.choice, selection.runs
     colors = _colors(choice.y, runs)
-    rules = values_of(runs, "clip") if "clip" in (choice.y, choice.stroke) else []
+    rules = list(selection.alike) if "clip" in (choice.y, choice.stroke) else []
     lines: dict[tuple[Any, Any], list[Series]] = {}
     for one in series:
+        if rules and one.key["clip"] not in rules:
+            continue
         told = one.key[choice.y] if choice.y else None
         lines.setdefault((told, one.key["clip"] if rules else None), []).append(one)
     words = _words_among_numbers(colors)  # in grey as dark as one of these
@@ -92,11 +95,11 @@ def read_curves(selection: Selection, series: Sequence[Series]) -> list[Curve]:
             lines[part],
             choice,
             values_of(runs, choice.x) if choice.x not in choice.coordinates else [],
-            label=_name(choice.y, part[0], runs),
-            rule=str(part[1]),
+            label=_name(choice.y, _whole(part[0], selection), runs),
+            rule=str(_whole(part[1], selection)),
             color=colors[part[0]],
             stroke=stroke if len(rules) > 1 else 1 + (part[0] in words),
-            theory=stroke == 0 or len(rules) < 2,
+            predicted=stroke == 0 or len(rules) < 2,
             whole=whole,
             learnable=_learnable(lines[part], selection),
         )
@@ -127,11 +130,18 @@ def _words_among_numbers(values: Collection[Any]) -> list[Any]:
     return words if len(values) - len(words) >= LEAST_OF_RAMP else []
 
 
+def _whole(value: Any, selection: Selection) -> Any:
+    """A rule with all that are alike; anything else as it is."""
+    return selection.alike.get(value, value)
+
+
 def _name(field: str | None, value: Any, runs: Sequence[Run]) -> str:
     cells = ", ".join(map(str, values_of(runs, "arch")))
     if field is None:
         return cells
-    return f"{cells}, {value}" if field == "clip" and "," not in cells else named(field, value)
+    if field == "clip" and "," not in cells:
+        return f"{cells}, {value}"
+    return named(field, value, values_of(runs, "arch"))
 
 
 def _curve(
@@ -142,7 +152,7 @@ def _curve(
     rule: str,
     color: Color,
     stroke: int,
-    theory: bool,
+    predicted: bool,
     whole: bool,
     learnable: float,
 ) -> Curve:
@@ -168,7 +178,8 @@ def _curve(
         low=joined("low"),
         value=joined("value"),
         high=joined("high"),
-        theory=_theory(series, choice, x, whole) if theory else np.full(x.shape, np.nan),
+        theory=_theory(series, choice, x, whole) if predicted else np.full(x.shape, np.nan),
+        predicted=predicted,
         color=color,
         stroke=stroke,
         horizon=float(quantile([one.horizon for one in series], 0.5)),

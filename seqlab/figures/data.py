@@ -15,6 +15,7 @@ from seqlab.figures.choose import Selection
 from seqlab.figures.gather import Series
 from seqlab.figures.names import text
 from seqlab.figures.runs import Run
+from seqlab.figures.said import standing
 from seqlab.figures.style import FORMATS, write_figure
 from seqlab.numbers.quantity import HORIZON
 
@@ -77,7 +78,7 @@ def table(selection: Selection) -> pd.DataFrame:
 
 def _points(selection: Selection, one: Series) -> pd.DataFrame:
     measure = selection.choice.measure
-    columns: dict[str, Any] = _fields(one.key) | dict(one.points)
+    columns: dict[str, Any] = _fields(one.key) | dict(one.points) | dict(one.standing)
     columns |= {measure.name: one.value}
     low, high = ("low", "high") if measure.interval else ("q25", "q75")
     columns |= {f"{measure.name}_{low}": one.low, f"{measure.name}_{high}": one.high}
@@ -102,6 +103,7 @@ def _networks(selection: Selection, run: Run) -> pd.DataFrame:
     kept = np.arange(points) if shown else np.array([points - 1])
     columns: dict[str, Any] = _fields({n: run.fields[n] for n in choice.fields if n not in shown})
     columns |= {name: np.tile(run.points[name][kept], networks) for name in shown}
+    columns |= standing([run], choice.fields, choice.measure)
     columns |= {"network": np.repeat(np.arange(networks), kept.size)}
     columns |= {choice.measure.name: run.values[:, kept].ravel()}
     return pd.DataFrame(columns, index=range(networks * kept.size))
@@ -111,6 +113,7 @@ def _bins(selection: Selection, one: Bars) -> pd.DataFrame:
     choice = selection.choice
     told = {choice.facet: one.facet, choice.y: one.y}
     columns: dict[str, Any] = _fields({name: value for name, value in told.items() if name})
+    columns |= standing(one.runs, choice.fields, choice.measure)
     name = choice.measure.name
     columns |= {f"{name}_from": one.edges[:-1], f"{name}_to": one.edges[1:], "share": one.shares}
     columns |= {"zero": one.zero, "overflow_or_nan": one.beyond, "values": one.count}

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from seqlab.figures.ask import Asked
 from seqlab.figures.choose import Selection, select
 from seqlab.figures.gather import Where
-from seqlab.figures.names import Measure, named
+from seqlab.figures.names import Measure
 from seqlab.figures.runs import Run
 from seqlab.figures.scales import Scale, listing, mark
 from seqlab.figures.style import INK, LETTER, SMALL, WIDTHS, Color, palette, points, style
@@ -121,8 +121,16 @@ def key(selection: Selection) -> list[Artist]:
     if y is None:
         return []
     return [
-        Line2D([], [], linestyle="", marker="o", markersize=points(4), color=c, label=named(y, v))
-        for v, c in colors_of(selection).items()
+        Line2D(
+            [],
+            [],
+            linestyle="",
+            marker="o",
+            markersize=points(4),
+            color=color,
+            label=selection.named(y, value),
+        )
+        for value, color in colors_of(selection).items()
     ]
 
 
@@ -137,9 +145,10 @@ def limits(drawn: Iterable[Group]) -> tuple[float, float]:
 
 
 def _dots(ax: Axes, place: float, values: NDArray, room: float, color: Color) -> None:
-    """Each finite value a dot; those of about one height side by side."""
+    """Each finite value a dot; those of about one height side by side, as they come, for in order
+    they would look like a trend."""
     bottom, top = ax.get_ylim()
-    finite = np.sort(values[np.isfinite(values)])
+    finite = values[np.isfinite(values)]
     row = np.floor((finite - bottom) / (top - bottom) * BINS)
     offsets = np.zeros(finite.size)
     wide = max((int(count) for count in np.unique(row, return_counts=True)[1]), default=1)

@@ -10,12 +10,13 @@ from matplotlib.figure import Figure
 
 from seqlab.figures import bars, dots, grid, lines, maps, writing
 from seqlab.figures.ask import Asked, ask
-from seqlab.figures.choose import Choice, Selection, pooled_fields, select
+from seqlab.figures.choose import Selection, select
 from seqlab.figures.colors import colors
 from seqlab.figures.curve import read_curves
 from seqlab.figures.data import check_path, save, table
-from seqlab.figures.names import PART, PIECES, named
+from seqlab.figures.names import PART, PIECES
 from seqlab.figures.page import Looks, Page
+from seqlab.figures.said import pooled_fields, standing
 from seqlab.figures.scales import hanging
 from seqlab.figures.style import style, width
 from seqlab.figures.telling import values_of
@@ -108,7 +109,7 @@ def _heatmap(selection: Selection, looks: Looks) -> Figure:
     for ax, one in zip(page.axes, filled, strict=True):
         key |= maps.draw(ax, one, scale, choice.measure, looks.contours)
         maps.frame(ax, one)
-    label = _label(selection.value_label, looks.value_label)
+    label = _label(selection.value_label + scale.note, looks.value_label)
     labels = (
         _label(selection.label(columns.field), looks.xlabel),
         _label(selection.label(rows.field), looks.ylabel),
@@ -129,16 +130,17 @@ def _curves(selection: Selection, looks: Looks) -> Figure:
     choice = selection.choice
     heads, panels = zip(*selection.panels(), strict=True)
     scales = [lines.scale_of(selection, looks.xscale)] * len(panels)
-    wide = looks.width.lower() != "single"
-    if choice.x == "lag" and len(panels) == 1 and looks.xscale is None and wide:
-        heads, panels = heads * 2, panels * 2
-        scales = [lines.scale_of(selection, kind) for kind in ("log", "linear")]
-    page = Page(heads, looks, _note(selection))
     drawn = [read_curves(selection, series) for series in panels]
     every = [curve for some in drawn for curve in some]
-    bounds = looks.value_range or lines.limits(every, choice)
-    for ax, some, scale in zip(page.axes, drawn, scales, strict=True):
-        ax.set_ylim(*bounds)
+    bounds = [looks.value_range or lines.limits(every, choice)] * len(panels)
+    wide = looks.width.lower() != "single"
+    if choice.x == "lag" and len(panels) == 1 and looks.xscale is None and wide:
+        heads, drawn = heads * 2, drawn * 2
+        scales = [lines.scale_of(selection, kind) for kind in ("log", "linear")]
+        bounds = [looks.value_range or lines.near(every, choice), *bounds]
+    page = Page(heads, looks, _note(selection), alike=len(set(bounds)) == 1)
+    for ax, some, scale, limits in zip(page.axes, drawn, scales, bounds, strict=True):
+        ax.set_ylim(*limits)
         lines.draw(ax, some, choice, scale)
     # What a curve is called stands at its end, where there is one panel of them and room.
     alone = choice.facet is None
@@ -152,7 +154,7 @@ def _curves(selection: Selection, looks: Looks) -> Figure:
         if alone
         else lines.legend(every, choice)
     )
-    zeros = lines.name_zeros(page.axes[0], choice)
+    zeros = lines.name_zeros(page.axes[-1], choice)
     page.arrange(high, labels, [*names, *key, *zeros], below)
     for ax, scale in zip(page.axes, scales, strict=True):
         lines.frame(ax, scale)
@@ -163,7 +165,7 @@ def _curves(selection: Selection, looks: Looks) -> Figure:
 def _distribution(selection: Selection, looks: Looks) -> Figure:
     choice, runs = selection.choice, selection.runs
     values = values_of(runs, choice.facet) if choice.facet else [None]
-    page = Page(_heads(choice, values), looks, _note(selection))
+    page = Page(_heads(selection, values), looks, _note(selection))
     drawn = [
         dots.groups(selection, [r for r in runs if not choice.facet or r.fields[choice.facet] == v])
         for v in values
@@ -185,7 +187,7 @@ def _distribution(selection: Selection, looks: Looks) -> Figure:
 def _histogram(selection: Selection, looks: Looks) -> Figure:
     choice = selection.choice
     values = values_of(selection.runs, choice.facet) if choice.facet else [None]
-    page = Page(_heads(choice, values), looks, _note(selection))
+    page = Page(_heads(selection, values), looks, _note(selection))
     drawn = bars.bars(selection)
     label = _label(bars.count_label(selection), looks.ylabel)
     labels = _label(selection.value_label, looks.value_label, looks.xlabel), label
@@ -208,9 +210,10 @@ _KINDS: dict[str, Callable[[Selection, Looks], Figure]] = {
 }
 
 
-def _heads(choice: Choice, values: Sequence[Any]) -> list[str]:
+def _heads(selection: Selection, values: Sequence[Any]) -> list[str]:
     """What panels of the values of the facet, if there is one, are headed."""
-    return [named(choice.facet, value) if choice.facet else "" for value in values]
+    facet = selection.choice.facet
+    return [selection.named(facet, value) if facet else "" for value in values]
 
 
 def _label(usual: str, *given: str | None) -> str:
@@ -226,7 +229,8 @@ def _note(selection: Selection) -> str:
         for name in ("arch", "name", *PIECES, "clip", "length")
         if name not in choice.fields and len(values_of(runs, name)) == 1
     }
-    parts = [named(name, value) for name, value in alone.items() if value is not None]
+    alone |= standing(runs, choice.fields, choice.measure)
+    parts = [selection.named(name, value) for name, value in alone.items() if value is not None]
     counts = {int(n) for one in selection.series for n in one.networks}
     several = " to ".join(str(count) for count in sorted({min(counts), max(counts)}))
     statistic = "mean" if choice.measure.mean else "median"
@@ -235,7 +239,7 @@ def _note(selection: Selection) -> str:
         parts.append(f"{statistic} of {several} networks")
     if choice.kind == "histogram" and max(counts) > 1:
         parts.append(f"{several} networks")
-    if pooled := pooled_fields(runs, selection.series):
+    if pooled := pooled_fields(runs, selection.series[0].key):
         parts.append(f"pooled over {_and([name.replace('_', ' ') for name in pooled])}")
     return ", ".join(parts)
 

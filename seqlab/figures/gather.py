@@ -24,6 +24,7 @@ from seqlab.figures.names import (
     text,
 )
 from seqlab.figures.runs import Run, horizon_of, lags, one_along, ruled_horizons
+from seqlab.figures.said import standing
 from seqlab.numbers.learning import wilson_interval
 from seqlab.numbers.quantities import is_training
 from seqlab.numbers.statistics import quantile
@@ -48,7 +49,8 @@ class Series:
 
     `points` has the coordinates that were asked for; `value` lies between `low` and `high`,
     quartiles or the ends of its interval; `networks` counts. `spans` are the ranges of coordinates
-    that single runs cover; `levels` are numbers that values are held to, by name.
+    that single runs cover; `levels` are numbers that values are held to, by name; `standing` the
+    length and lag of the values where nothing else says them.
     """
 
     key: Mapping[str, Any]
@@ -61,6 +63,12 @@ class Series:
     horizon: float
     spans: tuple[tuple[float, float], ...]
     levels: tuple[tuple[str, float], ...]
+    standing: Mapping[str, Any]
+
+    @property
+    def ends(self) -> NDArray:
+        """(3, points): the middle between its ends."""
+        return np.stack([self.low, self.value, self.high])
 
     def get(self, name: str) -> Any:
         """The value of a field, or the values of a coordinate."""
@@ -285,6 +293,7 @@ def _series(
         horizon=float(quantile([run.horizon for run in runs], 0.5)),
         spans=tuple({_span(run, names) for run in runs}) if len(names) == 1 else (),
         levels=tuple({level for run in runs for level in run.levels.items()}),
+        standing=standing(runs, {*key, *names}, measure),
     )
 
 

@@ -1,7 +1,7 @@
 """Labels written beside the ends of curves, in place of a legend."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,11 +16,18 @@ LINE_HEIGHT = 1.35  # from one label to the next, times its height
 
 @dataclass(frozen=True)
 class Label:
-    """A text for the curve that reaches the right edge at height y, in data units."""
+    """A name for the curve that reaches the right edge at height y, in data units: `fate` says that
+    it ends in no number, `rule` tells curves of one name apart."""
 
     y: float
-    text: str
+    name: str
     color: Color
+    fate: str = ""
+    rule: str = ""
+
+    @property
+    def text(self) -> str:
+        return self.name + self.fate
 
 
 def spacing(ax: Axes) -> float:
@@ -31,13 +38,18 @@ def spacing(ax: Axes) -> float:
 
 
 def merged(labels: Sequence[Label], ax: Axes) -> list[Label]:
-    """The labels without those that would say the same at the same place."""
+    """The labels without those that would say the same at the same place; where they say the same
+    at several, each with its rule."""
     gap = spacing(ax)
     kept: list[Label] = []
     for label in labels:
         if not any(k.text == label.text and abs(k.y - label.y) < gap for k in kept):
             kept.append(label)
-    return kept
+    texts = [label.text for label in kept]
+    return [
+        replace(label, name=f"{label.name}, {label.rule}") if texts.count(label.text) > 1 else label
+        for label in kept
+    ]
 
 
 def fit(labels: Sequence[Label], ax: Axes) -> bool:

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from seqlab.figures import marks
 from seqlab.figures.ask import Asked
-from seqlab.figures.choose import Choice, Selection, select
+from seqlab.figures.choose import ALIKE, Choice, Selection, select
 from seqlab.figures.curve import Curve, read_curves
 from seqlab.figures.gather import Where, points_of
 from seqlab.figures.labels import Label, fit, merged, write, write_at
 from seqlab.figures.names import OF_TRAINING, RELATIVE, named
 from seqlab.figures.scales import Scale, mark, mark_log, measuring
-from seqlab.figures.style import GREY, INK, WIDTHS, Color, pale, points, style
+from seqlab.figures.style import GREY, INK, WIDTHS, Color, deep, pale, points, style
 from seqlab.figures.telling import values_of
 from seqlab.numbers.quantity import LOG10_SMALLEST
 from seqlab.report.measured import Measured
@@ -27,7 +27,8 @@ from seqlab.report.measured import Measured
 HEIGHT = 2.8  # inches
 BESIDE = 0.4  # of the distance between two names, over which their points are spread
 MOST_DOTS = 40  # points of a curve that are marked
-THEORY: dict[str, Any] = {"color": INK, "linestyle": (0, (4, 3))}
+NEAR = 12.0  # decades, within which it is decided what is learned
+THEORY: dict[str, Any] = {"linestyle": (0, (4, 3))}
 AT_END: dict[str, Any] = {"linestyle": "", "marker": "_"}  # where it is one number
 
 # How rules are told apart, back to front. The first is wide and pale, the others narrow on top of
@@ -116,7 +117,7 @@ def draw(ax: Axes, drawn: Sequence[Curve], choice: Choice, scale: Scale) -> None
     for k, curve in enumerate(drawn):
         low, high = _shown(curve.low, ax), _shown(curve.high, ax)
         look = stroke_of(curve.color, curve.stroke)
-        theory = {"linewidth": points(0.8), **THEORY}
+        theory = {"linewidth": points(0.8), "color": deep(curve.color), **THEORY}
         shade: dict[str, Any] = {"color": curve.color, "alpha": 0.2, "zorder": 2}
         x, to = curve.x, ax.transData
         if scale.kind == "names":  # between names there is nothing to join
@@ -173,6 +174,20 @@ def limits(drawn: Sequence[Curve], choice: Choice) -> tuple[float, float]:
     return float(bottom - margin), float(top + margin)
 
 
+def near(drawn: Sequence[Curve], choice: Choice) -> tuple[float, float]:
+    """Limits of the decades that matter first, where there are many more; else the whole range."""
+    bottom, top = limits(drawn, choice)
+    if choice.measure.kind != "decades" or (bottom > -1.5 * NEAR and top < 1.5 * NEAR):
+        return bottom, top
+    values = np.concatenate([part for c in drawn for part in (c.low, c.value, c.high)])
+    there = np.append(values[np.abs(values) <= NEAR], 0.0)
+    margin = 0.04 * NEAR
+    return (
+        max(bottom, (-NEAR if bottom < -NEAR else float(there.min())) - margin),
+        min(top, float(there.max()) + margin),
+    )
+
+
 def _zero_levels(ax: Axes, choice: Choice) -> dict[str, float]:
     if not choice.measure.name.startswith("log10_attenuation"):
         return {}
@@ -194,7 +209,8 @@ def key(drawn: Sequence[Curve], choice: Choice) -> list[Artist]:
     """What strokes, band and dashes mean, as far as labels do not say it."""
     handles = marks.key(drawn, choice)
     strokes = {curve.rule: curve.stroke for curve in drawn if curve.rule not in curve.label}
-    if len(strokes) > 1 and not marks.is_cloud(choice):
+    several = len(strokes) > 1 or any(ALIKE in rule for rule in strokes)
+    if several and not marks.is_cloud(choice):
         handles += [
             Line2D([], [], label=named("clip", rule), **stroke_of(GREY, k))
             for rule, k in strokes.items()
@@ -207,20 +223,33 @@ def key(drawn: Sequence[Curve], choice: Choice) -> list[Artist]:
     if any(np.isfinite(curve.theory).any() for curve in drawn):
         ends = all(np.isfinite(curve.theory).sum() < 2 for curve in drawn)
         look = THEORY | (AT_END if ends else {})
-        handles.append(Line2D([], [], label="theory", linewidth=points(0.8), **look))
+        text = "theory" + _without(drawn)
+        handles.append(Line2D([], [], color=INK, label=text, linewidth=points(0.8), **look))
     if choice.measure.kind == "lag" and any(np.isposinf(curve.value).any() for curve in drawn):
         handles.append(Line2D([], [], label="on the upper edge: never", linestyle=""))
     return handles
+
+
+def _without(drawn: Sequence[Curve]) -> str:
+    """The curves that have no theory, where others have: by name."""
+    known = {c.label: bool(np.isfinite(c.theory).any()) for c in drawn if c.predicted}
+    left = [name for name, has in known.items() if not has]
+    return f" (none for {', '.join(left)})" if left else ""
 
 
 def label(ax: Axes, drawn: Sequence[Curve], choice: Choice, scale: Scale) -> list[Artist]:
     """Name the curves at their ends; where there is no room, return a legend's handles instead."""
     if marks.is_cloud(choice):
         return legend(drawn, choice)
-    ends = (np.clip(_end(curve), *ax.get_ylim()) for curve in drawn)
-    names = [Label(float(y), c.label + c.fate, c.color) for y, c in zip(ends, drawn, strict=True)]
+    ends = [_end(curve) for curve in drawn]
+    low, high = ax.get_ylim()
+    outside = sum(not low <= end <= high for end in ends if np.isfinite(end))
+    names = [
+        Label(float(np.clip(end, low, high)), curve.label, curve.color, curve.fate, curve.rule)
+        for end, curve in zip(ends, drawn, strict=True)
+    ]
     names = merged(names, ax)
-    if scale.kind == "names" or ax.get_yscale() != "linear" or not fit(names, ax):
+    if scale.kind == "names" or ax.get_yscale() != "linear" or outside or not fit(names, ax):
         return legend(drawn, choice)
     write(names, ax)
     return []

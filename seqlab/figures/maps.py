@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from seqlab.errors import InputError
 from seqlab.figures.ask import Asked
-from seqlab.figures.choose import Selection, select
-from seqlab.figures.colors import ROUNDING, Colors, colors
+from seqlab.figures.choose import ROUNDING, Selection, select
+from seqlab.figures.colors import Colors, colors
 from seqlab.figures.gather import Where
 from seqlab.figures.grid import Grid, arrange, axes_of
 from seqlab.figures.names import MINUS, Measure
@@ -95,7 +95,8 @@ def _alone(selection: Selection, ax: Axes | None, contours: bool, numbers: bool 
         frame(axes, cells)
         labels = [selection.label(axis.field) for axis in (cells.columns, cells.rows)]
         axes.set(xlabel=labels[0], ylabel=labels[1])
-        scale.bar([axes], selection.value_label, axes.bbox.height / axes.figure.dpi)
+        label = selection.value_label + scale.note
+        scale.bar([axes], label, axes.bbox.height / axes.figure.dpi)
         if key:
             axes.legend(
                 handles=list(key.values()), loc="lower left", bbox_to_anchor=(0, 1), ncols=2

@@ -216,7 +216,9 @@ def are_numbers(values: Iterable[Any]) -> bool:
     return all(isinstance(value, Real) for value in values)
 
 
-def named(field: str, value: Any) -> str:
-    """A field and its value, as short as it is clear, as a figure writes them."""
+def named(field: str, value: Any, archs: Collection[str] = ()) -> str:
+    """A field and its value, as short as it is clear, as a figure of `archs` writes them."""
+    if field == "length" and kinds.links(archs) == ("layer",):
+        field = "depth"
     name = "" if field in ("arch", "name", *PIECES, DRAWN) else f"{field.replace('_', ' ')} "
     return name + literal(text(value))

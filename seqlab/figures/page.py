@@ -94,11 +94,13 @@ def _check_range(ends: tuple[float, float]) -> None:
 class Page:
     """A figure with a panel for each head; `high` inches on paper, where the place leaves a choice.
 
-    Above stands the title, or where there is none the note. Sizes are in inches on paper; on a
-    slide everything is larger alike.
+    Above stands the title, or where there is none the note. Panels are `alike` where they share
+    their vertical axis. Sizes are in inches on paper; on a slide everything is larger alike.
     """
 
-    def __init__(self, heads: Sequence[str], looks: Looks, note: str) -> None:
+    def __init__(
+        self, heads: Sequence[str], looks: Looks, note: str, *, alike: bool = True
+    ) -> None:
         self.place: Width = width(looks.width)
         self.titled = looks.title is not None
         text = note if looks.title is None else writing.written(looks.title)
@@ -106,7 +108,7 @@ class Page:
         self.across = math.ceil(len(heads) / math.ceil(len(heads) / ACROSS[looks.width.lower()]))
         self.down = math.ceil(len(heads) / self.across)
         self.figure = Figure(figsize=(self.place.inches,) * 2, layout="constrained")
-        grid = self.figure.subplots(self.down, self.across, sharey=True, squeeze=False)
+        grid = self.figure.subplots(self.down, self.across, sharey=alike, squeeze=False)
         every = list(grid.ravel())
         self.axes: list[Axes] = every[: len(heads)]
         for ax in every[len(heads) :]:

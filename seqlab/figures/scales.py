@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 from numpy.typing import NDArray
 
 from seqlab.errors import InputError
@@ -118,6 +118,8 @@ def mark(ax: Axes, name: Name, scale: Scale) -> None:
     elif scale.kind == "log":
         (ax.set_xscale if name == "x" else ax.set_yscale)("log")
         mark_log(ax, name)
+        if scale.field not in ON_LOG:
+            _mark_values(ax, name, scale, room)
 
 
 def mark_log(ax: Axes, name: Name) -> None:
@@ -128,6 +130,18 @@ def mark_log(ax: Axes, name: Name) -> None:
     axis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: tick_text(value)))
     axis.set_minor_formatter(NullFormatter())
+
+
+def _mark_values(ax: Axes, name: Name, scale: Scale, room: float) -> None:
+    """The values themselves, where round numbers would be fewer than they and have no more room."""
+    axis = ax.xaxis if name == "x" else ax.yaxis
+    low, high = sorted(axis.get_view_interval())
+    labels = [tick_text(value) for value in scale.values]
+    each = LETTER * points(SMALL) * max(map(len, labels)) if name == "x" else points(SMALL)
+    apart = room * np.diff(np.log(scale.values)) / math.log(high / low)
+    if len(labels) <= MOST_NAMES and apart.min(initial=np.inf) > 1.3 * each:
+        axis.set_ticks(list(scale.values), labels)
+        axis.set_minor_locator(NullLocator())
 
 
 def tick_text(number: float) -> str:
