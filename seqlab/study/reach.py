@@ -22,6 +22,7 @@ from seqlab.study import limits
 from seqlab.study.result import Result
 from seqlab.study.run import Folder, check, measure_spec
 from seqlab.study.store import Store
+from seqlab.study.telling import Asked, telling
 from seqlab.wording import did_you_mean, one_of, refuse, short_repr
 
 PLACES = 17  # at which values are tried before crossings are looked for between them
@@ -48,7 +49,7 @@ class Answer:
     result: Result
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Reach:
     """What keeps `keep` of the gradient over `steps` steps: see `answers`, smallest value first;
     none where no value between the ends does.
@@ -74,6 +75,11 @@ class Reach:
         """The document that `--json` prints, in strict JSON's own types."""
         return reach_table.document(self)
 
+    def __repr__(self) -> str:
+        found = ", ".join(f"{answer.value:.6g}" for answer in self.answers) or "none"
+        asked = f"keeps {self.keep:g} over {self.steps} steps"
+        return f"Reach: {self.vary} that {asked}: {found}; {len(self.tried)} values tried"
+
     def plot(self, path: Folder) -> None:
         """Draw what is kept against the option, the answers marked, as .pdf, .svg or .png; the data
         beside it as .csv. Raises InputError."""
@@ -89,7 +95,7 @@ def reach(
     between: tuple[float, float] | None = None,
     backend: str = "auto",
     store: Folder | None = None,
-    progress: Progress | None = None,
+    progress: Asked = None,
     **fields: Any,
 ) -> Reach:
     """Find the values of a number that draws networks at which `keep` of the gradient's norm is
@@ -102,7 +108,8 @@ def reach(
     spaced (in logarithm where they are all above 0), and crossings are found between them. Each try
     is a run; those that `store` has are not measured again. Raises InputError before any work.
     """
-    return Search(vary, keep, between, fields, backend, store, progress).found()
+    with telling(progress) as tell:
+        return Search(vary, keep, between, fields, backend, store, tell).found()
 
 
 class Search:

@@ -17,6 +17,7 @@ from seqlab.spec.tabled import TabledSpec
 from seqlab.spec.train import TrainSpec
 from seqlab.study import limits
 from seqlab.study.result import Result
+from seqlab.study.telling import Asked, telling
 from seqlab.study.unfinished import Unfinished
 
 Folder = str | os.PathLike[str]
@@ -26,18 +27,20 @@ def run(
     *,
     backend: str = "auto",
     store: Folder | None = None,
-    progress: Progress | None = None,
+    progress: Asked = None,
     **fields: Any,
 ) -> Result:
     """Measure one cell: `arch`, `steps` and any other option of `seqlab run`, by its name.
 
     `store` is a folder for the result's file, which replaces an older one of the same spec;
-    without it nothing is written. `progress(fraction, what)` is called about once a second.
+    without it nothing is written. `progress(fraction, what)` is called about once a second; True
+    shows both in one line on stderr.
     Raises InputError before any work, and WriteError where the result cannot be kept.
     """
     spec = kinds.create(limits.require_memory, **fields)
     check(spec, store, backend)
-    return measure_spec(spec, backend, store, progress)
+    with telling(progress) as tell:
+        return measure_spec(spec, backend, store, tell)
 
 
 def depth(
@@ -45,7 +48,7 @@ def depth(
     arch: str = DEFAULT_ARCH,
     backend: str = "auto",
     store: Folder | None = None,
-    progress: Progress | None = None,
+    progress: Asked = None,
     **options: Any,
 ) -> Result:
     """Measure one deep stack: `depth` and any other option of `seqlab depth`, by its name there.
@@ -59,7 +62,7 @@ def learn(
     *,
     backend: str = "auto",
     store: Folder | None = None,
-    progress: Progress | None = None,
+    progress: Asked = None,
     **fields: Any,
 ) -> Result:
     """Train one cell on a task at several lengths: `arch`, `lengths` and any other option of
@@ -69,7 +72,8 @@ def learn(
     """
     spec = LearnSpec.create(limits.require_memory, **fields)
     check(spec, store, backend)
-    return measure_spec(spec, backend, store, progress)
+    with telling(progress) as tell:
+        return measure_spec(spec, backend, store, tell)
 
 
 def train(
@@ -77,7 +81,7 @@ def train(
     arch: str = DEFAULT_ARCH,
     backend: str = "auto",
     store: Folder | None = None,
-    progress: Progress | None = None,
+    progress: Asked = None,
     **options: Any,
 ) -> Result:
     """Train deep stacks of several depths to sort inputs into classes: `depths` and any other
@@ -93,14 +97,15 @@ def _by_words(
     options: Mapping[str, Any],
     backend: str,
     store: Folder | None,
-    progress: Progress | None,
+    progress: Asked,
 ) -> Result:
     """Measure what options say by the words of the kind's own command."""
     fields = kind.table.fields(options)
     with kind.table.in_own_words():
         spec = cast(Spec, kind.create(limits.require_memory, **fields))
         check(spec, store, backend)
-    return measure_spec(spec, backend, store, progress)
+    with telling(progress) as tell:
+        return measure_spec(spec, backend, store, tell)
 
 
 def check(spec: Spec, store: Folder | None, backend: str) -> None:
