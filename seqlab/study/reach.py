@@ -5,7 +5,7 @@ import warnings
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from seqlab.numbers.crossings import Crossing, Middle, crossings
 from seqlab.numbers.quantity import LN10
 from seqlab.numbers.statistics import median, median_interval
 from seqlab.report import reach_table
+from seqlab.spec.keywords import ReachOptions, options_of
 from seqlab.spec.kinds import Progress
 from seqlab.spec.run import RunSpec
 from seqlab.spec.table import TABLE
@@ -88,6 +89,7 @@ class Reach:
         plot_answers(self, path)
 
 
+@options_of(TABLE, ReachOptions)
 def reach(
     *,
     vary: str,
@@ -96,7 +98,7 @@ def reach(
     backend: str = "auto",
     store: Folder | None = None,
     progress: Asked = None,
-    **fields: Any,
+    **fields: Unpack[ReachOptions],
 ) -> Reach:
     """Find the values of a number that draws networks at which `keep` of the gradient's norm is
     left after `steps` steps.
@@ -109,7 +111,7 @@ def reach(
     is a run; those that `store` has are not measured again. Raises InputError before any work.
     """
     with telling(progress) as tell:
-        return Search(vary, keep, between, fields, backend, store, tell).found()
+        return Search(vary, keep, between, dict(fields), backend, store, tell).found()
 
 
 class Search:

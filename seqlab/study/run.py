@@ -6,15 +6,25 @@ import warnings
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Unpack, cast
 
 from seqlab.spec import kinds
+from seqlab.spec.keywords import (
+    DepthOptions,
+    LearnOptions,
+    RunOptions,
+    TrainOptions,
+    options_of,
+)
 from seqlab.spec.kinds import Progress, Spec
 from seqlab.spec.learn import LearnSpec
+from seqlab.spec.learn_table import LEARN_TABLE
 from seqlab.spec.stack import StackSpec
-from seqlab.spec.stack_table import DEFAULT_ARCH
+from seqlab.spec.stack_table import DEFAULT_ARCH, STACK_TABLE
+from seqlab.spec.table import TABLE
 from seqlab.spec.tabled import TabledSpec
 from seqlab.spec.train import TrainSpec
+from seqlab.spec.train_table import TRAIN_TABLE
 from seqlab.study import limits
 from seqlab.study.result import Result
 from seqlab.study.telling import Asked, telling
@@ -23,12 +33,13 @@ from seqlab.study.unfinished import Unfinished
 Folder = str | os.PathLike[str]
 
 
+@options_of(TABLE, RunOptions)
 def run(
     *,
     backend: str = "auto",
     store: Folder | None = None,
     progress: Asked = None,
-    **fields: Any,
+    **fields: Unpack[RunOptions],
 ) -> Result:
     """Measure one cell: `arch`, `steps` and any other option of `seqlab run`, by its name.
 
@@ -43,13 +54,14 @@ def run(
         return measure_spec(spec, backend, store, tell)
 
 
+@options_of(STACK_TABLE, DepthOptions)
 def depth(
     *,
     arch: str = DEFAULT_ARCH,
     backend: str = "auto",
     store: Folder | None = None,
     progress: Asked = None,
-    **options: Any,
+    **options: Unpack[DepthOptions],
 ) -> Result:
     """Measure one deep stack: `depth` and any other option of `seqlab depth`, by its name there.
 
@@ -58,12 +70,13 @@ def depth(
     return _by_words(StackSpec, {"arch": arch, **options}, backend, store, progress)
 
 
+@options_of(LEARN_TABLE, LearnOptions)
 def learn(
     *,
     backend: str = "auto",
     store: Folder | None = None,
     progress: Asked = None,
-    **fields: Any,
+    **fields: Unpack[LearnOptions],
 ) -> Result:
     """Train one cell on a task at several lengths: `arch`, `lengths` and any other option of
     `seqlab learn`, by its name.
@@ -76,13 +89,14 @@ def learn(
         return measure_spec(spec, backend, store, tell)
 
 
+@options_of(TRAIN_TABLE, TrainOptions)
 def train(
     *,
     arch: str = DEFAULT_ARCH,
     backend: str = "auto",
     store: Folder | None = None,
     progress: Asked = None,
-    **options: Any,
+    **options: Unpack[TrainOptions],
 ) -> Result:
     """Train deep stacks of several depths to sort inputs into classes: `depths` and any other
     option of `seqlab train`, by its name there.
