@@ -66,9 +66,6 @@ class Face:
     def __iter__(self) -> Iterator[str]:
         return iter(self._numbers)
 
-    def __len__(self) -> int:
-        return len(self._numbers)
-
     def summary(self) -> str:
         """The table that its command prints, at most 80 columns wide; no newline at the end."""
         return kinds.table([self])
