@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Any, Unpack
@@ -177,9 +177,8 @@ class Search:
 
     def _spec(self, value: float) -> RunSpec:
         fixed: dict[str, Any] = {"clip": "none", self.vary: value}
-        if (steps := self._fields.get("steps")) is not None:  # else that is said
-            fixed["lengths"] = (steps,)
-        return RunSpec.create(limits.require_memory, **self._fields, **fixed)
+        spec = RunSpec.create(limits.require_memory, **self._fields, **fixed)
+        return replace(spec, lengths=(spec.steps,))  # which one's own input may say
 
     def _run(self, place: float) -> Result:
         value = self._value(place)
