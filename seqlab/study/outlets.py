@@ -25,7 +25,7 @@ def outlet(target: Any, option: str = "target") -> Outlet:
     """
     if all(callable(getattr(target, name, None)) for name in ("add_scalar", "add_figure")):
         return _to_tensorboard(target)
-    if _takes_step(getattr(target, "log", None)):
+    if _is_wandb_s(getattr(target, "log", None)):
         return _to_wandb(target)
     if callable(target):
         return _to_function(target)
@@ -57,10 +57,11 @@ def numbers(result: Measured) -> dict[str, float]:
     return told
 
 
-def _takes_step(log: Any) -> bool:
-    """Whether it is wandb's `log`: a logger of text and a module of mathematics have one too."""
+def _is_wandb_s(log: Any) -> bool:
+    """Whether it is `log` of a run, or of one that is disabled, which takes data and anything: a
+    logger of text and a module of mathematics have one too."""
     try:
-        return "step" in inspect.signature(log).parameters
+        return bool({"data", "step"} & inspect.signature(log).parameters.keys())
     except (TypeError, ValueError):
         return False
 
