@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from seqlab.study.attenuation import Attenuation
     from seqlab.study.result import Result
 
 LONGEST_NAME = 120  # letters; file systems bear 255 bytes, and a suffix is added
@@ -57,22 +58,23 @@ class DecayRegression:
 
     def check(
         self,
-        curve: "Result | Mapping[str, Any]",
+        curve: "Result | Attenuation | Mapping[str, Any]",
         name: str | None = None,
         rate_atol: float = 1e-3,
         log10_atol: float = 0.05,
     ) -> None:
         """Fail the test unless a decay curve is what it was.
 
-        `curve` is a result of `seqlab.run`, of which each clip rule's curve is compared, or
+        `curve` is a result of `seqlab.run` or a curve of `seqlab.probe` or `seqlab.attenuation`, of
+        which each clip rule's is compared, or
         `{"lag": ..., "log_norm": ...}` with arrays of any framework: steps (lags,), ascending,
-        and natural logs of a norm, (lags,) or (networks, lags). `name` tells several curves of a
-        test apart.
+        and natural logs of a norm, (lags,) or (networks, lags), -inf for a zero. `name` tells
+        several curves of a test apart.
 
         Compared are logs, in decades, which may differ by `log10_atol` at any lag, and the rate
         in nats per step, which must lie in the baseline's 95% interval over networks widened by
-        `rate_atol` (under 4 networks, within `rate_atol`).
-        Raises InputError for what is no decay curve.
+        `rate_atol` (under 4 networks, within `rate_atol`). A zero is like a zero alone.
+        Raises InputError for what is no decay curve, and for one with nan.
         """
         __tracebackhide__ = True
         from seqlab.guard import baseline

@@ -62,6 +62,15 @@ def describe_value(value: object) -> str:
     return "+".join(map(str, items))
 
 
+def describe_array(array: object) -> str:
+    """An array, or tuples and dictionaries of some, by their shapes: `(3, 4)`, `((3, 4), (3,))`."""
+    if isinstance(array, Mapping):
+        return ", ".join(f"{name} {describe_array(part)}" for name, part in array.items())
+    if isinstance(array, tuple):
+        return f"({', '.join(map(describe_array, array))})"
+    return str(getattr(array, "shape", array))
+
+
 def lasting(seconds: float) -> str:
     """A time to be waited: `40 s`, `12 min`, `3.5 h`, `12 days`."""
     for unit, length, places in (("s", 1, 0), ("min", 60, 0), ("h", 3600, 1)):

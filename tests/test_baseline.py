@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from synthetic import result
+from synthetic import probed, result
 
 from seqlab.errors import InputError
 from seqlab.figures.overlay import overlay
@@ -72,13 +72,76 @@ def test_a_rate_of_networks_may_lie_anywhere_in_its_interval(path):
     assert line.startswith("rate -0.05 nat/step, was -0.1; ")
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_what_is_no_number_must_stay_what_it_is(value, path):
-    ends = LINE.copy()
+@pytest.mark.parametrize(
+    ("value", "said"), [(np.inf, "an overflow (inf)"), (-np.inf, "a zero (-inf)")]
+)
+def test_what_is_no_number_must_stay_what_it_is(value, said, path):
+    ends, lag = LINE.copy(), np.arange(101)
     ends[50:] = value
-    assert told(one(ends), one(ends), path=path) == []
-    assert any("apart at lag 5" in line for line in told(one(LINE), one(ends), path=path))
-    assert any("apart at lag 5" in line for line in told(one(ends), one(LINE), path=path))
+    thin = np.unique([*range(10), *range(10, 101, 10)])
+    kept, found = (one(line[thin], lag[thin]) for line in (LINE, ends))
+    assert told(found, found, path=path) == []
+    number = f"{-5 / LN10:.6g}"
+    assert told(found, kept, path=path) == [
+        f"{said} at lag 50, was {number}",
+        "beyond that from lag 50 on, at 6 of 20 lags compared",
+        f"rate {value} nat/step, was -0.1; -0.101 to -0.099 is allowed",
+    ]
+    assert told(kept, found, path=path) == [
+        f"{number} at lag 50, was {said}",
+        "beyond that from lag 50 on, at 6 of 20 lags compared",
+        f"rate -0.1 nat/step, was {said}",
+    ]
+    picture = path.with_suffix(".png")
+    assert baseline.draw(found, kept, 0.05, picture) == f"picture: {picture}"
+
+
+def test_zeros_of_some_lags_alone_are_told_apart_by_lag(path):
+    """As a gradient that skips steps has them."""
+    gaps = LINE[:21].copy()
+    gaps[1::2] = -np.inf
+    assert told(one(gaps), one(gaps), path=path) == []
+    filled = gaps.copy()
+    filled[3] = LINE[3]
+    assert told(one(filled), one(gaps), path=path) == [
+        f"{-0.3 / LN10:.6g} at lag 3, was a zero (-inf)",
+        "beyond that from lag 3 on, at 1 of 21 lags compared",
+    ]
+
+
+def test_a_curve_without_a_rate(path):
+    """Of a zero at lag 0 nothing is left, so that no rate is defined."""
+    dead = np.full(11, -np.inf)
+    assert np.isnan(one(dead)[0].rate)
+    assert told(one(dead), one(dead), path=path) == []
+    assert told(one(LINE[:11]), one(dead), path=path)[-1] == "rate -0.1 nat/step, was none"
+    assert told(one(dead), one(LINE[:11]), path=path)[-1] == (
+        "no rate, was -0.1; -0.101 to -0.099 is allowed"
+    )
+
+
+def test_nan_is_no_decay():
+    ends = LINE.copy()
+    ends[57:] = np.nan
+    with pytest.raises(InputError, match=r"^curve: nan at lag 57, at 44 of 101 lags, .* finite$"):
+        one(ends)
+
+    def lost(log_norm, lag):
+        log_norm[0, 1, -1, lag > 500] = np.nan
+
+    with pytest.raises(InputError, match=r"^norm:1: nan at lag \d+, at \d+ of \d+ lags"):
+        baseline.curves_of(result(clip=["none", "norm:1"], edit=lost))
+
+
+def test_what_a_step_has_lost_is_a_zero(path):
+    """An attenuation whose zeros are under the range of its dtype."""
+    found = probed(-0.1)
+    found.log_norm[0, 1, 50:], found.underflow[0, 1] = -np.inf, True
+    kept = baseline.curves_of(found)
+    assert kept[0].log10[-1] == kept[0].rate == -np.inf
+    assert told(kept, kept, path=path) == []
+    lines = told(baseline.curves_of(probed(-0.1)), kept, path=path)
+    assert lines[0].startswith("none: -2.38862 at lag 55, was a zero (-inf)")
 
 
 def test_another_choice_of_lags_is_told(path):

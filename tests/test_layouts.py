@@ -67,6 +67,12 @@ def test_the_frameworks_own_answers(name: str) -> None:
     assert {each.arch for each in layers} == {case.arch}
 
 
+def test_a_layer_s_words_are_short() -> None:
+    params = {"weight_ih": np.ones((5, 4)), "weight_hh": np.ones((5, 5))}
+    layer = Layer("rnn", params, 1, "reverse", "tanh", False)
+    assert repr(layer) == "Layer of rnn, layer 1 reverse: weight_ih (5, 4), weight_hh (5, 5)"
+
+
 def test_every_layout_is_in_the_file() -> None:
     assert {(case.framework, case.arch) for case in layouts.cases().values()} == {
         (framework, arch) for framework in ("keras", "flax", "nnx", "onnx") for arch in GATES

@@ -194,6 +194,16 @@ def test_a_wrong_value_is_named_in_one_line(options: dict[str, Any], said: str) 
         assert refused(**given).startswith(said)
 
 
+def test_a_line_of_progress_where_it_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    seqlab.probe(LSTM, X, progress=False)
+    assert capsys.readouterr() == ("", "")
+    seqlab.probe(LSTM, X, progress=True)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("\r100%  kernels ")
+    assert err.endswith(" \r")
+
+
 @pytest.mark.parametrize("wrt", ["input", "layers"])
 @pytest.mark.parametrize("net", [5, nn.LSTM, nn.ModuleList([LSTM]), Mute(), nn.Linear(4, 4)])
 def test_what_cannot_be_called_is_refused_by_every_route(wrt: str, net: Any) -> None:

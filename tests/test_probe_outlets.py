@@ -249,6 +249,33 @@ def test_names_tell_watches_apart() -> None:
     assert list(said[0]) == ["seqlab/decoder/rate", "seqlab/decoder/horizon"]
 
 
+def test_a_watch_writes_to_a_run_and_to_a_writer() -> None:
+    class Kept:
+        """wandb's `Run.log` and TensorBoard's `add_scalar`."""
+
+        def __init__(self) -> None:
+            self.said: list[Any] = []
+
+        def log(self, data: Any, step: Any = None, commit: Any = None) -> None:
+            self.said += [(name, number, step) for name, number in data.items()]
+
+    class Writer(Kept):
+        log = None
+
+        def add_scalar(self, tag: str, scalar_value: float, global_step: Any = None) -> None:
+            self.said.append((tag, scalar_value, global_step))
+
+        def add_figure(self, tag: str, figure: Any, global_step: Any = None) -> None:
+            raise AssertionError("a watch has its figure in a file")
+
+    net, x = nn.RNN(3, 5), torch.ones(20, 1, 3)
+    for target in (Kept(), Writer()):
+        watch = seqlab.Watch(net, x, log=target)
+        watch.on_step(7)
+        seen = watch.history[0]
+        assert target.said == [(NAMES[0], seen.rate, 7), (NAMES[1], seen.horizon, 7)]
+
+
 @pytest.mark.parametrize("make", [lambda: nn.LSTM(3, 5), Dropping], ids=["kernels", "modules"])
 def test_weights_that_are_no_numbers_are_nan_and_said_once(make: Any, tmp_path: Path) -> None:
     net, said = make(), []

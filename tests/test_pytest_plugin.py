@@ -153,6 +153,47 @@ def test_networks_that_changed_a_little_fail_and_another_dtype_does_not(project,
     done.stdout.fnmatch_lines(["*none: * decades apart at lag 500, 0.05 allowed: *"])
 
 
+def test_a_curve_with_nan_is_no_baseline(project, pytester):
+    run = project("""
+        def test_nan(decay_regression):
+            decay_regression.check({"lag": range(3), "log_norm": [0, -1, float("nan")]})
+    """)
+    for words in ((), ("--decay-update",), ()):
+        done = run(*words)
+        done.assert_outcomes(failed=1)
+        done.stdout.fnmatch_lines(["*InputError: curve: nan at lag 2, at 1 of 3 lags*finite"])
+        assert kept(pytester) == {}
+
+
+def documented():
+    """The tests in the README and the pages of the documentation."""
+    root = Path(seqlab.__file__).parents[1]
+    pages = [root / "README.md", *sorted((root / "docs").glob("*.md"))]
+    blocks = [block for page in pages for block in re.findall(BLOCK, page.read_text("utf-8"))]
+    return [block for block in blocks if "decay_regression" in block]
+
+
+BLOCK = r"(?ms)^```python\n(.*?)^```$"
+
+
+def test_there_are_documented_examples():
+    assert len(documented()) >= 2
+
+
+@pytest.mark.parametrize("example", documented(), ids=range(len(documented())))
+def test_a_documented_example_is_complete(example, project, pytester):
+    if "torch" in example:
+        pytest.importorskip("torch", reason="PyTorch is not installed (the extra `torch`)")
+    run = project(example)
+    run().assert_outcomes(failed=1)
+    run("--decay-update").assert_outcomes(passed=1)
+    run().assert_outcomes(passed=1)
+    [(name, content)] = kept(pytester).items()
+    path = pytester.path / "test_mine" / name
+    path.write_text(content.replace(",0,0.", ",0,0.1"))
+    run().assert_outcomes(failed=1)
+
+
 def test_a_second_curve_without_a_name_is_told(project):
     run = project("""
         def test_two(decay_regression):

@@ -45,6 +45,13 @@ def test_a_linear_orthogonal_network_keeps_a_power_of_its_gain(keep: float) -> N
     assert answer.peak_lag in ((0,) if keep < 1 else (100,) if keep > 1 else range(101))
 
 
+def test_the_steps_may_be_those_of_an_input() -> None:
+    given = {"init": "orthogonal", "activation": "identity", "networks": 6, "hidden": 7}
+    found = seqlab.reach(arch="rnn", vary="gain", keep=0.5, input=np.ones((100, 1, 3)), **given)
+    assert only(found).value == pytest.approx(0.5**0.01, rel=NEAR)
+    assert found.tried[0].spec.lengths == (100,)
+
+
 def test_a_silent_tanh_network_is_a_linear_one() -> None:
     """Without input its state stays at zero, where tanh has slope 1."""
     given = {"init": "orthogonal", "networks": 6, "hidden": 7, **SILENT}

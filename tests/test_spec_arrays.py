@@ -1,11 +1,15 @@
 """One's own weights and sequence in a spec: sizes, digests, and files that do not fit."""
 
+import warnings
+
 import numpy as np
 import pytest
 from studies import spec_refusal as refusal
+from tensors import Tensor
 
+import seqlab
 from seqlab.cells import CELLS, Sizes
-from seqlab.errors import InputError
+from seqlab.errors import InputError, Note
 from seqlab.spec import arrays
 from seqlab.spec.run import RunSpec
 
@@ -154,3 +158,74 @@ def test_files_that_are_no_arrays_are_refused(store, tmp_path):
         assert refusal(arch="rnn", steps=9, input=path).startswith("input: ")
     assert "holds one array" in refusal(arch="rnn", params=store("x.npy", np.ones(3)))
     assert "is an archive" in refusal(arch="rnn", input=store("w.npz", weights()))
+
+
+def test_arrays_in_memory_are_what_files_of_them_are(store):
+    content, x = weights("gru", leading=(2,)), np.ones((7, 2, 3))
+    files = {"params": store("w.npz", content), "input": store("x.npy", x)}
+    of_files = seqlab.run(arch="gru", **files)
+    named = {f"encoder.rnn.{name}_l0": array for name, array in content.items()}
+    # A dictionary of a whole model, one of whose arrays is no weight of the layer.
+    whole = named | {"steps": np.array(3)}
+    for given in ({"params": content}, {"params": whole, "module": "encoder.rnn"}):
+        result = seqlab.run(arch="gru", input=x.tolist(), **given)
+        assert (result.spec, result.spec.hash) == (of_files.spec, of_files.spec.hash)
+        for name, variable in of_files.variables.items():
+            np.testing.assert_array_equal(result.variables[name].data, variable.data)
+    assert str(result.spec.params) == str(result.spec.input) == "<in memory>"
+    assert "params <in memory>" in " ".join(result.summary().split())
+
+
+def test_the_layers_of_a_stack_in_memory(store):
+    rng = np.random.default_rng(0)
+    # Names that no number puts in order: a dictionary has one of its own, as a .npz has.
+    content = {f"{name}.weight": rng.normal(size=(4, 4)) / 2 for name in ("low", "high", "head")}
+    file, given = (seqlab.depth(params=p) for p in (store("w.npz", content), content))
+    assert (file.spec.hash, file.spec.steps) == (given.spec.hash, 3)
+    np.testing.assert_array_equal(given.variables["log_norm"].data, file.variables["log_norm"].data)
+
+
+def test_tensors_in_memory(store):
+    content = weights(dtype="float32")
+    tensors = {name: Tensor(array) for name, array in content.items()}
+    fields = {"arch": "rnn", "dtype": "float32"}
+    spec = RunSpec.create(params=tensors, input=Tensor(np.ones((7, 2, 3), "float32")), **fields)
+    x = store("x.npy", np.ones((7, 2, 3), "float32"))
+    assert spec == RunSpec.create(params=store("w.npz", content), input=x, **fields)
+    narrow = {name: Tensor(array, dtype="bfloat16") for name, array in content.items()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Note)  # said once in a process
+        assert spec == RunSpec.create(params=narrow, input=x, **fields)
+
+
+def test_arrays_in_memory_that_change_or_are_gone_are_told():
+    content = weights()
+    spec = RunSpec.create(arch="rnn", steps=7, params=content)
+    again = RunSpec.from_dict(spec.to_dict())
+    with pytest.raises(InputError, match=r"params: cannot read <in memory>: .* give them again$"):
+        arrays.load_params(CELLS["rnn"], again.params.source, again.params.sha256)
+    content["bias_hh"][0] += 1
+    with pytest.raises(InputError, match="params: <in memory> has changed since the spec was made"):
+        arrays.load_params(CELLS["rnn"], spec.params.source, spec.params.sha256)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"params": 3}, "params: 3 is not allowed; the path of a file, or a dictionary of arrays"),
+        ({"params": [np.ones(3)]}, "the path of a file, or a dictionary of arrays by name"),
+        ({"params": {3: np.ones(3)}}, "it has 3 for a name; names are text"),
+        ({"params": weights() | {"bias_hh": np.ones(6)}}, "params: <in memory>, bias_hh has shape"),
+        ({"params": weights(dtype="float32")}, "<in memory>, weight_ih is float32; allowed: float"),
+        ({"params": weights() | {"bias_hh": "five"}}, "params bias_hh: dtype <U4 is not allowed"),
+        ({"input": 3.0}, "input: 3.0 is not allowed; the path of a file, or an array"),
+        ({"input": {"x": 1}}, "is not allowed; the path of a file, or an array"),
+        ({"input": np.ones((7, 3))}, "input: <in memory> has shape (7, 3); allowed: (T, B, I)"),
+        ({"input": [[[1.0], [2.0, 3.0]]]}, "input: ragged lists are not allowed"),
+        ({"input": np.full((7, 2, 3), np.nan)}, "input: <in memory> has NaN or infinity"),
+    ],
+)
+def test_arrays_in_memory_that_do_not_fit_are_refused(fields, message):
+    said = refusal(**{"arch": "rnn", "steps": 7} | fields)
+    assert message in said
+    assert "\n" not in said

@@ -25,9 +25,10 @@ from seqlab.engine.tape import Tape
 from seqlab.kernels import backends
 from seqlab.kernels.contract import Array, Saved
 from seqlab.kernels.layout import Emitted, unscaled
+from seqlab.wording import describe_array
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Trajectory:
     """A finished forward pass: `output` (T, B, H), or (M, T, B, H) for an ensemble, and the state
     after the last step, shaped as `initial` (lstm: a tuple (h, c)), to go on from."""
@@ -38,8 +39,12 @@ class Trajectory:
     ensemble: Ensemble
     tape: Tape
 
+    def __repr__(self) -> str:
+        shapes = describe_array({"output": self.output, "final": self.final})
+        return f"Trajectory: {shapes}, {self.output.dtype} on {self.backend}"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Gradients:
     """Gradients of the loss, with the names and shapes of what went in.
 
@@ -49,6 +54,10 @@ class Gradients:
     params: dict[str, NDArray]
     x: NDArray
     initial: Any
+
+    def __repr__(self) -> str:
+        shapes = describe_array({"x": self.x, "initial": self.initial})
+        return f"Gradients: {len(self.params)} params, {shapes}, {self.x.dtype}"
 
 
 def forward(

@@ -8,11 +8,12 @@ from numpy.typing import ArrayLike, NDArray
 from seqlab.engine.ensemble import check_gpu_array, received
 from seqlab.errors import InputError
 from seqlab.kernels import backends
+from seqlab.wording import describe_array
 
 OPTIONAL = ("D", "z", "delta_bias", "initial_state")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ScanGradients:
     """Gradients with the names and shapes of what went in, None for what was not given."""
 
@@ -25,6 +26,10 @@ class ScanGradients:
     z: NDArray | None
     delta_bias: NDArray | None
     initial_state: NDArray | None
+
+    def __repr__(self) -> str:
+        given = {name: array for name, array in vars(self).items() if array is not None}
+        return f"ScanGradients: {describe_array(given)}, {self.u.dtype}"
 
 
 def selective_scan(

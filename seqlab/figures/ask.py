@@ -3,7 +3,7 @@ success, of other runs their reach."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from seqlab.errors import InputError
 from seqlab.figures.gather import Where
@@ -22,6 +22,7 @@ from seqlab.numbers.quantities import is_training
 from seqlab.report.measured import Measured
 from seqlab.wording import one_of, refuse
 
+Results = Measured | Iterable[Measured]
 KINDS = ("heatmap", "curves", "profile", "distribution", "histogram")
 
 
@@ -101,13 +102,20 @@ class Asked:
         return {"lag"} if by_lag else {"length"}
 
 
-def ask(results: Iterable[Measured], **given: Any) -> Asked:
+def each(results: Results) -> Iterable[Measured]:
+    """One result as a list of it; several such that they can be read twice."""
+    if hasattr(results, "variables"):
+        return [cast(Measured, results)]
+    return list(results) if iter(results) is results else results
+
+
+def ask(results: Results, **given: Any) -> Asked:
     """What was asked for, as `Asked` has it; where neither value nor kind was, what tells most.
 
     Of training alone: the share of networks that learn each length, or for one length their losses.
     Raises InputError.
     """
-    if "value" not in given and (value := _value(results, given)) is not None:
+    if "value" not in given and (value := _value(each(results), given)) is not None:
         given["value"] = value
     if "kind" not in given and "value" in given:
         found = measure(given["value"])

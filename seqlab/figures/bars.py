@@ -12,14 +12,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from seqlab.figures.ask import Asked
+from seqlab.figures.ask import Asked, Results
 from seqlab.figures.choose import Selection, select
 from seqlab.figures.dots import colors_of
 from seqlab.figures.gather import Where
 from seqlab.figures.lines import STROKES
 from seqlab.figures.runs import Run
 from seqlab.figures.style import INK, SMALL, WIDTHS, points, style
-from seqlab.report.measured import Measured
 from seqlab.spec import kinds
 from seqlab.wording import in_links
 
@@ -47,7 +46,7 @@ class Bars:
 
 
 def histogram(
-    results: Iterable[Measured],
+    results: Results,
     ax: Axes | None = None,
     *,
     y: str | None = None,

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqlab.errors import InputError
-from seqlab.figures.ask import Asked
+from seqlab.figures.ask import Asked, Results, each
 from seqlab.figures.courses import learnable
 from seqlab.figures.gather import Series, pool, read
 from seqlab.figures.names import (
@@ -338,12 +338,12 @@ def _of_layers(results: Iterable[Measured], asked: Asked) -> Asked:
     return replace(asked, kind="heatmap", x="lag", y=PART)
 
 
-def select(results: Iterable[Measured], asked: Asked) -> Selection:
+def select(results: Results, asked: Asked) -> Selection:
     """Read results as far as the figure needs them, twice where the first look was too short.
 
     What is pooled besides seeds is said in a note. Raises InputError where nothing is left to draw.
     """
-    results = list(results) if iter(results) is results else results
+    results = each(results)
     asked = _of_layers(results, asked)
     runs = read(results, asked.measure, asked.coordinates, asked.where, asked.apart)
     choice = choose(runs, asked)

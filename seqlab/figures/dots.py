@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from seqlab.figures.ask import Asked
+from seqlab.figures.ask import Asked, Results
 from seqlab.figures.choose import Selection, select
 from seqlab.figures.gather import Where
 from seqlab.figures.names import Measure
@@ -20,7 +20,6 @@ from seqlab.figures.scales import Scale, listing, mark
 from seqlab.figures.style import INK, LETTER, SMALL, WIDTHS, Color, palette, points, style
 from seqlab.figures.telling import values_of
 from seqlab.numbers.statistics import quantile
-from seqlab.report.measured import Measured
 
 HEIGHT = 2.6  # inches
 ROOM = 0.8  # of the distance between two values
@@ -38,7 +37,7 @@ class Group:
 
 
 def distribution(
-    results: Iterable[Measured],
+    results: Results,
     ax: Axes | None = None,
     *,
     x: str | None = None,

@@ -1,6 +1,6 @@
 """Whole figures: panels, colour bar, key and title, saved with their data beside them."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from os import PathLike
 from typing import Any
 
@@ -9,7 +9,7 @@ from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
 from seqlab.figures import bars, dots, grid, lines, maps, writing
-from seqlab.figures.ask import Asked, ask
+from seqlab.figures.ask import Asked, Results, ask, each
 from seqlab.figures.choose import Selection, select
 from seqlab.figures.colors import colors
 from seqlab.figures.curve import read_curves
@@ -32,20 +32,21 @@ ALONE, BESIDE = 2.2, 1.5  # inches: the height of a panel of points or lines
 
 
 def plot(
-    results: Iterable[Measured],
-    path: str | PathLike[str],
+    results: Results,
+    path: str | PathLike[str] | None,
     asked: Asked | None = None,
     looks: Looks | None = None,
-) -> None:
-    """Write a figure as PDF, SVG or PNG, and its data beside it as CSV.
+) -> Figure:
+    """Write a figure as PDF, SVG or PNG, and its data beside it as CSV; without a path draw alone.
 
     Raises InputError, in one line, for what cannot be drawn; nothing is written then.
     """
     if asked is None:
-        results = list(results) if iter(results) is results else results
+        results = each(results)
         asked = ask(results)
     looks = looks or Looks()
-    check_path(path)
+    if path is not None:
+        check_path(path)
     if looks.value_range and asked.measure.log_axis and looks.value_range[0] <= 0:
         raise refuse("value_range", looks.value_range, f"above 0, where {asked.value} is counted")
     _check_kind(asked, looks)
@@ -54,7 +55,9 @@ def plot(
     selection = select(results, asked).scaled(option, getattr(looks, option))
     with style(width(looks.width).scale):
         figure = figure_of(selection, looks)
-    save(figure, table(selection), path)
+    if path is not None:
+        save(figure, table(selection), path)
+    return figure
 
 
 def figure_of(selection: Selection, looks: Looks) -> Figure:
@@ -82,19 +85,18 @@ def plot_results(results: Sequence[Measured], path: str | PathLike[str]) -> None
 
 
 def plot_reach(
-    results: Sequence[Measured], path: str | PathLike[str], looks: Looks | None = None
-) -> None:
+    results: Sequence[Measured], path: str | PathLike[str] | None, looks: Looks | None = None
+) -> Figure:
     """Write how far back the gradient reaches as PDF, SVG or PNG: of a state of several parts, a
     map of part by lag, first part at the bottom; of one part, curves as `plot_results` does; and
-    of training what that draws.
+    of training what that draws. Without a path draw it alone.
 
     Raises InputError for another suffix, and where there is nothing to draw.
     """
     if all(is_training(result.variables) for result in results):
-        plot(results, path, ask(results), looks)
-        return
+        return plot(results, path, ask(results), looks)
     several = any(len(parts_of(arrays_of(result))) > 1 for result in results)
-    plot(results, path, Asked(x="lag", y=PART) if several else Asked("curves"), looks)
+    return plot(results, path, Asked(x="lag", y=PART) if several else Asked("curves"), looks)
 
 
 def _heatmap(selection: Selection, looks: Looks) -> Figure:

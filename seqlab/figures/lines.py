@@ -1,6 +1,6 @@
 """Curves: a measure against lag, length or any field, with its quartiles and what theory says."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from seqlab.figures import marks
-from seqlab.figures.ask import Asked
+from seqlab.figures.ask import Asked, Results
 from seqlab.figures.choose import ALIKE, Choice, Selection, select
 from seqlab.figures.curve import Curve, read_curves
 from seqlab.figures.gather import Where, points_of
@@ -22,7 +22,6 @@ from seqlab.figures.scales import Scale, mark, mark_log, measuring
 from seqlab.figures.style import GREY, INK, WIDTHS, Color, deep, pale, points, style
 from seqlab.figures.telling import values_of
 from seqlab.numbers.quantity import LOG10_SMALLEST
-from seqlab.report.measured import Measured
 
 HEIGHT = 2.8  # inches
 BESIDE = 0.4  # of the distance between two names, over which their points are spread
@@ -44,7 +43,7 @@ STROKES: tuple[tuple[float, Any], ...] = (
 
 
 def curves(
-    results: Iterable[Measured],
+    results: Results,
     ax: Axes | None = None,
     *,
     x: str | None = None,

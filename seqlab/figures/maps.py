@@ -1,6 +1,6 @@
 """Heatmaps: a measure over two fields, with what is no number marked apart."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from matplotlib.path import Path
 from numpy.typing import NDArray
 
 from seqlab.errors import InputError
-from seqlab.figures.ask import Asked
+from seqlab.figures.ask import Asked, Results
 from seqlab.figures.choose import ROUNDING, Selection, select
 from seqlab.figures.colors import Colors, colors
 from seqlab.figures.gather import Where
@@ -25,7 +25,6 @@ from seqlab.figures.scales import Scale, mark
 from seqlab.figures.style import SMALL, WIDTHS, points, style
 from seqlab.figures.writing import length
 from seqlab.numbers.quantity import HORIZON, LOG10_SMALLEST
-from seqlab.report.measured import Measured
 
 HEIGHT = 2.6  # inches
 CONTOURS: dict[float, Any] = {-6.0: (0, (4, 2)), -3.0: "-"}  # decades, and the lines drawn
@@ -51,7 +50,7 @@ MISSING = Mark("not measured", "\\\\\\", "0.75", "white")
 
 
 def heatmap(
-    results: Iterable[Measured],
+    results: Results,
     ax: Axes | None = None,
     *,
     x: str | None = None,
@@ -72,7 +71,7 @@ def heatmap(
 
 
 def profile(
-    results: Iterable[Measured],
+    results: Results,
     ax: Axes | None = None,
     *,
     value: str = "log10_attenuation",

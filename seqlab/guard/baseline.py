@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,11 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 from seqlab.errors import InputError
 from seqlab.numbers.quantity import LN10
 from seqlab.numbers.statistics import bootstrap_t, median
+from seqlab.report.measured import Measured
 from seqlab.report.points import arrays_of, curve_points
 from seqlab.spec import kinds
-
-if TYPE_CHECKING:
-    from seqlab.study.result import Result
 
 MOST_LAGS = 40  # of a curve in a file
 HEADER = ["curve", "quantity", "lag", "value"]
@@ -31,8 +29,8 @@ RATES = ("rate", "rate_low", "rate_high")
 class Curve:
     """A named curve: `log10` at `lag` (lags,), its rate in nats a link and that one's interval.
 
-    The rate is nan where none is defined; low and high are the rate itself where there are not
-    networks enough.
+    -inf is a zero, and like no number. The rate is nan where none is defined; low and high are the
+    rate itself where there are not networks enough.
     """
 
     name: str
@@ -44,10 +42,10 @@ class Curve:
     link: str = "step"
 
 
-def curves_of(source: "Result | Mapping[str, Any]") -> list[Curve]:
+def curves_of(source: "Measured | Mapping[str, Any]") -> list[Curve]:
     """The curves of a result, two a clip rule: by lag (longest length) and by length; or of arrays.
 
-    Raises InputError for anything else.
+    Raises InputError for anything else, and for curves with nan.
     """
     if isinstance(source, Mapping):
         return [_of_arrays(source)]
@@ -55,7 +53,7 @@ def curves_of(source: "Result | Mapping[str, Any]") -> list[Curve]:
         return list(_of_result(source))
     raise InputError(
         f"curve: {type(source).__name__} is not allowed; a result of seqlab.run or "
-        '{"lag": ..., "log_norm": ...}'
+        'seqlab.probe, or {"lag": ..., "log_norm": ...}'
     )
 
 
@@ -88,7 +86,7 @@ def _array(name: str, values: Any) -> NDArray:
         raise InputError(f"{name}: {type(values).__name__} is no array of numbers") from None
 
 
-def _of_result(result: "Result") -> Iterator[Curve]:
+def _of_result(result: Measured) -> Iterator[Curve]:
     data, (link,) = arrays_of(result), kinds.links([result.spec.arch])
     curves, rates = data["log_norm"], data["decay_rate"]
     longest, ends = curve_points(data, every_length=False), curve_points(data, every_lag=False)
@@ -101,10 +99,16 @@ def _of_result(result: "Result") -> Iterator[Curve]:
 def _curve(
     name: str, lag: NDArray, log_norm: ArrayLike, rates: NDArray, link: str = "step"
 ) -> Curve:
+    log10 = np.asarray(log_norm) / LN10
+    if (unknown := np.flatnonzero(np.isnan(log10))).size:
+        raise InputError(
+            f"{name}: nan at lag {lag[unknown[0]]:.0f}, at {unknown.size} of {lag.size} lags, is "
+            "no decay to be held to; give a curve that ends before, or networks that stay finite"
+        )
     with np.errstate(invalid="ignore"):
         rate = float(rates.mean())
     low, high = bootstrap_t(rates) or (rate, rate)
-    return Curve(name, lag.astype(int), np.asarray(log_norm) / LN10, rate, low, high, link)
+    return Curve(name, lag.astype(int), log10, rate, low, high, link)
 
 
 def compare(
@@ -131,14 +135,22 @@ def _levels(new: Curve, old: Curve, atol: float) -> Iterator[str]:
     beyond = np.flatnonzero(~(apart <= atol))
     if beyond.size:
         worst = beyond[np.argmax(np.nan_to_num(apart[beyond], nan=np.inf))]
-        yield (
-            f"{apart[worst]:.3g} decades apart at lag {old.lag[worst]}, {atol:g} allowed: "
-            f"{now[worst]:.6g}, was {old.log10[worst]:.6g}"
-        )
+        lag, one, other = old.lag[worst], now[worst], old.log10[worst]
+        if np.isfinite(apart[worst]):
+            yield (
+                f"{apart[worst]:.3g} decades apart at lag {lag}, {atol:g} allowed: {one:.6g}, was "
+                f"{other:.6g}"
+            )
+        else:
+            yield f"{_said(one)} at lag {lag}, was {_said(other)}"
         yield (
             f"beyond that from lag {old.lag[beyond[0]]} on, at {beyond.size} of {old.lag.size} "
             "lags compared"
         )
+
+
+def _said(log10: float) -> str:
+    return {-np.inf: "a zero (-inf)", np.inf: "an overflow (inf)"}.get(log10, f"{log10:.6g}")
 
 
 def differences(now: NDArray, then: NDArray) -> NDArray:
@@ -151,11 +163,13 @@ def differences(now: NDArray, then: NDArray) -> NDArray:
 
 def _rates(new: Curve, old: Curve, atol: float) -> Iterator[str]:
     low, high = old.low - atol, old.high + atol
-    if not (low <= new.rate <= high or (np.isnan(new.rate) and np.isnan(old.rate))):
-        yield (
-            f"rate {new.rate:.6g} nat/{new.link}, was {old.rate:.6g}; "
-            f"{low:.6g} to {high:.6g} is allowed"
-        )
+    if low <= new.rate <= high or (np.isnan(new.rate) and np.isnan(old.rate)):
+        return
+    rate = "no rate" if np.isnan(new.rate) else f"rate {new.rate:.6g} nat/{new.link}"
+    if np.isfinite(old.rate):
+        yield f"{rate}, was {old.rate:.6g}; {low:.6g} to {high:.6g} is allowed"
+    else:
+        yield f"{rate}, was {'none' if np.isnan(old.rate) else _said(old.rate)}"
 
 
 def write(path: Path, curves: Sequence[Curve]) -> None:

@@ -42,9 +42,9 @@ class Source:
         self._params = self._drive = None
         if spec.params is not None:
             file = spec.params
-            self._params = load_params(CELLS[spec.arch], file.path, file.sha256, spec.module)
+            self._params = load_params(CELLS[spec.arch], file.source, file.sha256, spec.module)
         if spec.input is not None:
-            self._drive = load_input(spec.input.path, spec.input.sha256)
+            self._drive = load_input(spec.input.source, spec.input.sha256)
 
     def ensemble(self, networks: range) -> Ensemble:
         """Some of the spec's networks with their drive, in the spec's dtype."""

@@ -70,7 +70,7 @@ class Networks:
         self._how = Draw(spec.init or "pytorch", spec.gain, spec.bias_scale)
         self._own: Any = None
         if spec.params is not None:
-            self._own = load_stack(spec.params.path, spec.params.sha256, spec.module)
+            self._own = load_stack(spec.params.source, spec.params.sha256, spec.module)
 
     def layer(self, m: int, layer: int) -> NDArray:
         """The numbers of a layer, counted from zero, of network m: float64, or one's own."""

@@ -16,7 +16,7 @@ from seqlab.cells import ACTIVATIONS, Parameters
 from seqlab.errors import InputError
 from seqlab.spec.naming import BIASES
 from seqlab.values import as_array, check_form
-from seqlab.wording import one_of, refuse, short_repr
+from seqlab.wording import describe_array, one_of, refuse, short_repr
 
 # PyTorch's gates by their letters; a plain cell has one block, without a letter.
 _GATES = {"rnn": ("",), "lstm": ("i", "f", "g", "o"), "gru": ("r", "z", "n")}
@@ -47,6 +47,10 @@ class Layer(NamedTuple):
     direction: str
     activation: str
     batch_first: bool
+
+    def __repr__(self) -> str:
+        where = f"layer {self.layer} {self.direction}"
+        return f"Layer of {self.arch}, {where}: {describe_array(self.params)}"
 
 
 def from_torch(module: Any) -> list[Layer]:

@@ -15,19 +15,20 @@ import numpy as np
 
 from seqlab import rules
 from seqlab.errors import InputError, Note
-from seqlab.numbers.quantity import HORIZON, THRESHOLDS
 from seqlab.numbers.rules_of_thumb import Line
 from seqlab.numbers.training_checklist import check_training
-from seqlab.numbers.variables import NEVER
 from seqlab.probes.adapters import taken_apart
 from seqlab.probes.callables import modules_of, name_of
 from seqlab.probes.first_updates import FirstUpdates
 from seqlab.probes.probe import probe
 from seqlab.probes.states import Tensor, each, is_tensor
+from seqlab.report.headline import headlines
 from seqlab.rules import Acts, Rule
 from seqlab.spec.fields import whole
 from seqlab.study import files
 from seqlab.study.attenuation import Attenuation
+from seqlab.study.outlets import name_of as name_of_number
+from seqlab.study.outlets import outlet
 from seqlab.wording import did_you_mean, refuse
 
 Log = Callable[[dict[str, float], int], object]
@@ -65,8 +66,8 @@ class Watch:
                 optimiser.zero_grad()
 
     The first call of `on_step`, and then every `interval`-th, probes the network as it is then, on
-    x, and calls `log(numbers, step)`: `wandb.log` and `mlflow.log_metrics` do as they are, and for
-    TensorBoard a function that calls `writer.add_scalar(name, number, step)` for each. They are as
+    x, and calls `log(numbers, step)`: `wandb.log` and `mlflow.log_metrics` do as they are; or `log`
+    is a run of wandb, or a TensorBoard SummaryWriter. The numbers are as
     follows; with a `name` among the options they are `seqlab/NAME/rate` and so on.
 
     - `seqlab/rate`, of the longest length: nats a step, below zero where gradients vanish;
@@ -113,15 +114,13 @@ class Watch:
         self._first = FirstUpdates(whole(0)("check", check))
         self._interval = whole(1)("interval", interval)
         self._rule = rules.parse("none" if clip is None else clip)
-        if log is not None and not callable(log):
-            raise refuse("log", log, "a function of the numbers and the step")
         self._figure = None if figure is None else _checked(figure)
-        self._net, self._log = net, log
+        self._net, self._log = net, None if log is None else outlet(log, "log")
         self._x = x.detach().clone() if is_tensor(x) else x
         self._options = options
         if (state := options.get("state")) is not None:
             options["state"] = each(taken_apart(state), lambda tensor: tensor.detach().clone())
-        self._prefix = "/".join(["seqlab", *filter(None, [options.get("name")])])
+        self._within = tuple(filter(None, [options.get("name")]))
         self.history: list[Seen] = []
         self._calls, self._step = 0, 0
         self._stepped = False  # whether the network may have changed since the last probe
@@ -209,7 +208,8 @@ class Watch:
         self._acted, self._counted = 0, 0
         self.history.append(Seen(step, rate, horizon, clipped, perf_counter() - start, found))
         if self._log is not None:
-            self._log({f"{self._prefix}/{name}": number for name, number in told.items()}, step)
+            numbers = {name_of_number(name, *self._within): n for name, n in told.items()}
+            self._log(numbers, step, None)
 
     def _probe(self) -> Attenuation:
         modules = modules_of(self._net)
@@ -263,13 +263,10 @@ def _checked(figure: str | PathLike[str]) -> Path:
 
 def _numbers(found: Attenuation) -> tuple[float, float, float]:
     """Rate, horizon and the share of clipped steps, as in the curve's own table."""
-    data = {name: np.asarray(variable.data) for name, variable in found.variables.items()}
-    rate = float(data["decay_rate"][0, 0])
-    lag = int(data["horizon"][0, list(THRESHOLDS).index(HORIZON)])
-    # A curve that ends in nan has not been seen to stay above.
-    horizon = float(lag) if lag != NEVER else math.nan if math.isnan(rate) else math.inf
+    [line] = headlines(found)
     acts = rules.parse(found.clip).acts is Acts.IN_CHAIN
-    return rate, horizon, float(data["clipped_fraction"][0, 0]) if acts else math.nan
+    clipped = float(found.variables["clipped_fraction"].data[0, 0]) if acts else math.nan
+    return line.rate, line.horizon, clipped
 
 
 def _acts(rule: Rule, gradients: Sequence[Tensor]) -> Tensor:

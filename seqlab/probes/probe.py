@@ -33,6 +33,7 @@ from seqlab.spec.fields import lengths as parse_lengths
 from seqlab.spec.kinds import Progress
 from seqlab.spec.probed import PROBED_TABLE
 from seqlab.study.attenuation import Attenuation
+from seqlab.study.telling import Asked, telling
 from seqlab.wording import refuse
 
 
@@ -52,7 +53,7 @@ def probe(
     name: str | None = None,
     networks: int | None = None,
     reset: Callable[[Any], object] | None = None,
-    progress: Progress | None = None,
+    progress: Asked = None,
 ) -> Attenuation:
     """How far back the gradient of a network's last output reaches, in log scale, exactly.
 
@@ -78,8 +79,8 @@ def probe(
     copy of the modules probed; left out they are probed as they are. `name` tells this probe from
     others in tables and figures; left out it is that of the class.
 
-    `progress(fraction, what)` is called now and then. Modules, their gradients, and PyTorch's
-    modes, threads and random state are as before afterwards.
+    `progress(fraction, what)` is called now and then; True shows a line on stderr. Modules, their
+    gradients, and PyTorch's modes, threads and random state are as before afterwards.
 
     Raises InputError, before any work, for whatever would give a wrong curve: dropout and batch
     norm in training mode, two directions, packed sequences, whole numbers where their gradient is
@@ -87,30 +88,29 @@ def probe(
     """
     nets = networks_of(net, networks, reset)
     state = taken_apart(state)
-    if progress is not None and not callable(progress):
-        raise refuse("progress", progress, "a function of a fraction and a text")
     called = PROBED_TABLE["name"].parse("name", name_of(nets[0]) if name is None else name)
-    begun, losses = Begun(called), Losses(readout, loss)
-    asked = _Asked(state, losses, lengths, every, rules.parse(clip), progress, begun)
-    through_layers = wrt == "layers" or not isinstance(wrt, str)
-    for one in nets:
-        check(one, x, state, wrt, time)
-    of_one_kind(nets)
-    wanted = dtype_named(dtype)
-    if wrt == "input" and wanted is None and modules_of(nets[0]):
-        wanted = "float64"
-    if wanted is not None:
-        nets = [in_dtype(one, wanted) for one in nets]
-        x = tensors_in_dtype(x, wanted)
-        asked = replace(asked, state=tensors_in_dtype(state, wanted))
-    if through_layers:
-        if time is not None:
-            raise refuse("time", time, "none beside wrt layers: x goes in whole")
-        return asked.through_layers(nets, x, None if wrt == "layers" else list(wrt))
-    time = time_axis(nets[0], x, time)
-    if wrt == "input":
-        return asked.of_inputs(nets, x, time)
-    return asked.of_states(nets, x, time)
+    with telling(progress) as tell:
+        begun, losses = Begun(called), Losses(readout, loss)
+        asked = _Asked(state, losses, lengths, every, rules.parse(clip), tell, begun)
+        through_layers = wrt == "layers" or not isinstance(wrt, str)
+        for one in nets:
+            check(one, x, state, wrt, time)
+        of_one_kind(nets)
+        wanted = dtype_named(dtype)
+        if wrt == "input" and wanted is None and modules_of(nets[0]):
+            wanted = "float64"
+        if wanted is not None:
+            nets = [in_dtype(one, wanted) for one in nets]
+            x = tensors_in_dtype(x, wanted)
+            asked = replace(asked, state=tensors_in_dtype(state, wanted))
+        if through_layers:
+            if time is not None:
+                raise refuse("time", time, "none beside wrt layers: x goes in whole")
+            return asked.through_layers(nets, x, None if wrt == "layers" else list(wrt))
+        time = time_axis(nets[0], x, time)
+        if wrt == "input":
+            return asked.of_inputs(nets, x, time)
+        return asked.of_states(nets, x, time)
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,10 @@ A file is opened, what its headers say is checked, and only what fits is read.
 """
 
 import hashlib
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from os import PathLike, fspath
 from typing import Any
 
 import numpy as np
@@ -17,22 +17,35 @@ from seqlab.cells import Cell, Sizes, in_layers
 from seqlab.errors import InputError
 from seqlab.host import GIB, available_memory
 from seqlab.spec import formats, naming
-from seqlab.spec.formats import Archive, Stored
+from seqlab.spec.formats import PLACE, Archive, InMemory, Source, Stored
 
 
 @dataclass(frozen=True)
 class ArrayFile:
-    """A file of arrays: equal when the content is, wherever the file lies."""
+    """A file of arrays, or a program's own: equal when the content is, wherever it lies."""
 
     path: str = field(compare=False)
     sha256: str
+    given: InMemory | None = field(default=None, compare=False, repr=False)
+
+    @classmethod
+    def of(cls, source: Source) -> "ArrayFile":
+        """What is there, not read yet."""
+        if isinstance(source, InMemory):
+            return cls(PLACE, "", source)
+        return cls(os.path.abspath(source), "")
+
+    @property
+    def source(self) -> Source:
+        """Where to read it."""
+        return self.path if self.given is None else self.given
 
     def __str__(self) -> str:
         return self.path
 
 
 def load_params(
-    cell: Cell, path: str | PathLike[str], sha256: str | None = None, module: str | None = None
+    cell: Cell, path: Source, sha256: str | None = None, module: str | None = None
 ) -> dict[str, NDArray]:
     """A cell's parameters in a file by the cell's own names, as stored; biases may be left out.
 
@@ -45,7 +58,7 @@ def load_params(
     return loaded
 
 
-def load_input(path: str | PathLike[str], sha256: str | None = None) -> NDArray:
+def load_input(path: Source, sha256: str | None = None) -> NDArray:
     """The one array of a `.npy` file, as stored: (T, B, I) or (M, T, B, I).
 
     Raises InputError where the file is not one, and where its content has another digest than
@@ -58,20 +71,18 @@ def load_input(path: str | PathLike[str], sha256: str | None = None) -> NDArray:
 
 
 @contextmanager
-def opened_params(
-    cell: Cell, path: str | PathLike[str], module: str | None = None
-) -> Iterator[Archive]:
+def opened_params(cell: Cell, path: Source, module: str | None = None) -> Iterator[Archive]:
     """A cell's parameters in a file, or in one module of a model's, by the cell's own names.
 
     None is read before it is asked for. Raises InputError where the file does not hold them.
     """
     with opened_archive("params", path) as found:
-        given = naming.of_file(cell, found, fspath(path), module)
+        given = naming.of_file(cell, found, str(path), module)
         yield {own: found[name] for own, name in given.items()}
 
 
 @contextmanager
-def opened_archive(name: str, path: str | PathLike[str]) -> Iterator[Archive]:
+def opened_archive(name: str, path: Source) -> Iterator[Archive]:
     """The named arrays of a file. Raises InputError."""
     with _opened(name, path) as found:
         if isinstance(found, Stored):
@@ -83,7 +94,7 @@ def opened_archive(name: str, path: str | PathLike[str]) -> Iterator[Archive]:
 
 
 @contextmanager
-def opened_input(path: str | PathLike[str]) -> Iterator[Archive]:
+def opened_input(path: Source) -> Iterator[Archive]:
     """The one array of a `.npy` file under the name `input`. Raises InputError."""
     with _opened("input", path) as found:
         if not isinstance(found, Stored):
@@ -91,7 +102,7 @@ def opened_input(path: str | PathLike[str]) -> Iterator[Archive]:
         yield {"input": found}
 
 
-def read(name: str, path: str | PathLike[str], stored: Archive) -> dict[str, NDArray]:
+def read(name: str, path: Source, stored: Archive) -> dict[str, NDArray]:
     """The numbers of arrays in an open file, as stored.
 
     Raises InputError where they would not fit in memory, and where the file is not as it says.
@@ -116,9 +127,7 @@ def digest(arrays: Mapping[str, NDArray]) -> str:
     return sha.hexdigest()
 
 
-def check_dtypes(
-    name: str, path: str | PathLike[str], stored: Mapping[str, Stored], dtype: str
-) -> None:
+def check_dtypes(name: str, path: Source, stored: Mapping[str, Stored], dtype: str) -> None:
     """Refuse another dtype than the run's."""
     for key, array in stored.items():
         if array.dtype != dtype:
@@ -126,7 +135,7 @@ def check_dtypes(
             raise InputError(f"{name}: {where} is {array.dtype}; allowed: {dtype}, the run's dtype")
 
 
-def check_finite(name: str, path: str | PathLike[str], loaded: Mapping[str, NDArray]) -> None:
+def check_finite(name: str, path: Source, loaded: Mapping[str, NDArray]) -> None:
     """Refuse NaN and infinity."""
     for key, array in loaded.items():
         if not np.isfinite(array).all():
@@ -134,13 +143,11 @@ def check_finite(name: str, path: str | PathLike[str], loaded: Mapping[str, NDAr
             raise InputError(f"{name}: {where} has NaN or infinity; finite numbers are needed")
 
 
-def _within(name: str, path: str | PathLike[str], key: str) -> str:
-    return fspath(path) if key == name else f"{path}, {key}"
+def _within(name: str, path: Source, key: str) -> str:
+    return str(path) if key == name else f"{path}, {key}"
 
 
-def sizes_of_params(
-    cell: Cell, path: str | PathLike[str], stored: Mapping[str, Stored]
-) -> dict[str, int]:
+def sizes_of_params(cell: Cell, path: Source, stored: Mapping[str, Stored]) -> dict[str, int]:
     """The fields that the arrays fix: hidden, inputs, networks, layers, and the cell's state.
 
     Raises InputError for shapes that do not fit together.
@@ -170,7 +177,7 @@ def sizes_of_params(
     return found | ({"state": sizes.state} if "state" in cell.options else {})
 
 
-def sizes_of_input(path: str | PathLike[str], array: Stored) -> dict[str, int]:
+def sizes_of_input(path: Source, array: Stored) -> dict[str, int]:
     """The fields that a sequence fixes: steps, inputs, and networks where it has that axis.
 
     Raises InputError for another number of axes and for an empty one.
@@ -184,7 +191,7 @@ def sizes_of_input(path: str | PathLike[str], array: Stored) -> dict[str, int]:
 
 
 @contextmanager
-def _opened(name: str, path: str | PathLike[str]) -> Iterator[Archive | Stored]:
+def _opened(name: str, path: Source) -> Iterator[Archive | Stored]:
     with ExitStack() as stack:
         with _explained(name, path):
             found = stack.enter_context(formats.opened(path))
@@ -192,7 +199,7 @@ def _opened(name: str, path: str | PathLike[str]) -> Iterator[Archive | Stored]:
 
 
 @contextmanager
-def _explained(name: str, path: str | PathLike[str]) -> Iterator[None]:
+def _explained(name: str, path: Source) -> Iterator[None]:
     """Whatever a file raises that is not what it should be, as InputError."""
     try:
         yield
@@ -209,7 +216,7 @@ def _explained(name: str, path: str | PathLike[str]) -> Iterator[None]:
 
 
 def require_digest(
-    name: str, path: str | PathLike[str], arrays: Mapping[str, NDArray], sha256: str | None
+    name: str, path: Source, arrays: Mapping[str, NDArray], sha256: str | None
 ) -> None:
     """Refuse arrays of another digest. Raises InputError."""
     if sha256 is not None and digest(arrays) != sha256:

@@ -9,6 +9,7 @@ from typing import Any
 from seqlab.cells import CELLS, Cell, Sizes, in_layers
 from seqlab.spec import arrays
 from seqlab.spec.arrays import ArrayFile
+from seqlab.spec.formats import InMemory
 from seqlab.spec.table import TABLE
 from seqlab.spec.tabled import Held, TabledSpec
 from seqlab.wording import one_of, refuse
@@ -91,10 +92,10 @@ class RunSpec(TabledSpec):
     @classmethod
     def _files(cls, known: Mapping[str, Any], opened: ExitStack) -> Iterator[Held]:
         cell = CELLS[known["arch"]]
-        if isinstance(path := known.get("params"), str):
+        if isinstance(path := known.get("params"), str | InMemory):
             stored = opened.enter_context(arrays.opened_params(cell, path, known.get("module")))
             yield "params", stored, arrays.sizes_of_params(cell, path, stored)
-        if isinstance(path := known.get("input"), str):
+        if isinstance(path := known.get("input"), str | InMemory):
             stored = opened.enter_context(arrays.opened_input(path))
             yield "input", stored, arrays.sizes_of_input(path, stored["input"])
 

@@ -11,6 +11,7 @@ from seqlab.layers.draws import TRANSFORMER_INITS
 from seqlab.layers.stack import Stack
 from seqlab.spec import stack_arrays
 from seqlab.spec.arrays import ArrayFile
+from seqlab.spec.formats import InMemory
 from seqlab.spec.option import Table
 from seqlab.spec.stack_table import SQRT, STACK_TABLE
 from seqlab.spec.table import DEFAULT_INIT
@@ -91,7 +92,7 @@ class StackSpec(TabledSpec):
 
     @classmethod
     def _files(cls, known: Mapping[str, Any], opened: ExitStack) -> Iterator[Held]:
-        if isinstance(path := known.get("params"), str):
+        if isinstance(path := known.get("params"), str | InMemory):
             stored = opened.enter_context(stack_arrays.opened_stack(path, known.get("module")))
             sizes = stack_arrays.sizes_of_stack(stored)
             if "inputs" in known and "inputs" not in sizes:

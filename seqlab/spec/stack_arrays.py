@@ -7,7 +7,6 @@ what is called a bias belongs to the weight of that name, all else is a weight.
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from os import PathLike, fspath
 from typing import NamedTuple
 
 from numpy.typing import NDArray
@@ -16,7 +15,7 @@ from seqlab.errors import InputError
 from seqlab.spec import arrays, formats
 from seqlab.spec.formats import Archive, Stored
 
-Path = str | PathLike[str]
+Path = formats.Source
 
 
 class _Layer(NamedTuple):
@@ -148,4 +147,4 @@ def _check_shapes(path: Path, layers: Sequence[_Layer]) -> None:
 
 
 def _refused(path: Path, name: str, array: Stored, allowed: str) -> InputError:
-    return InputError(f"params: {fspath(path)}, {name} has shape {array.shape}; {allowed}")
+    return InputError(f"params: {path}, {name} has shape {array.shape}; {allowed}")

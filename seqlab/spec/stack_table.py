@@ -57,7 +57,7 @@ def _activation(name: str, value: Any) -> str:
 
 
 def _norm(name: str, value: Any) -> str:
-    kind, colon, groups = value.partition(":") if isinstance(value, str) else (value, "", "")
+    kind, colon, groups = value.partition(":") if isinstance(value, str) else ("", "", "")
     if kind in ("none", "batch", "layer") and not colon:
         return str(value)
     if kind != "group" or not (groups.isascii() and groups.isdigit() and int(groups) > 0):

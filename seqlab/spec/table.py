@@ -17,6 +17,7 @@ from seqlab.spec.fields import (
     number_or,
     whole,
 )
+from seqlab.spec.formats import InMemory
 from seqlab.spec.option import Option, Table
 from seqlab.wording import one_of, refuse
 
@@ -27,16 +28,31 @@ DEFAULT_INIT = "pytorch"
 Idle = Callable[[Mapping[str, Any]], str | None]  # see Option
 
 
-def _array_file(name: str, value: Any) -> str | ArrayFile:
-    """A path, still to be read, or the record of a file that was."""
+def _array_file(name: str, value: Any) -> str | ArrayFile | None:
+    """A path, still to be read, or the record of a file that was; None for what is neither."""
     if isinstance(value, ArrayFile):
         return value
     if isinstance(value, Mapping) and set(value) == {"path", "sha256"}:
         return ArrayFile(str(value["path"]), str(value["sha256"]))
-    try:
-        return str(os.fspath(value))
-    except TypeError:
-        raise refuse(name, value, "the path of a file") from None
+    return str(os.fspath(value)) if isinstance(value, str | os.PathLike) else None
+
+
+def _named_arrays(name: str, value: Any) -> str | ArrayFile | InMemory:
+    """The same, or arrays by name in memory."""
+    if (file := _array_file(name, value)) is not None:
+        return file
+    if not isinstance(value, Mapping):
+        raise refuse(name, value, "the path of a file, or a dictionary of arrays by name")
+    return InMemory(dict(value))
+
+
+def _one_array(name: str, value: Any) -> str | ArrayFile | InMemory:
+    """The same, or one array in memory."""
+    if (file := _array_file(name, value)) is not None:
+        return file
+    if not (hasattr(value, "shape") or isinstance(value, list | tuple)):
+        raise refuse(name, value, "the path of a file, or an array")
+    return InMemory(value)
 
 
 def _module(name: str, value: Any) -> str:
@@ -295,7 +311,7 @@ TABLE = Table(
         ),
         Option(
             "params",
-            _array_file,
+            _named_arrays,
             f"Your own weights of --dtype under PyTorch's names ({_NAMED_OTHERWISE}), with a "
             "leading axis of networks or without: a .npz, .safetensors, .pt or .pth.",
             metavar="W.npz",
@@ -316,7 +332,7 @@ TABLE = Table(
         ),
         Option(
             "input",
-            _array_file,
+            _one_array,
             "Your own sequence of --dtype, (T, B, I) or (M, T, B, I).",
             metavar="X.npy",
             label="input",

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import fields, replace
@@ -48,7 +47,7 @@ class TabledSpec:
         known = cls._parse(given)
         with ExitStack() as files:
             held = cls._open_arrays(known, files)
-            records = {name: ArrayFile(os.path.abspath(known[name]), "") for name in held}
+            records = {name: ArrayFile.of(known[name]) for name in held}
             if records and check is not None:
                 check(cls._resolve(known | records))
             for name, stored in held.items():

@@ -14,12 +14,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from seqlab import rules
+from seqlab.errors import InputError
 from seqlab.measure.assemble import assemble, kept_lags
 from seqlab.numbers.variables import Measurement, Variable
 from seqlab.rules import Acts
 from seqlab.spec.kinds import Spec
 from seqlab.spec.probed import BY_LINK
 from seqlab.study import files
+from seqlab.study.face import Face
 from seqlab.study.result import Result
 from seqlab.wording import refuse
 
@@ -27,8 +29,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-@dataclass(frozen=True, eq=False)
-class Attenuation:
+@dataclass(frozen=True, eq=False, repr=False)
+class Attenuation(Face):
     """Absolute natural logs of the adjoint's norm, (M, lengths, lags), M = 1 for one network.
 
     Entry [m, k, i] belongs to the loss of the output y_T, T = lengths[k], at lag tau = T - t =
@@ -51,7 +53,9 @@ class Attenuation:
     function of the state that comes with it, lag 0 holds the norm of dL/dy_T, and its parts nan.
 
     It may stand where a result does: in `seqlab.figures`, in the pytest fixture, and, once it is
-    saved, in stores. There every curve is relative to the state's norm at lag 0 of its length.
+    saved, in stores. There every curve is relative to the state's norm at lag 0 of its length, and
+    so are the numbers of its clip rule: `attenuation["none"].decay_rate`, see
+    `seqlab.report.numbers`.
     """
 
     lengths: NDArray[np.int64]
@@ -101,9 +105,11 @@ class Attenuation:
     def path(self) -> Path | None:
         return None
 
-    def summary(self) -> str:
-        """The table that `seqlab probe` prints, at most 80 columns wide."""
-        return self.result.summary()
+    def __repr__(self) -> str:
+        try:
+            return super().__repr__()
+        except InputError:  # no result
+            return f"{type(self).__name__} of {self.name}: lag 0 alone"
 
     def to_json(self) -> dict[str, Any]:
         """The document that `seqlab probe --json` prints."""
@@ -112,14 +118,6 @@ class Attenuation:
     def to_dataframe(self) -> "pd.DataFrame":
         """Tidy curves: a row for each network, rule, length and lag up to the length."""
         return self.result.to_dataframe()
-
-    def plot(self, path: str | PathLike[str]) -> None:
-        """Draw it to a PDF, SVG or PNG, its data beside it as CSV: the curve, and of a state with
-        several parts a map of part x lag.
-
-        Raises InputError for another suffix.
-        """
-        self.result.plot(path)
 
     def save(self, store: str | PathLike[str] = "seqlab-results") -> Path:
         """Keep it as a result file, which `load`, `seqlab table` and `seqlab plot` read, in a

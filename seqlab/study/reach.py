@@ -2,10 +2,10 @@
 
 import math
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from seqlab.numbers.crossings import Crossing, Middle, crossings
 from seqlab.numbers.quantity import LN10
 from seqlab.numbers.statistics import median, median_interval
 from seqlab.report import reach_table
+from seqlab.spec.keywords import ReachOptions, options_of
 from seqlab.spec.kinds import Progress
 from seqlab.spec.run import RunSpec
 from seqlab.spec.table import TABLE
@@ -22,6 +23,7 @@ from seqlab.study import limits
 from seqlab.study.result import Result
 from seqlab.study.run import Folder, check, measure_spec
 from seqlab.study.store import Store
+from seqlab.study.telling import Asked, telling
 from seqlab.wording import did_you_mean, one_of, refuse, short_repr
 
 PLACES = 17  # at which values are tried before crossings are looked for between them
@@ -48,7 +50,7 @@ class Answer:
     result: Result
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Reach:
     """What keeps `keep` of the gradient over `steps` steps: see `answers`, smallest value first;
     none where no value between the ends does.
@@ -74,6 +76,11 @@ class Reach:
         """The document that `--json` prints, in strict JSON's own types."""
         return reach_table.document(self)
 
+    def __repr__(self) -> str:
+        found = ", ".join(f"{answer.value:.6g}" for answer in self.answers) or "none"
+        asked = f"keeps {self.keep:g} over {self.steps} steps"
+        return f"Reach: {self.vary} that {asked}: {found}; {len(self.tried)} values tried"
+
     def plot(self, path: Folder) -> None:
         """Draw what is kept against the option, the answers marked, as .pdf, .svg or .png; the data
         beside it as .csv. Raises InputError."""
@@ -82,6 +89,7 @@ class Reach:
         plot_answers(self, path)
 
 
+@options_of(TABLE, ReachOptions)
 def reach(
     *,
     vary: str,
@@ -89,8 +97,8 @@ def reach(
     between: tuple[float, float] | None = None,
     backend: str = "auto",
     store: Folder | None = None,
-    progress: Progress | None = None,
-    **fields: Any,
+    progress: Asked = None,
+    **fields: Unpack[ReachOptions],
 ) -> Reach:
     """Find the values of a number that draws networks at which `keep` of the gradient's norm is
     left after `steps` steps.
@@ -102,7 +110,8 @@ def reach(
     spaced (in logarithm where they are all above 0), and crossings are found between them. Each try
     is a run; those that `store` has are not measured again. Raises InputError before any work.
     """
-    return Search(vary, keep, between, fields, backend, store, progress).found()
+    with telling(progress) as tell:
+        return Search(vary, keep, between, dict(fields), backend, store, tell).found()
 
 
 class Search:
@@ -168,9 +177,8 @@ class Search:
 
     def _spec(self, value: float) -> RunSpec:
         fixed: dict[str, Any] = {"clip": "none", self.vary: value}
-        if (steps := self._fields.get("steps")) is not None:  # else that is said
-            fixed["lengths"] = (steps,)
-        return RunSpec.create(limits.require_memory, **self._fields, **fixed)
+        spec = RunSpec.create(limits.require_memory, **self._fields, **fixed)
+        return replace(spec, lengths=(spec.steps,))  # which one's own input may say
 
     def _run(self, place: float) -> Result:
         value = self._value(place)

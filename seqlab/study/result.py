@@ -19,6 +19,7 @@ from seqlab.spec.kinds import Progress, Spec
 from seqlab.spec.learn import LearnSpec
 from seqlab.spec.train import TrainSpec
 from seqlab.study import files, netcdf
+from seqlab.study.face import Face
 from seqlab.study.netcdf import DamagedResult
 from seqlab.wording import refuse
 
@@ -52,9 +53,10 @@ def _version(name: str) -> str:
     return version(name)
 
 
-@dataclass(frozen=True, eq=False)
-class Result:
-    """What one run measured.
+@dataclass(frozen=True, eq=False, repr=False)
+class Result(Face):
+    """What one run measured. Its numbers go by clip rule: `result["none"].decay_rate`, see
+    `seqlab.report.numbers`.
 
     `variables` has the arrays by name (see `seqlab.numbers.variables`); `created` is a UTC time,
     `duration` in seconds; `path` is the file, None where the result was not stored.
@@ -161,10 +163,6 @@ class Result:
         """What `--json` prints: strict JSON, non-finite numbers as strings."""
         return entries.document(self)
 
-    def summary(self) -> str:
-        """The table that its command prints, at most 80 columns wide."""
-        return kinds.table([self])
-
     def checks(self, progress: Progress | None = None, *, rule: str | None = None) -> "list[Line]":
         """The checklist of vanishing and exploding gradients.
 
@@ -194,16 +192,6 @@ class Result:
         rows = kinds.of_spec(self.spec).table.values()
         names = [row.name for row in rows if row.in_table and row.in_curves]
         return tidy.curve_frame(self, names)
-
-    def plot(self, path: str | PathLike[str]) -> None:
-        """Draw the curves to a PDF, SVG or PNG, their data beside it as CSV; of a state with
-        several named parts, as of stacked layers, a map of part x lag.
-
-        Raises InputError for another suffix.
-        """
-        from seqlab.figures import plot_reach
-
-        plot_reach([self], path)
 
 
 def read_spec(path: str | PathLike[str]) -> Spec:

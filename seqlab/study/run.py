@@ -6,47 +6,62 @@ import warnings
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Unpack, cast
 
 from seqlab.spec import kinds
+from seqlab.spec.keywords import (
+    DepthOptions,
+    LearnOptions,
+    RunOptions,
+    TrainOptions,
+    options_of,
+)
 from seqlab.spec.kinds import Progress, Spec
 from seqlab.spec.learn import LearnSpec
+from seqlab.spec.learn_table import LEARN_TABLE
 from seqlab.spec.stack import StackSpec
-from seqlab.spec.stack_table import DEFAULT_ARCH
+from seqlab.spec.stack_table import DEFAULT_ARCH, STACK_TABLE
+from seqlab.spec.table import TABLE
 from seqlab.spec.tabled import TabledSpec
 from seqlab.spec.train import TrainSpec
+from seqlab.spec.train_table import TRAIN_TABLE
 from seqlab.study import limits
 from seqlab.study.result import Result
+from seqlab.study.telling import Asked, telling
 from seqlab.study.unfinished import Unfinished
 
 Folder = str | os.PathLike[str]
 
 
+@options_of(TABLE, RunOptions)
 def run(
     *,
     backend: str = "auto",
     store: Folder | None = None,
-    progress: Progress | None = None,
-    **fields: Any,
+    progress: Asked = None,
+    **fields: Unpack[RunOptions],
 ) -> Result:
     """Measure one cell: `arch`, `steps` and any other option of `seqlab run`, by its name.
 
     `store` is a folder for the result's file, which replaces an older one of the same spec;
-    without it nothing is written. `progress(fraction, what)` is called about once a second.
+    without it nothing is written. `progress(fraction, what)` is called about once a second; True
+    shows both in one line on stderr.
     Raises InputError before any work, and WriteError where the result cannot be kept.
     """
     spec = kinds.create(limits.require_memory, **fields)
     check(spec, store, backend)
-    return measure_spec(spec, backend, store, progress)
+    with telling(progress) as tell:
+        return measure_spec(spec, backend, store, tell)
 
 
+@options_of(STACK_TABLE, DepthOptions)
 def depth(
     *,
     arch: str = DEFAULT_ARCH,
     backend: str = "auto",
     store: Folder | None = None,
-    progress: Progress | None = None,
-    **options: Any,
+    progress: Asked = None,
+    **options: Unpack[DepthOptions],
 ) -> Result:
     """Measure one deep stack: `depth` and any other option of `seqlab depth`, by its name there.
 
@@ -55,12 +70,13 @@ def depth(
     return _by_words(StackSpec, {"arch": arch, **options}, backend, store, progress)
 
 
+@options_of(LEARN_TABLE, LearnOptions)
 def learn(
     *,
     backend: str = "auto",
     store: Folder | None = None,
-    progress: Progress | None = None,
-    **fields: Any,
+    progress: Asked = None,
+    **fields: Unpack[LearnOptions],
 ) -> Result:
     """Train one cell on a task at several lengths: `arch`, `lengths` and any other option of
     `seqlab learn`, by its name.
@@ -69,16 +85,18 @@ def learn(
     """
     spec = LearnSpec.create(limits.require_memory, **fields)
     check(spec, store, backend)
-    return measure_spec(spec, backend, store, progress)
+    with telling(progress) as tell:
+        return measure_spec(spec, backend, store, tell)
 
 
+@options_of(TRAIN_TABLE, TrainOptions)
 def train(
     *,
     arch: str = DEFAULT_ARCH,
     backend: str = "auto",
     store: Folder | None = None,
-    progress: Progress | None = None,
-    **options: Any,
+    progress: Asked = None,
+    **options: Unpack[TrainOptions],
 ) -> Result:
     """Train deep stacks of several depths to sort inputs into classes: `depths` and any other
     option of `seqlab train`, by its name there.
@@ -93,14 +111,15 @@ def _by_words(
     options: Mapping[str, Any],
     backend: str,
     store: Folder | None,
-    progress: Progress | None,
+    progress: Asked,
 ) -> Result:
     """Measure what options say by the words of the kind's own command."""
     fields = kind.table.fields(options)
     with kind.table.in_own_words():
         spec = cast(Spec, kind.create(limits.require_memory, **fields))
         check(spec, store, backend)
-    return measure_spec(spec, backend, store, progress)
+    with telling(progress) as tell:
+        return measure_spec(spec, backend, store, tell)
 
 
 def check(spec: Spec, store: Folder | None, backend: str) -> None:

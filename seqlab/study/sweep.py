@@ -26,6 +26,7 @@ from seqlab.study.locks import Claims
 from seqlab.study.result import Result
 from seqlab.study.run import Folder, measure_only
 from seqlab.study.store import Report, Store, describe
+from seqlab.study.telling import Asked, telling
 from seqlab.study.unfinished import Unfinished
 from seqlab.study.watch import Watch
 
@@ -56,7 +57,7 @@ def sweep(
     backend: str = "auto",
     client: "Client | None" = None,
     retry_failed: bool = False,
-    progress: Progress = lambda fraction, what: None,
+    progress: Asked = None,
     report: Report = lambda line: None,
 ) -> Outcome:
     """Measure every run of a study that the store has no sound result of.
@@ -66,7 +67,7 @@ def sweep(
     `retry_failed`. Where the machine fails, which says nothing of the run, nothing is recorded: for
     want of memory the other runs go on, and what else the system refuses ends the sweep.
     `progress(fraction, what)` is called as time goes by, `report(line)` for whatever the user
-    should know: a damaged file, a failure.
+    should know: a damaged file, a failure. `progress=True` shows a line on stderr.
 
     Raises InputError before any work; WriteError where the store cannot be written any more, and
     OSError where the scheduler is lost or the system fails a run: what was finished is kept then,
@@ -77,13 +78,17 @@ def sweep(
     check(spec, folder, backend, client is not None)
     for note in spec.notes:
         report(note)
-    with Claims(folder) as claims:
+    with telling(progress) as tell, Claims(folder) as claims:
         kept = Store(folder)
         kept.remove_drafts(claims)
-        going = _Sweep(spec, kept, claims, retry_failed, progress, report)
+        going = _Sweep(spec, kept, claims, retry_failed, tell or _silent, report)
         if client is None:
             return going.run(partial(going.one_by_one, backend))
         return going.run(partial(measure_there, client, backend))
+
+
+def _silent(fraction: float, what: str) -> None:
+    """The progress of a sweep that nobody watches."""
 
 
 def check(study: StudySpec, folder: Path, backend: str, elsewhere: bool) -> None:

@@ -8,9 +8,23 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from seqlab.spec.formats import checkpoint, npz, safetensors
+from seqlab.spec.formats.memory import PLACE, InMemory
 from seqlab.spec.formats.stored import Archive, Stored, Unreadable
 
-__all__ = ["SUFFIXES", "UNREADABLE", "Archive", "Stored", "Unreadable", "keeps_order", "opened"]
+__all__ = [
+    "PLACE",
+    "SUFFIXES",
+    "UNREADABLE",
+    "Archive",
+    "InMemory",
+    "Source",
+    "Stored",
+    "Unreadable",
+    "keeps_order",
+    "opened",
+]
+
+Source = str | os.PathLike[str] | InMemory  # where arrays are: a file's path, or here
 
 CHECKPOINTS, SAFETENSORS = (".pt", ".pth"), ".safetensors"
 SUFFIXES = (".npz", SAFETENSORS, *CHECKPOINTS)
@@ -30,12 +44,18 @@ UNREADABLE = (
 
 
 @contextmanager
-def opened(path: str | os.PathLike[str]) -> Iterator[Archive | Stored]:
+def opened(path: Source) -> Iterator[Archive | Stored]:
     """A file's arrays by name, or its one array; they can be read until the file is closed.
+    What is in memory is opened the same way.
 
     PyTorch's and safetensors' files go by their suffix, NumPy's by how they begin. Raises OSError,
     and one of UNREADABLE, as reading does too; Unreadable says why.
     """
+    if isinstance(path, InMemory):
+        yield path.opened()
+        return
+    if path == PLACE:
+        raise Unreadable("a program gave its arrays, and no file has them; give them again")
     with open(path, "rb") as file:
         suffix = Path(path).suffix.lower()
         if suffix in CHECKPOINTS:
@@ -53,7 +73,7 @@ def opened(path: str | os.PathLike[str]) -> Iterator[Archive | Stored]:
                 raise Unreadable("it is no file of arrays of numbers")
 
 
-def keeps_order(path: str | os.PathLike[str]) -> bool:
+def keeps_order(path: Source) -> bool:
     """Whether a file has its arrays in the order in which they were given: safetensors' own
     library sorts them."""
-    return Path(path).suffix.lower() != SAFETENSORS
+    return isinstance(path, InMemory) or Path(path).suffix.lower() != SAFETENSORS
