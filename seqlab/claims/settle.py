@@ -75,10 +75,10 @@ class Court:
         return _finding(claim, there)
 
 
-def seconds_left(claims: Sequence[Claim], store: Path) -> list[float]:
-    """About how long measuring what a store lacks takes, for each claim; what several need is
-    measured for the first of them."""
-    known, found = Store(store).hashes(), []
+def seconds_left(claims: Sequence[Claim], store: Path | None) -> list[float]:
+    """About how long measuring each claim takes on one thread, as far as a store, if there is one,
+    lacks its runs; what several need is measured for the first of them."""
+    known, found = set() if store is None else Store(store).hashes(), []
     for claim in claims:
         specs = {spec.hash: spec for case in claim.cases for spec in case.specs}
         lacking = [spec for name, spec in specs.items() if name not in known]

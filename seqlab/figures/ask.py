@@ -19,10 +19,9 @@ from seqlab.figures.names import (
     measure,
 )
 from seqlab.numbers.quantities import is_training
+from seqlab.report.drawable import KINDS as KINDS
 from seqlab.report.measured import Measured
 from seqlab.wording import one_of, refuse
-
-KINDS = ("heatmap", "curves", "profile", "distribution", "histogram")
 
 
 @dataclass(frozen=True)

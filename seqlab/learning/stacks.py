@@ -118,8 +118,8 @@ def train(
         parts = []
         for block in blocks:
 
-            def tick(update: int, name: str = name, size: int = len(block)) -> None:
-                pace((done + update * size) / work, f"training with {name}")
+            def tick(update: int, name: str = name, of: range = block, before: int = done) -> None:
+                pace((before + update * len(of)) / work, f"training with {name}")
 
             parts.append(train_some(spec, name, block, updates, tick))
             done += updates * len(block)

@@ -34,8 +34,8 @@ def by_lag(
     as many steps leaves; `cosine_to_lag`, of that sum and the whole. And of each of the cell's
     parameters alone, (M, parameters, lags), by the same names with `_parameter` behind.
 
-    A kernel call for each of `lags` (rising, from 0 on), and one for all between two of them. `tick`
-    hears of steps, and of how many of them were compared.
+    A kernel call for each of `lags` (rising, from 0 on), and one for all between two of them.
+    `tick` hears of steps, and of how many of them were compared.
     """
     sweep = Sweep(tape, [tape.steps], UNCLIPPED, record=False, gradients=True)
     shapes, given = tape.shapes, list(ensemble.names)

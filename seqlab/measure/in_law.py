@@ -89,8 +89,8 @@ def sample(
     random unit vector.
 
     A network is the same whatever others there are, and whatever of it fits into memory; of several
-    lengths each is what it is alone. `tick` hears of layers done, `layers_of` in all. Raises InputError for a block that has no such
-    sampler.
+    lengths each is what it is alone. `tick` hears of layers done, `layers_of` in all. Raises
+    InputError for a block that has no such sampler.
     """
     if law.arch not in ("mlp", "resnet"):
         raise refuse("arch", law.arch, "mlp or resnet is sampled in law")

@@ -128,7 +128,9 @@ def _under_rule(
     chain, else what is kept of the unclipped one, whose gradients are `sums`."""
     rule = rules.parse(text)
     if rule.in_chain:
-        curves = sweep_curves(tape, spec.lengths, readout, rule, True, report.back(_alone(spec, rule)))
+        curves = sweep_curves(
+            tape, spec.lengths, readout, rule, True, report.back(_alone(spec, rule))
+        )
         fired = curves.fired[:, -1] / (spec.steps * tape.sequences)
         found, after = kept(spec, curves), ensemble.of_given(curves.sums)
     else:

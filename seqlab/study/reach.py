@@ -70,7 +70,7 @@ class Reach:
 
     def summary(self) -> str:
         """The table that `seqlab reach` prints; no newline at the end."""
-        return reach_table.table(self)
+        return reach_table.table([self])
 
     def to_json(self) -> dict[str, Any]:
         """The document that `--json` prints, in strict JSON's own types."""

@@ -4,12 +4,12 @@ import sys
 
 import click
 
-from seqlab.cli import options, streams
+from seqlab.cli import completion, options, streams
 from seqlab.cli.errors import FAILED
 
 
 @click.command(short_help="Time seqlab beside PyTorch, JAX and mambapy.")
-@click.argument("cases", metavar="[CASES.toml]", required=False)
+@click.argument("cases", metavar="[CASES.toml]", required=False, shell_complete=completion.files)
 @click.option(
     "--only",
     multiple=True,
