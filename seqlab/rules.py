@@ -44,6 +44,7 @@ KINDS = {
 }
 IN_CHAIN = tuple(kind.name for kind in KINDS.values() if kind.acts is Acts.IN_CHAIN)
 AFTER = tuple(kind.name for kind in KINDS.values() if kind.acts is Acts.AFTER)
+BEGINNINGS = tuple(f"{kind.name}{':' * bool(kind.threshold)}" for kind in KINDS.values())
 SPELLINGS = ", ".join(kind.spelling for kind in KINDS.values())
 
 

@@ -79,6 +79,16 @@ def lasting(seconds: float) -> str:
     return f"{seconds / 86400:.0f} days"
 
 
+def taken(seconds: float) -> str:
+    """A time that was taken: `0.25 s`, and longer ones as `lasting` has them."""
+    return f"{seconds:.2g} s" if seconds < 9.5 else lasting(seconds)
+
+
+def extra(name: str) -> str:
+    """How to install what comes with an extra of seqlab, from an index or in a clone."""
+    return f"pip install 'seqlab[{name}]', in a clone '.[{name}]'"
+
+
 def printable(text: str) -> str:
     """A text that can be written anywhere: bytes of a file's name that are no letters escaped."""
     return text.encode(errors="backslashreplace").decode()

@@ -106,7 +106,7 @@ def test_a_missing_peer_is_refused_in_one_line(name, tmp_path, monkeypatch):
     done = CliRunner().invoke(main, ["bench", "--only", "scan", "--peers", name, "--out", str(out)])
     assert done.exit_code == 2
     assert done.stderr.startswith(f"seqlab: error: peers: {name} needs ")
-    assert done.stderr.endswith("pip install 'seqlab[peers]'\n")
+    assert done.stderr.endswith("pip install 'seqlab[peers]', in a clone '.[peers]'\n")
     assert done.stderr.count("\n") == 1
     assert not out.exists()
 

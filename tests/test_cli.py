@@ -54,7 +54,17 @@ REFUSED = [
     ((*GRU, "--activation", "relu"), "activation: 'relu' means nothing for gru; it is for rnn"),
     ((*GRU, "--gain", 2, "--activation", "relu"), "gain: 2.0 means nothing"),  # as they are given
     ((*GRU, "--activation", "relu", "--gain", 2), "activation: 'relu' means nothing for gru"),
-    ((*RNN, "--arch", "gru", "--activation", "relu"), "activation: 'relu' means nothing for gru"),
+    ((*GRU, "--arch", "ssm", "--activation", "relu"),
+        "activation: means nothing for gru, for ssm: it serves no run; it is for rnn"),
+    ((*RNN, "--steps", "1.5e0"), "Invalid value for '--steps': '1.5e0' is not a valid integer."),
+    ((*RNN, "--steps", "1e400"), "Invalid value for '--steps': '1e400' is not a valid integer."),
+    ((*RNN, "--lengths", "1.5e0,20"), "lengths: '1.5e0,20' is not allowed"),
+    ((*RNN, "--json", "--jsonl"), "jsonl: not allowed beside --json; one of them"),
+    ((*RNN, "--no-store", "--store", "s"), "no-store: not allowed beside --store; one of them"),
+    ((*RNN, "--quiet", "--progress", "always"), "quiet: not allowed beside --progress always"),
+    ((*RNN, "--progress", "often"), "Invalid value for '--progress': 'often' is not one of"),
+    (("depth", "--critical", "--quiet"), "quiet: means nothing beside critical"),
+    (("depth", "--critical", "--no-store"), "no_store: means nothing beside critical"),
     ((*RNN, "--params", "none.npz"), "params: cannot read none.npz: No such file or directory"),
     ((*RNN, "--input", "none.npy"), "input: cannot read none.npy: No such file or directory"),
     (("run", "--from", "none.nc"), "cannot read none.nc: No such file or directory"),
@@ -238,7 +248,8 @@ CHECKS = [Check("lstm gradient", 1e-9, 1e-6, 0.1), Check("linear rnn", 1e-3, 1e-
 
 @pytest.mark.parametrize(("checks", "code"), [(CHECKS[:1], 0), (CHECKS, 1)])
 def test_verify_prints_a_row_a_check_and_fails_with_one(checks, code, monkeypatch):
-    def run_checks(report, backend):
+    def run_checks(report, backend, progress):
+        progress(0.5, "a check")
         for check in checks:
             report(check)
         return all(check.passed for check in checks)

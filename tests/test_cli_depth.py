@@ -241,7 +241,7 @@ def test_the_table_of_a_stack_speaks_of_layers(here: Path) -> None:
         "clipped        share of layers where the rule acted; norm, value: of networks",
     ):
         assert line in lines
-    assert "Lyapunov exponents in nat/layer, first 2 of 2" in done.stdout
+    assert "Lyapunov exponents in nat/layer, the 2 largest of" in done.stdout
     assert "step-norm:1" in done.stdout
     without_rules = done.stdout.replace("step-norm", "")
     assert not re.search(r"\b(steps?|lengths?)\b", without_rules.split("stored:")[0])

@@ -26,6 +26,7 @@ def timers(monkeypatch):
     class Timer:
         def __init__(self, delay, function):
             self.go_off, self.begun, self.cancelled = function, False, False
+            self.delay = delay
             made.append(self)
 
         def start(self):
@@ -54,12 +55,73 @@ def test_progress_shows_after_a_while_and_goes_at_the_end(timers):
 
 
 @pytest.mark.parametrize("stream", [io.StringIO(), Terminal()])
-def test_progress_is_silent_elsewhere_and_for_short_work(stream, timers):
+def test_short_work_says_nothing(stream, timers):
     with ProgressLine(stream) as line:
         line(0.5, "backward")
     assert stream.getvalue() == ""
     assert timers[0].begun == stream.isatty()
     assert timers[0].cancelled
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The time that the line of progress reads, in a list, to be set."""
+    now = [1000.0]
+    monkeypatch.setattr("seqlab.cli.progress.time.monotonic", lambda: now[0])
+    return now
+
+
+def work(line, clock, seconds, count=100):
+    """Even work: `count` calls in so many seconds."""
+    for k in range(1, count + 1):
+        clock[0] += seconds / count
+        line(k / count, "backward")
+
+
+def test_where_no_terminal_is_a_line_a_minute_says_how_far_it_is(clock):
+    stream = io.StringIO()
+    with ProgressLine(stream) as line:
+        work(line, clock, 150)
+    first, second = stream.getvalue().splitlines()
+    assert first == "40%  backward, 90 s left" or first == "40%  backward, 2 min left"
+    assert second == "80%  backward, 30 s left"
+
+
+def test_the_time_left_is_told_when_there_is_something_to_judge_it_by(clock, timers):
+    terminal = Terminal()
+    with ProgressLine(terminal) as line:
+        timers[0].go_off()
+        work(line, clock, 40)
+    lines = [text.strip() for text in terminal.getvalue().split("\r") if text.strip()]
+    assert lines[:8] == [f"{k}%  backward" for k in range(1, 9)]
+    assert lines[9] == "10%  backward, 36 s left"
+    assert lines[-1] == "100%  backward"
+
+
+def test_a_kernel_that_is_compiled_meanwhile_does_not_spoil_the_time_left(clock, timers):
+    terminal = Terminal()
+    with ProgressLine(terminal) as line:
+        timers[0].go_off()
+        line(0.01, "forward")
+        clock[0] += 300
+        work(line, clock, 100)
+        assert "50%  backward, 50 s left" in terminal.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("mode", "stream", "delays"),
+    [("always", io.StringIO(), [0.0]), ("never", Terminal(), []), ("auto", Terminal(), [2.0])],
+)
+def test_progress_is_shown_when_it_is_asked_for(mode, stream, delays, clock, timers):
+    with ProgressLine(stream, mode=mode) as line:
+        for timer in timers:
+            if timer.begun:
+                timer.go_off()
+        work(line, clock, 150)
+        shown = stream.getvalue()
+    assert ("50%  backward" in shown) == (mode != "never")
+    assert "\n" not in shown
+    assert [timer.delay for timer in timers if timer.begun] == delays
 
 
 def test_a_closed_pipe_makes_no_noise():
@@ -85,7 +147,8 @@ def redirected(how, *args, **environment):
 @pytest.mark.parametrize("how", ["2>&-", ">&-", "<&- >&- 2>&-", "2>/dev/full"])
 def test_a_stream_that_leads_nowhere_stops_nothing(how, here):
     done = redirected(how, *RNN, "--store", "store", "--plot", "figure.png")
-    assert (done.returncode, done.stderr) == (0, b"")
+    heard = b"" if "2>" in how else b"drawn: figure.png, its data: figure.csv\n"
+    assert (done.returncode, done.stderr) == (0, heard)
     (path,) = Path("store").iterdir()
     told = "" if ">&-" in how.split() else Result.read(path).summary() + "\n"
     assert done.stdout.decode() == told
@@ -145,7 +208,8 @@ def test_every_command_takes_names_in_a_locale_without_letters(letters, here):
         (*RNN, "--store", "größe", "--json"),
     ):
         done = redirected("", *words, **plain)
-        assert (done.returncode, done.stderr) == (0, b""), words
+        told = done.stderr.startswith(b"drawn: ") == (words[0] == "plot")
+        assert (done.returncode, told) == (0, True), words
     assert {path.name for path in here.iterdir()} == {
         *("weiß.toml", "größe", "maß.csv", "größe.csv", "größe.png"),
     }
@@ -157,7 +221,7 @@ def test_a_reader_who_went_away_has_had_enough(here):
     os.close(read)
     with os.fdopen(write, "w") as closed:
         done = process(*RNN, "--plot", "figure.png", stdout=closed)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (0, "drawn: figure.png, its data: figure.csv\n")
     assert (here / "figure.png").exists()
 
 
@@ -229,5 +293,5 @@ def test_without_posix_locks_every_command_works(here):
     ]
     words = [sys.executable, "-c", code.format(commands=commands)]
     done = subprocess.run(words, capture_output=True, text=True, env=ENVIRONMENT, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (0, "drawn: figure.png, its data: figure.csv\n")
     assert done.stdout.startswith("x: 1 runs measured, 0 found, 0 failed in store\n")

@@ -1,6 +1,7 @@
 """`seqlab plot`: its files, its refusals, and the user's own Matplotlib backend."""
 
 import os
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -16,8 +17,11 @@ from synthetic import measurement, result
 
 from seqlab.cli import main
 from seqlab.errors import InputError
-from seqlab.figures import Asked, select
+from seqlab.figures import Asked, Looks, select
 from seqlab.figures.ask import KINDS
+from seqlab.figures.names import AXES, MEASURES
+from seqlab.figures.style import WIDTHS
+from seqlab.report import drawable
 from seqlab.spec.run import RunSpec
 from seqlab.study.result import Result
 
@@ -35,7 +39,8 @@ def test_figures_need_no_backend(backend, store):
     words = [*PYTHON, "plot", store, "-o", "a.png"]
     environment = ENVIRONMENT | {"MPLBACKEND": backend}
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    told = "drawn: a.png, its data: a.csv\n"
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", told)
     assert Path("a.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -88,7 +93,8 @@ def command(*words):
 def test_a_store_is_drawn_and_its_data_kept_beside(store, kind):
     for name in ("a.png", "c.pdf"):
         done = command(store, "--kind", kind, "-o", name)
-        assert (done.exit_code, done.output) == (0, "")
+        told = f"drawn: {name}, its data: {name[0]}.csv\n"
+        assert (done.exit_code, done.stdout, done.stderr) == (0, "", told)
     assert Path("a.png").read_bytes().startswith(b"\x89PNG")
     pdf = Path("c.pdf").read_bytes()
     assert b"/FontFile2" in pdf
@@ -108,8 +114,9 @@ def test_a_damaged_file_is_told_once_and_left_out(store):
     path.write_bytes(path.read_bytes()[:-1])
     done = command(store, "--kind", "profile", "-o", "a.pdf")  # reads twice
     assert done.exit_code == 1
-    assert done.stderr.count("\n") == 1
-    assert str(path) in done.stderr
+    damaged, drawn = done.stderr.splitlines()
+    assert str(path) in damaged
+    assert drawn == "drawn: a.pdf, its data: a.csv"
     assert len(set(pd.read_csv("a.csv")["arch"])) == 3
 
 
@@ -120,6 +127,18 @@ def test_a_table_that_is_no_figures_data_is_not_overwritten(store):
     assert "a.csv is not a figure's data and would be overwritten" in done.stderr
     assert Path("a.csv").read_text() == "hash,arch\n"
     assert not Path("a.pdf").exists()
+
+
+def test_help_lists_what_there_is_to_ask_for():
+    """And a name of a width or a scale is one that figures know."""
+    said = " ".join(command("--help").output.split())
+    for names in (MEASURES, AXES, KINDS):
+        for name in names:
+            assert re.search(rf"\b{re.escape(name)}\b", said), name
+    assert tuple(WIDTHS) == drawable.WIDTHS
+    assert tuple(MEASURES) == drawable.VALUES
+    for scale in drawable.SCALES:
+        Looks(xscale=scale, yscale=scale)
 
 
 REFUSED = [

@@ -81,7 +81,8 @@ def test_refused_before_the_file_runs(args, message, model):
 def test_without_pytorch_it_says_what_to_install(model, monkeypatch):
     monkeypatch.setattr("seqlab.probes.loading.find_spec", lambda name: None)
     said = refusal(seqlab_("probe", "model.py:make"))
-    assert said == "probe: PyTorch is needed and is not here; pip install 'seqlab[torch]'"
+    how = "pip install 'seqlab[torch]', in a clone '.[torch]'"
+    assert said == f"probe: PyTorch is needed and is not here; {how}"
     assert not (model / "ran").exists()
 
 

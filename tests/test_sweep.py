@@ -137,18 +137,16 @@ def test_what_means_nothing_is_said_once(made_up, here):
     )
 
 
-def test_progress_says_runs_done_the_current_one_and_the_time_left(here, monkeypatch):
-    monkeypatch.setattr("seqlab.study.watch.PAUSE", 0.0)
+def test_progress_says_runs_done_and_the_current_one(here, monkeypatch):
+    monkeypatch.setattr("seqlab.measure.progress.PAUSE", 0.0)
     told = []
     found = study({"steps": 200}, grid=SEEDS)
     seqlab.sweep(found, "store", progress=lambda fraction, what: told.append((fraction, what)))
     fractions = [fraction for fraction, _ in told]
     assert fractions == sorted(fractions)
-    assert 0 <= fractions[0] < fractions[-1] == pytest.approx(1)
-    assert any(
-        re.fullmatch(r"1 of 3 runs, \S+ \S+ left; seed 1: (forward|backward)", what)
-        for _, what in told
-    )
+    assert 0 <= fractions[0] < fractions[-1] == 1
+    assert told[-1] == (1.0, "3 of 3 runs")
+    assert any(re.fullmatch(r"1 of 3 runs; seed 1: (forward|backward)", what) for _, what in told)
 
 
 def test_a_dry_run_says_what_it_takes_and_does_nothing(made_up, here):

@@ -195,7 +195,8 @@ def test_without_dask_a_scheduler_is_refused(made_up, here, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "distributed", None)
     write(here / "study.toml")
     said = refusal(seqlab_("sweep", "study.toml", "--scheduler", "tcp://host:8786"))
-    assert said == "scheduler: Dask is not here; pip install 'seqlab[dask]'"
+    how = "pip install 'seqlab[dask]', in a clone '.[dask]'"
+    assert said == f"scheduler: Dask is not here; {how}"
     assert [path.name for path in here.iterdir()] == ["study.toml"]
 
 

@@ -23,6 +23,7 @@ from seqlab.engine.ensemble import unwrapped
 from seqlab.kernels.backends import STACKS
 from seqlab.kernels.cpu.threads import thread_count
 from seqlab.measure.lyapunov import frames, spectrum
+from seqlab.spec.kinds import Progress
 from seqlab.spec.run import RunSpec
 from seqlab.study.attenuation import attenuation
 
@@ -46,14 +47,20 @@ class Check:
         return self.error <= self.tolerance
 
 
-def run_checks(report: Callable[[Check], None], backend: str = "auto") -> bool:
+def run_checks(
+    report: Callable[[Check], None], backend: str = "auto", progress: Progress | None = None
+) -> bool:
     """Run every check, report each when it is done; True if all passed."""
-    passed = True
-    for name, tolerance, measure in _checks(backend):
+    passed, checks = True, list(_checks(backend))
+    for place, (name, tolerance, measure) in enumerate(checks):
+        if progress is not None:
+            progress(place / len(checks), f"{place} of {len(checks)} checks; {name}")
         start = time.perf_counter()
         check = Check(name, float(measure(backend)), tolerance, time.perf_counter() - start)
         report(check)
         passed &= check.passed
+    if progress is not None:
+        progress(1.0, "done")
     return passed
 
 

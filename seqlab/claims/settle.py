@@ -1,11 +1,12 @@
 """A claim put to the test: its cases found in a store or measured, and what follows."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from seqlab.claims.claim import Case, Claim
+from seqlab.measure.progress import parts
 from seqlab.numbers.estimate import Estimate, exactly
 from seqlab.spec import kinds
 from seqlab.spec.kinds import Progress
@@ -55,7 +56,7 @@ class Court:
         found = {name: self._store.find(spec, self._report) for name, spec in specs.items()}
         return {name: one for name, one in found.items() if one is not None}
 
-    def settle(self, claim: Claim, again: bool, progress: Progress) -> Finding:
+    def settle(self, claim: Claim, again: bool, progress: Progress | None) -> Finding:
         """It measured, as far as the store has not, or `again` whatever it has.
 
         Raises InputError before any work, and WriteError where a result cannot be kept.
@@ -65,12 +66,25 @@ class Court:
         wanted = [spec for name, spec in specs.items() if name not in there]
         for spec in wanted:
             run.check(spec, self._folder, self._backend)
-        for place, spec in enumerate(wanted):
-            part = _part(progress, place, len(wanted), claim.id)
+        named = _named(progress, claim.id)
+        weights = [kinds.cost(spec).seconds(spec, threads=1) for spec in wanted]
+        for spec, part in zip(wanted, parts(named, weights), strict=True):
             there[spec.hash] = run.measure_spec(
                 spec, self._backend, self._folder, part, self._report
             )
         return _finding(claim, there)
+
+
+def seconds_left(claims: Sequence[Claim], store: Path | None) -> list[float]:
+    """About how long measuring each claim takes on one thread, as far as a store, if there is one,
+    lacks its runs; what several need is measured for the first of them."""
+    known, found = set() if store is None else Store(store).hashes(), []
+    for claim in claims:
+        specs = {spec.hash: spec for case in claim.cases for spec in case.specs}
+        lacking = [spec for name, spec in specs.items() if name not in known]
+        known |= specs.keys()
+        found.append(sum(kinds.cost(spec).seconds(spec, threads=1) for spec in lacking))
+    return found
 
 
 def seconds(claim: Claim, threads: int) -> float:
@@ -95,8 +109,7 @@ def _number(claim: Claim, case: Case, results: Mapping[str, Result]) -> Number:
     return Number(claim.reading.of(*given), theory)
 
 
-def _part(progress: Progress, place: int, count: int, name: str) -> Progress:
-    def say(fraction: float, what: str) -> None:
-        progress((place + fraction) / count, f"{name}: {what}")
-
-    return say
+def _named(progress: Progress | None, name: str) -> Progress | None:
+    if progress is None:
+        return None
+    return lambda fraction, what: progress(fraction, f"{name}: {what}")

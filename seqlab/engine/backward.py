@@ -91,13 +91,13 @@ class Sweep:
             emitted = self.back(self.tape.segment(index), span, loss(first, last))
             if on_gradient is not None:
                 on_gradient(first, emitted)
-            tick(span.hi - span.lo)
+            tick(span.hi - span.lo, self._live(last))
 
     def back(self, trail: Trail, span: Span, gradient: Array) -> Emitted:
         """The live rows from step span.hi back to span.lo, level by level from the last: one kernel
         call each. What the first level emitted."""
         end = span.start + span.hi
-        live = int(np.count_nonzero(self.lengths >= end))
+        live = self._live(end)
         losses = Losses(gradient, np.zeros(gradient.shape[:4], np.int64))
         together = self._by_step and self.clip.code == STEP_NORM
         clip = Clip.of(UNCLIPPED) if together else self.clip
@@ -128,6 +128,10 @@ class Sweep:
             index = first // tape.segment_steps
             start = tape.starts[index]
             yield index, Span(start, first - start, last - start)
+
+    def _live(self, end: int) -> int:
+        """How many losses are underway before a step."""
+        return int(np.count_nonzero(self.lengths >= end))
 
     def _input(self, trail: Trail, index: int, span: Span) -> tuple[Array, Span]:
         """What a level was driven with, and where a call's steps are in it."""

@@ -22,10 +22,10 @@ SEGMENT_BYTES = 16 << 20  # of one network's saved arrays in one segment
 TRAJECTORY_BYTES = 256 << 20  # of saved arrays kept at once; beyond, segments are recomputed
 MIN_SEGMENT = 16  # even: products go back and forth, whatever the segments
 
-Tick = Callable[[int], None]
+Tick = Callable[[int, int], None]  # steps that were made, each of so many losses; 0 forward
 
 
-def no_tick(steps: int) -> None:
+def no_tick(steps: int, rows: int) -> None:
     """A tick for those who do not watch."""
 
 
@@ -106,7 +106,7 @@ class Tape:
                 self._saved.append(trail)
             observe(trail[-1])
             del trail  # its memory serves the next segment
-            tick(min(self.segment_steps, self.steps - start))
+            tick(min(self.segment_steps, self.steps - start), 0)
 
     def segment(self, index: int) -> Trail:
         """What segment `index` saved, computed again if it was not kept.

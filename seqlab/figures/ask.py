@@ -19,11 +19,11 @@ from seqlab.figures.names import (
     measure,
 )
 from seqlab.numbers.quantities import is_training
+from seqlab.report.drawable import KINDS as KINDS
 from seqlab.report.measured import Measured
 from seqlab.wording import one_of, refuse
 
 Results = Measured | Iterable[Measured]
-KINDS = ("heatmap", "curves", "profile", "distribution", "histogram")
 
 
 @dataclass(frozen=True)

@@ -208,8 +208,8 @@ def key(drawn: Sequence[Curve], choice: Choice) -> list[Artist]:
     """What strokes, band and dashes mean, as far as labels do not say it."""
     handles = marks.key(drawn, choice)
     strokes = {curve.rule: curve.stroke for curve in drawn if curve.rule not in curve.label}
-    several = len(strokes) > 1 or any(ALIKE in rule for rule in strokes)
-    if several and not marks.is_cloud(choice):
+    told = len(strokes) > 1 or any(ALIKE in rule for rule in strokes)
+    if told and not marks.is_cloud(choice):
         handles += [
             Line2D([], [], label=named("clip", rule), **stroke_of(GREY, k))
             for rule, k in strokes.items()

@@ -14,37 +14,21 @@ from seqlab.layers import draws
 from seqlab.numbers import spellings
 from seqlab.numbers.quantities import in_figures
 from seqlab.numbers.quantity import Quantity
+from seqlab.report import drawable
 from seqlab.report.points import PARTS
 from seqlab.spec import kinds, stack_table
 from seqlab.spec.learn_table import TIMES
-from seqlab.spec.option import labels
 from seqlab.wording import did_you_mean, in_links
 
-# Fields where they are asked for: each run is taken apart into the parts of its state, or what a
-# gradient is made of into the parameters.
-PART, PARAMETER = PIECES = ("part", "parameter")
-# Coordinates of a curve.
-COORDINATES = {
-    "length": "sequence length (steps)",
-    "lag": "lag (steps back from the loss)",
-    "update": "updates",
-}
-# Fields of training, which has networks of its own for each length.
-RELATIVE = "relative_length"
-DRAWN = "drawn"
-OF_TRAINING = {
-    "length": COORDINATES["length"],
-    RELATIVE: "length / horizon at initialisation",
-    DRAWN: "cell",
-}
+# What there is to ask for; see there.
+PART, PARAMETER, PIECES = drawable.PART, drawable.PARAMETER, drawable.PIECES
+RELATIVE, DRAWN, COORDINATES = drawable.RELATIVE, drawable.DRAWN, drawable.COORDINATES
+OF_TRAINING, FIELDS, AXES = drawable.OF_TRAINING, drawable.FIELDS, drawable.AXES
 # What tells networks of one cell apart before they are trained.
 HOW_DRAWN = (
     *("hidden", "state", "activation", "init", "gain", "input_scale", "forget_bias"),
     *("r_min", "r_max", "max_phase", "decay"),
 )
-# Fields of a grid, with the labels of their axes; those that tell more come first.
-FIELDS = labels(kinds.options()) | {PART: "part of the state", PARAMETER: "parameter"} | OF_TRAINING
-AXES = FIELDS | COORDINATES
 
 _NORMS = tuple(name.partition(":")[0] for name in stack_table.NORMS)
 _RULES = ("none", *rules.AFTER, *rules.IN_CHAIN)

@@ -1,6 +1,7 @@
 """What a checklist (see `seqlab.numbers.checklist`) looks at, of a deep stack that was measured."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,12 +9,14 @@ from numpy.typing import NDArray
 from seqlab import rules
 from seqlab.errors import InputError
 from seqlab.host import GIB, available_memory
-from seqlab.learning.stacks import Training, train, training_bytes
+from seqlab.learning.stacks import OPTIMISERS, TRAINED, UPDATES, Training, train, training_bytes
 from seqlab.numbers.activations import find_activation
 from seqlab.numbers.checklist import Seen, check
 from seqlab.numbers.rules_of_thumb import Line
 from seqlab.numbers.variables import Variable
+from seqlab.spec import kinds
 from seqlab.spec.kinds import Progress, Spec
+from seqlab.spec.learn import LearnSpec
 from seqlab.spec.stack import StackSpec
 from seqlab.spec.train import TrainSpec
 
@@ -27,6 +30,16 @@ def checklist(
     """
     stack = require_checkable(spec)
     return check(seen(stack, variables, train(stack, progress=progress)))
+
+
+def seconds(spec: Spec) -> float:
+    """About how long one checklist of a spec takes on one thread."""
+    one = replace(spec, lengths=(spec.steps,), clip=spec.clip[:1])
+    if isinstance(one, LearnSpec):
+        one = replace(one, updates=min(UPDATES, one.updates), lr=one.lr[:1], test_length=None)
+        return kinds.cost(one).seconds(one, threads=1)
+    one = replace(one, networks=min(TRAINED, one.networks))
+    return UPDATES * len(OPTIMISERS) * kinds.cost(one).seconds(one, threads=1)
 
 
 def require_checkable(spec: Spec) -> StackSpec:

@@ -62,6 +62,7 @@ def measured(
         found["update"] = np.arange(0, spec.updates + 1, spec.trace)
     (link,) = kinds.links([spec.arch])
     own = {name: rows[name].variable(found[name], link) for name in rows if name in found}
+    report.end()
     return Measurement(backend, variables | own)
 
 

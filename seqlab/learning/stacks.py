@@ -26,6 +26,7 @@ from seqlab.learning.stack_networks import (
     norms_of,
     weights_of,
 )
+from seqlab.measure.progress import Pace
 from seqlab.measure.randomness import Purpose, stream
 from seqlab.measure.stack_networks import Networks
 from seqlab.numbers.statistics import median
@@ -111,26 +112,37 @@ def train(
     """
     chosen = range(min(TRAINED, spec.networks))
     blocks = backends.blocks(BACKEND, len(chosen), training_bytes(spec))
-    found = {}
-    for place, name in enumerate(OPTIMISERS):
+    found, pace, work = {}, Pace(progress), updates * len(OPTIMISERS) * len(chosen)
+    done = 0
+    for name in OPTIMISERS:
         parts = []
         for block in blocks:
-            if progress is not None:
-                done = (place * len(chosen) + block.start) / (len(OPTIMISERS) * len(chosen))
-                progress(done, f"training with {name}")
-            parts.append(train_some(spec, name, block, updates))
+
+            def tick(update: int, name: str = name, of: range = block, before: int = done) -> None:
+                pace((before + update * len(of)) / work, f"training with {name}")
+
+            parts.append(train_some(spec, name, block, updates, tick))
+            done += updates * len(block)
         found[name] = Training(*map(np.concatenate, zip(*parts, strict=True)))
+    pace(1.0, "trained")
     return found
 
 
 @np.errstate(all="ignore")  # overflow and NaN are results
-def train_some(spec: StackSpec, optimiser: str, chosen: range, updates: int) -> Training:
-    """Train some networks of a spec with one of the OPTIMISERS."""
+def train_some(
+    spec: StackSpec,
+    optimiser: str,
+    chosen: range,
+    updates: int,
+    tick: Callable[[int], None] = lambda update: None,
+) -> Training:
+    """Train some networks of a spec with one of the OPTIMISERS; `tick(update)` is told of each."""
     classifiers = Classifiers(spec, chosen)
     parameters, weights = classifiers.networks.params, weights_of(classifiers.networks.stack)
     trained = OPTIMISERS[optimiser](parameters)
     losses, ratios = [], []
-    for _ in range(updates):
+    for update in range(updates):
+        tick(update)
         loss, gradients = classifiers.gradients()
         before = norms_of(parameters[LAYERS], weights)
         changes = trained.update(parameters, gradients)

@@ -10,6 +10,7 @@ from seqlab import rules
 from seqlab.learning.diagnostics import diagnose
 from seqlab.learning.of_cells import course_of
 from seqlab.learning.stacks import UPDATES
+from seqlab.measure.progress import Pace
 from seqlab.numbers.rules_of_thumb import Line
 from seqlab.numbers.training_checklist import check_training
 from seqlab.numbers.variables import Variable
@@ -39,11 +40,10 @@ def training_checklist(
     )
     relative = times_of(spec.clip[place]) is not None
     acting = Rule("norm", threshold) if relative else rules.parse(spec.clip[place])
-    updates = updates_of(spec)
+    updates, pace = updates_of(spec), Pace(progress)
 
     def tick(update: int, loss: NDArray) -> None:
-        if progress is not None:
-            progress((update + 1) / updates, f"checklist, update {update + 1} of {updates}")
+        pace((update + 1) / updates, f"checklist, update {update + 1} of {updates}")
 
     course, networks = course_of(spec, spec.steps), range(spec.networks)
     found = diagnose(course, networks, acting, rate, updates, tick)

@@ -35,6 +35,7 @@ def by_lag(
     parameters alone, (M, parameters, lags), by the same names with `_parameter` behind.
 
     A kernel call for each of `lags` (rising, from 0 on), and one for all between two of them.
+    `tick` hears of steps, and of how many of them were compared.
     """
     sweep = Sweep(tape, [tape.steps], UNCLIPPED, record=False, gradients=True)
     shapes, given = tape.shapes, list(ensemble.names)
@@ -51,7 +52,7 @@ def by_lag(
             for k, group in enumerate(groups):
                 three = (sums.of(group) for sums in (sweep.sums, until, whole))
                 tables[:, :, k, column] = _compared(*three) if group else np.nan
-        tick(span.hi - span.lo)
+        tick(span.hi - span.lo, int(column is not None))
     every = dict(zip(NAMES, tables, strict=True))
     return {name: table[:, 0] for name, table in every.items()} | {
         f"{name}_parameter": table[:, 1:] for name, table in every.items()

@@ -11,6 +11,7 @@ from seqlab import rules
 from seqlab.engine.ensemble import saved_width
 from seqlab.engine.tape import SEGMENT_BYTES, TRAJECTORY_BYTES
 from seqlab.kernels import backends
+from seqlab.measure.progress import Weights
 from seqlab.numbers.quantity import MOST_LAGS
 from seqlab.spec.kinds import Spec
 from seqlab.spec.run import RunSpec
@@ -21,6 +22,8 @@ _A_PRODUCT = 3e-10  # seconds for a multiplication and addition, on one thread
 _A_STATE = 15  # products that the elementwise work on one entry of the state takes
 _A_SHARE = 50  # products that a parameter takes where shares of the gradient are compared
 _A_STEP = 2000  # products that any step takes
+# What of a run takes how long beside its steps forward, in the same way.
+WEIGHTS = Weights(step=1.0, row=1.0, alone=100.0, share=500.0)
 
 
 def require_backend(spec: RunSpec, backend: str, elsewhere: bool) -> None:

@@ -89,9 +89,8 @@ def sample(
     random unit vector.
 
     A network is the same whatever others there are, and whatever of it fits into memory; of several
-    lengths each is what it is alone. `tick` hears of layers done, those forward and those of every
-    length back: M (longest + sum of lengths) in all. Raises InputError for a block that has no such
-    sampler.
+    lengths each is what it is alone. `tick` hears of layers done, `layers_of` in all. Raises
+    InputError for a block that has no such sampler.
     """
     if law.arch not in ("mlp", "resnet"):
         raise refuse("arch", law.arch, "mlp or resnet is sampled in law")
@@ -99,13 +98,33 @@ def sample(
         raise refuse("norm", law.norm, "none or layer is sampled in law")
     if law.norm == "layer" and law.width < 3:
         raise refuse("hidden", law.width, "3 or more under a layer norm, which leaves nothing else")
-    # States are kept at the start of every piece: that many networks have room at once.
-    room = KEPT_BYTES // (8 * law.width * math.ceil(lengths[-1] / _piece(law.width)))
-    at_once = max(1, min(room, _AT_ONCE // law.width))
+    at_once = _at_once(law, lengths[-1])
     parts = [networks[k : k + at_once] for k in range(0, len(networks), at_once)]
     done = [_Pass(law, part, seed, tick).sample(lengths, lags) for part in parts]
     curves = [np.concatenate(c) for c in zip(*(d.curves for d in done), strict=True)]
     return Sampled(curves, *map(np.concatenate, zip(*(d[1:] for d in done), strict=True)))
+
+
+def layers_of(law: Law, networks: int, lengths: Sequence[int]) -> int:
+    """Layers that so many networks take in all: forward, where their pieces are not kept forward
+    again, and for each length back."""
+    depth, piece, at_once = lengths[-1], _piece(law.width), _at_once(law, lengths[-1])
+    total = networks * (depth + sum(lengths))
+    for first in range(0, networks, at_once):
+        count = min(at_once, networks - first)
+        total += count * max(0, depth - piece * _pieces_kept(law.width, count))
+    return total
+
+
+def _at_once(law: Law, depth: int) -> int:
+    """Networks that have room at once: states are kept at the start of every piece."""
+    room = KEPT_BYTES // (8 * law.width * math.ceil(depth / _piece(law.width)))
+    return max(1, min(room, _AT_ONCE // law.width))
+
+
+def _pieces_kept(width: int, networks: int) -> int:
+    """Pieces whose ways back are kept from the way there."""
+    return KEPT_BYTES // max(1, 8 * _SAVED * networks * width * _piece(width))
 
 
 def _piece(width: int) -> int:
@@ -135,7 +154,7 @@ class _Pass:
         self._see(0, value)
         starts: list[Value] = []
         kept: list[list[Back]] = []
-        room = KEPT_BYTES // max(1, 8 * _SAVED * count * units * self._piece)
+        room = _pieces_kept(units, count)
         for first in range(0, depth, self._piece):
             starts.append(value)
             value, backs = self._forward(value, first, min(depth, first + self._piece), first=True)
@@ -167,8 +186,7 @@ class _Pass:
             backs.append(back)
             if first:
                 self._see(layer + 1, value)
-        if first:
-            self._tick(len(self._networks) * (high - low))
+        self._tick(len(self._networks) * (high - low), 0)
         return value, backs
 
     def _back(
@@ -200,7 +218,7 @@ class _Pass:
             curve[:, length - layer + 1] = logs(size, exponent)
             _, more = np.frexp(size)
             g, exponent = np.ldexp(g, -more), exponent + more
-        self._tick(len(self._networks) * (high - first))
+        self._tick(len(self._networks) * (high - first), 1)
         return g, exponent
 
     def _numbers(self, first: int, shape: tuple[int, ...], *length: int) -> NDArray:

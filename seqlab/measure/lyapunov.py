@@ -68,7 +68,7 @@ def spectrum(tape: Tape, first: NDArray, tick: Tick = no_tick) -> NDArray:
                 _next_interval(g, n, longest) for g, n in zip(growth, since[due] - low, strict=True)
             ]
             since[due] = low
-            tick((high - low) * count)
+            tick(high - low, count)
             high = low
     return -np.sort(-(total / tape.steps).mean(axis=1), axis=1)  # nan last
 

@@ -11,6 +11,7 @@ from seqlab.kernels import backends
 from seqlab.kernels.contract import StackKernels
 from seqlab.measure import in_law
 from seqlab.measure.cost import curve_shape
+from seqlab.measure.progress import Weights
 from seqlab.measure.stack_networks import KEPT_BYTES
 from seqlab.spec.stack import StackSpec
 
@@ -82,19 +83,31 @@ def _in_law_bytes(spec: StackSpec) -> int:
     return at_once * (2 * in_law.KEPT_BYTES + 32 * 8 * spec.hidden) + 4 * 8 * spec.networks * curves
 
 
+def weights(spec: StackSpec) -> Weights:
+    """What of a run takes how long beside its layers forward, whose weights are drawn there."""
+    draw, row = _draw_and_row(spec)
+    return Weights(step=0.0, row=2 * row / (draw + row))
+
+
+def _draw_and_row(spec: StackSpec) -> tuple[float, float]:
+    """About the seconds of one layer of one network: to draw it, and to take its state through."""
+    stack = spec.stack
+    numbers = stack.numbers(spec.steps // 2)
+    state = stack.rows * (numbers + _A_STATE * stack.width)
+    return numbers * _A_DRAW, state * _A_PRODUCT + _A_LAYER / spec.networks
+
+
 def seconds(spec: StackSpec, threads: int) -> float:
     """About how long a run takes on a CPU, compilation apart."""
     if spec.in_law:
         layers = spec.networks * (spec.steps + sum(spec.lengths))
         return _A_RUN + layers * (_A_SAMPLE * spec.hidden + _A_SAMPLED_LAYER) / threads
-    stack = spec.stack
     sweeps = 1 + sum(rules.parse(rule).in_chain for rule in spec.clip)
     rows = 1 + sweeps * 2 * sum(spec.lengths) / spec.steps + (spec.spectrum or 0)
-    numbers = stack.numbers(spec.steps // 2)
     whole = spec.networks * spec.steps * _layer_bytes(spec)
     draws = 1 if whole <= KEPT_BYTES else 1 + sweeps
-    state = stack.rows * (numbers + _A_STATE * stack.width)
-    each = draws * numbers * _A_DRAW + rows * state * _A_PRODUCT + rows * _A_LAYER / spec.networks
+    draw, row = _draw_and_row(spec)
+    each = draws * draw + rows * row
     return _A_RUN + spec.networks * spec.steps * each / min(threads, spec.networks)
 
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from seqlab.kernels import backends
 from seqlab.layers.draws import Draw, moments
 from seqlab.measure.assemble import Block, assemble, kept_lags
-from seqlab.measure.in_law import Law, Sampled, sample
+from seqlab.measure.in_law import Law, Sampled, layers_of, sample
 from seqlab.measure.progress import Report
 from seqlab.measure.stack_cost import blocks_of
 from seqlab.measure.stack_theory import predicted_rate
@@ -39,16 +39,24 @@ def law_of(spec: StackSpec) -> Law:
 def measure_in_law(spec: StackSpec, progress: Progress | None) -> Measurement:
     """Measure a spec that asks for it, with NumPy."""
     law, lags = law_of(spec), kept_lags(spec)
-    report = Report(progress, spec.networks * (spec.steps + sum(spec.lengths)))
+    report = Report(progress, spec.networks)
     report.begin("sampling")
 
     def one(networks: range) -> Block:
         with np.errstate(all="ignore"):  # zeros, overflow and NaN are results
-            found = sample(law, networks, spec.seed, spec.lengths, lags.tolist(), report.tick)
+            layers = layers_of(law, len(networks), spec.lengths)
+
+            def tick(done: int, rows: int) -> None:
+                del rows
+                report.add(len(networks) * done / layers)
+
+            found = sample(law, networks, spec.seed, spec.lengths, lags.tolist(), tick)
             return _block(spec, found, lags)
 
     measured = backends.over_blocks("cpu", blocks_of(spec, "cpu"), one)
-    return Measurement("cpu", assemble(spec, measured))
+    variables = assemble(spec, measured)
+    report.end()
+    return Measurement("cpu", variables)
 
 
 def _block(spec: StackSpec, found: Sampled, lags: NDArray) -> Block:

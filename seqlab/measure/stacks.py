@@ -10,9 +10,9 @@ from seqlab.measure import lyapunov
 from seqlab.measure.assemble import Block, assemble, kept_lags
 from seqlab.measure.curves import Curves, sweep_curves
 from seqlab.measure.keeping import kept
-from seqlab.measure.progress import Report, work
+from seqlab.measure.progress import Report, Work
 from seqlab.measure.randomness import Purpose, stream
-from seqlab.measure.stack_cost import blocks_of
+from seqlab.measure.stack_cost import blocks_of, weights
 from seqlab.measure.stack_in_law import measure_in_law
 from seqlab.measure.stack_layers import Activations, Gradients
 from seqlab.measure.stack_networks import Networks
@@ -37,7 +37,7 @@ def measure(
     clamps = [rule.threshold for rule in map(rules.parse, spec.clip) if rule.kind == "value"]
     kernels = backends.stack_kernels(chosen, networks.stack, entries=bool(clamps))
     blocks = blocks_of(spec, chosen)
-    report = Report(progress, work(spec) * len(blocks))
+    report = Report(progress, spec.networks)
     sharers = backends.at_once(chosen, blocks)
     report.begin("starting")
 
@@ -46,7 +46,9 @@ def measure(
             return _Measured(networks, block, chosen, kernels, clamps, report).all(sharers)
 
     measured = backends.over_blocks(chosen, blocks, one)
-    return Measurement(chosen, assemble(spec, measured))
+    variables = assemble(spec, measured)
+    report.end()
+    return Measurement(chosen, variables)
 
 
 class _Measured:
@@ -67,14 +69,16 @@ class _Measured:
 
     def all(self, sharers: int) -> Block:
         """Draw, run, go back for each rule."""
-        spec, report = self._spec, self._report
-        report.begin("drawing")
+        spec = self._spec
+        self._report.begin("drawing")
         self._tape, readout = self._networks.block(
             self._block, self._backend, self._kernels, sharers
         )
+        report = self._report.block(len(self._block), self._tape, _work(spec), weights(spec))
+        self._back = report.back()
         activations = Activations(self._stack, self._kernels)
         report.begin("forward")
-        self._tape.run(activations.see, report.tick)
+        self._tape.run(activations.see, report.forward)
         report.begin("backward")
         free, gradients = self._sweep(readout, UNCLIPPED, self._clamps)
         unclipped, before = kept(spec, free), gradients.whole()
@@ -111,7 +115,7 @@ class _Measured:
             readout,
             rule,
             gradients=True,
-            tick=self._report.tick,
+            tick=self._back,
             on_gradient=gradients.see,
         )
         return curves, gradients
@@ -136,7 +140,12 @@ class _Measured:
             frame = np.linalg.qr(drawn.standard_normal((size, count)))[0]
             first[i, :, : stack.rows] = frame.reshape(stack.width, stack.rows, count)
         vectors = first.reshape(len(first), -1, count)
-        return lyapunov.spectrum(self._tape, vectors, self._report.tick)
+        return lyapunov.spectrum(self._tape, vectors, self._back)
+
+
+def _work(spec: StackSpec) -> Work:
+    ways = 1 + sum(rules.parse(text).in_chain for text in spec.clip)
+    return Work(spec.lengths, [False] * ways, spec.spectrum or 0)
 
 
 def _after(rule: Rule, before: NDArray, gradients: Gradients) -> tuple[NDArray, NDArray]:

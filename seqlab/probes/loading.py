@@ -14,7 +14,7 @@ from typing import Any
 import seqlab
 from seqlab.errors import InputError
 from seqlab.probes.probe import probe
-from seqlab.wording import did_you_mean, one_of, refuse
+from seqlab.wording import did_you_mean, extra, one_of, refuse
 
 _ROOT = os.path.join(os.path.dirname(seqlab.__file__), "")
 _POSITIONAL = ("net", "x", "state")
@@ -68,7 +68,7 @@ def find(text: str) -> Place:
     except ValueError:  # zero bytes
         raise InputError(f"function: {name} is not Python") from None
     if find_spec("torch") is None:
-        raise InputError("probe: PyTorch is needed and is not here; pip install 'seqlab[torch]'")
+        raise InputError(f"probe: PyTorch is needed and is not here; {extra('torch')}")
     return Place(text, file, function, code)
 
 

@@ -29,7 +29,7 @@ from seqlab.study import files
 from seqlab.study.attenuation import Attenuation
 from seqlab.study.outlets import name_of as name_of_number
 from seqlab.study.outlets import outlet
-from seqlab.wording import did_you_mean, refuse
+from seqlab.wording import did_you_mean, refuse, taken
 
 Log = Callable[[dict[str, float], int], object]
 MOST_CURVES = 8  # of a figure
@@ -175,7 +175,7 @@ class Watch:
         if not self.history:
             return said
         spent = sum(seen.seconds for seen in self.history)
-        each_one = f"{spent / len(self.history):.2g} s each"
+        each_one = f"{taken(spent / len(self.history))} each"
         return f"{said}, {each_one}, {spent / (self._last - self._began):.1%} of the time"
 
     def _count(self, parameters: Iterable[Tensor] | None) -> None:

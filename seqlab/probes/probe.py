@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from seqlab import rules
+from seqlab.measure.progress import Pace, parts
 from seqlab.probes.adapters import taken_apart
 from seqlab.probes.attenuated import Begun, Found, of_norms, of_walks
 from seqlab.probes.callables import Steps, modules_of, name_of
@@ -90,8 +91,9 @@ def probe(
     state = taken_apart(state)
     called = PROBED_TABLE["name"].parse("name", name_of(nets[0]) if name is None else name)
     with telling(progress) as tell:
+        pace = None if tell is None else Pace(tell)
         begun, losses = Begun(called), Losses(readout, loss)
-        asked = _Asked(state, losses, lengths, every, rules.parse(clip), tell, begun)
+        asked = _Asked(state, losses, lengths, every, rules.parse(clip), pace, begun)
         through_layers = wrt == "layers" or not isinstance(wrt, str)
         for one in nets:
             check(one, x, state, wrt, time)
@@ -140,21 +142,13 @@ class _Asked:
             norms = on_kernels(nets, x, start, self.losses, lengths, str(self.rule), like)
             self._tick(1.0, "kernels")
             return of_norms(norms, lengths, int(self.every), self.begun)
+        every = int(self.every)
         walks = [
-            walk(
-                one,
-                x,
-                start,
-                self.losses.of(m),
-                lengths,
-                int(self.every),
-                self.rule,
-                self._share(m, len(nets)),
-            )
-            for m, one in enumerate(steps)
+            walk(one, x, start, self.losses.of(m), lengths, every, self.rule, part)
+            for m, (one, part) in enumerate(zip(steps, self._each(len(nets)), strict=True))
         ]
         sequences = steps[0].sequences_in(x)
-        found = Found(walks, "autograd", self.rule, like, int(self.every), sequences)
+        found = Found(walks, "autograd", self.rule, like, every, sequences)
         return of_walks(found, self.begun)
 
     def _start(self, step: Steps, x: Tensor, name: str) -> tuple[State, Tensor]:
@@ -169,8 +163,8 @@ class _Asked:
         self._require_plain("input")
         lengths = self._lengths(x.shape[time])
         walks = [
-            inputs(net, x, time, self.losses.of(m), lengths, self._share(m, len(nets)))
-            for m, net in enumerate(nets)
+            inputs(net, x, time, self.losses.of(m), lengths, part)
+            for m, (net, part) in enumerate(zip(nets, self._each(len(nets)), strict=True))
         ]
         return of_walks(Found(walks, "input", self.rule, x), self.begun)
 
@@ -219,8 +213,6 @@ class _Asked:
         if self.progress is not None:
             self.progress(fraction, what)
 
-    def _share(self, network: int, networks: int) -> Progress | None:
-        """The progress of one network, as that of all."""
-        if (progress := self.progress) is None:
-            return None
-        return lambda fraction, what: progress((network + fraction) / networks, what)
+    def _each(self, networks: int) -> list[Progress | None]:
+        """The progress of each network, as that of all."""
+        return parts(self.progress, [1.0] * networks)

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from seqlab import rules
+from seqlab.measure.progress import parts
 from seqlab.probes.probe import probe
 from seqlab.rules import UNCLIPPED, Rule
 from seqlab.spec.fields import clip_rules
@@ -24,8 +25,8 @@ def probed(
     given = [rules.parse(text) for text in clip_rules("clip", clip)]
     ways = list(dict.fromkeys(map(_way, given)))
     found: dict[Rule, Attenuation] = {}
-    for done, way in enumerate(ways):
-        found[way] = probe(**arguments, clip=str(way), progress=_share(progress, done, len(ways)))
+    for way, part in zip(ways, parts(progress, [1.0] * len(ways)), strict=True):
+        found[way] = probe(**arguments, clip=str(way), progress=part)
     result = together([replace(found[_way(rule)], clip=str(rule)) for rule in given])
     return replace(result, duration=sum(one.duration for one in found.values()))
 
@@ -33,10 +34,3 @@ def probed(
 def _way(rule: Rule) -> Rule:
     """The rule that acts on the way back as this one does."""
     return rule if rule.in_chain else UNCLIPPED
-
-
-def _share(progress: Progress | None, done: int, ways: int) -> Progress | None:
-    """The progress of one way, as that of all."""
-    if progress is None:
-        return None
-    return lambda fraction, what: progress((done + fraction) / ways, what)

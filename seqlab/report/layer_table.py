@@ -49,8 +49,9 @@ def by_layer(data: Data) -> dict[str, NDArray]:
     return found
 
 
-def layer_table(result: Measured) -> str:
-    """The table of one result, under its first rule; empty where nothing was seen."""
+def layer_table(result: Measured, brief: bool = False) -> str:
+    """The table of one result, under its first rule; empty where nothing was seen. A `brief` one is
+    without its legend."""
     data = arrays_of(result)
     found, layers = by_layer(data), layers_of(data)
     if not found:
@@ -65,7 +66,8 @@ def layer_table(result: Measured) -> str:
                 if not (np.isnan(values).all() or (alone and name in _OF_SEVERAL)):
                     rows.append((names[name], write(values[shown])))
     table = grid([[str(layers[k]) for k in shown]], rows)
-    return f"by layer, 0 the input\n{table}\n{fill(_LEGEND, 0)}"
+    parts = ["by layer, 0 the input", table, *([] if brief else [fill(_LEGEND, 0)])]
+    return "\n".join(parts)
 
 
 def _decimal(values: NDArray) -> list[str]:

@@ -35,8 +35,9 @@ _PAST = " that are as long as is said, past the steps of training"
 _TERM = 15  # columns that the legend has for what it explains
 
 
-def table(results: Sequence[Measured]) -> str:
-    """Results of training as text, compared where there are several; no newline at the end."""
+def table(results: Sequence[Measured], brief: bool = False) -> str:
+    """Results of training as text, compared where there are several; no newline at the end. A
+    `brief` one is without its legend and the files."""
     common, groups = groups_of(results)
     parts = [
         heading(results, common),
@@ -45,8 +46,8 @@ def table(results: Sequence[Measured]) -> str:
         _tests(groups),
         grid(_reach_head(groups), [row for group in groups for row in _reach(group)]),
         "\n".join(fill(line) for group in groups for line in _remarks(group)),
-        "\n".join(fill(line, _TERM) for line in _legend(groups)),
-        stored(results),
+        "" if brief else "\n".join(fill(line, _TERM) for line in _legend(groups)),
+        "" if brief else stored(results),
     ]
     return "\n\n".join(part for part in parts if part)
 

@@ -81,8 +81,16 @@ def kept(result: Measured) -> float:
     return float(median(result.variables["log_norm"].data[:, 0, 0, -1])) / LN10
 
 
-def table(found: Asked) -> str:
-    """The answers as text; no newline at the end."""
+def table(found: Sequence[Asked], brief: bool = False) -> str:
+    """The answers to several questions as text, one after the other; no newline at the end. The
+    legend of all stands below them, if they are not `brief`."""
+    parts = [_table(one) for one in found]
+    if not brief and any(one.answers for one in found):
+        parts.append("\n".join(fill(line, _TERM) for line in _LEGEND.splitlines()))
+    return "\n\n".join(parts)
+
+
+def _table(found: Asked) -> str:
     label = str(TABLE[found.vary].label)
     parts = [
         heading(found.tried, shared_settings(found.tried)),
@@ -94,7 +102,6 @@ def table(found: Asked) -> str:
     ]
     if found.answers:
         parts.append(grid([_HEADERS], [(label, []), *_rows(found)]))
-        parts.append("\n".join(fill(line, _TERM) for line in _LEGEND.splitlines()))
     else:
         parts.append(fill(_none(found)))
     return "\n\n".join(parts)

@@ -10,9 +10,12 @@ from seqlab.report.layer_table import layer_table
 from seqlab.report.measured import Measured
 from seqlab.report.text import Row, decimals, fill, grid, joined, spread
 from seqlab.spec import kinds
+from seqlab.spec.kinds import Spec
 from seqlab.spec.option import settings, telling
 from seqlab.spec.probed import gradients
-from seqlab.wording import describe_settings, describe_value, in_links, lasting
+from seqlab.spec.run import RunSpec
+from seqlab.spec.stack import StackSpec
+from seqlab.wording import describe_settings, describe_value, in_links, taken
 
 MOST_LENGTHS = 6  # columns of the table by length
 MOST_EXPONENTS = 8
@@ -24,7 +27,7 @@ _LAGS = (
     ("horizon", "float32", "float64", "", "", "gradient norm", ""),
     (HORIZON, "zero", "zero", "fit", "clipped", "before -> after", "cosine"),
 )
-_FITS = {"exponential": "exp", "power": "power", None: "-"}
+_FITS = {"exponential": "exp", "power": "pow", None: "-"}
 _SINGLE, _DOUBLE = (SMALLEST[dtype] for dtype in ("float32", "float64"))
 _LEGEND = f"""\
 decay rate     slope of ln |{{gradient}}| against the lag; mean over networks
@@ -32,7 +35,7 @@ attenuation    log10 of |{{gradient}}| T steps before the loss over that at lag 
 horizon        first lag at which the median over networks is under {HORIZON}
 float32 zero   the same for the smallest float32, 2^{_SINGLE}; float64 zero: 2^{_DOUBLE}
 > T            not within the T steps
-fit            exp (exponential) or power (power law), whichever misses by less
+fit            exp (exponential) or pow (power law), whichever misses by less
 clipped        share of steps where the rule acted; norm, value: of networks
 gradient norm  log10 over all parameters, median; before and after clipping
 cosine         mean, between all parameters' gradient under the rule and without"""
@@ -61,8 +64,9 @@ class Group:
         return f"  {name}" if self.titled else name
 
 
-def table(results: Sequence[Measured]) -> str:
-    """Results as text, compared where there are several; no newline at the end."""
+def table(results: Sequence[Measured], brief: bool = False) -> str:
+    """Results as text, compared where there are several; no newline at the end. A `brief` one is
+    without its legend and the files."""
     common, groups = groups_of(results)
     links, decay_rows = _links(results), list(_decay_rows(groups))
     parts = [
@@ -70,10 +74,9 @@ def table(results: Sequence[Measured]) -> str:
         grid([[in_links(head, links) for head in row] for row in _DECAY], decay_rows),
         _lags(groups),
         _by_length(groups, links),
-        *map(layer_table, results[:1] if len(results) == 1 else ()),
+        *(layer_table(result, brief) for result in results if len(results) == 1),
         "\n".join(map(fill, _remarks(groups))),
-        _legend(results, links),
-        stored(results),
+        *([] if brief else [_legend(results, links), stored(results)]),
     ]
     return "\n\n".join(part for part in parts if part)
 
@@ -123,7 +126,7 @@ def heading(results: Sequence[Measured], common: dict[str, str]) -> str:
     cells = ", ".join(dict.fromkeys(result.spec.arch for result in results))
     backends = " and ".join(sorted({result.backend for result in results}))
     seconds = sum(result.duration for result in results)
-    duration = f"{seconds:.2g} s" if seconds < 90 else lasting(seconds)
+    duration = taken(seconds)
     table = kinds.of_spec(results[0].spec).table
     said = _described(results, telling(table, common))
     return fill(f"{cells}: {said}; measured on {backends} in {duration}")
@@ -165,7 +168,8 @@ def _decades(group: Group) -> Iterator[tuple[str, str]]:
 
 
 def _interval(write: Callable[[float], str], ends: tuple[float, float] | None) -> str:
-    return "-" if ends is None else f"[{', '.join(map(write, ends))}]"
+    """Nothing where there is none, as of one network alone."""
+    return "" if ends is None else f"[{', '.join(map(write, ends))}]"
 
 
 def _lags(groups: Sequence[Group]) -> str:
@@ -233,6 +237,15 @@ def _truncation(group: Group) -> Iterator[str]:
         )
 
 
+def _largest(spec: Spec, shown: Sequence[float]) -> str:
+    """How many of all exponents are shown: there are as many as the state has numbers."""
+    if isinstance(spec, StackSpec):
+        size = spec.hidden * spec.rows
+    elif isinstance(spec, RunSpec):
+        size = math.prod(spec.cell.adjoint_shape(spec.sizes))
+    return f"the {len(shown)} largest of {size}" if len(shown) < size else f"all {size}"
+
+
 def _remarks(groups: Sequence[Group]) -> Iterator[str]:
     """What deserves a line where it happens: zeros, what left the range, Lyapunov exponents, what
     is to be said of the theory."""
@@ -254,8 +267,8 @@ def _remarks(groups: Sequence[Group]) -> Iterator[str]:
         if exponents := group.entries[0]["lyapunov"]:
             shown = exponents[:MOST_EXPONENTS]
             yield (
-                f"{spec.arch}, Lyapunov exponents in nat/{group.link}, first {len(shown)} of "
-                f"{len(exponents)}: {', '.join(map(decimals(4, shown), shown))}"
+                f"{spec.arch}, Lyapunov exponents in nat/{group.link}, {_largest(spec, shown)}: "
+                f"{', '.join(map(decimals(4, shown), shown))}"
             )
             if dead := group.entries[0]["lyapunov_dead"]:
                 yield (

@@ -1,9 +1,12 @@
 """The table of a store that a terminal shows: architectures x lengths, at most 80 columns."""
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from seqlab.numbers.quantity import HORIZON
 from seqlab.report.run_table import MOST_LENGTHS
@@ -87,6 +90,19 @@ def table(frame: "pd.DataFrame") -> str:
         (frame[trained & ~of_cells], _THROUGH_DEPTH),
     ]
     return "\n\n".join(_table(part, shown) for part, shown in parts if len(part))
+
+
+def document(frame: "pd.DataFrame") -> list[dict[str, Any]]:
+    """The rows of what `load` gave in strict JSON's types, by their columns: what is missing is
+    None, infinities are "-inf" and "inf"."""
+    plain = frame.astype(object).where(frame.notna(), None)
+    rows: list[dict[Any, Any]] = plain.to_dict("records")
+    return [{name: _strict(value) for name, value in row.items()} for row in rows]
+
+
+def _strict(value: Any) -> Any:
+    value = value.item() if isinstance(value, np.generic) else value
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _table(frame: "pd.DataFrame", shown: _Shown) -> str:

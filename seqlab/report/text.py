@@ -58,9 +58,11 @@ def spread(items: Sequence[T], most: int) -> list[T]:
 
 
 def joined(pairs: Iterable[tuple[str, str]]) -> list[str]:
-    """Two columns as one, a blank between them."""
+    """Two columns as one, a blank between them; the first alone where the second is empty."""
     listed = list(pairs)
     width = max(len(second) for _, second in listed)
+    if not width:
+        return [first for first, _ in listed]
     return [f"{first} {second:>{width}}" for first, second in listed]
 
 

@@ -7,7 +7,10 @@ raises InputError with one line: the field, the value, what is allowed.
 import itertools
 import math
 import operator
+import re
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
 from numbers import Integral, Real
 from typing import Any
 
@@ -16,9 +19,41 @@ from seqlab.wording import did_you_mean, one_of, refuse
 
 Parser = Callable[[str, Any], Any]
 
+MOST_DIGITS = 40  # of a whole number with an exponent, as many as the largest seed has
+_SCIENTIFIC = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?[eE][+-]?[0-9]{1,3}")
 LARGEST = 2**31 - 1  # netCDF-3 keeps lags and axes as 32-bit integers
 MOST_LENGTHS = 1000
 DEFAULT_LENGTHS = (10, 13)  # the shortest, and how many up to `steps`
+
+
+@dataclass(frozen=True)
+class Spelled:
+    """A parser of values that are, or begin with, one of some words."""
+
+    parse: Parser
+    words: tuple[str, ...]
+
+    def __call__(self, name: str, value: Any) -> Any:
+        return self.parse(name, value)
+
+
+def words_of(parser: Parser) -> tuple[str, ...]:
+    """The words of a parser, none where it takes others."""
+    return parser.words if isinstance(parser, Spelled) else ()
+
+
+def whole_of(text: str) -> int | None:
+    """The whole number of a text, which may have an exponent, `1e4`; None where it is none."""
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    if not _SCIENTIFIC.fullmatch(text.strip()):
+        return None
+    number = Decimal(text.strip())
+    if number.adjusted() > MOST_DIGITS or number != number.to_integral_value():
+        return None
+    return int(number)
 
 
 def whole(smallest: int, largest: int = LARGEST) -> Parser:
@@ -64,7 +99,7 @@ def choice(names: Iterable[str]) -> Parser:
             raise refuse(name, value, one_of(known) + close)
         return value
 
-    return parse
+    return Spelled(parse, known)
 
 
 def number_or(word: str) -> Parser:
@@ -75,7 +110,7 @@ def number_or(word: str) -> Parser:
     def parse(name: str, value: Any) -> float | str:
         return word if isinstance(value, str) and value == word else parse_number(name, value)
 
-    return parse
+    return Spelled(parse, (word,))
 
 
 def clip_rules(name: str, value: Any) -> tuple[str, ...]:
@@ -134,9 +169,14 @@ def spaced(first: int, last: int, count: int) -> tuple[int, ...]:
 
 def _whole_numbers(text: str, between: str) -> list[int]:
     """The numbers between separators; 0 for what is none, or has too many digits."""
-    digits = len(str(LARGEST))
-    parts = text.split(between)
-    return [int(p) if p.isascii() and p.isdigit() and len(p) <= digits else 0 for p in parts]
+    return [_length(part) for part in text.split(between)]
+
+
+def _length(text: str) -> int:
+    plain = text.isascii() and text.isdigit() and len(text) <= len(str(LARGEST))
+    if not (plain or _SCIENTIFIC.fullmatch(text)):
+        return 0
+    return whole_of(text) or 0
 
 
 def _is_list(value: Any) -> bool:

@@ -102,7 +102,8 @@ class Kind:
     """One kind of run. `measurement` is "module:function", called as `measure` below is, None where
     a spec does not say all that was measured; `cost` names a module that has what Cost has, None
     with it. `link` is what lags, lengths and rates count; `remarks` is "module:function", from a
-    spec to lines of text that its table ends with; `shown`, from results to that table.
+    spec to lines of text that its table ends with; `shown`, from results to that table, which is
+    `brief` without its legend and the files that it is from.
 
     What takes long `resumes`: its measurement takes a Stages too. A kind with a `name` shares its
     architectures with another one: dictionaries and study files tell it by `kind`, everybody else
@@ -228,9 +229,9 @@ def remarks(spec: Spec) -> list[str]:
     return _found(named)(spec)
 
 
-def table(results: Sequence[Any]) -> str:
+def table(results: Sequence[Any], brief: bool = False) -> str:
     """The text that a terminal shows of measured specs of one kind; see `Kind.shown`."""
-    return _found(of_spec(results[0].spec).shown)(results)
+    return _found(of_spec(results[0].spec).shown)(results, brief=brief)
 
 
 def _found(named: str) -> Callable[..., Any]:

@@ -10,7 +10,7 @@ from typing import Any
 from seqlab import rules
 from seqlab.cells import CELLS
 from seqlab.errors import InputError
-from seqlab.spec.fields import choice, clip_rules, number, whole
+from seqlab.spec.fields import Spelled, choice, clip_rules, number, whole
 from seqlab.spec.option import Option, Table
 from seqlab.spec.table import TABLE
 from seqlab.tasks import SOLVED, TASKS, find_task
@@ -78,7 +78,7 @@ LEARN_TABLE = Table(
         TABLE["arch"],
         Option(
             "task",
-            _task,
+            Spelled(_task, tuple(TASKS)),
             f"{one_of(TASKS)}; teacher:NU, whose memory decays as NU^t.",
             default="latch",
             metavar="NAME",
@@ -218,7 +218,7 @@ LEARN_TABLE = Table(
         ),
         replace(
             TABLE["clip"],
-            parse=_clip,
+            parse=Spelled(_clip, rules.BEGINNINGS),
             help=f"{TABLE['clip'].help[:-1]}; norm:C{TIMES} in units of the median norm of the "
             "first gradients.",
             default=("none", "norm:1"),

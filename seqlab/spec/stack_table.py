@@ -10,7 +10,7 @@ from typing import Any
 
 from seqlab.layers.draws import INITS, SCALED, TRANSFORMER_INITS
 from seqlab.numbers.spellings import NAMES, spelled
-from seqlab.spec.fields import DEFAULT_LENGTHS, choice, number, number_or, whole
+from seqlab.spec.fields import DEFAULT_LENGTHS, Spelled, choice, number, number_or, whole
 from seqlab.spec.option import Option, Table
 from seqlab.spec.table import DEFAULT_INIT, TABLE, beside, gain_is_idle, number_or_word
 from seqlab.wording import one_of, refuse
@@ -154,7 +154,7 @@ STACK_TABLE = Table(
         TABLE["seed"],
         replace(
             TABLE["activation"],
-            parse=_activation,
+            parse=Spelled(_activation, tuple(NAMES)),
             help=f"{one_of(NAMES)}; the last three with a number or without: leaky:0.01.",
             default="relu",
         ),
@@ -185,7 +185,7 @@ STACK_TABLE = Table(
         ),
         Option(
             "norm",
-            _norm,
+            Spelled(_norm, tuple(name.removesuffix("G") for name in NORMS)),
             f"{_having('norm')}: normalisation; {one_of(NORMS)}.",
             default="none",
             metavar="NAME",

@@ -18,6 +18,7 @@ from typing import Any
 
 from seqlab.errors import InputError
 from seqlab.spec import kinds
+from seqlab.spec.dropped import Dropped
 from seqlab.spec.kinds import Kind, Spec
 from seqlab.spec.option import Option
 from seqlab.wording import describe_settings, did_you_mean, one_of, refuse
@@ -74,7 +75,7 @@ class StudySpec:
         if count > MOST_RUNS:
             raise InputError(f"grid: {count} runs are not allowed; at most {MOST_RUNS}")
         varied = (*tables.get("grid", ()), *tables.get("zip", ()))
-        dropped = _Dropped()
+        dropped = Dropped()
         named = tables["study"].get("kind")
         combined = [_combine(parts, named, varied, dropped) for parts in itertools.product(*axes)]
         runs = tuple(dict.fromkeys(combined))
@@ -89,28 +90,6 @@ class StudySpec:
         """What tells a run from the study's others."""
         values = {name: getattr(spec, name, None) for name in self.varied or ("arch", "steps")}
         return describe_settings(values)
-
-
-class _Dropped:
-    """The fields that mean nothing for some runs: why, and for how many."""
-
-    def __init__(self) -> None:
-        self._why: dict[str, dict[str, str]] = {}
-        self._count: dict[str, int] = {}
-
-    def add(self, name: str, why: str) -> None:
-        where, _, instead = why.partition("; ")
-        self._why.setdefault(name, {})[where] = instead
-        self._count[name] = self._count.get(name, 0) + 1
-
-    def sentences(self, runs: int) -> Iterator[str]:
-        """One for each field. Raises InputError for a field that is dropped from all runs."""
-        for name, why in self._why.items():
-            reasons = ", ".join(why)
-            if self._count[name] == runs:
-                instead = "".join(f"; {text}" for text in dict.fromkeys(why.values()) if text)
-                raise InputError(f"{name}: means nothing {reasons}: it serves no run{instead}")
-            yield f"{name} means nothing {reasons}, and is left out there"
 
 
 def _check_tables(tables: Mapping[str, Any]) -> None:
@@ -230,16 +209,11 @@ def _of_study(arch: object, name: object) -> Kind:
 
 
 def _combine(
-    parts: Sequence[Fields], named: str | None, varied: Sequence[str], dropped: _Dropped
+    parts: Sequence[Fields], named: str | None, varied: Sequence[str], dropped: Dropped
 ) -> Spec:
     """The run of one place on every axis, without what means nothing for it."""
     given = {name: value for part in parts for name, value in part.items()}
-    kept, table = {}, kinds.of(given["arch"], named).table
-    for name, value in given.items():
-        if why := table.idle(name, given):
-            dropped.add(name, why)
-        else:
-            kept[name] = value
+    kept = dropped.kept(given, kinds.of(given["arch"], named).table)
     try:
         return kinds.create(kind=named, **kept)
     except InputError as error:

@@ -10,6 +10,7 @@ from seqlab.cells import ACTIVATIONS, CELLS, DECAYS, INITS, SCALED, Draw
 from seqlab.spec.arrays import ArrayFile
 from seqlab.spec.fields import (
     DEFAULT_LENGTHS,
+    Spelled,
     choice,
     clip_rules,
     lengths,
@@ -272,7 +273,7 @@ TABLE = Table(
         ),
         Option(
             "clip",
-            clip_rules,
+            Spelled(clip_rules, rules.BEGINNINGS),
             f"{one_of(rules.SPELLINGS.split(', '))}; repeat it to compare rules.",
             default=("none", "step-norm:1"),
             metavar="RULE",

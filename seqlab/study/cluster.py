@@ -19,6 +19,7 @@ from seqlab.spec.kinds import Spec
 from seqlab.study import limits
 from seqlab.study.result import Result
 from seqlab.study.run import measure_only
+from seqlab.wording import extra
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -52,7 +53,7 @@ def connect(address: str) -> "Client":
     try:
         from distributed import Client
     except ImportError:
-        raise InputError("scheduler: Dask is not here; pip install 'seqlab[dask]'") from None
+        raise InputError(f"scheduler: Dask is not here; {extra('dask')}") from None
     _silence()
     try:
         return Client(address, timeout=PATIENCE)

@@ -3,7 +3,7 @@
 import math
 import warnings
 from dataclasses import dataclass, replace
-from itertools import count
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqlab.errors import InputError
+from seqlab.measure.progress import Pace
 from seqlab.numbers.crossings import Crossing, Middle, crossings
 from seqlab.numbers.quantity import LN10
 from seqlab.numbers.statistics import median, median_interval
@@ -27,6 +28,7 @@ from seqlab.study.telling import Asked, telling
 from seqlab.wording import did_you_mean, one_of, refuse, short_repr
 
 PLACES = 17  # at which values are tried before crossings are looked for between them
+TRIES = 28  # that a crossing and the ends of its interval take, about
 _FIXED = ("clip", "lengths", "spectrum", "truncation")  # each run: the unclipped curve alone
 
 
@@ -70,7 +72,7 @@ class Reach:
 
     def summary(self) -> str:
         """The table that `seqlab reach` prints; no newline at the end."""
-        return reach_table.table(self)
+        return reach_table.table([self])
 
     def to_json(self) -> dict[str, Any]:
         """The document that `--json` prints, in strict JSON's own types."""
@@ -139,7 +141,7 @@ class Search:
                 )
         self._share, self._keep, self._fields = keep, math.log(keep), fields
         self._backend, self._store = backend, store
-        self._progress, self._tries = progress, count(1)
+        self._pace, self._tries, self._expected = Pace(progress), count(1), PLACES + TRIES
         low, high = self.between
         self._in_log = low > 0
         ends = (math.log(low), math.log(high)) if self._in_log else (low, high)
@@ -150,8 +152,11 @@ class Search:
 
     def found(self) -> Reach:
         """Try values until the answers are known."""
+        tried_first = [self._middle(place).value < 0 for place in self._places]
+        self._expected = PLACES + TRIES * sum(a != b for a, b in pairwise(tried_first))
         answers = tuple(self._answer(one) for one in crossings(self._middle, self._places))
         tried = tuple(self._runs[value] for value in sorted(self._runs))
+        self._pace(1.0, "done")
         return Reach(self.vary, self._share, self.between, answers, tried)
 
     def _middle(self, place: float) -> Middle:
@@ -188,8 +193,9 @@ class Search:
 
     def _measured(self, spec: RunSpec, value: float) -> Result:
         def say(fraction: float, what: str) -> None:
-            if self._progress is not None:
-                self._progress(fraction, f"try {number}, {self.vary} {value:.6g}: {what}")
+            tries = max(self._expected, number)  # nobody knows before how many it takes
+            done = (number - 1 + fraction) / (tries + 1)
+            self._pace(done, f"try {number}, {self.vary} {value:.6g}: {what}")
 
         number = next(self._tries)
         known = None if self._store is None else Store(Path(self._store)).find(spec, warnings.warn)

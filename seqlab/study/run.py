@@ -44,8 +44,8 @@ def run(
     """Measure one cell: `arch`, `steps` and any other option of `seqlab run`, by its name.
 
     `store` is a folder for the result's file, which replaces an older one of the same spec;
-    without it nothing is written. `progress(fraction, what)` is called about once a second; True
-    shows both in one line on stderr.
+    without it nothing is written. `progress(fraction, what)` is called four times a second at most;
+    True shows both in one line on stderr.
     Raises InputError before any work, and WriteError where the result cannot be kept.
     """
     spec = kinds.create(limits.require_memory, **fields)

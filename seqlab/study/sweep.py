@@ -157,6 +157,7 @@ class _Sweep:
                 f"{self.store.folder}; to go on, sweep again"
             )
             raise
+        self.watch.end()
         return Outcome(self.measured, self.found, self.failed)
 
     def one_by_one(self, backend: str, specs: Iterator[Spec]) -> Generator[Finished]:

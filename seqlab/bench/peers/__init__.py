@@ -13,6 +13,7 @@ from typing import Any
 
 from seqlab.bench.race import Side
 from seqlab.errors import InputError
+from seqlab.wording import extra
 
 ON_CPU = {"torch": "with_torch", "jax": "with_jax", "mambapy": "with_mambapy"}
 ON_GPU = {"cudnn": "with_cudnn"}
@@ -33,7 +34,7 @@ def _load(name: str) -> ModuleType:
         return import_module(f"{__name__}.{PEERS[name]}")
     except ModuleNotFoundError as error:
         raise InputError(
-            f"peers: {name} needs {error.name}, which is not installed: pip install 'seqlab[peers]'"
+            f"peers: {name} needs {error.name}, which is not installed: {extra('peers')}"
         ) from None
 
 

@@ -4,12 +4,12 @@ import sys
 
 import click
 
-from seqlab.cli import options, streams
+from seqlab.cli import completion, options, streams
 from seqlab.cli.errors import FAILED
 
 
 @click.command(short_help="Time seqlab beside PyTorch, JAX and mambapy.")
-@click.argument("cases", metavar="[CASES.toml]", required=False)
+@click.argument("cases", metavar="[CASES.toml]", required=False, shell_complete=completion.files)
 @click.option(
     "--only",
     multiple=True,
@@ -35,7 +35,7 @@ def bench(
     """Time seqlab beside its peers, and beside what this machine can do at best.
 
     Takes about 20 minutes; the machine should do nothing else. Peers come with
-    pip install 'seqlab[peers]'. Exit 1 if a side computes something else.
+    pip install 'seqlab[peers]', in a clone '.[peers]'. Exit 1 if a side computes something else.
 
     Example: seqlab bench --only study --out results
     """

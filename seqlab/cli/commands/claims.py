@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from seqlab.cli import options, streams
+from seqlab.cli.outputs import figure_told
 from seqlab.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,13 +19,10 @@ if TYPE_CHECKING:
 @click.option("--list", "listed", is_flag=True, help="Measure nothing: show what the store has.")
 @options.backend()
 @options.store("Folder of the results that claims are settled by.")
-@click.option(
-    "--plot",
-    metavar="FIG",
-    help="Draw the curves of one claim to a .pdf, .svg or .png; their data: .csv.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
+@options.plot("Draw the curves of one claim to a .pdf, .svg or .png; their data: .csv.")
+@options.as_json("Print JSON instead of the table.")
 @click.option("--markdown", is_flag=True, help="Print a table in Markdown instead.")
+@options.progress()
 def claims(
     ids: tuple[str, ...],
     everything: bool,
@@ -35,6 +33,7 @@ def claims(
     plot: str | None,
     as_json: bool,
     markdown: bool,
+    progress: str,
 ) -> None:
     """What everybody says of vanishing gradients: a sentence, a number, a verdict.
 
@@ -50,8 +49,9 @@ def claims(
 
     from seqlab.claims import shown
     from seqlab.claims.claim import chosen
-    from seqlab.claims.settle import Court
+    from seqlab.claims.settle import Court, seconds_left
     from seqlab.cli.progress import ProgressLine
+    from seqlab.measure.progress import Pace, parts
 
     options.at_most_one(json=as_json, markdown=markdown)
     options.at_most_one(all=everything, list=listed, plot=plot is not None)
@@ -62,20 +62,20 @@ def claims(
     if plot is not None:
         _check_plot(plot, asked)
     found = []
-    with ProgressLine() as line:
-        for place, claim in enumerate(asked):
-            if listed or (claim.slow and not (everything or ids)):
+    measured = [] if listed else [c for c in asked if everything or ids or not c.slow]
+    with ProgressLine(mode=progress) as line:
+        weights = seconds_left(measured, None if ids else Path(store))
+        shares = iter(parts(Pace(line), weights))
+        for claim in asked:
+            if claim in measured:
+                found.append(court.settle(claim, bool(ids), next(shares)))
+            else:
                 found.append(court.recall(claim))
-                continue
-
-            def say(fraction: float, what: str, place: int = place) -> None:
-                line((place + fraction) / len(asked), what)
-
-            found.append(court.settle(claim, bool(ids), say))
     if plot is not None:
         from seqlab.claims.figure import draw
 
         draw(asked[0], court.results(asked[0]), plot)
+        streams.tell(figure_told(plot))
     if as_json:
         streams.say(json.dumps(shown.document(found), indent=2, allow_nan=False))
     elif markdown:

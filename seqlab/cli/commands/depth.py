@@ -44,26 +44,28 @@ def depth(arch: tuple[str, ...], critical: bool, **given: Any) -> None:
         if critical:
             _print_edge({"arch": arch, **given})
             return
-        measure_and_show(StackSpec.create, arch, default_arch=DEFAULT_ARCH, **given)
+        measure_and_show(
+            StackSpec.create, lambda _: STACK_TABLE, arch, default_arch=DEFAULT_ARCH, **given
+        )
 
 
 def _print_edge(given: dict[str, Any]) -> None:
     """The edge of chaos, of the options that mean something beside it. Raises InputError."""
-    import json
-
     from seqlab.cli import streams
+    from seqlab.cli.outputs import Outputs
     from seqlab.errors import InputError
     from seqlab.report.edge_table import ASKED_BY, asked, critical_document, critical_table
     from seqlab.spec.stack_table import STACK_TABLE
 
-    as_json = given["as_json"]
-    always = ("as_json", "backend", "store")  # which have a value in any case
+    outputs = Outputs.taken({**given})
+    # What a table and a document may be told by, and what has a value in any case.
+    always = ("as_json", "by_line", "backend", "store", "progress")
     known = {n: v for n, v in given.items() if n not in always and not any(v is x for x in _UNSAID)}
     for name in known:
         if name not in ASKED_BY:
             raise InputError(f"{name}: means nothing beside critical, which measures nothing")
     edge = asked({name: STACK_TABLE[name].parse(name, value) for name, value in known.items()})
-    if as_json:
-        streams.say(json.dumps(critical_document(*edge), indent=2, allow_nan=False))
+    if outputs.as_json:
+        streams.say(outputs.documents([critical_document(*edge)]))
     else:
         streams.say(critical_table(*edge))

@@ -31,5 +31,6 @@ def learn(arch: tuple[str, ...], **given: Any) -> None:
     Example: seqlab learn --arch lstm --task latch --lengths 10:40:3
     """
     from seqlab.spec.learn import LearnSpec
+    from seqlab.spec.learn_table import LEARN_TABLE
 
-    measure_and_show(LearnSpec.create, arch, **given)
+    measure_and_show(LearnSpec.create, lambda _: LEARN_TABLE, arch, **given)

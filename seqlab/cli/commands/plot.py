@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from seqlab.cli import options
+from seqlab.cli import completion, options, streams
 from seqlab.cli.errors import complaints
+from seqlab.cli.outputs import figure_told
 from seqlab.errors import InputError
+from seqlab.wording import one_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,38 +18,86 @@ if TYPE_CHECKING:
     from seqlab.study.result import Result
 
 
-@click.command(short_help="Draw a store.")
-@click.argument("store", metavar="STORE")
+def _names(option: str) -> tuple[str, ...]:
+    """What an option takes, from where figures find it."""
+    from seqlab.report import drawable
+
+    of_axes = tuple(drawable.AXES)
+    if option == "where":
+        return tuple(f"{field}=" for field in drawable.FIELDS)
+    found = {
+        "kind": drawable.KINDS,
+        "value": drawable.VALUES,
+        "width": drawable.WIDTHS,
+        "xscale": drawable.SCALES,
+        "yscale": drawable.SCALES,
+    }
+    return tuple(found.get(option, of_axes))
+
+
+def _described(option: str) -> list[str]:
+    """The same with what helps to choose."""
+    from seqlab.report.drawable import ABOUT
+
+    about = {name: f"{name} ({text})" for name, text in ABOUT.items() if text}
+    return [about.get(name, name) if option == "kind" else name for name in _names(option)]
+
+
+def _words(option: str) -> completion.Complete:
+    return completion.words(lambda: _names(option))
+
+
+class Drawing(click.Command):
+    """A command whose help says what may be drawn."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        told = {
+            "kind": "{}. [default: heatmap, of training curves]",
+            "value": "What is measured: {}. [default: log10_attenuation, of training solved_share]",
+            "x": "The axis below: {}; part is of the state, relative_length length / horizon at "
+            "initialisation.",
+            "y": "Rows of a heatmap, colours of the other kinds: as for --x.",
+            "facet": "A panel for each value: as for --x, without lag and update.",
+        }
+        found = super().get_params(ctx)
+        for option in found:
+            if isinstance(option, click.Option) and option.name in told:
+                option.help = told[option.name].format(one_of(_described(option.name)))
+        return found
+
+
+@click.command(cls=Drawing, short_help="Draw a store.")
+@click.argument("store", metavar="STORE", shell_complete=completion.folders)
 @click.option(
-    "-o", "--output", required=True, metavar="FIG", help="A .pdf, .svg or .png; its data: .csv."
+    "-o",
+    "--output",
+    required=True,
+    metavar="FIG",
+    help="A .pdf, .svg or .png; its data: .csv.",
+    shell_complete=completion.files,
 )
 @click.option(
     "--kind",
     metavar="NAME",
-    help="heatmap, curves, profile (lag x length of single runs; of several layers lag x layer), "
-    "distribution (of networks) or histogram (of networks and lags). [default: heatmap, of "
-    "training curves]",
+    shell_complete=_words("kind"),
 )
-@click.option(
-    "--value",
-    metavar="NAME",
-    help="What is measured. [default: log10_attenuation, of training solved_share]",
-)
-@click.option(
-    "--x",
-    metavar="FIELD",
-    help="A field of the runs, length, lag or part (of the state); of training update, or "
-    "relative_length (length / horizon at initialisation).",
-)
-@click.option("--y", metavar="FIELD", help="Rows of a heatmap, colours of the other kinds.")
-@click.option("--facet", metavar="FIELD", help="A panel for each value.")
+@click.option("--value", metavar="NAME", shell_complete=_words("value"))
+@click.option("--x", metavar="FIELD", shell_complete=_words("x"))
+@click.option("--y", metavar="FIELD", shell_complete=_words("y"))
+@click.option("--facet", metavar="FIELD", shell_complete=_words("facet"))
 @click.option(
     "--where",
     multiple=True,
     metavar="FIELD=VALUE",
     help="Only such runs; repeat it for other fields, or for other values of one.",
+    shell_complete=_words("where"),
 )
-@click.option("--width", metavar="NAME", help="single, double or slide. [default: double]")
+@click.option(
+    "--width",
+    metavar="NAME",
+    help="single, double or slide. [default: double]",
+    shell_complete=_words("width"),
+)
 @click.option("--title", metavar="TEXT", help="Instead of what is written there; '' for nothing.")
 @click.option("--xlabel", metavar="TEXT", help="The label below.")
 @click.option("--ylabel", metavar="TEXT", help="The label on the left.")
@@ -60,12 +110,14 @@ if TYPE_CHECKING:
     metavar="NAME",
     help="curves: log or linear [default: both]. histogram, of what is a logarithm: linear has its "
     "number in its place.",
+    shell_complete=_words("xscale"),
 )
 @click.option(
     "--yscale",
     metavar="NAME",
     help="curves, distribution, of what is a logarithm: linear has its number in its place. "
     "[default: log]",
+    shell_complete=_words("yscale"),
 )
 def plot(
     store: str, output: str, value_range: str | None, where: tuple[str, ...], **looks: Any
@@ -90,6 +142,7 @@ def plot(
     with complaints() as complain:
         results = _Stored(Path(store), cache(complain))
         plot(results, output, ask(results, **fields, where=_where(where)), drawn)
+        streams.tell(figure_told(output))
 
 
 class _Stored:

@@ -5,24 +5,28 @@ from typing import Any
 
 import click
 
-from seqlab.cli import options
+from seqlab.cli import completion, options
 from seqlab.cli.errors import FAILED, complain
 from seqlab.cli.measuring import show
+from seqlab.cli.outputs import Outputs
 
 
 @click.command(short_help="Measure a PyTorch model of your own.")
-@click.argument("function", metavar="FILE.py:FUNCTION")
+@click.argument("function", metavar="FILE.py:FUNCTION", shell_complete=completion.files)
 @click.option(
     "--lengths",
     metavar="LIST",
     help="Steps T of the sequences x[:T], as of seqlab run. [default: all steps of x]",
 )
-@click.option("--every", type=int, metavar="N", help="Steps from lag to lag. [default: 1]")
+@click.option(
+    "--every", type=options.WHOLE, metavar="N", help="Steps from lag to lag. [default: 1]"
+)
 @click.option(
     "--wrt",
     metavar="WHAT",
     help="What to differentiate by: state, input, layers, or the names of submodules, A,B. "
     "[default: state]",
+    shell_complete=completion.words(lambda: _words("wrt")),
 )
 @click.option(
     "--clip",
@@ -30,8 +34,14 @@ from seqlab.cli.measuring import show
     metavar="RULE",
     help="As of seqlab run; repeat it to compare rules. One inside the chain costs another way "
     "back. [default: none]",
+    shell_complete=completion.words(lambda: _words("clip")),
 )
-@click.option("--dtype", metavar="NAME", help="float64 or float32. [default: the model's own]")
+@click.option(
+    "--dtype",
+    metavar="NAME",
+    help="float64 or float32. [default: the model's own]",
+    shell_complete=completion.words(lambda: _words("dtype")),
+)
 @click.option(
     "--name",
     metavar="TEXT",
@@ -39,22 +49,20 @@ from seqlab.cli.measuring import show
 )
 @click.option(
     "--networks",
-    type=int,
+    type=options.WHOLE,
     metavar="M",
     help="Copies of the model to draw with the function's `reset`. [default: the model as it is]",
 )
 @click.option(
     "--seed",
-    type=int,
+    type=options.WHOLE,
     default=0,
     metavar="S",
     show_default=True,
     help="Of PyTorch's random numbers, before FUNCTION is called.",
 )
 @options.of_outputs()
-def probe(
-    function: str, seed: int, store: str, plot: str | None, as_json: bool, **given: Any
-) -> None:
+def probe(function: str, seed: int, **given: Any) -> None:
     """Measure how far back the gradient of a PyTorch model's last output reaches.
 
     FUNCTION takes no arguments and returns (net, x) or (net, x, state), as seqlab.probe takes
@@ -69,19 +77,19 @@ def probe(
     import sys
     from pathlib import Path
 
-    from seqlab.cli.progress import ProgressLine
     from seqlab.errors import InputError
     from seqlab.probes import loading
     from seqlab.probes.several import probed
     from seqlab.study.files import require_writable
 
+    outputs = Outputs.taken(given)
     seed, wanted = _parsed(seed, given)
-    if plot is not None:
-        options.check_figure("plot", plot)
-    require_writable("store", Path(store) / "result.nc", 0)
+    outputs.check()
+    if outputs.store is not None:
+        require_writable("store", Path(outputs.store) / "result.nc", 0)
     place = loading.find(function)
     try:
-        with redirect_stdout(sys.stderr), ProgressLine() as line:
+        with redirect_stdout(sys.stderr), outputs.line() as line:
             line(0.0, f"{place.function}: loading")
             with loading.called(place, seed) as said:
                 result = probed(
@@ -94,7 +102,17 @@ def probe(
         if (told := place.told(error)) is None:
             raise
         sys.exit(complain(told, FAILED))
-    show([result.write(store)], as_json=as_json, plot=plot, parts=True)
+    kept = result if outputs.store is None else result.write(outputs.store)
+    show([kept], outputs, parts=True)
+
+
+def _words(option: str) -> tuple[str, ...]:
+    """The words that an option takes, or that its values begin with."""
+    from seqlab.probes.refusals import WITH_RESPECT_TO
+    from seqlab.spec.fields import words_of
+    from seqlab.spec.table import TABLE
+
+    return tuple(WITH_RESPECT_TO) if option == "wrt" else words_of(TABLE[option].parse)
 
 
 def _parsed(seed: int, given: dict[str, Any]) -> tuple[int, dict[str, Any]]:

@@ -5,18 +5,24 @@ from typing import Any
 
 import click
 
-from seqlab.cli import options, streams
+from seqlab.cli import completion, options, streams
 from seqlab.cli.errors import FAILED
+from seqlab.cli.outputs import Outputs
 from seqlab.errors import InputError
 from seqlab.wording import one_of
+
+
+def _searched() -> dict[str, tuple[float, float]]:
+    """What can be searched, by its option, and where."""
+    rows = options.find_table("seqlab.spec.table:TABLE").values()
+    return {row.name.replace("_", "-"): row.searched for row in rows if row.searched}
 
 
 class Search(options.TableCommand):
     """A command whose help says what can be searched, and where."""
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        rows = options.find_table(self.table).values()
-        ranges = {row.name.replace("_", "-"): row.searched for row in rows if row.searched}
+        ranges = _searched()
         told = {
             "vary": f"The number that draws networks: {one_of(ranges)}.",
             "between": "Where to look. [default: "
@@ -36,7 +42,12 @@ class Search(options.TableCommand):
     without=("clip", "lengths", "spectrum", "params", "module", "truncation"),
     short_help="Find the value of an option that reaches as far as you need.",
 )
-@click.option("--vary", required=True, metavar="OPTION")
+@click.option(
+    "--vary",
+    required=True,
+    metavar="OPTION",
+    shell_complete=completion.words(lambda: _searched()),
+)
 @click.option(
     "--keep",
     type=float,
@@ -54,9 +65,6 @@ def reach(
     keep: float,
     between: str | None,
     backend: str,
-    store: str,
-    plot: str | None,
-    as_json: bool,
     **given: Any,
 ) -> None:
     """Find the value of an option at which a share of the gradient is left after all steps.
@@ -67,34 +75,47 @@ def reach(
 
     Example: seqlab reach --arch lstm --steps 1000 --vary forget-bias
     """
-    import json
-
-    from seqlab.cli.progress import ProgressLine
+    from seqlab.measure.progress import parts
+    from seqlab.report import reach_table
+    from seqlab.spec.dropped import for_each
+    from seqlab.spec.table import TABLE
     from seqlab.study.reach import Search
 
-    if plot is not None:
-        options.check_figure("plot", plot)
-        if len(arch) > 1:
-            raise InputError(f"plot: {plot!r} is not allowed with {len(arch)} cells; one at a time")
+    outputs = Outputs.taken(given)
+    outputs.check()
+    if outputs.plot is not None and len(arch) > 1:
+        raise InputError(
+            f"plot: {outputs.plot!r} is not allowed with {len(arch)} cells; one at a time"
+        )
     ends = _ends(between)
     fields = {name: value for name, value in given.items() if value not in (None, ())}
-    cells = [{"arch": name} for name in dict.fromkeys(arch)] or [{}]
-    with ProgressLine() as line:
+    cells, notes = for_each(list(dict.fromkeys(arch)) or [""], fields, lambda _: TABLE)
+    with outputs.line() as line:
         # All are refused before any is begun.
-        searches = [Search(vary, keep, ends, cell | fields, backend, store, line) for cell in cells]
+        searches = [
+            Search(vary, keep, ends, _with_arch(cell), backend, outputs.store, part)
+            for cell, part in zip(cells, parts(line, [1.0] * len(cells)), strict=True)
+        ]
+        for note in notes:
+            outputs.tell(note)
         found = [search.found() for search in searches]
-    if as_json:
-        documents = [one.to_json() for one in found]
-        text = json.dumps(documents if len(found) > 1 else documents[0], indent=2, allow_nan=False)
+    if outputs.as_json:
+        text = outputs.documents([one.to_json() for one in found])
     else:
-        text = "\n\n".join(one.summary() for one in found)
+        text = reach_table.table(found, brief=outputs.quiet)
     try:
         streams.say(text)
     finally:  # also where stdout is full
-        if plot is not None:
-            found[0].plot(plot)
+        if outputs.plot is not None:
+            found[0].plot(outputs.plot)
+    outputs.drawn()
     if not all(one.answers for one in found):
         sys.exit(FAILED)
+
+
+def _with_arch(fields: dict[str, Any]) -> dict[str, Any]:
+    """Without an architecture where none was given, for the search to ask for one."""
+    return {name: value for name, value in fields.items() if value != ""}
 
 
 def _ends(between: str | None) -> tuple[float, float] | None:

@@ -24,4 +24,4 @@ def run(arch: tuple[str, ...], **given: Any) -> None:
     """
     from seqlab.spec import kinds
 
-    measure_and_show(kinds.create, arch, **given)
+    measure_and_show(kinds.create, lambda name: kinds.of(name).table, arch, **given)

@@ -5,12 +5,12 @@ from contextlib import ExitStack
 
 import click
 
-from seqlab.cli import options, streams
+from seqlab.cli import completion, options, streams
 from seqlab.cli.errors import FAILED
 
 
 @click.command(short_help="Measure all runs of a study.")
-@click.argument("study", metavar="STUDY.toml")
+@click.argument("study", metavar="STUDY.toml", shell_complete=completion.files)
 @options.store("Folder for the results, one file a run.")
 @click.option(
     "--scheduler", metavar="ADDRESS", help="Measure on the Dask cluster at tcp://HOST:PORT."
@@ -18,6 +18,7 @@ from seqlab.cli.errors import FAILED
 @options.backend()
 @click.option("--dry-run", is_flag=True, help="Say what would be measured and what it takes.")
 @click.option("--retry-failed", is_flag=True, help="Try again what failed before.")
+@options.progress()
 def sweep(
     study: str,
     store: str,
@@ -25,6 +26,7 @@ def sweep(
     backend: str,
     dry_run: bool,
     retry_failed: bool,
+    progress: str,
 ) -> None:
     """Measure every run of a study that the store does not have yet.
 
@@ -48,7 +50,7 @@ def sweep(
         return
     with ExitStack() as stack:
         client = stack.enter_context(cluster.connect(scheduler)) if scheduler else None
-        line = stack.enter_context(ProgressLine())
+        line = stack.enter_context(ProgressLine(mode=progress))
         outcome = sweep(
             spec,
             store,

@@ -30,4 +30,6 @@ def train(arch: tuple[str, ...], **given: Any) -> None:
     from seqlab.spec.train_table import TRAIN_TABLE
 
     with TRAIN_TABLE.in_own_words():
-        measure_and_show(TrainSpec.create, arch, default_arch=DEFAULT_ARCH, **given)
+        measure_and_show(
+            TrainSpec.create, lambda _: TRAIN_TABLE, arch, default_arch=DEFAULT_ARCH, **given
+        )

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from seqlab.errors import DeviceError
 from seqlab.kernels.layout import on_gpu
+from seqlab.wording import extra
 
 if importlib.util.find_spec("numba_cuda") is None:
-    raise ImportError("numba-cuda is not installed; pip install 'seqlab[cuda]'")
+    raise ImportError(f"numba-cuda is not installed; {extra('cuda')}")
 # Found through a .pth file that `pip install --target` leaves unread; without it Numba's own
 # deprecated target would be taken in silence.
 import _numba_cuda_redirector  # type: ignore[import-not-found]  # noqa: F401

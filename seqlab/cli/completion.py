@@ -1,0 +1,33 @@
+"""What a shell offers for the value of an option, found when it asks."""
+
+from collections.abc import Callable, Iterable
+
+import click
+from click.shell_completion import CompletionItem
+
+Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+
+
+def words(found: Callable[[], Iterable[str]]) -> Complete:
+    """Those of some words that begin as what is there."""
+
+    def complete(
+        context: click.Context, parameter: click.Parameter, begun: str
+    ) -> list[CompletionItem]:
+        del context, parameter
+        return [CompletionItem(word) for word in found() if word.startswith(begun)]
+
+    return complete
+
+
+def _of_type(kind: str) -> Complete:
+    def complete(
+        context: click.Context, parameter: click.Parameter, begun: str
+    ) -> list[CompletionItem]:
+        del context, parameter
+        return [CompletionItem(begun, type=kind)]
+
+    return complete
+
+
+files, folders = _of_type("file"), _of_type("dir")  # which the shell itself completes
