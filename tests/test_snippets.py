@@ -1,13 +1,14 @@
 """What the pages show is run: every block of Python, every command of a console, page by page.
 
 `<!-- not run: REASON -->` before a block leaves it out. What pages take as the reader's own, and
-what is not run whole, stands here: `GIVEN` and `write_given`, `NOT_STARTED`, `LONGEST`,
+what is not run whole, stands here: `GIVEN` and `readers`, `NOT_STARTED`, `LONGEST`,
 `OF_MANY_RUNS` and `RECORDS`.
 """
 
 import importlib.util
 import re
 import shlex
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -93,9 +94,10 @@ def given() -> dict[str, Any]:
 GIVEN = {"README.md": given}
 
 
-def write_given(folder: Path) -> None:
-    """The files that pages have of the reader."""
-    rng = np.random.default_rng(0)
+@pytest.fixture(scope="module")
+def readers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of the files that pages have of the reader."""
+    folder, rng = tmp_path_factory.mktemp("readers"), np.random.default_rng(0)
     np.savez(folder / "W.npz", **weight_files.weights("gru"))
     np.save(folder / "X.npy", rng.normal(size=(100, 2, 3)))
     model = weight_files.model("float32")
@@ -106,12 +108,15 @@ def write_given(folder: Path) -> None:
     lines += ["    return torch.nn.LSTM(4, 8), torch.randn(1000, 2, 4)"]
     (folder / "model.py").write_text("\n".join(lines) + "\n")
     seqlab.run(arch="lstm", steps=1000, store=folder / "seqlab-results")
+    return folder
 
 
 def commands(text: str) -> Iterator[list[str]]:
-    for line in text.replace("\\\n", " ").splitlines():
-        words = shlex.split(line.removeprefix("$ "), comments=True)
-        if words:
+    """Where lines begin with "$ ", the others are what is printed."""
+    lines = text.replace("\\\n", " ").splitlines()
+    typed = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
+    for line in typed or lines:
+        if words := shlex.split(line, comments=True):
             yield words
 
 
@@ -142,10 +147,31 @@ def needs_torch(block: Block, page: str) -> bool:
     return page in OF_TORCH or any(word in block.text for word in words)
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_what_a_page_shows_runs(page: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Of PyTorch: two are slower by far where others work too."""
+    if importlib.util.find_spec("torch") is None:
+        yield
+        return
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def shown() -> list[str]:
+    """The pages that show something to run."""
+    return [p for p in PAGES if any(one.language in ("console", "python") for one in blocks(p))]
+
+
+@pytest.mark.parametrize("page", shown())
+def test_what_a_page_shows_runs(
+    page: str, readers: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In an empty folder but for the reader's files; Python's blocks share their names."""
-    write_given(here)
+    shutil.copytree(readers, here, dirs_exist_ok=True)
     has_torch, left_out = importlib.util.find_spec("torch") is not None, 0
     names: dict[str, Any] = {"__name__": page}
     for block in blocks(page):
