@@ -342,10 +342,15 @@ def test_architectures_are_rows_and_lengths_are_columns(tmp_path):
         made(arch=arch, steps=1000, clip="none").write(tmp_path)
     result = seqlab_("table", tmp_path)
     lines = lines_of(result.stdout)
-    assert lines[3].startswith("steps 1000, hidden 3, inputs 2, state 16, networks 4, seed 0, ")
-    assert lines[-4].split() == ["10", "22", "68", "147", "464", "1000"]
-    assert [line.split()[0] for line in lines[-3:]] == ["rnn", "lstm", "ssm"]
-    assert lines[-3].split()[1] == "-1.95"
+    assert lines[3].startswith("steps 1000, hidden 3, inputs 2, networks 4, seed 0, ")
+    assert lines[-7].split() == ["10", "22", "68", "147", "464", "1000"]
+    # What one of them alone has is said of no other.
+    assert lines[-6::2] == [
+        "rnn: activation tanh, init pytorch",
+        "lstm: init pytorch",
+        "ssm: state 16",
+    ]
+    assert lines[-5].split()[:3] == ["clip", "none", "-1.95"]
 
 
 def test_runs_of_an_architecture_are_told_apart_by_what_is_not_the_same_in_all(tmp_path):
@@ -354,7 +359,7 @@ def test_runs_of_an_architecture_are_told_apart_by_what_is_not_the_same_in_all(t
             made(arch="rnn", init="he", gain=gain, steps=steps).write(tmp_path)
     made(arch="gru", steps=12).write(tmp_path)
     lines = lines_of(store_table.table(seqlab.load(tmp_path)))
-    assert "rnn" in lines
+    assert "rnn: activation tanh" in lines
     assert "gru" in lines
     row = next(
         line for line in lines if line.startswith("  steps 10, init he, gain 0.5, clip none")

@@ -249,7 +249,7 @@ def test_a_disk_without_room_for_the_whole_study_is_refused(made_up, here, monke
 def test_a_run_costs_the_same_however_many_there_are(made_up, here, monkeypatch):
     """Beside its measurement; counted in calls of functions, the same on every machine."""
     monkeypatch.setattr(os, "fsync", lambda _: None)
-    monkeypatch.setattr("seqlab.study.watch.PAUSE", math.inf)
+    monkeypatch.setattr("seqlab.measure.progress.PAUSE", math.inf)
     calls = []
     for count in (10, 100, 400):  # the first loads what is loaded once
         found = study({"steps": 10}, grid={"seed": [*range(count)]})
@@ -267,7 +267,7 @@ def test_ten_thousand_tiny_runs_hold_no_memory(here, monkeypatch):
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         memory.append(pages * resource.getpagesize())
 
-    monkeypatch.setattr("seqlab.study.watch.PAUSE", 0.0)
+    monkeypatch.setattr("seqlab.measure.progress.PAUSE", 0.0)
     memory = []
     fixed = {"steps": 10, "hidden": 2, "inputs": 1, "networks": 1}
     found = study(fixed, grid={"seed": [*range(10_000)]})

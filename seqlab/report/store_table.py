@@ -109,9 +109,14 @@ def _table(frame: "pd.DataFrame", shown: _Shown) -> str:
     values = {name: frame[name].dropna().unique().tolist() for name in (*shown.names, "clip")}
     tables = {arch: kinds.of(arch, shown.kind).table for arch in frame["arch"].unique()}
     same = {name: found[0] for name, found in values.items() if len(found) == 1}
-    # What some of the kinds have no word for is said only of the others.
-    common = {n: value for n, value in same.items() if all(n in t for t in tables.values())}
-    varied = [name for name, found in values.items() if len(found) > 1]
+    # What means nothing for some of the architectures is said only of the others.
+    common = {name: value for name, value in same.items() if frame[name].notna().all()}
+    by_arch = frame.groupby("arch", sort=False)
+    varied = [
+        name
+        for name, found in values.items()
+        if len(found) > 1 or (name not in common and by_arch[name].nunique(dropna=False).max() > 1)
+    ]
     lengths = spread(sorted(set(frame["length"].tolist())), shown.lengths)
     at: dict[tuple[str, str], dict[int, str]] = defaultdict(dict)
     cell = ("hash", "clip", "length", *shown.columns)
@@ -127,12 +132,14 @@ def _table(frame: "pd.DataFrame", shown: _Shown) -> str:
         names = (*settings(tables[head["arch"]]), "clip")
         if (varied or same != common) and head["arch"] != arch:
             arch = head["arch"]
-            apart = {name: head[name] for name in names if name in same and name not in common}
+            alone = [name for name in names if name in same and name not in (*common, *varied)]
+            apart = {name: head[name] for name in alone}
             rows.append((fill(": ".join(filter(None, [arch, describe_settings(apart)]))), []))
         own = describe_settings({name: head[name] for name in names if name in varied})
         found = at[head["hash"], head["clip"]]
         cells = [found.get(n, "-") for n in lengths]
         cells += [write(head) for write in shown.once.values()]
+        own = own or f"clip {head['clip']}"
         rows.append((f"  {own}" if arch else head["arch"], cells))
     parts = [
         fill(in_links(shown.title.format(gradients(frame["engine"])), links), 0),
