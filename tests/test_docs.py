@@ -149,8 +149,7 @@ def test_no_formula_is_taken_for_html() -> None:
     for place, text in in_repository().items():
         bare = pages.CODE.sub("", re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL))
         bare = re.sub(r"^(?: {4}.*\n)+", "", bare, flags=re.MULTILINE)  # code by its indent
-        if place != "README.md":
-            assert not re.findall(r"<[a-zA-Z/][^>\n]*>", bare), place
+        assert not re.findall(r"<[a-zA-Z/][^>\n]*>", bare), place
 
 
 def test_files_that_pages_name_are_there() -> None:

@@ -1,8 +1,8 @@
 """What the pages show is run: every block of Python, every command of a console, page by page.
 
 `<!-- not run: REASON -->` before a block leaves it out. What pages take as the reader's own, and
-what is not run whole, stands here: `GIVEN` and `readers`, `NOT_STARTED`, `LONGEST`,
-`OF_MANY_RUNS` and `RECORDS`.
+what is not run whole, stands here: `readers`, `NOT_STARTED`, `LONGEST`, `OF_MANY_RUNS` and
+`RECORDS`.
 """
 
 import importlib.util
@@ -66,32 +66,6 @@ def blocks(page: str) -> Iterator[Block]:
     for found in FENCE.finditer(text):
         reason, language, body = found.groups()
         yield Block(language, body, text.count("\n", 0, found.start(3)) + 1, reason)
-
-
-def given() -> dict[str, Any]:
-    """The names that README.md has of the reader."""
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(1000, 2, 3))
-    u, delta = rng.normal(size=(2, 1, 4, 50)), rng.uniform(0.001, 0.1, (1, 4, 50))
-    B, C = rng.normal(size=(2, 1, 3, 50))
-    import matplotlib.pyplot as plt
-
-    return {
-        "params": weight_files.weights("gru", 4),
-        "x": x,
-        "grad_output": np.ones((*x.shape[:2], 4)),
-        "u": u[0],
-        "delta": delta,
-        "A": -np.ones((4, 3)),
-        "B": B,
-        "C": C,
-        "D": np.ones(4),
-        "plt": plt,
-        "seqlab": seqlab,
-    }
-
-
-GIVEN = {"README.md": given}
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +157,6 @@ def test_what_a_page_shows_runs(
         elif block.language == "toml":
             (here / "study.toml").write_text(block.text, encoding="utf-8")
         elif block.language == "python":
-            names |= GIVEN[page]() if page in GIVEN else {}
             exec(compile(block.text, where, "exec"), names)
         else:
             for words in commands(block.text):
