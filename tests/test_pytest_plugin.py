@@ -167,7 +167,7 @@ def test_a_curve_with_nan_is_no_baseline(project, pytester):
 
 def documented():
     """The tests in the README and the pages of the documentation."""
-    root = Path(seqlab.__file__).parents[1]
+    root = Path(__file__).parents[1]
     pages = [root / "README.md", *sorted((root / "docs").glob("*.md"))]
     blocks = [block for page in pages for block in re.findall(BLOCK, page.read_text("utf-8"))]
     return [block for block in blocks if "decay_regression" in block]

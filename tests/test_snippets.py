@@ -166,13 +166,3 @@ def test_what_a_page_shows_runs(
                     pytest.fail(f"{where}: {shlex.join(words)}\n{error}", pytrace=False)
     if left_out:
         pytest.skip(f"{left_out} blocks need PyTorch (the extra `torch`); the others ran")
-
-
-def test_the_test_of_the_guard_s_page_guards(pytester: pytest.Pytester) -> None:
-    """As pytest runs it: written down, held, and found to be another."""
-    [text] = [one.text for one in blocks("docs/guard.md") if one.language == "python"]
-    pytester.makepyfile(test_memory=text)
-    pytester.runpytest("--decay-update").assert_outcomes(passed=1)
-    pytester.runpytest().assert_outcomes(passed=1)
-    pytester.makepyfile(test_memory=text.replace("0.63", "0.64"))
-    pytester.runpytest().assert_outcomes(failed=1)
