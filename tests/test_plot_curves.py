@@ -11,7 +11,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from seqlab.errors import InputError
-from seqlab.figures import check_path, curves, dots, plot_results
+from seqlab.figures import Asked, check_path, curves, dots, figure, plot, plot_results
 from seqlab.figures.style import deep, pale
 from seqlab.numbers.variables import Variable
 from seqlab.spec.run import RunSpec
@@ -174,6 +174,14 @@ def test_what_matters_first_has_a_window_beside_the_whole(drawn):
     assert whole.get_ylim()[0] < -500 / LN10
     page, _ = drawn("one length", {"kind": "curves"})  # 11 decades: there is no more to see
     assert page.axes[0].get_ylim() == page.axes[1].get_ylim()
+
+
+def test_the_one_number_of_a_theory_is_cut_where_a_window_does_not_reach(monkeypatch):
+    kept = []
+    monkeypatch.setattr(figure, "save", lambda *parts: kept.append(parts[0]))
+    plot([result("mlp", (-0.45,), steps=100)], "a.pdf", Asked("curves"))
+    near, whole = ([line for line in ax.lines if line.get_marker() == "_"] for ax in kept[0].axes)
+    assert [line.get_clip_on() for line in (*near, *whole)] == [True, False]
 
 
 def test_dots_stand_in_no_order():

@@ -23,7 +23,7 @@ from seqlab.spec.table import TABLE
 from seqlab.spec.train_table import TRAIN_TABLE
 from seqlab.study.reach import _FIXED
 
-ROOT = Path(seqlab.__file__).parents[1]
+ROOT = Path(__file__).parents[1]
 FUNCTIONS = {
     "run": (TABLE, keywords.RunOptions),
     "depth": (STACK_TABLE, keywords.DepthOptions),
