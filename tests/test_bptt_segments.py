@@ -46,11 +46,13 @@ def test_each_step_is_told_once_each_way(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(tape, "SEGMENT_BYTES", 1)
     run, ticks = draw("rnn", steps=37), []
     whole = ensemble.gather("rnn", run.params, run.x).tape("cpu")
-    whole.run(lambda saved: None, ticks.append)
+    whole.run(lambda saved: None, lambda steps, rows: ticks.append(steps))
     assert ticks == [16, 16, 5]
     ticks.clear()
     sweep = Sweep(whole, [35, 20], rules.UNCLIPPED, record=False, gradients=False)
-    sweep.run(lambda first, last: np.zeros((1, 0, 2, 2, 3)), ticks.append)
+    sweep.run(
+        lambda first, last: np.zeros((1, 0, 2, 2, 3)), lambda steps, rows: ticks.append(steps)
+    )
     assert ticks == [3, 12, 4, 16]
 
 

@@ -289,6 +289,7 @@ def test_files_speak_of_layers(here: Path) -> None:
         assert variables["underflow"].long_name.count(f"one {link}'s factor") == 1
 
 
+@pytest.mark.filterwarnings("ignore:runs are drawn as one:seqlab.errors.Note")  # of both kinds
 @pytest.mark.parametrize(
     ("archs", "lag", "length", "rate", "steps"),
     [

@@ -230,7 +230,7 @@ def test_what_is_told_of_layers() -> None:
 @pytest.mark.tiny
 def test_ticks_add_up_to_all_layers() -> None:
     ticks: list[int] = []
-    sample(LAWS["mlp"], range(7), 0, [3, 2000], tick=ticks.append)
+    sample(LAWS["mlp"], range(7), 0, [3, 2000], tick=lambda layers, rows: ticks.append(layers))
     assert sum(ticks) == 7 * (2000 + 2003)
 
 

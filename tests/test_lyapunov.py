@@ -25,7 +25,7 @@ def exponents(run: Run, activation: str, first: Array) -> tuple[Array, list[int]
     ticks: list[int] = []
     forwards = gather(run.arch, run.params, run.x, activation=activation).tape("cpu")
     forwards.run(lambda saved: None)
-    return spectrum(forwards, first, ticks.append), ticks
+    return spectrum(forwards, first, lambda steps, rows: ticks.append(steps * rows)), ticks
 
 
 def from_the_product(run: Run, activation: str, first: Array) -> Array:

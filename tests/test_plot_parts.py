@@ -272,7 +272,7 @@ def test_the_command_takes_names_with_blanks(tmp_path, monkeypatch):
     words = ["plot", "store", "-o", "a.png", "--where", "part=layer 1 hidden"]
     words += ["--where", "part=layer 0 cell", "--x", "lag", "--y", "part"]
     done = CliRunner().invoke(main, words)
-    assert (done.exit_code, done.output) == (0, "")
+    assert (done.exit_code, done.output) == (0, "drawn: a.png, its data: a.csv\n")
     assert set(pd.read_csv("a.csv")["part"]) == {"layer 1 hidden", "layer 0 cell"}
     refused = CliRunner().invoke(main, ["plot", "store", "-o", "b.png", "--where", "part=cell"])
     assert refused.exit_code == 2

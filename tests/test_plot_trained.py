@@ -330,7 +330,7 @@ def test_the_command_draws_what_was_learned(here):
     words = ["learn", "--arch", "rnn", "--lengths", "2,4", "--updates", "20", "--networks", "4"]
     words += ["--hidden", "4", "--trace", "10", "--store", "results", "--plot", "a.png"]
     done = CliRunner().invoke(main, words)
-    assert (done.exit_code, done.stderr) == (0, ""), done.output
+    assert (done.exit_code, done.stderr) == (0, "drawn: a.png, its data: a.csv\n"), done.output
     data = pd.read_csv("a.csv")
     assert data.columns.tolist()[:3] == ["figure", "length", "clip"]
     for extra in (
@@ -340,6 +340,6 @@ def test_the_command_draws_what_was_learned(here):
         ["--x", "update", "--y", "lag"],
     ):
         done = CliRunner().invoke(main, ["plot", "results", "-o", "b.png", *extra])
-        assert (done.exit_code, done.output) == (0, "")
+        assert (done.exit_code, done.output) == (0, "drawn: b.png, its data: b.csv\n")
         assert Path("b.csv").stat().st_size > 100
     assert figures.__all__ == sorted(figures.__all__, key=lambda n: (n[0].islower(), n))

@@ -66,7 +66,7 @@ def test_they_are_exported(store):
 @pytest.mark.parametrize("kind", ["heatmap", "curves", "distribution", "histogram"])
 def test_they_are_drawn_by_their_names(store, kind):
     result = seqlab_("plot", "kept", "-o", f"{kind}.svg", "--kind", kind)
-    assert (result.exit_code, result.stderr) == (0, "")
+    assert (result.exit_code, result.stderr) == (0, f"drawn: {kind}.svg, its data: {kind}.csv\n")
     table = (store / f"{kind}.csv").read_text()
     assert "LSTM" in table
     assert "rnn" in table

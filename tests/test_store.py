@@ -103,8 +103,9 @@ def test_reading_leaves_out_what_it_cannot_read_and_says_so(
     command, why, store, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
+    drawn = "drawn: out.svg, its data: out.csv\n" if command[0] == "plot" else ""
     whole = seqlab_(command[0], store.folder, *command[1:])
-    assert (whole.exit_code, whole.stderr) == (0, "")
+    assert (whole.exit_code, whole.stderr) == (0, drawn)
     path = path_of(store, made(seed=1).spec)
     if why == "older":
         make_older(path)
@@ -112,7 +113,8 @@ def test_reading_leaves_out_what_it_cannot_read_and_says_so(
         damage(path, "flipped 7", tmp_path)
     before = {found.name: found.read_bytes() for found in store.folder.iterdir()}
     result = seqlab_(command[0], store.folder, *command[1:])
-    assert (result.exit_code, result.stderr) == (1, f"seqlab: error: {path}: {LEFT_OUT[why]}\n")
+    complaint = f"seqlab: error: {path}: {LEFT_OUT[why]}\n"
+    assert (result.exit_code, result.stderr) == (1, complaint + drawn)
     if command[0] == "table":
         assert [line.split(",")[0] for line in result.stdout.splitlines() if "seed" in line] == [
             "  seed 0",
