@@ -138,9 +138,8 @@ def draw(ax: Axes, drawn: Sequence[Curve], choice: Choice, scale: Scale) -> None
             look |= {"marker": dots, "markersize": points(3), "transform": to}
             ax.plot(x, value, zorder=3, **look)
         if (known := np.isfinite(curve.theory)).any():
-            low, high = bounds
             # At the edge it is whole; beyond, as of a window, it would be out of the axes.
-            inside = bool(((low <= curve.theory[known]) & (curve.theory[known] <= high)).all())
+            inside = bounds[0] <= float(curve.theory[known][-1]) <= bounds[1]
             alone = AT_END | {"clip_on": not inside} if known.sum() == 1 else {}
             ax.plot(x, curve.theory, zorder=4, **theory | alone)
     marks.around(ax, drawn, choice)
