@@ -294,7 +294,7 @@ def test_installed_it_is_there_and_loads_nothing(tmp_path):
     (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: seqlab\nVersion: 0\n")
     name = "seqlab.pytest_plugin"
     (installed / "entry_points.txt").write_text(f"[pytest11]\n{name} = {name}\n")
-    assert f'"{name}" = "{name}"' in (source / "pyproject.toml").read_text()
+    assert f'"{name}" = "{name}"' in (Path(__file__).parents[1] / "pyproject.toml").read_text()
     (tmp_path / "test_mine.py").write_text(
         "import sys\n"
         "def test_light():\n"
