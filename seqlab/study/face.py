@@ -2,51 +2,35 @@
 
 import base64
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import cached_property
 from html import escape
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seqlab.errors import InputError
 from seqlab.numbers.quantities import is_training
 from seqlab.numbers.quantity import HORIZON
-from seqlab.numbers.variables import Variable
 from seqlab.report.entries import entries
 from seqlab.report.numbers import Numbers
 from seqlab.spec import kinds
-from seqlab.spec.kinds import Spec
 from seqlab.study import outlets
 from seqlab.wording import describe_settings, did_you_mean, one_of, refuse
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # its subclasses have as fields what a report asks for
     from matplotlib.figure import Figure
+
+    from seqlab.report.measured import Measured
+else:
+    Measured = object
 
 DPI = 80  # of the small figure in a notebook
 
 
-class Face:
+class Face(Measured):
     """Of whatever a report can be made of: `self[rule]` has one clip rule's numbers as attributes;
     `rules` are the rules in order, over which it also iterates."""
-
-    if TYPE_CHECKING:  # what `seqlab.report.measured` asks for; subclasses have it as fields
-
-        @property
-        def spec(self) -> Spec: ...
-
-        @property
-        def backend(self) -> str: ...
-
-        @property
-        def variables(self) -> Mapping[str, Variable]: ...
-
-        @property
-        def duration(self) -> float: ...
-
-        @property
-        def path(self) -> Path | None: ...
 
     @property
     def rules(self) -> tuple[str, ...]:
