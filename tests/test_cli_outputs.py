@@ -133,6 +133,7 @@ def test_shells_complete_the_values_of_options(shell):
     assert offered("seqlab run --arch l", shell) == [name for name in CELLS if name[0] == "l"]
 
 
+BENCHED = ("rnn", "lstm", "gru")
 OFFERED = {
     "run --clip step": [name for name in rules.BEGINNINGS if name.startswith("step")],
     "run --forget-bias ": ["chrono"],
@@ -152,6 +153,9 @@ OFFERED = {
     "plot results --facet forget": ["forget_bias"],
     "plot results --where tas": ["task="],
     "plot results --width s": ["single", "slide"],
+    "claims D05 P0": [f"P0{n}" for n in range(1, 10)],
+    "bench --only gradients-": ["gradients-10k", *(f"gradients-10k/{c}-64" for c in BENCHED)],
+    "bench --peers torch,j": ["torch,jax"],
 }
 
 

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from seqlab.errors import InputError
 from seqlab.figures import Asked, check_path, curves, dots, figure, plot, plot_results
+from seqlab.figures.labels import Label, fit, spacing, write
 from seqlab.figures.style import deep, pale
 from seqlab.numbers.variables import Variable
 from seqlab.spec.run import RunSpec
@@ -127,6 +128,40 @@ def test_direct_labels_name_the_curves_in_their_colours_without_overlap():
     first, *others = [to_rgb(line.get_color()) for line in data_lines(ax)]
     assert pale(by_name[names[0]]) == pytest.approx(first)
     assert [by_name[name] for name in names[1:]] == others
+
+
+def test_long_names_have_two_lines_that_keep_a_field_with_its_value():
+    ax = curves([result()])
+    names = [
+        "sigmoid, depth 5, momentum, lr 0.1",
+        "he",
+        "leaky:0.25, depth 20, rate 0.0003",
+        "relu",
+    ]
+    named = [Label(-100 - k / 10, name, (0, 0, 0)) for k, name in enumerate(names)]
+    for old in list(ax.texts):
+        old.remove()
+    write(named, ax)
+    ax.figure.draw_without_rendering()
+    assert {text.replace("\n", " ") for text in texts(ax)} == {*names}
+    long = [text for text in texts(ax) if "\n" in text]
+    assert len(long) == 2
+    for one, other in (text.split("\n") for text in long):
+        assert one.endswith(",")
+        assert len(one) < 2 * len(other) < 4 * len(one)
+    boxes = [text.get_window_extent() for text in ax.texts]
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    assert [box.y0 for box in boxes] == sorted(box.y0 for box in boxes)
+    most = int(0.9 * np.ptp(ax.get_ylim()) / spacing(ax))
+    assert fit(most * named[1:2], ax)
+    assert not fit(most * named[:1], ax)
+
+
+def test_lags_are_counted_in_whole_numbers():
+    ax = curves([result(steps=7)], xscale="linear")
+    ticks = [tick for tick in ax.get_xticks() if 0 <= tick <= 7]
+    assert len(ticks) > 3
+    assert all(tick == int(tick) for tick in ticks)
 
 
 def test_cells_are_told_apart_by_colour_and_rules_by_stroke():

@@ -124,6 +124,12 @@ def test_runs_of_other_lengths_say_from_where_to_where():
     assert one.standing == {"length": "100 to 1000", "lag": "100 to 1000"}
 
 
+def test_an_axis_of_steps_says_the_length():
+    runs = [result(steps=steps, lengths=[10, steps]) for steps in (100, 1000)]
+    for one in select(runs, Asked(x="steps", y="arch", panels=False)).series:
+        assert one.standing.keys() == {"lag"}
+
+
 def test_a_stack_has_a_depth_where_a_cell_has_a_length():
     assert named("length", 8, ["mlp"]) == "depth 8"
     assert named("length", 8, ["lstm"]) == named("length", 8, ["lstm", "mlp"]) == "length 8"

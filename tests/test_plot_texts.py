@@ -82,6 +82,14 @@ def test_no_formula_is_broken(letters):
     assert "".join(lines).replace(" ", "") == text.replace(" ", "")
 
 
+def test_lines_beside_a_panel_are_alike():
+    label = "log10 attenuation (decades), linear between ticks"
+    one, other = writing.balanced(label, 0.95 * writing.length(label, 7), 7)
+    assert f"{one} {other}" == label
+    assert abs(len(one) - len(other)) < 12
+    assert writing.balanced(label, 1.05 * writing.length(label, 7), 7) == [label]
+
+
 LETTERS = st.sampled_from(
     [*"$$$$\\{}_^ a5é-(x", r"\frac", r"\sqrt", r"\alpha", r"\$", r"\left(", r"\right)", "\n"]
 )

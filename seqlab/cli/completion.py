@@ -8,14 +8,16 @@ from click.shell_completion import CompletionItem
 Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 
-def words(found: Callable[[], Iterable[str]]) -> Complete:
-    """Those of some words that begin as what is there."""
+def words(found: Callable[[], Iterable[str]], listed: bool = False) -> Complete:
+    """Those of some words that begin as what is there, or as the last of a list with commas."""
 
     def complete(
         context: click.Context, parameter: click.Parameter, begun: str
     ) -> list[CompletionItem]:
         del context, parameter
-        return [CompletionItem(word) for word in found() if word.startswith(begun)]
+        last = begun.rpartition(",")[2] if listed else begun
+        before = begun.removesuffix(last)
+        return [CompletionItem(before + word) for word in found() if word.startswith(last)]
 
     return complete
 

@@ -1,5 +1,6 @@
 """Labels written beside the ends of curves, in place of a legend."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -10,7 +11,10 @@ from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
 from seqlab.figures.style import LETTER, SMALL, Color, points
+from seqlab.figures.writing import LONGEST_NAME, balanced, length
 
+TIED = "\N{NO-BREAK SPACE}"
+WIDE = 1.25 * LONGEST_NAME  # points of a line, in which there may be a field's name too
 LINE_HEIGHT = 1.35  # from one label to the next, times its height
 
 
@@ -28,6 +32,14 @@ class Label:
     @property
     def text(self) -> str:
         return self.name + self.fate
+
+    @property
+    def lines(self) -> list[str]:
+        """The text as it is written: broken behind commas, where that is enough."""
+        tied = re.sub("(?<!,) ", TIED, self.text)
+        enough = all(length(part, SMALL) <= WIDE for part in tied.split(", "))
+        found = balanced(tied if enough else self.text, WIDE, SMALL)
+        return [line.replace(TIED, " ") for line in found]
 
 
 def spacing(ax: Axes) -> float:
@@ -55,7 +67,7 @@ def merged(labels: Sequence[Label], ax: Axes) -> list[Label]:
 def fit(labels: Sequence[Label], ax: Axes) -> bool:
     """Whether so many labels find room one above another."""
     bottom, top = ax.get_ylim()
-    return len(labels) * spacing(ax) <= top - bottom
+    return sum(len(label.lines) for label in labels) * spacing(ax) <= top - bottom
 
 
 def write(labels: Sequence[Label], ax: Axes) -> None:
@@ -64,7 +76,8 @@ def write(labels: Sequence[Label], ax: Axes) -> None:
     Of curves that end together the first is named on top.
     """
     order = sorted(labels, key=lambda label: label.y, reverse=True)[::-1]
-    heights = _spread(np.array([label.y for label in order]), spacing(ax), *ax.get_ylim())
+    sizes = spacing(ax) * np.array([len(label.lines) for label in order])
+    heights = _spread(np.array([label.y for label in order]), sizes, *ax.get_ylim())
     place = ax.get_yaxis_transform()
     for label, height in zip(order, heights, strict=True):
         thread = Line2D([1.0, 1.03, 1.05], [label.y, height, height], transform=place)
@@ -73,7 +86,7 @@ def write(labels: Sequence[Label], ax: Axes) -> None:
         ax.text(
             1.06,
             height,
-            label.text,
+            "\n".join(label.lines),
             transform=place,
             va="center",
             size=points(SMALL),
@@ -114,11 +127,12 @@ def _in_points(line: Line2D, ax: Axes) -> tuple[NDArray, NDArray]:
     return (x, y) if x.size else (np.zeros(1), np.full(1, np.nan))
 
 
-def _spread(wanted: NDArray, gap: float, bottom: float, top: float) -> NDArray:
-    """Ascending heights at least a gap apart, within limits, with the least squared displacement.
+def _spread(wanted: NDArray, sizes: NDArray, bottom: float, top: float) -> NDArray:
+    """Ascending heights of the middles of things of such sizes, none of which touch, within limits,
+    with the least squared displacement.
 
-    Less rank times gap, "a gap apart" is "not descending": an isotonic regression.
+    Less what those below take, "do not touch" is "not descending": an isotonic regression.
     """
-    stack = gap * np.arange(wanted.size)
+    stack = np.cumsum(sizes) - (sizes + sizes[0]) / 2
     base = isotonic_regression(wanted - stack).x
     return np.clip(base, bottom, top - stack[-1]) + stack

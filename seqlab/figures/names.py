@@ -201,8 +201,9 @@ def are_numbers(values: Iterable[Any]) -> bool:
 
 
 def named(field: str, value: Any, archs: Collection[str] = ()) -> str:
-    """A field and its value, as short as it is clear, as a figure of `archs` writes them."""
+    """A field and its value, as short as it is clear, as a figure of `archs` writes them: beside a
+    curve on two lines, if it is long."""
     if field == "length" and kinds.links(archs) == ("layer",):
         field = "depth"
     name = "" if field in ("arch", "name", *PIECES, DRAWN) else f"{field.replace('_', ' ')} "
-    return name + literal(text(value))
+    return name + literal(text(value), lines=2)

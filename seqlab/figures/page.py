@@ -225,6 +225,9 @@ def _lines(option: str, text: str, room: float, size: float, beyond: float = 0.0
     """
     letters = int((WIDER if beyond else 1) * 72 * room / size / LETTER)
     lines = writing.wrapped(text, 72 * (room + beyond), size, letters)
+    if beyond:
+        longest = max((writing.length(line, size) for line in lines), default=0.0)
+        lines = writing.balanced(text, longest, size)
     for line in lines:
         if writing.length(line, size) > 72 * (room + beyond):
             raise InputError(

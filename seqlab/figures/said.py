@@ -10,6 +10,7 @@ from seqlab.figures.names import FIELDS, RELATIVE, Measure, text
 from seqlab.figures.runs import Run
 from seqlab.figures.telling import values_of
 
+SAY_LENGTH = {"length", RELATIVE, "steps", "depth"}  # the last length is a run's steps, or depth
 QUIET = ("seed",)  # runs that differ in it alone are one ensemble
 MOST_SAID = 4  # values of a field
 
@@ -18,7 +19,7 @@ def standing(runs: Sequence[Run], shown: Collection[str], measure: Measure) -> d
     """The length and the lag at which values stand, as far as the fields and coordinates `shown`
     do not say it; several as a text."""
     found: dict[str, set[int]] = {}
-    if not {"length", RELATIVE} & {*shown}:
+    if not SAY_LENGTH & {*shown}:
         found["length"] = {
             int(run.fields["length"] if measure.of_training else run.lengths[-1]) for run in runs
         }

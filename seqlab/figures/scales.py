@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 from numpy.typing import NDArray
 
 from seqlab.errors import InputError
@@ -120,6 +120,9 @@ def mark(ax: Axes, name: Name, scale: Scale) -> None:
         mark_log(ax, name)
         if scale.field not in ON_LOG:
             _mark_values(ax, name, scale, room)
+    elif scale.field in COORDINATES:  # they count
+        axis = ax.xaxis if name == "x" else ax.yaxis
+        axis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
 
 
 def mark_log(ax: Axes, name: Name) -> None:

@@ -15,7 +15,7 @@ from seqlab.wording import refuse, short_repr
 
 LONGEST = {"title": 300}  # letters
 LONGEST_LABEL = 80
-LONGEST_NAME = 84  # points on paper, of a field's value: 20 letters or so
+LONGEST_NAME = 84  # points on paper, of a line of a field's value: 20 letters or so
 SPARE = 1.05  # times a formula's length, for a comma behind it
 LEAST = 4  # letters of a line, at which it is broken no further
 UNKNOWN = "\N{REPLACEMENT CHARACTER}"
@@ -52,13 +52,14 @@ def written(text: str) -> str:
     return " ".join(_PIECES.sub(lambda piece: r"\$" if piece["money"] else piece[0], text).split())
 
 
-def literal(name: str) -> str:
-    """A name as Matplotlib takes it, letter by letter; of a long one the middle is left out.
+def literal(name: str, lines: int = 1) -> str:
+    """A name as Matplotlib takes it, letter by letter; of one that is longer than so many lines the
+    middle is left out.
 
     Nothing in it is mathematics, and what the font lacks is marked.
     """
     known = "".join(c if c in _letters() else " " if c.isspace() else UNKNOWN for c in name)
-    return shortened(known.replace("$", r"\$"), LONGEST_NAME, SMALL)
+    return shortened(known.replace("$", r"\$"), lines * LONGEST_NAME, SMALL)
 
 
 def shortened(text: str, room: float, size: float) -> str:
@@ -93,6 +94,16 @@ def wrapped(text: str, room: float, size: float, letters: int) -> list[str]:
         if longest <= room or letters <= LEAST:
             return lines
         letters = min(letters - 1, int(letters * room / longest))
+
+
+def balanced(text: str, room: float, size: float) -> list[str]:
+    """The lines of a text of so many points, in so many points of room: as few as there can be, and
+    then as alike in length."""
+    lines, letters = wrapped(text, room, size, len(text)), len(text)
+    while letters > LEAST and len(more := wrapped(text, room, size, letters)) == len(lines):
+        # A formula may be longer than so many letters, and is not broken.
+        lines, letters = more, min(letters, max(map(len, more), default=0)) - 1
+    return lines
 
 
 def _broken(text: str, letters: int) -> Iterator[str]:

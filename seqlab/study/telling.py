@@ -3,15 +3,12 @@
 import shutil
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from seqlab.report.text import fitted
 from seqlab.spec.kinds import Progress
 from seqlab.wording import refuse
-
-PAUSE = 0.1  # seconds between two looks of the line, at least
 
 Asked = Progress | bool | None  # what `progress=` takes: True for the line
 
@@ -43,15 +40,12 @@ class _Line:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # kernels tell from threads of their own
-        self._last = -PAUSE
         self._width = 0  # of what stands there
 
     def __call__(self, fraction: float, what: str) -> None:
         with self._lock:
-            now = time.monotonic()
-            if now - self._last >= PAUSE:
-                self._last, self._width = now, shutil.get_terminal_size().columns - 1
-                self._write(fitted(f"{fraction:4.0%}  {what}", self._width))
+            self._width = shutil.get_terminal_size().columns - 1
+            self._write(fitted(f"{fraction:4.0%}  {what}", self._width))
 
     def end(self) -> None:
         """Wipe it."""

@@ -8,12 +8,26 @@ from seqlab.cli import completion, options, streams
 from seqlab.cli.errors import FAILED
 
 
+def _jobs() -> list[str]:
+    from seqlab.bench.suite import read
+
+    suite = read()
+    return [*(case.name for case in suite.cases), *suite.select([])]
+
+
+def _peers() -> list[str]:
+    from seqlab.bench.peers import PEERS
+
+    return list(PEERS)
+
+
 @click.command(short_help="Time seqlab beside PyTorch, JAX and mambapy.")
 @click.argument("cases", metavar="[CASES.toml]", required=False, shell_complete=completion.files)
 @click.option(
     "--only",
     multiple=True,
     metavar="NAME",
+    shell_complete=completion.words(lambda: _jobs()),
     help="A case, or one of its jobs (CASE/JOB); may be repeated. [default: all]",
 )
 @click.option(
@@ -26,6 +40,7 @@ from seqlab.cli.errors import FAILED
 @click.option(
     "--peers",
     metavar="NAMES",
+    shell_complete=completion.words(lambda: _peers(), listed=True),
     help="Whom to race. [default: torch,jax,mambapy; on cuda cudnn, and our own CPU always]",
 )
 @options.backend("cpu", "What to time: cpu or cuda.")

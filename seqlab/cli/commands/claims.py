@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from seqlab.cli import options, streams
+from seqlab.cli import completion, options, streams
 from seqlab.cli.outputs import figure_told
 from seqlab.errors import InputError
 
@@ -12,8 +12,16 @@ if TYPE_CHECKING:
     from seqlab.claims.claim import Claim
 
 
+def _known() -> list[str]:
+    from seqlab.claims.claim import book
+
+    return list(book())
+
+
 @click.command(short_help="What is said of vanishing gradients, measured.")
-@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.argument(
+    "ids", nargs=-1, metavar="[ID]...", shell_complete=completion.words(lambda: _known())
+)
 @click.option("--all", "everything", is_flag=True, help="Measure those that take long too.")
 @click.option("--papers", is_flag=True, help="What papers print instead, beside what is measured.")
 @click.option("--list", "listed", is_flag=True, help="Measure nothing: show what the store has.")
