@@ -76,8 +76,10 @@ def write(labels: Sequence[Label], ax: Axes) -> None:
     Of curves that end together the first is named on top.
     """
     order = sorted(labels, key=lambda label: label.y, reverse=True)[::-1]
-    sizes = spacing(ax) * np.array([len(label.lines) for label in order])
-    heights = _spread(np.array([label.y for label in order]), sizes, *ax.get_ylim())
+    line, (bottom, top) = spacing(ax), ax.get_ylim()
+    sizes = line * np.array([len(label.lines) for label in order])
+    ends = bottom + (sizes[0] - line) / 2, top - (sizes[-1] - line) / 2  # one line may hang over
+    heights = _spread(np.array([label.y for label in order]), sizes, *ends)
     place = ax.get_yaxis_transform()
     for label, height in zip(order, heights, strict=True):
         thread = Line2D([1.0, 1.03, 1.05], [label.y, height, height], transform=place)
