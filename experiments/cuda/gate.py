@@ -1,13 +1,13 @@
 """Compile every kernel to a GPU's machine code without a GPU, and say what it takes.
 
-    python experiments/cuda/gate.py [--write | --planted]
+    python experiments/cuda/gate.py [SIZE ... | --write | --planted]
 
 The host code runs as it is, on arrays of this machine, for one short forward and backward pass of
 each cell, and of the bare selective scan with as many channels, at each size and precision; each
 kernel that it would launch is compiled for just those arguments instead. A kernel passes if the
 assembler's log has no spill and no stack, if its block fits a multiprocessor, and if, in float32,
-it has no float64 instruction. The table must equal the committed one beside this file, which
-`--write` replaces; `--planted` gates two bad kernels.
+it has no float64 instruction. The table, or what of it is of the sizes given, must equal the
+committed one beside this file, which `--write` replaces; `--planted` gates two bad kernels.
 """
 
 import argparse
@@ -158,11 +158,11 @@ def fitting(threads: int, machine: Machine) -> int:
     return min(REGISTERS // registers, SHARED_BYTES // shared, THREADS // threads, BLOCKS)
 
 
-def gate(task: tuple[str, str]) -> tuple[list[Row], list[str]]:
-    """The rows of one cell and precision, and what is wrong with them."""
-    arch, dtype = task
+def gate(task: tuple[str, str, tuple[int, ...]]) -> tuple[list[Row], list[str]]:
+    """The rows of one cell and precision at some sizes, and what is wrong with them."""
+    arch, dtype, sizes = task
     rows, faults = [], []
-    for hidden in HIDDEN:
+    for hidden in sizes:
         LAUNCHED.clear()
         run_once(arch, hidden, np.dtype(dtype))
         for name, launches in LAUNCHED.items():
@@ -227,6 +227,7 @@ def planted() -> list[str]:
 def main() -> int:
     """Gate everything; 0 if all is well."""
     asked = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    asked.add_argument("sizes", nargs="*", type=int, metavar="SIZE", help="units [all]")
     asked.add_argument("--write", action="store_true", help="replace the committed table")
     asked.add_argument("--planted", action="store_true", help="gate two bad kernels; must fail")
     options = asked.parse_args()
@@ -234,8 +235,13 @@ def main() -> int:
         faults = planted()
         print(*faults, sep="\n", file=sys.stderr)
         return int(len(faults) > 0)
+    sizes = tuple(size for size in HIDDEN if options.write or size in (options.sizes or HIDDEN))
+    if not {*options.sizes} <= {*HIDDEN}:
+        asked.error(f"sizes: allowed are {', '.join(map(str, HIDDEN))}")
     tasks = [
-        (arch, dtype) for arch in (*cells_of("cuda"), SCAN) for dtype in ("float64", "float32")
+        (arch, dtype, sizes)
+        for arch in (*cells_of("cuda"), SCAN)
+        for dtype in ("float64", "float32")
     ]
     with get_context("spawn").Pool(2) as pool:
         results = pool.map(gate, tasks, chunksize=1)
@@ -245,7 +251,8 @@ def main() -> int:
         with TABLE.open("w", newline="") as file:
             csv.writer(file, lineterminator="\n").writerows(rows)
     with TABLE.open(newline="") as file:
-        committed = [tuple(row) for row in csv.reader(file)]
+        head, *others = [tuple(row) for row in csv.reader(file)]
+    committed = [head, *(row for row in others if int(row[1]) in sizes)]
     faults += [f"not in {TABLE.name}: {','.join(row)}" for row in rows if row not in committed]
     faults += [f"only in {TABLE.name}: {','.join(row)}" for row in committed if row not in rows]
     print(*faults, f"{len(rows) - 1} kernels, {len(faults)} faults", sep="\n", file=sys.stderr)

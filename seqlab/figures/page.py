@@ -31,7 +31,6 @@ SAMPLE = 33  # points: a line or patch of the key, and the gap before the next
 # Of the paper, or of a panel: a line of the label below, and a head.
 BELOW, ABOVE = 0.75, 0.8
 BEYOND = 0.12  # inches that a label beside the panels may be longer
-WIDER = 1.25  # times the letters that it has for sure: most are narrower
 MOST_LINES = 3  # of a label beside the panels, as long as these may grow
 SCALES = ("xscale", "yscale")
 TEXTS = ("title", "xlabel", "ylabel", "value_label")
@@ -140,7 +139,9 @@ class Page:
     def beside(self, option: str, label: str, high: float) -> str:
         """A label that is no longer than the panels beside it. Raises InputError for a formula."""
         spare = LABEL + LINE if self.place.fixed else 0.0  # for more lines above and below
-        return "\n".join(_lines(option, label, self.tall(high) - spare, LARGE, BEYOND))
+        room = self.tall(high) - spare + BEYOND
+        lines = writing.balanced(label, 72 * room, LARGE)
+        return "\n".join(_checked(option, lines, room, LARGE))
 
     def arrange(
         self, high: float, labels: tuple[str, str], key: list[Artist], hanging: float = 0.0
@@ -217,19 +218,17 @@ class Page:
         self.shared = (x, y)
 
 
-def _lines(option: str, text: str, room: float, size: float, beyond: float = 0.0) -> list[str]:
-    """A text in so many inches, or so many beyond.
+def _lines(option: str, text: str, room: float, size: float) -> list[str]:
+    """A text in so many inches, broken by the number of its letters, or where these are wide by
+    their length. Raises InputError as `_checked` does."""
+    lines = writing.wrapped(text, 72 * room, size, int(72 * room / size / LETTER))
+    return _checked(option, lines, room, size)
 
-    It is broken by the number of its letters, or where these are wide by their length. Raises
-    InputError, that begins with the option, for a formula that has no room.
-    """
-    letters = int((WIDER if beyond else 1) * 72 * room / size / LETTER)
-    lines = writing.wrapped(text, 72 * (room + beyond), size, letters)
-    if beyond:
-        longest = max((writing.length(line, size) for line in lines), default=0.0)
-        lines = writing.balanced(text, longest, size)
+
+def _checked(option: str, lines: list[str], room: float, size: float) -> list[str]:
+    """The lines. Raises InputError, that begins with the option, for a formula that has no room."""
     for line in lines:
-        if writing.length(line, size) > 72 * (room + beyond):
+        if writing.length(line, size) > 72 * room:
             raise InputError(
                 f"{option}: {short_repr(line)} is not broken, and has {room:.1f} inches of room; "
                 "write it shorter"

@@ -23,7 +23,7 @@ def standing(runs: Sequence[Run], shown: Collection[str], measure: Measure) -> d
         found["length"] = {
             int(run.fields["length"] if measure.of_training else run.lengths[-1]) for run in runs
         }
-    if "lag" in measure.coordinates and not {"length", "lag"} & {*shown}:
+    if "lag" in measure.coordinates and not ({"lag"} | SAY_LENGTH - {RELATIVE}) & {*shown}:
         found["lag"] = {int(run.points["lag"][-1]) for run in runs}
     return {name: _one(sorted(values)) for name, values in found.items()}
 

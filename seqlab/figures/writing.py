@@ -98,12 +98,15 @@ def wrapped(text: str, room: float, size: float, letters: int) -> list[str]:
 
 def balanced(text: str, room: float, size: float) -> list[str]:
     """The lines of a text of so many points, in so many points of room: as few as there can be, and
-    then as alike in length."""
-    lines, letters = wrapped(text, room, size, len(text)), len(text)
-    while letters > LEAST and len(more := wrapped(text, room, size, letters)) == len(lines):
-        # A formula may be longer than so many letters, and is not broken.
-        lines, letters = more, min(letters, max(map(len, more), default=0)) - 1
-    return lines
+    then as alike in length as whole words are. Only what has no room is broken, as by `wrapped`."""
+    found: list[str] = []
+    for letters in range(len(text), LEAST, -1):
+        lines = wrapped(text, math.inf, size, letters)
+        if " ".join(lines) != " ".join(text.split()) or (found and len(lines) > len(found)):
+            break
+        if max((length(line, size) for line in lines), default=0.0) <= room:
+            found = lines
+    return found or wrapped(text, room, size, len(text))
 
 
 def _broken(text: str, letters: int) -> Iterator[str]:
