@@ -6,6 +6,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from seqlab.errors import InputError
+from seqlab.wording import did_you_mean
 
 
 class Acts(Enum):
@@ -110,4 +111,6 @@ def parse(text: str) -> Rule:
 
 
 def _unknown(text: str) -> InputError:
-    return InputError(f"clip: {text!r} is not a rule; allowed: {SPELLINGS}")
+    name = str(text).strip().partition(":")[0]
+    close = did_you_mean(name, KINDS) if name not in KINDS else ""
+    return InputError(f"clip: {text!r} is not a rule; allowed: {SPELLINGS}{close}")

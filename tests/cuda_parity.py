@@ -6,6 +6,7 @@ tests/cuda_parity*.py`.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import clips
@@ -56,14 +57,17 @@ TOLERANCE = {np.float64: 1e-10, np.float32: 1e-5}
 DTYPES = list(TOLERANCE)
 # Rules on finished gradients never reach a kernel.
 IN_CHAIN = (*clips.biting(rules.IN_CHAIN), "truncate:1")
-RULES = [(clip, dtype) for clip in IN_CHAIN for dtype in DTYPES]
-RULES += [(clip, np.float64) for clip in clips.biting(rules.AFTER)]
+AFTER = clips.biting(rules.AFTER)
 # One unit; more than the simulator's 8 lanes; more than its 32 threads.
-SIZES = (
-    {"hidden": 1, "inputs": 1, "state": 1, "steps": 1, "batch": 1},
-    {"hidden": 9, "inputs": 2, "state": 3, "steps": 4, "batch": 5, "networks": 2},
-    {"hidden": 35, "inputs": 3, "state": 2, "steps": 2, "batch": 1},
-)
+ONE = {"hidden": 1, "inputs": 1, "state": 1, "steps": 1, "batch": 1}
+SEVERAL = {"hidden": 9, "inputs": 2, "state": 3, "steps": 4, "batch": 5, "networks": 2}
+MANY = {"hidden": 35, "inputs": 3, "state": 2, "steps": 2, "batch": 1}
+
+
+def cases(*everyday: Any, slow: Sequence[Any]) -> list[Any]:
+    """Arguments of a test, and those that repeat what the everyday ones show in a minute more."""
+    rest = [pytest.param(*values, marks=pytest.mark.slow) for values in slow]
+    return [*everyday, *rest]
 
 
 def agree(run: Run, dtype: type, **options: str) -> None:
@@ -79,15 +83,24 @@ def test_every_module_offers_what_the_contract_says() -> None:
 
 
 @pytest.mark.parametrize(("arch", "activation"), KINDS)
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("sizes", SIZES, ids=lambda sizes: f"H={sizes['hidden']}")
+@pytest.mark.parametrize(
+    ("sizes", "dtype"),
+    cases(
+        (SEVERAL, np.float64),
+        (SEVERAL, np.float32),
+        (MANY, np.float64),
+        slow=[(ONE, np.float64), (ONE, np.float32), (MANY, np.float32)],
+    ),
+    ids=lambda value: f"H={value['hidden']}" if isinstance(value, dict) else value.__name__,
+)
 def test_any_size(arch: str, activation: str, dtype: type, sizes: dict[str, int]) -> None:
     agree(draw(arch, **sizes), dtype, activation=activation)
 
 
 @pytest.mark.parametrize("arch", ARCHS)
 @pytest.mark.parametrize(
-    ("clip", "dtype"), [("none", np.float32), ("none", np.float64), ("step-norm:0.3", np.float64)]
+    ("clip", "dtype"),
+    cases(("step-norm:0.3", np.float64), slow=[("none", np.float32), ("none", np.float64)]),
 )
 def test_several_layers(arch: str, clip: str, dtype: type) -> None:
     """What each layer hands to the one below comes at exponents of its own."""
@@ -102,13 +115,21 @@ def test_several_layers(arch: str, clip: str, dtype: type) -> None:
 
 
 @pytest.mark.parametrize("arch", ARCHS)
-@pytest.mark.parametrize(("clip", "dtype"), RULES)
+@pytest.mark.parametrize(
+    ("clip", "dtype"),
+    cases(
+        *((clip, np.float64) for clip in IN_CHAIN),
+        slow=[(clip, np.float32) for clip in IN_CHAIN] + [(clip, np.float64) for clip in AFTER],
+    ),
+)
 def test_clip_rules(arch: str, clip: str, dtype: type) -> None:
     agree(draw(arch, hidden=5, steps=5, batch=2), dtype, clip=clip)
 
 
 @pytest.mark.parametrize("arch", ARCHS)
-@pytest.mark.parametrize("clip", ["none", *clips.biting(rules.IN_CHAIN)])
+@pytest.mark.parametrize(
+    "clip", cases("none", slow=[(clip,) for clip in clips.biting(rules.IN_CHAIN)])
+)
 def test_bundles_of_lengths(arch: str, clip: str) -> None:
     """Every part at every lag of every length, and how often the rule acted."""
     run = draw(arch, hidden=5, steps=5, batch=2, networks=2)
@@ -121,7 +142,7 @@ def test_bundles_of_lengths(arch: str, clip: str) -> None:
         assert np.allclose(ours[name], theirs, rtol=0, atol=1e-10, equal_nan=True), name
 
 
-@pytest.mark.parametrize("arch", ARCHS)
+@pytest.mark.parametrize("arch", cases("lstm", slow=[(arch,) for arch in ARCHS if arch != "lstm"]))
 def test_a_whole_measurement(arch: str) -> None:
     options = {"arch": arch, "steps": 4, "hidden": 3, "inputs": 2, "networks": 2, "lengths": (2, 4)}
     options |= {"clip": ["none", "step-norm:0.3"], "spectrum": 2, "truncation": 0.9}

@@ -65,7 +65,7 @@ def scan_arguments(size: tuple[int, int, int, int], given: set[str], dtype: type
 
 
 @pytest.mark.parametrize("size", SCANS, ids=str)
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", [np.float64, pytest.param(np.float32, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("given", CHOICES, ids=lambda given: "-".join(sorted(given)) or "bare")
 def test_selective_scan(
     size: tuple[int, int, int, int],

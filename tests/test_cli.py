@@ -22,7 +22,7 @@ from seqlab.wording import one_of
 BIASED = one_of(cell.name for cell in CELLS.values() if "forget_bias" in cell.options)
 
 REFUSED = [
-    ((), "Missing command."),
+    ((), "a command is missing; seqlab --help lists them"),
     (("rnu",), "No such command 'rnu'."),
     (("--frob",), "No such option '--frob'."),
     (("run",), f"arch: is needed; {one_of(CELLS)}"),

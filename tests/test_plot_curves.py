@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from seqlab.errors import InputError
 from seqlab.figures import Asked, check_path, curves, dots, figure, plot, plot_results
 from seqlab.figures.labels import Label, fit, spacing, write
+from seqlab.figures.scales import mark, measuring
 from seqlab.figures.style import deep, pale
 from seqlab.numbers.variables import Variable
 from seqlab.spec.run import RunSpec
@@ -158,10 +159,25 @@ def test_long_names_have_two_lines_that_keep_a_field_with_its_value():
 
 
 def test_lags_are_counted_in_whole_numbers():
-    ax = curves([result(steps=7)], xscale="linear")
-    ticks = [tick for tick in ax.get_xticks() if 0 <= tick <= 7]
-    assert len(ticks) > 3
-    assert all(tick == int(tick) for tick in ticks)
+    ax = curves([result(steps=3)], xscale="linear")
+    ticks = [tick for tick in ax.get_xticks() if 0 <= tick <= 3]
+    assert ticks == [0, 1, 2, 3]
+
+
+def test_a_logarithmic_axis_of_a_few_values_has_them_as_ticks():
+    ax = Figure(figsize=(4, 2)).subplots()
+    mark(ax, "x", measuring("hidden", [10, 30, 100, 300, 1000]))
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["10", "30", "100", "300", "1000"]
+
+
+def test_on_a_logarithmic_axis_nothing_comes_from_lag_0():
+    def edit(log_norm, lag):  # as of a probe that looks at every tenth step
+        log_norm[..., (lag > 0) & (lag < 10)] = np.nan
+
+    ax = curves([result(edit=edit)], xscale="log")
+    for line in data_lines(ax):
+        x = np.asarray(line.get_xdata(), float)[np.isfinite(line.get_ydata())]
+        assert np.nanmin(x) >= 10
 
 
 def test_cells_are_told_apart_by_colour_and_rules_by_stroke():

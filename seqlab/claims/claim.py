@@ -179,9 +179,10 @@ def book() -> dict[str, Claim]:
 
 
 def chosen(names: Sequence[str], papers: bool = False) -> list[Claim]:
-    """Some claims of the book, or all that people say, or all that `papers` print. Raises
-    InputError for one that is not there."""
+    """Some claims of the book (d05 is D05), or all that people say, or all that `papers` print.
+    Raises InputError for one that is not there."""
     there = book()
+    names = [name.upper() for name in names]
     for name in names:
         if name not in there:
             close = did_you_mean(name, there)

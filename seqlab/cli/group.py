@@ -50,7 +50,10 @@ class Commands(click.Group):
             with notes(), interrupts.remembered():
                 code = super().main(*args, **extra | {"standalone_mode": False})
         except click.ClickException as error:
-            code = complain(error.format_message(), REFUSED)
+            message = error.format_message()
+            if message == "Missing command.":
+                message = "a command is missing; seqlab --help lists them"
+            code = complain(message, REFUSED)
         except InputError as error:
             code = complain(str(error), REFUSED)
         except click.Abort:

@@ -226,6 +226,12 @@ def _check_params(
                 f"{' after the M of x' if lead else ''}, none empty, are needed"
             )
     sizes = cell.sizes(arrays)._replace(inputs=x.shape[-1])
+    for own, shape in cell.shapes(sizes).items():
+        if own in names and arrays[own].shape != (*lead, *shape):
+            raise InputError(
+                f"{names[own]}: shape {arrays[own].shape} is not allowed; {(*lead, *shape)} is "
+                f"needed for {sizes.hidden} units and x of {sizes.inputs} features"
+            )
     return sizes, {
         own: check_array(names[own], arrays[own], (*lead, *shape), x.dtype)
         if own in names

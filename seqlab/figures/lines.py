@@ -118,7 +118,9 @@ def draw(ax: Axes, drawn: Sequence[Curve], choice: Choice, scale: Scale) -> None
         look = stroke_of(curve.color, curve.stroke)
         theory = {"linewidth": points(0.8), "color": deep(curve.color), **THEORY}
         shade: dict[str, Any] = {"color": curve.color, "alpha": 0.2, "zorder": 2}
-        x, to = curve.x, ax.transData
+        # A logarithm has no place for lag 0: what comes next would be drawn as if it began there.
+        x = np.where(curve.x > 0, curve.x, np.nan) if scale.kind == "log" else curve.x
+        to = ax.transData
         if scale.kind == "names":  # between names there is nothing to join
             x = x + BESIDE * (k - (len(drawn) - 1) / 2) / len(drawn)
             ax.vlines(x, low, high, linewidth=points(5), **shade)

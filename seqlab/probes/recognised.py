@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from textwrap import shorten
 from typing import Any
 
 from seqlab.errors import InputError
@@ -20,7 +21,9 @@ from seqlab.probes.callables import (
 )
 from seqlab.probes.states import State, Tensor, each, kept, tensors_of
 from seqlab.values import named
-from seqlab.wording import refuse, short_repr
+from seqlab.wording import refuse
+
+LONGEST = 160  # letters of a stranger's error
 
 
 def first_state(step: Steps, x: Tensor, name: str) -> State:
@@ -108,9 +111,11 @@ def recognised(net: Any, x: Tensor, state: State, time: int) -> Steps:
         "net",
         name_of(net),
         f"a module, (x, state) -> (y, state), or a cell{first}, (x_t, state) -> state or (y, "
-        f"state), is needed, and its answer was {' and '.join(failures)}; wrt='input' needs none",
+        f"state), is needed, and its answer was {' and '.join(failures)}; a model (x) -> y is "
+        "probed by the recurrent module in it, or by forward(self, x, state=None); wrt='input' "
+        "needs none",
     )
 
 
 def _told(error: Exception) -> str:
-    return f"{type(error).__name__} ({short_repr(str(error))})"
+    return f"{type(error).__name__} ({shorten(str(error), LONGEST)})"

@@ -32,7 +32,7 @@ _SINGLE, _DOUBLE = (SMALLEST[dtype] for dtype in ("float32", "float64"))
 _LEGEND = f"""\
 decay rate     slope of ln |{{gradient}}| against the lag; mean over networks
 attenuation    log10 of |{{gradient}}| T steps before the loss over that at lag 0
-horizon        first lag at which the median over networks is under {HORIZON}
+horizon        {{first}} at which the median over networks is under {HORIZON}
 float32 zero   the same for the smallest float32, 2^{_SINGLE}; float64 zero: 2^{_DOUBLE}
 > T            not within the T steps
 fit            exp (exponential) or pow (power law), whichever misses by less
@@ -94,7 +94,9 @@ def stored(results: Sequence[Measured]) -> str:
 
 def _legend(results: Sequence[Measured], links: Sequence[str]) -> str:
     gradient = gradients(getattr(result.spec, "engine", None) for result in results)
-    lines = _LEGEND.format(gradient=gradient).splitlines()
+    strides = {getattr(result.spec, "every", None) or 1 for result in results}
+    first = "first lag" if strides == {1} else f"first multiple of {max(strides)}"
+    lines = _LEGEND.format(gradient=gradient, first=first).splitlines()
     return "\n".join(fill(in_links(line, links), _TERM) for line in lines)
 
 

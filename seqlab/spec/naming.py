@@ -156,11 +156,9 @@ class _Names:
     def _stranger(self, name: str, home: str) -> InputError:
         """A name that is not of the cell."""
         own = own_names(self.cell)
-        if home:
-            known = f"; it holds a module, {self._pick([home])}"
-        else:
-            known = did_you_mean(name, own) or f"; its parameters are {', '.join(own)}"
+        known = f"; it holds a module, {self._pick([home])}" if home else did_you_mean(name, own)
         if self.path is not None:
+            known = known or f"; its parameters are {', '.join(own)}"
             return InputError(f"{self._at(name)} is not of {self.cell.name}{known}")
         return InputError(
             f"{self._at(name)} is not allowed; {self.cell.name} has {', '.join(own)}{known}"
