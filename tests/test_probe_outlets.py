@@ -216,6 +216,9 @@ def test_the_last_update_is_seen_at_the_end_and_faults_are_found() -> None:
     with seqlab.Watch(net, torch.ones(9, 2, 3), check=50) as watch:
         train(net, watch, 1)
     assert any(line.name == "updates over weights" for line in watch.checks())
+    head, first, *_ = str(watch.checks()).splitlines()
+    assert head.split() == ["number", "rule", "of", "thumb", "verdict"]
+    assert first.startswith(watch.checks()[0].of)
     net = nn.RNN(3, 5)
     net.weight_hh_l0.register_hook(lambda g: g * 1e-30)  # whose square is no float32
     watch = seqlab.Watch(net, torch.ones(9, 2, 3), check=2)
@@ -226,6 +229,7 @@ def test_the_last_update_is_seen_at_the_end_and_faults_are_found() -> None:
     assert found["weight_ih_l0", "gradient norm"].verdict == "ok"
     assert found["weight_hh_l0", "updates over weights"].note == "it does not move"
     assert seqlab.Watch(net, torch.ones(9, 2, 3)).checks() == []
+    assert str(seqlab.Watch(net, torch.ones(9, 2, 3)).checks()) == "nothing was seen"
     with pytest.raises(InputError, match=r"^check: -1 is not allowed"):
         seqlab.Watch(net, torch.ones(9, 2, 3), check=-1)
 

@@ -160,9 +160,11 @@ class Watch:
             self._draw(self._figure)
 
     def checks(self) -> list[Line]:
-        """The checklist of the updates so far, of the first `check` at most; see
-        `seqlab.numbers.training_checklist`. No lines of what was not seen."""
-        return check_training(self._first.seen())
+        """The checklist of the updates so far, of the first `check` at most, which prints as a
+        table; see `seqlab.numbers.training_checklist`. No lines of what was not seen."""
+        from seqlab.report.checklist import Checklist
+
+        return Checklist(check_training(self._first.seen()))
 
     def __enter__(self) -> Self:
         return self

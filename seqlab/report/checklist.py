@@ -25,6 +25,13 @@ _TRAINED = (
 )
 
 
+class Checklist(list[Line]):
+    """The lines of one checklist, which print as a table."""
+
+    def __repr__(self) -> str:
+        return text({"": self}, "") if self else "nothing was seen"
+
+
 def told_of_training(spec: LearnSpec) -> str:
     """How a checklist of recurrent networks in training was measured."""
     cell, units = CELLS[spec.arch], "units: of the last update's batch"

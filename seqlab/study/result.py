@@ -164,7 +164,7 @@ class Result(Face):
         return entries.document(self)
 
     def checks(self, progress: Progress | None = None, *, rule: str | None = None) -> "list[Line]":
-        """The checklist of vanishing and exploding gradients.
+        """The checklist of vanishing and exploding gradients, which prints as a table.
 
         Of a deep stack, whose first networks are trained a little for it: see
         `seqlab.numbers.checklist`. Of training, whose first updates at the longest length are made
@@ -174,15 +174,17 @@ class Result(Face):
         Raises InputError for anything else, for what was measured in law, and for a rule that the
         spec does not have.
         """
+        from seqlab.report.checklist import Checklist
+
         if isinstance(self.spec, LearnSpec):
             from seqlab.learning.training_checklist import training_checklist
 
-            return training_checklist(self.spec, self.variables, rule, progress)
+            return Checklist(training_checklist(self.spec, self.variables, rule, progress))
         from seqlab.learning.checklist import checklist
 
         if rule is not None:
             raise refuse("rule", rule, "the checklist of a deep stack goes by no clip rule")
-        return checklist(self.spec, self.variables, progress)
+        return Checklist(checklist(self.spec, self.variables, progress))
 
     def to_dataframe(self) -> "pd.DataFrame":
         """Tidy curves: a row for each network, rule, length and lag up to the length.
