@@ -49,6 +49,7 @@ def copied() -> dict[str, str]:
     folders = sorted((ROOT / "experiments").glob("*/README.md"))
     found |= {f"experiments/{one.parent.name}/README.md": one.parent.name for one in folders}
     found["experiments/bench/results.md"] = "bench-results"
+    found["experiments/cuda/results.md"] = "cuda-results"
     return {f"docs/{MADE}/{name}.md": path for path, name in found.items()}
 
 
