@@ -150,6 +150,8 @@ def test_long_names_have_two_lines_that_keep_a_field_with_its_value():
     for one, other in (text.split("\n") for text in long):
         assert one.endswith(",")
         assert len(one) < 2 * len(other) < 4 * len(one)
+    uneven = Label(0, "order inside, alpha sqrt, relu, he", (0, 0, 0))
+    assert uneven.lines == ["order inside,", "alpha sqrt, relu, he"]
     boxes = [text.get_window_extent() for text in ax.texts]
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
     assert [box.y0 for box in boxes] == sorted(box.y0 for box in boxes)

@@ -100,9 +100,10 @@ def balanced(text: str, room: float, size: float) -> list[str]:
     """The lines of a text of so many points, in so many points of room: as few as there can be, and
     then as alike in length as whole words are. Only what has no room is broken, as by `wrapped`."""
     found: list[str] = []
+    whole = wrapped(text, math.inf, size, max(len(text), LEAST))
     for letters in range(len(text), LEAST, -1):
         lines = wrapped(text, math.inf, size, letters)
-        if " ".join(lines) != " ".join(text.split()) or (found and len(lines) > len(found)):
+        if " ".join(lines) != " ".join(whole) or (found and len(lines) > len(found)):
             break
         if max((length(line, size) for line in lines), default=0.0) <= room:
             found = lines
