@@ -453,7 +453,28 @@ def test_a_probe_lets_go_of_its_states(monkeypatch: pytest.MonkeyPatch) -> None:
     assert max(counts) < 30  # of steps that run; what is kept is a copy, which `Trail` counts
 
 
+def test_a_model_without_a_state_is_told_what_to_probe() -> None:
+    class Tagger(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = lstm()
+
+        def forward(self, x: Any) -> Any:
+            return self.inner(x)[0]
+
+    told = refused(Tagger(), random(5, 2, 3))
+    assert "takes 2 positional arguments but 3 were given" in told
+    assert "is probed by the recurrent module in it, or by forward(self, x, state=None)" in told
+
+
 # What can be done with it.
+
+
+def test_a_horizon_of_every_nth_lag_says_so() -> None:
+    net, x = lstm(), random(40, 2, 3)
+    legend = "horizon        first {} at which the median"
+    assert legend.format("lag") in seqlab.probe(net, x).summary()
+    assert legend.format("multiple of 10") in seqlab.probe(net, x, every=10).summary()
 
 
 @pytest.mark.parametrize("route", routes())

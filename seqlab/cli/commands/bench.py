@@ -27,7 +27,7 @@ def _peers() -> list[str]:
     "--only",
     multiple=True,
     metavar="NAME",
-    shell_complete=completion.words(lambda: _jobs()),
+    shell_complete=completion.words(_jobs),
     help="A case, or one of its jobs (CASE/JOB); may be repeated. [default: all]",
 )
 @click.option(
@@ -40,7 +40,7 @@ def _peers() -> list[str]:
 @click.option(
     "--peers",
     metavar="NAMES",
-    shell_complete=completion.words(lambda: _peers(), listed=True),
+    shell_complete=completion.words(_peers, listed=True),
     help="Whom to race. [default: torch,jax,mambapy; on cuda cudnn, and our own CPU always]",
 )
 @options.backend("cpu", "What to time: cpu or cuda.")

@@ -19,9 +19,7 @@ def _known() -> list[str]:
 
 
 @click.command(short_help="What is said of vanishing gradients, measured.")
-@click.argument(
-    "ids", nargs=-1, metavar="[ID]...", shell_complete=completion.words(lambda: _known())
-)
+@click.argument("ids", nargs=-1, metavar="[ID]...", shell_complete=completion.words(_known))
 @click.option("--all", "everything", is_flag=True, help="Measure those that take long too.")
 @click.option("--papers", is_flag=True, help="What papers print instead, beside what is measured.")
 @click.option("--list", "listed", is_flag=True, help="Measure nothing: show what the store has.")
