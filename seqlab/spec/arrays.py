@@ -18,6 +18,7 @@ from seqlab.errors import InputError
 from seqlab.host import GIB, available_memory
 from seqlab.spec import formats, naming
 from seqlab.spec.formats import PLACE, Archive, InMemory, Source, Stored
+from seqlab.wording import refuse
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,33 @@ class ArrayFile:
 
     def __str__(self) -> str:
         return self.path
+
+
+def _array_file(name: str, value: Any) -> str | ArrayFile | None:
+    """A path, still to be read, or the record of a file that was; None for what is neither."""
+    if isinstance(value, ArrayFile):
+        return value
+    if isinstance(value, Mapping) and set(value) == {"path", "sha256"}:
+        return ArrayFile(str(value["path"]), str(value["sha256"]))
+    return str(os.fspath(value)) if isinstance(value, str | os.PathLike) else None
+
+
+def named_arrays(name: str, value: Any) -> str | ArrayFile | InMemory:
+    """A file, or arrays by name in memory. Raises InputError for anything else."""
+    if (file := _array_file(name, value)) is not None:
+        return file
+    if not isinstance(value, Mapping):
+        raise refuse(name, value, "the path of a file, or a dictionary of arrays by name")
+    return InMemory(dict(value))
+
+
+def one_array(name: str, value: Any) -> str | ArrayFile | InMemory:
+    """A file, or one array in memory. Raises InputError for anything else."""
+    if (file := _array_file(name, value)) is not None:
+        return file
+    if not (hasattr(value, "shape") or isinstance(value, list | tuple)):
+        raise refuse(name, value, "the path of a file, or an array")
+    return InMemory(value)
 
 
 def load_params(

@@ -1,13 +1,12 @@
 """The options of a recurrent run, a row each: a new option is a row here and a field of RunSpec."""
 
 import math
-import os
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from seqlab import rules
 from seqlab.cells import ACTIVATIONS, CELLS, DECAYS, INITS, SCALED, Draw
-from seqlab.spec.arrays import ArrayFile
+from seqlab.spec.arrays import named_arrays, one_array
 from seqlab.spec.fields import (
     DEFAULT_LENGTHS,
     Spelled,
@@ -18,7 +17,6 @@ from seqlab.spec.fields import (
     number_or,
     whole,
 )
-from seqlab.spec.formats import InMemory
 from seqlab.spec.option import Option, Table
 from seqlab.wording import one_of, refuse
 
@@ -27,33 +25,6 @@ _DTYPES = ("float64", "float32")
 DEFAULT_INIT = "pytorch"
 
 Idle = Callable[[Mapping[str, Any]], str | None]  # see Option
-
-
-def _array_file(name: str, value: Any) -> str | ArrayFile | None:
-    """A path, still to be read, or the record of a file that was; None for what is neither."""
-    if isinstance(value, ArrayFile):
-        return value
-    if isinstance(value, Mapping) and set(value) == {"path", "sha256"}:
-        return ArrayFile(str(value["path"]), str(value["sha256"]))
-    return str(os.fspath(value)) if isinstance(value, str | os.PathLike) else None
-
-
-def _named_arrays(name: str, value: Any) -> str | ArrayFile | InMemory:
-    """The same, or arrays by name in memory."""
-    if (file := _array_file(name, value)) is not None:
-        return file
-    if not isinstance(value, Mapping):
-        raise refuse(name, value, "the path of a file, or a dictionary of arrays by name")
-    return InMemory(dict(value))
-
-
-def _one_array(name: str, value: Any) -> str | ArrayFile | InMemory:
-    """The same, or one array in memory."""
-    if (file := _array_file(name, value)) is not None:
-        return file
-    if not (hasattr(value, "shape") or isinstance(value, list | tuple)):
-        raise refuse(name, value, "the path of a file, or an array")
-    return InMemory(value)
 
 
 def _module(name: str, value: Any) -> str:
@@ -312,7 +283,7 @@ TABLE = Table(
         ),
         Option(
             "params",
-            _named_arrays,
+            named_arrays,
             f"Your own weights of --dtype under PyTorch's names ({_NAMED_OTHERWISE}), with a "
             "leading axis of networks or without: a .npz, .safetensors, .pt or .pth.",
             metavar="W.npz",
@@ -333,7 +304,7 @@ TABLE = Table(
         ),
         Option(
             "input",
-            _one_array,
+            one_array,
             "Your own sequence of --dtype, (T, B, I) or (M, T, B, I).",
             metavar="X.npy",
             label="input",
