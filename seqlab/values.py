@@ -47,10 +47,12 @@ def check_dtype(name: str, dtype: Any) -> None:
         )
 
 
-def check_form(name: str, array: Any, shape: tuple[int, ...], dtype: np.dtype) -> None:
-    """Refuse another shape or dtype than this one."""
+def check_form(
+    name: str, array: Any, shape: tuple[int, ...], dtype: np.dtype, why: str = ""
+) -> None:
+    """Refuse another shape than this one, which `why` follows from, or another dtype."""
     if array.shape != shape:
-        raise InputError(f"{name}: shape {array.shape} is not allowed; {shape} is needed")
+        raise InputError(f"{name}: shape {array.shape} is not allowed; {shape} is needed{why}")
     if array.dtype != dtype:
         raise InputError(
             f"{name}: dtype {named(array.dtype)} is not allowed; {dtype}, one for all arrays, "

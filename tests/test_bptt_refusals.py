@@ -121,3 +121,12 @@ def test_bad_names_are_refused() -> None:
     for clip in ("norm", "norm:", "norm:0", "step-norm:-1", "step-value:nan", "value:inf", "none:1",
                  "truncate:1.5", "truncate:0", "agc:1", "", None):  # fmt: skip
         refuses(("clip",), partial(seqlab.backward, forward(), run.grad, clip=clip))
+
+
+def test_a_shape_says_what_it_follows_from() -> None:
+    """x is as often the odd one as the weights are."""
+    run = draw("lstm", hidden=6, inputs=3, steps=4, batch=2)
+    with pytest.raises(InputError, match=r"is needed for 6 units and x of 2 features$"):
+        seqlab.forward("lstm", run.params, run.x[..., :2])
+    with pytest.raises(InputError, match=r"^clip: .*\(did you mean step-norm\?\)$"):
+        seqlab.backward(seqlab.forward("lstm", run.params, run.x), run.grad, clip="stepnorm:1")

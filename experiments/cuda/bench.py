@@ -17,13 +17,11 @@ from seqlab.bench import contests, figure, machine, report, results, suite
 from seqlab.bench.command import bench
 from seqlab.bench.race import Contest, Timing, race
 
-READY = "ready"
-
 
 def compiled(contests: Sequence[Contest], timing: Timing) -> None:
     """A race whose sides have all run once, begun when the parent says so."""
     race(contests, Timing(0, 0.0, 0.0, 0.0))
-    print(READY, flush=True)
+    print("ready", flush=True)
     sys.stdin.readline()
     race(contests, timing)
 
@@ -55,7 +53,7 @@ def whole(cases: Path, out: Path, seconds: float, backend: str) -> None:
     for _, waiting, _ in running.values():
         waiting.join(max(0.0, end - time.monotonic()))
     print(f"compiled, {end - time.monotonic():.0f} s left", flush=True)
-    measured = results.Measured(machine.describe(backend), {})
+    own, measured = machine.machine_class(backend), results.Measured(machine.describe(backend), {})
     for name, (process, _, folder) in running.items():
         try:
             process.communicate("go\n", timeout=max(0.1, end - time.monotonic()))
@@ -64,11 +62,11 @@ def whole(cases: Path, out: Path, seconds: float, backend: str) -> None:
             print(f"{name}: no time was left", flush=True)
             continue
         print(f"{name}: {end - time.monotonic():.0f} s left", flush=True)
-        found = results.Results.open(folder, machine.machine_class(backend), measured.machine)
-        measured.jobs.update(found.classes[machine.machine_class(backend)].jobs)
-    everything = results.Results({machine.machine_class(backend): measured})
+        found = results.Results.open(folder, own, measured.machine)
+        measured.jobs.update(found.classes[own].jobs)
+    everything = results.Results({own: measured})
     everything.write(out)
-    figure.draw(measured, out / figure.name_of(machine.machine_class(backend)))
+    figure.draw(measured, out / figure.name_of(own))
     report.write(suite.read(cases), everything, out)
 
 

@@ -139,13 +139,15 @@ def on_host(name: str, value: Any) -> NDArray:
     return as_array(name, backends.from_gpu(value) if on_gpu(value) else value)
 
 
-def check_array(name: str, value: Any, shape: tuple[int, ...], dtype: np.dtype) -> NDArray:
+def check_array(
+    name: str, value: Any, shape: tuple[int, ...], dtype: np.dtype, why: str = ""
+) -> NDArray:
     """A finite array of just this shape and dtype, as kernels take it.
 
     Raises InputError otherwise: nothing is cast or broadcast in silence.
     """
     array = on_host(name, value)
-    check_form(name, array, shape, dtype)
+    check_form(name, array, shape, dtype, why)
     return for_kernels(name, array)
 
 
@@ -226,14 +228,9 @@ def _check_params(
                 f"{' after the M of x' if lead else ''}, none empty, are needed"
             )
     sizes = cell.sizes(arrays)._replace(inputs=x.shape[-1])
-    for own, shape in cell.shapes(sizes).items():
-        if own in names and arrays[own].shape != (*lead, *shape):
-            raise InputError(
-                f"{names[own]}: shape {arrays[own].shape} is not allowed; {(*lead, *shape)} is "
-                f"needed for {sizes.hidden} units and x of {sizes.inputs} features"
-            )
+    why = f" for {sizes.hidden} units and x of {sizes.inputs} features"
     return sizes, {
-        own: check_array(names[own], arrays[own], (*lead, *shape), x.dtype)
+        own: check_array(names[own], arrays[own], (*lead, *shape), x.dtype, why)
         if own in names
         else np.zeros((*lead, *shape), x.dtype)
         for own, shape in cell.shapes(sizes).items()

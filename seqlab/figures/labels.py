@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -33,7 +34,7 @@ class Label:
     def text(self) -> str:
         return self.name + self.fate
 
-    @property
+    @cached_property
     def lines(self) -> list[str]:
         """The text as it is written: broken behind commas, where that is enough."""
         tied = re.sub("(?<!,) ", TIED, self.text)
