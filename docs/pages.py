@@ -22,9 +22,9 @@ import click
 
 from seqlab import __version__
 from seqlab.cells import CELLS, Cell, Sizes
-from seqlab.claims import shown
+from seqlab.claims import presentation
 from seqlab.claims.claim import PAGES, PAPERS, Claim, book
-from seqlab.claims.settle import Finding, Number
+from seqlab.claims.court import Finding, Number
 from seqlab.cli import main
 from seqlab.numbers.estimate import Estimate
 from seqlab.spec.table import TABLE
@@ -340,7 +340,7 @@ def _finding(claim: Claim, entry: dict[str, Any]) -> Finding:
 def claim_page(claim: Claim) -> str:
     """All that is known of one claim: its record, its figure, its place in the book."""
     entry, record = records()[claim.id]
-    section = shown.page([_finding(claim, entry)]).partition(f"\n## {claim.id}\n")[2]
+    section = presentation.page([_finding(claim, entry)]).partition(f"\n## {claim.id}\n")[2]
     section = section.replace(f"*{claim.statement}* ", "", 1).rstrip()
     first, verdict = section.strip().partition("\n\n")[0], re.search(r"\*\*.+", section)
     assert verdict is not None

@@ -131,7 +131,7 @@ def _keep(codes: dict[str, Code], case: Callable[[], str], triple: str) -> None:
 def layer_kernels(dtype: np.dtype) -> Iterator[tuple[str, Callable[[], Any]]]:
     """Calls of what the parts of deep stacks are made of, under their names, and of what carries an
     adjoint from layer to layer. Numbers have no say in how these are compiled, only types."""
-    from seqlab.kernels.cpu.layers import attention, elementwise, linear, look, norm
+    from seqlab.kernels.cpu.layers import attention, elementwise, linear, norm, statistics
     from seqlab.kernels.cpu.layers.places import View
     from seqlab.layers.parts import Norm
     from seqlab.layers.stack import Stack
@@ -152,7 +152,7 @@ def layer_kernels(dtype: np.dtype) -> Iterator[tuple[str, Callable[[], Any]]]:
     yield "attention", lambda: attention.back(one, mixed, mixed, weights, 0)
     yield "elementwise", lambda: elementwise.slopes(one, other.array, 0, one)
     yield "elementwise", lambda: elementwise.combine(one, 0.5, other, True)
-    yield "look", lambda: look.look_at_state(one, 32)
+    yield "statistics", lambda: statistics.state_statistics(one, 32)
     stack, rows = Stack("mlp", 1, 64, 32, "tanh"), np.ones((1, 32, 64), dtype)
     yield "chain", lambda: backpropagate(stack, drive_of(x[0, ..., :-1]), rows, rows)
 

@@ -120,14 +120,14 @@ class Run:
         self.tape = Tape("cpu", [level], numbers, state.reshape(count, 1, 1, -1), budget=budget)
         self._seen: list[Array] = [state.copy()]
         self.looked: list[tuple[Array, Array]] = []
-        self.tape.run(self._see)
+        self.tape.run(self._observe)
 
-    def _see(self, saved: Any) -> None:
+    def _observe(self, saved: Any) -> None:
         count = len(saved.path)
         if not self.of.grows:
             after = saved.outputs.reshape(count, -1, self.of.units, self.columns)
             self._seen += list(after.swapaxes(0, 1).copy())
-        self.looked.append(self.kernels.look(saved, 0.0))
+        self.looked.append(self.kernels.layer_statistics(saved, 0.0))
 
     def state(self, layer: int, m: int = 0) -> Array:
         """h_layer (rows, units), of a growing stack all features until then."""

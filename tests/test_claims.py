@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from studies import refusal, seqlab_
 
-from seqlab.claims import shown
+from seqlab.claims import presentation
 from seqlab.claims.claim import (
     BOOK,
     HOLDS,
@@ -24,8 +24,8 @@ from seqlab.claims.claim import (
     chosen,
     read,
 )
+from seqlab.claims.court import Court, seconds
 from seqlab.claims.figure import names
-from seqlab.claims.settle import Court, seconds
 from seqlab.errors import InputError
 from seqlab.numbers.estimate import Estimate, exactly
 from seqlab.study.store import Store
@@ -75,7 +75,7 @@ def recorded() -> dict[str, dict[str, Any]]:
 
 def settle(page: str, store: Path) -> Any:
     [claim] = read(page)
-    return Court(store, "cpu", pytest.fail).settle(claim, False, lambda *_: None)
+    return Court(store, "cpu", pytest.fail).measure(claim, False, lambda *_: None)
 
 
 # The book.
@@ -267,14 +267,14 @@ def test_the_command_beside_a_number_gives_it(name: str, here: Path) -> None:
 def test_what_is_in_the_store_is_not_measured_again(tmp_path: Path) -> None:
     court = Court(tmp_path, "cpu", pytest.fail)
     [claim] = read(PAGE)
-    assert court.recall(claim).verdict is None
-    first = court.settle(claim, False, lambda *_: None)
+    assert court.stored(claim).verdict is None
+    first = court.measure(claim, False, lambda *_: None)
     files = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.nc")}
     assert len(files) == 2
-    assert court.recall(claim) == first
-    assert court.settle(claim, False, pytest.fail) == first
+    assert court.stored(claim) == first
+    assert court.measure(claim, False, pytest.fail) == first
     assert files == {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.nc")}
-    court.settle(claim, True, lambda *_: None)
+    court.measure(claim, True, lambda *_: None)
     assert all(path.stat().st_mtime_ns > before for path, before in files.items())
     assert {path.stem for path in files} == Store(tmp_path).hashes()
 
@@ -300,14 +300,15 @@ def test_what_papers_print_stands_apart(tmp_path: Path) -> None:
     assert found == [claim.id for claim in book().values() if claim.paper]
     assert all(name.startswith("P") for name in found)
     [claim] = read(PAGE, paper=True)
-    text = shown.details(Court(tmp_path, "cpu", pytest.fail).settle(claim, False, lambda *_: None))
+    court = Court(tmp_path, "cpu", pytest.fail)
+    text = presentation.details(court.measure(claim, False, lambda *_: None))
     assert "printed in here" in text
     assert "; printed" not in text  # where no number is
     assert "; theory" not in text
 
 
 def test_details_fit_and_say_how_to_measure(tmp_path: Path) -> None:
-    text = shown.details(settle(PAGE, tmp_path))
+    text = presentation.details(settle(PAGE, tmp_path))
     assert max(map(len, text.splitlines())) <= 80
     assert "-0.301 decades a step; theory -0.301" in text
     assert "beyond what is said: the gain is one" in text

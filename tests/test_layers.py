@@ -13,9 +13,9 @@ from naive_depth import Array
 from stacked import largest_error
 
 from seqlab.kernels.cpu.layers.linear import Group, Map, panels_of
-from seqlab.kernels.cpu.layers.look import look_at_slopes, look_at_state
 from seqlab.kernels.cpu.layers.parts import Back, Forward, Size, bound
 from seqlab.kernels.cpu.layers.places import View, padded
+from seqlab.kernels.cpu.layers.statistics import slope_statistics, state_statistics
 from seqlab.layers.parts import Attention, Linear, Norm, Part, Phi, Residual
 
 NETWORKS, LOSSES, STEPS, STEP = 3, 3, 2, 1  # the last loss is not live; the first step not ours
@@ -377,7 +377,7 @@ def view(h: Array, dtype: Any = np.float64, pad: float = math.nan) -> View:
 @pytest.mark.parametrize(("rows", "units"), [(1, 1), (2, 1), (3, 7), (33, 33)])
 def test_what_is_seen_of_a_state(rows: int, units: int, dtype: Any) -> None:
     h = np.random.default_rng(0).normal(size=(rows, units)).astype(dtype)
-    ((square, cosine),) = look_at_state(view(h, dtype), rows)
+    ((square, cosine),) = state_statistics(view(h, dtype), rows)
     h = h.astype(float)
     assert square == pytest.approx(math.log(np.mean(h**2)), abs=1e-13)
     if rows == 1:
@@ -390,7 +390,7 @@ def test_what_is_seen_of_a_state(rows: int, units: int, dtype: Any) -> None:
 def test_squares_of_activations_leave_no_range(scale: float) -> None:
     """A subnormal has few digits, and the inverse of its norm none."""
     h = np.array([[1.0, 2.0, -2.0], [3.0, 0.0, 1.0]]) * scale
-    ((square, cosine),) = look_at_state(view(h), 2)
+    ((square, cosine),) = state_statistics(view(h), 2)
     subnormal = scale < np.finfo(float).tiny
     near = 1e-3 if subnormal else 1e-12
     assert square == pytest.approx(math.log(19 / 6) + 2 * math.log(scale), abs=near)
@@ -400,16 +400,16 @@ def test_squares_of_activations_leave_no_range(scale: float) -> None:
 
 @pytest.mark.tiny
 def test_a_state_of_zeros_and_one_beyond_the_range() -> None:
-    ((square, cosine),) = look_at_state(view(np.zeros((2, 3))), 2)
+    ((square, cosine),) = state_statistics(view(np.zeros((2, 3))), 2)
     assert square == -math.inf
     assert math.isnan(cosine)  # of nothing with nothing
     half = np.array([[0.0, 0.0], [1.0, 1.0]])
-    ((square, cosine),) = look_at_state(view(half), 2)
+    ((square, cosine),) = state_statistics(view(half), 2)
     assert square == pytest.approx(math.log(0.5))
     assert math.isnan(cosine)
     for value in (math.inf, math.nan):
         with np.errstate(all="ignore"):
-            ((square, cosine),) = look_at_state(view(np.array([[1.0, value], [1.0, 1.0]])), 2)
+            ((square, cosine),) = state_statistics(view(np.array([[1.0, value], [1.0, 1.0]])), 2)
         assert not math.isfinite(square)
         assert math.isnan(cosine)
 
@@ -420,8 +420,8 @@ def test_what_is_counted_of_slopes(dtype: Any) -> None:
     """Two inputs, four units: zero for one, for both, small, negative and large."""
     slopes = np.array([[0.0, 0.0, 0.04, -0.3], [1.0, 0.0, 1.0, 1.0]])
     one = View(view(slopes, dtype).array[:, :, 2:], 1, 0, 4)
-    have = look_at_slopes(one, 2, 0.05)
+    have = slope_statistics(one, 2, 0.05)
     assert have.tolist() == [[3 / 8, 1 / 4, 2 / 4, 4 / 8]]
     slopes[0, 2] = math.nan
     one = View(view(slopes, dtype).array[:, :, 2:], 1, 0, 4)
-    assert np.isnan(look_at_slopes(one, 2, 0.05)).all()  # neither zero nor not
+    assert np.isnan(slope_statistics(one, 2, 0.05)).all()  # neither zero nor not

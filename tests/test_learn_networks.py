@@ -99,7 +99,7 @@ def test_a_network_is_the_same_whatever_others_there_are(monkeypatch: pytest.Mon
     for one in (
         trained.gradients(run.x, at, lambda b, y: squared(targets, b, y), rule),
         *(
-            trained.some(slice(m, m + 1)).gradients(
+            trained.subset(slice(m, m + 1)).gradients(
                 run.x[m : m + 1], at, lambda b, y: squared(targets[:1], b, y), rule
             )
             for m in range(3)

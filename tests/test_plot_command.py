@@ -18,8 +18,8 @@ from synthetic import measurement, result
 from seqlab.cli import main
 from seqlab.errors import InputError
 from seqlab.figures import Asked, Looks, select
-from seqlab.figures.ask import KINDS
 from seqlab.figures.names import AXES, MEASURES
+from seqlab.figures.request import KINDS
 from seqlab.figures.style import WIDTHS
 from seqlab.report import drawable
 from seqlab.spec.run import RunSpec

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from seqlab.claims import shown
+from seqlab.claims import presentation
 from seqlab.claims.claim import chosen
+from seqlab.claims.court import Court, Finding
 from seqlab.claims.figure import draw
-from seqlab.claims.settle import Court, Finding
 
 HERE, DOCS = Path("experiments/claims"), Path("docs")
 RECORDS = {"claims": False, "papers": True}  # of what people say, and of what papers print
@@ -26,7 +26,7 @@ def settled(court: Court, papers: bool) -> list[Finding]:
     found = []
     for claim in chosen((), papers):
         sys.stdout.write(f"{claim.id}\n")
-        found.append(court.settle(claim, False, lambda fraction, what: None))
+        found.append(court.measure(claim, False, lambda fraction, what: None))
     return found
 
 
@@ -40,7 +40,7 @@ def page(name: str, findings: list[Finding]) -> str:
     """What stands above the table already, the table, and each section with its figure."""
     path = DOCS / f"{name}.md"
     head, _, _ = path.read_text(encoding="utf-8").partition("\n| |")
-    text = shown.page(findings)
+    text = presentation.page(findings)
     for finding in findings:
         if _has_curves(finding):
             own, file = finding.claim.id, f"../{HERE}/{finding.claim.id}.png"
@@ -56,7 +56,7 @@ def main() -> None:
     court = Court(Path(sys.argv[1]), "cpu", warnings.warn)
     for name, papers in RECORDS.items():
         findings = settled(court, papers)
-        document = json.dumps(shown.document(findings), indent=2, allow_nan=False)
+        document = json.dumps(presentation.document(findings), indent=2, allow_nan=False)
         (HERE / f"{name}.json").write_text(document + "\n", encoding="utf-8")
         for finding in filter(_has_curves, findings):
             drawn(court, finding)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from seqlab.claims.claim import Claim
-from seqlab.figures import Asked, plot
+from seqlab.figures import Request, plot
 from seqlab.numbers.variables import Variable
 from seqlab.report.measured import Measured
 from seqlab.spec.kinds import Spec
@@ -42,7 +42,7 @@ def draw(claim: Claim, results: Mapping[str, Measured], path: str | PathLike[str
     Raises InputError for another suffix.
     """
     named = [_Under(results[name], text) for name, text in names(claim).items()]
-    plot(named, path, Asked("curves", y="name"))
+    plot(named, path, Request("curves", y="name"))
 
 
 def names(claim: Claim) -> dict[str, str]:

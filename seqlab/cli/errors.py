@@ -47,4 +47,4 @@ def notes() -> Iterator[None]:
 
 def _say_aside(kind: str, message: str) -> None:
     line = "".join(c if c.isprintable() else " " for c in printable(" ".join(message.split())))
-    streams.tell(f"seqlab: {kind}: {line}")
+    streams.write_error(f"seqlab: {kind}: {line}")

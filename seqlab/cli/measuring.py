@@ -58,7 +58,7 @@ def measure_and_show(
         shares = iter(parts(line, [weight for spec in specs for weight in _weights(spec, checks)]))
         for spec in specs:
             part = _named(next(shares), spec.arch)
-            results.append(measure_spec(spec, backend, outputs.store, part, streams.tell))
+            results.append(measure_spec(spec, backend, outputs.store, part, streams.write_error))
             if checks:
                 checked.append(
                     {
@@ -89,7 +89,7 @@ def show(
         if checked:
             text += f"\n\n{_checklists(results, checked)}"
     try:
-        streams.say(text)
+        streams.write_out(text)
     finally:  # also where stdout is full
         if outputs.plot is not None:
             from seqlab.figures import plot_reach, plot_results

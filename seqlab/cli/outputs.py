@@ -56,7 +56,7 @@ class Outputs:
     def tell(self, text: str) -> None:
         """Say what is no warning."""
         if not self.quiet:
-            streams.tell(text)
+            streams.write_error(text)
 
     def documents(self, found: Sequence[Any]) -> str:
         """Documents as strict JSON: an object for one, a list for several; or each in a line."""

@@ -97,12 +97,12 @@ class ProgressLine:
 
     @contextmanager
     def aside(self) -> Iterator[None]:
-        """In here the line is gone, so that others can be written to its terminal."""
+        """Within, the line is gone, so that others can be written to its terminal."""
         with self._lock:
-            here, self._text = self._text, ""
+            text, self._text = self._text, ""
             self._draw()
             yield
-            self._text = here
+            self._text = text
             self._draw()
 
     def _begin(self) -> None:
@@ -113,5 +113,5 @@ class ProgressLine:
     def _draw(self) -> None:
         if self._shown:
             width = shutil.get_terminal_size().columns - 1
-            text = fitted(streams.shown(self._stream, self._text), width)
+            text = fitted(streams.written(self._stream, self._text), width)
             streams.write(self._stream, f"\r{text}\r")

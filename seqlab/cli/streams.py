@@ -27,7 +27,7 @@ def prepare() -> None:
         sys.stdout.reconfigure(errors=_SPELLED)
 
 
-def say(text: str) -> None:
+def write_out(text: str) -> None:
     """Write a line to stdout. A reader who went away has had enough; OSError for all else."""
     try:
         sys.stdout.write(f"{text}\n")
@@ -38,7 +38,7 @@ def say(text: str) -> None:
             raise
 
 
-def tell(text: str) -> None:
+def write_error(text: str) -> None:
     """Write a line to stderr, if it can be written."""
     write(sys.stderr, f"{text}\n")
 
@@ -52,7 +52,7 @@ def write(stream: TextIO, text: str) -> None:
         _lead_nowhere(stream)
 
 
-def shown(stream: TextIO, text: str) -> str:
+def written(stream: TextIO, text: str) -> str:
     """A text as a stream will write it."""
     encoding, errors = stream.encoding or "utf-8", stream.errors or "strict"
     return text.encode(encoding, errors).decode(encoding, "replace")

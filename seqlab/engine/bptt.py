@@ -87,7 +87,7 @@ def forward(
     ensemble = gather(arch, params, x, initial, activation).with_own_drive(chosen)
     tape = ensemble.tape(chosen)
     shape = (*ensemble.x.shape[:3], ensemble.sizes.hidden)
-    output = tape.arrays.answer(shape, ensemble.x.dtype, ensemble.x)
+    output = tape.arrays.empty_like(shape, ensemble.x.dtype, ensemble.x)
     starts = iter(tape.starts)
 
     def keep_output(saved: Saved) -> None:
@@ -125,7 +125,7 @@ def backward(
     sweep = Sweep(tape, [tape.steps], rule, record=False, gradients=True)
     if grad_final is not None:
         sweep.put(ensemble.packed_adjoint("grad_final", grad_final)[:, :, np.newaxis])
-    dx = arrays.answer(ensemble.x.shape, ensemble.x.dtype, ensemble.x)
+    dx = arrays.empty_like(ensemble.x.shape, ensemble.x.dtype, ensemble.x)
 
     def loss(first: int, last: int) -> Array:
         of_bundle = (networks, last - first, sequences, 1, ensemble.sizes.hidden)

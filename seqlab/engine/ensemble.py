@@ -56,7 +56,7 @@ class Ensemble:
         sharers = backends.at_once(backend, blocks)
 
         def one(block: range) -> Result:
-            return work(block, self.some(block).tape(backend, sharers))
+            return work(block, self.subset(block).tape(backend, sharers))
 
         return backends.over_blocks(backend, blocks, one)
 
@@ -71,7 +71,7 @@ class Ensemble:
             levels.append(Level(one, kernels, weights, sizes, end))
         return Tape(backend, levels, self.x, self.state, sharers)
 
-    def some(self, networks: range) -> "Ensemble":
+    def subset(self, networks: range) -> "Ensemble":
         """Some of the networks."""
         part = slice(networks.start, networks.stop)
         params = {name: array[part] for name, array in self.params.items()}

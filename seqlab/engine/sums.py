@@ -37,7 +37,7 @@ class Sums:
         values = {n: np.concatenate([p.values[n] for p in parts]) for n in parts[0].values}
         return cls(values, np.concatenate([part.exponent for part in parts]))
 
-    def some(self, part: slice) -> "Sums":
+    def subset(self, part: slice) -> "Sums":
         """Those of some networks."""
         return Sums({name: value[part] for name, value in self.values.items()}, self.exponent[part])
 

@@ -1,7 +1,6 @@
 """Figures of results, as files or on axes of one's own; no global state is touched."""
 
 from seqlab.figures import _matplotlib as _matplotlib
-from seqlab.figures.ask import Asked, ask
 from seqlab.figures.bars import histogram
 from seqlab.figures.choose import select
 from seqlab.figures.data import check_path
@@ -10,11 +9,11 @@ from seqlab.figures.figure import plot, plot_reach, plot_results
 from seqlab.figures.lines import curves
 from seqlab.figures.maps import heatmap, profile
 from seqlab.figures.page import Looks
+from seqlab.figures.request import Request, resolve_request
 
 __all__ = [
-    "Asked",
     "Looks",
-    "ask",
+    "Request",
     "check_path",
     "curves",
     "distribution",
@@ -24,5 +23,6 @@ __all__ = [
     "plot_reach",
     "plot_results",
     "profile",
+    "resolve_request",
     "select",
 ]

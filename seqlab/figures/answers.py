@@ -3,14 +3,13 @@
 import math
 from os import PathLike
 
-from seqlab.figures.ask import Asked
 from seqlab.figures.choose import select
 from seqlab.figures.data import check_path, save, table
 from seqlab.figures.figure import figure_of
 from seqlab.figures.page import Looks
+from seqlab.figures.request import Request
 from seqlab.figures.style import GREY, INK, points, style
-from seqlab.report.reach_table import Asked as Question
-from seqlab.report.reach_table import kept
+from seqlab.report.reach_table import Question, kept
 
 WINDOW = 12  # decades above and below what was asked for, and no more
 MARGIN = 1.0  # decades
@@ -21,7 +20,7 @@ def plot_answers(found: Question, path: str | PathLike[str]) -> None:
     """Write it as PDF, SVG or PNG, and its data beside it as CSV: of each value tried the median
     and the quartiles. Raises InputError."""
     check_path(path)
-    selection = select(found.tried, Asked("curves", x=found.vary, panels=False))
+    selection = select(found.tried, Request("curves", x=found.vary, panels=False))
     level = math.log10(found.keep)
     with style():
         looks = Looks("single", title=_title(found), value_range=_range(found, level))

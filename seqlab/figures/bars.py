@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from seqlab.figures.ask import Asked, Results
 from seqlab.figures.choose import Selection, select
 from seqlab.figures.dots import colors_of
 from seqlab.figures.gather import Where
 from seqlab.figures.lines import STROKES
+from seqlab.figures.request import Request, Results
 from seqlab.figures.runs import Run
 from seqlab.figures.style import INK, SMALL, WIDTHS, points, style
 from seqlab.spec import kinds
@@ -60,7 +60,7 @@ def histogram(
     exactly zero, and what has overflowed or is nan, stands aside. `xscale` "linear" has numbers in
     place of their log10. Raises InputError where there is nothing to draw.
     """
-    asked = Asked("histogram", y=y, value=value, where=where or {}, panels=False)
+    asked = Request("histogram", y=y, value=value, where=where or {}, panels=False)
     selection = select(results, asked).scaled("xscale", xscale)
     with style():
         size = (WIDTHS["single"].inches, HEIGHT)

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqlab.errors import InputError
-from seqlab.figures.ask import Asked, Results, each
 from seqlab.figures.courses import learnable
 from seqlab.figures.gather import Series, pool, read
 from seqlab.figures.names import (
@@ -25,9 +24,10 @@ from seqlab.figures.names import (
     named,
     text,
 )
+from seqlab.figures.notes import note_pooled
+from seqlab.figures.request import Request, Results, each
 from seqlab.figures.runs import Run
-from seqlab.figures.said import note_pooled
-from seqlab.figures.telling import values_of, varying
+from seqlab.figures.variance import values_of, varying
 from seqlab.numbers.learning import LearnableLength
 from seqlab.report.measured import Measured
 from seqlab.spec import kinds
@@ -63,7 +63,7 @@ class Choice:
         return set(self.fields) & set(self.measure.coordinates)
 
 
-def choose(runs: Sequence[Run], asked: Asked) -> Choice:
+def choose(runs: Sequence[Run], asked: Request) -> Choice:
     """A place for the fields that vary. Raises InputError where what was asked cannot be drawn."""
     axes = asked.measure.axes
     for option, name in asked.given.items():
@@ -81,7 +81,7 @@ def choose(runs: Sequence[Run], asked: Asked) -> Choice:
     return choice
 
 
-def _heatmap(runs: Sequence[Run], asked: Asked) -> Choice:
+def _heatmap(runs: Sequence[Run], asked: Request) -> Choice:
     free, measure = _free(runs, asked), asked.measure
     if measure.quantity.learned:  # its own axes come first, then lengths
         own = [name for name in measure.coordinates if name not in asked.given.values()]
@@ -97,7 +97,7 @@ def _heatmap(runs: Sequence[Run], asked: Asked) -> Choice:
     return Choice("heatmap", x, y, _facet(runs, asked, free, x, y), None, measure)
 
 
-def _profile(runs: Sequence[Run], asked: Asked) -> Choice:
+def _profile(runs: Sequence[Run], asked: Request) -> Choice:
     facet = _facet(runs, asked, _free(runs, asked))
     groups: dict[Any, list[Run]] = {}
     for run in runs if facet == "clip" else _first_rule(runs):
@@ -117,25 +117,25 @@ def _quoted(field: str, runs: Sequence[Run]) -> str:
     return shlex.quote(f"{field}={text(values_of(runs, field)[0])}")
 
 
-def _curves(runs: Sequence[Run], asked: Asked) -> Choice:
-    told = varying(runs, asked.measure)
+def _curves(runs: Sequence[Run], asked: Request) -> Choice:
+    explained = varying(runs, asked.measure)
     free = [name for name in _free(runs, asked) if name != "clip"]
     x = asked.x or asked.measure.along or (free or ["seed"])[0]
     few = [name for name in free if name != x and len(values_of(runs, name)) <= MOST_COLORS]
-    telling = [name for name in few if told[name] >= LEAST or name == "arch"]
+    explaining = [name for name in few if explained[name] >= LEAST or name == "arch"]
     if asked.panels:  # lengths have panels
-        telling.sort(key=lambda name: name != "length")
-    apart = [name for name in telling if name != "length" or not asked.panels]
+        explaining.sort(key=lambda name: name != "length")
+    apart = [name for name in explaining if name != "length" or not asked.panels]
     cells = [name for name in (DRAWN, "arch") if name in apart]
     y = asked.y or next(iter([*cells, *apart]), None)
-    facet = _facet(runs, asked, (name for name in telling if name != y), x, y)
-    stroke = "clip" if "clip" in told and "clip" not in (x, y, facet) else None
+    facet = _facet(runs, asked, (name for name in explaining if name != y), x, y)
+    stroke = "clip" if "clip" in explained and "clip" not in (x, y, facet) else None
     if y is None:
         y, stroke = stroke, None
     return Choice("curves", x, y, facet, stroke, asked.measure)
 
 
-def _distribution(runs: Sequence[Run], asked: Asked) -> Choice:
+def _distribution(runs: Sequence[Run], asked: Request) -> Choice:
     left = [name for name in _free(runs, asked) if name != "clip"]
     length = "length" if "length" in asked.measure.axes else "arch"
     x = asked.x or next(iter(left), length)
@@ -145,7 +145,7 @@ def _distribution(runs: Sequence[Run], asked: Asked) -> Choice:
     return Choice("distribution", x, y, facet, None, asked.measure)
 
 
-def _histogram(runs: Sequence[Run], asked: Asked) -> Choice:
+def _histogram(runs: Sequence[Run], asked: Request) -> Choice:
     free = iter(sorted(_free(runs, asked), key=lambda name: name == "clip"))
     x = (
         "lag" if "length" in asked.measure.coordinates else "arch"
@@ -155,7 +155,7 @@ def _histogram(runs: Sequence[Run], asked: Asked) -> Choice:
     return Choice("histogram", x, y, facet, None, asked.measure)
 
 
-_KINDS: dict[str, Callable[[Sequence[Run], Asked], Choice]] = {
+_KINDS: dict[str, Callable[[Sequence[Run], Request], Choice]] = {
     "heatmap": _heatmap,
     "profile": _profile,
     "curves": _curves,
@@ -179,7 +179,7 @@ def _first_rule(runs: Sequence[Run]) -> list[Run]:
     return [run for run in runs if run.fields["clip"] == rule]
 
 
-def _free(runs: Sequence[Run], asked: Asked) -> Iterator[str]:
+def _free(runs: Sequence[Run], asked: Request) -> Iterator[str]:
     return (
         name
         for name in varying(runs, asked.measure)
@@ -190,31 +190,31 @@ def _free(runs: Sequence[Run], asked: Asked) -> Iterator[str]:
 
 
 def _facet(
-    runs: Sequence[Run], asked: Asked, names: Iterator[str], *placed: str | None
+    runs: Sequence[Run], asked: Request, names: Iterator[str], *placed: str | None
 ) -> str | None:
     """The first of the names that tells enough, and anything beside the fields that have a place:
     a gain that only some initialisations take needs no panels beside these."""
     if asked.facet is not None or not asked.panels:
         return asked.facet
-    telling = varying(runs, asked.measure)
+    explaining = varying(runs, asked.measure)
     few = (name for name in names if len(values_of(runs, name)) <= MOST_PANELS)
-    told = [name for name in placed if name in FIELDS]
+    chosen = [name for name in placed if name in FIELDS]
     return next(
-        (name for name in few if telling[name] >= LEAST and _splits(runs, name, told)), None
+        (name for name in few if explaining[name] >= LEAST and _splits(runs, name, chosen)), None
     )
 
 
-def _splits(runs: Sequence[Run], name: str, told: Sequence[str]) -> bool:
-    """Whether runs that agree on the fields `told` differ in another."""
+def _splits(runs: Sequence[Run], name: str, chosen: Sequence[str]) -> bool:
+    """Whether runs that agree on the fields `chosen` differ in another."""
     found: dict[tuple[Any, ...], Any] = {}
     for run in runs:
-        key = tuple(run.fields[field] for field in told)
+        key = tuple(run.fields[field] for field in chosen)
         if found.setdefault(key, run.fields[name]) != run.fields[name]:
             return True
     return False
 
 
-def _coordinate(runs: Sequence[Run], asked: Asked) -> str | None:
+def _coordinate(runs: Sequence[Run], asked: Request) -> str | None:
     """The lengths where runs have several, or else the lags."""
     taken = asked.given.values()
     if "length" not in asked.measure.coordinates:
@@ -245,7 +245,7 @@ class Selection:
             return {}
         groups: dict[tuple[Any, ...], list[Run]] = {}
         for run in self.runs:
-            groups.setdefault(self.told(run.fields), []).append(run)
+            groups.setdefault(self.values_told_apart(run.fields), []).append(run)
         found = {key: learnable(group) for key, group in groups.items()}
         return {key: one for key, one in found.items() if one is not None}
 
@@ -268,7 +268,7 @@ class Selection:
                 same.append(rule)
         return {group[0]: ALIKE.join(group) for group in groups}
 
-    def told(self, fields: Mapping[str, Any]) -> tuple[Any, ...]:
+    def values_told_apart(self, fields: Mapping[str, Any]) -> tuple[Any, ...]:
         """The values of the figure's fields besides the length."""
         own = {"length", *self.choice.coordinates}
         return tuple(fields[name] for name in self.choice.fields if name not in own)
@@ -329,7 +329,7 @@ def _same(some: Mapping[Any, Series], others: Mapping[Any, Series]) -> bool:
     )
 
 
-def _of_layers(results: Iterable[Measured], asked: Asked) -> Asked:
+def _of_layers(results: Iterable[Measured], asked: Request) -> Request:
     """A profile of layered networks is a map of their layers' parts by lag."""
     if asked.kind != "profile" or asked.facet == PART:
         return asked
@@ -338,7 +338,7 @@ def _of_layers(results: Iterable[Measured], asked: Asked) -> Asked:
     return replace(asked, kind="heatmap", x="lag", y=PART)
 
 
-def select(results: Results, asked: Asked) -> Selection:
+def select(results: Results, asked: Request) -> Selection:
     """Read results as far as the figure needs them, twice where the first look was too short.
 
     What is pooled besides seeds is said in a note. Raises InputError where nothing is left to draw.

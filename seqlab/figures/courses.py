@@ -89,7 +89,7 @@ def _in_order(quantity: Quantity, data: Data) -> NDArray:
         stored = lags(stored)
     dims = [dim.removeprefix("loss_") for dim in quantity.dims]
     missing = [place for place, name in enumerate(ORDER) if name not in dims]
-    spread = np.expand_dims(np.asarray(quantity.shown(stored), np.float64), missing)
+    spread = np.expand_dims(np.asarray(quantity.in_units(stored), np.float64), missing)
     rules = data["rule"].size
     return np.broadcast_to(spread, (len(spread), rules, *spread.shape[2:]))
 

@@ -13,7 +13,7 @@ from seqlab.figures.gather import Series
 from seqlab.figures.names import PIECES, RELATIVE, are_numbers, named
 from seqlab.figures.runs import Run
 from seqlab.figures.style import Color, palette, ramp
-from seqlab.figures.telling import values_of
+from seqlab.figures.variance import values_of
 from seqlab.numbers.quantity import LN10
 from seqlab.numbers.statistics import quantile
 from seqlab.spec import kinds
@@ -190,7 +190,7 @@ def _curve(
 
 
 def _learnable(series: Sequence[Series], selection: Selection) -> float:
-    found = selection.learnable.get(selection.told(series[0].key))
+    found = selection.learnable.get(selection.values_told_apart(series[0].key))
     return math.nan if found is None or found.length is None else found.length
 
 

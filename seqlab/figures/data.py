@@ -14,8 +14,8 @@ from seqlab.figures.bars import Bars, bars
 from seqlab.figures.choose import Selection
 from seqlab.figures.gather import Series
 from seqlab.figures.names import text
+from seqlab.figures.notes import standing
 from seqlab.figures.runs import Run
-from seqlab.figures.said import standing
 from seqlab.figures.style import FORMATS, write_figure
 from seqlab.numbers.quantity import HORIZON
 
@@ -87,7 +87,7 @@ def _points(selection: Selection, one: Series) -> pd.DataFrame:
         columns |= {"theory": one.theory}
     if measure.axes:
         columns |= {f"horizon_{HORIZON}": one.horizon}
-    if (found := selection.learnable.get(selection.told(one.key))) is not None:
+    if (found := selection.learnable.get(selection.values_told_apart(one.key))) is not None:
         ends = {"": found.length, "_low": found.low, "_high": found.high}
         columns |= {
             f"learnable_length{end}": np.nan if length is None else length

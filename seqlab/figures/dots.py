@@ -11,14 +11,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from seqlab.figures.ask import Asked, Results
 from seqlab.figures.choose import Selection, select
 from seqlab.figures.gather import Where
 from seqlab.figures.names import Measure
+from seqlab.figures.request import Request, Results
 from seqlab.figures.runs import Run
 from seqlab.figures.scales import Scale, listing, mark
 from seqlab.figures.style import INK, LETTER, SMALL, WIDTHS, Color, palette, points, style
-from seqlab.figures.telling import values_of
+from seqlab.figures.variance import values_of
 from seqlab.numbers.statistics import quantile
 
 HEIGHT = 2.6  # inches
@@ -52,7 +52,7 @@ def distribution(
     nothing to draw.
     """
     selection = select(
-        results, Asked("distribution", x=x, y=y, value=value, where=where or {}, panels=False)
+        results, Request("distribution", x=x, y=y, value=value, where=where or {}, panels=False)
     )
     with style():
         size = (WIDTHS["single"].inches, HEIGHT)

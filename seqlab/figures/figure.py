@@ -9,17 +9,17 @@ from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
 from seqlab.figures import bars, dots, grid, lines, maps, writing
-from seqlab.figures.ask import Asked, Results, ask, each
 from seqlab.figures.choose import Selection, select
 from seqlab.figures.colors import colors
 from seqlab.figures.curve import read_curves
 from seqlab.figures.data import check_path, save, table
 from seqlab.figures.names import PART, PIECES
+from seqlab.figures.notes import pooled_fields, standing
 from seqlab.figures.page import Looks, Page
-from seqlab.figures.said import pooled_fields, standing
+from seqlab.figures.request import Request, Results, each, resolve_request
 from seqlab.figures.scales import hanging
 from seqlab.figures.style import style, width
-from seqlab.figures.telling import values_of
+from seqlab.figures.variance import values_of
 from seqlab.numbers.quantities import is_training
 from seqlab.report.measured import Measured
 from seqlab.report.points import arrays_of, parts_of
@@ -34,7 +34,7 @@ ALONE, BESIDE = 2.2, 1.5  # inches: the height of a panel of points or lines
 def plot(
     results: Results,
     path: str | PathLike[str] | None,
-    asked: Asked | None = None,
+    asked: Request | None = None,
     looks: Looks | None = None,
 ) -> Figure:
     """Write a figure as PDF, SVG or PNG, and its data beside it as CSV; without a path draw alone.
@@ -43,7 +43,7 @@ def plot(
     """
     if asked is None:
         results = each(results)
-        asked = ask(results)
+        asked = resolve_request(results)
     looks = looks or Looks()
     if path is not None:
         check_path(path)
@@ -65,7 +65,7 @@ def figure_of(selection: Selection, looks: Looks) -> Figure:
     return _KINDS[selection.choice.kind](selection, looks)
 
 
-def _check_kind(asked: Asked, looks: Looks) -> None:
+def _check_kind(asked: Request, looks: Looks) -> None:
     for option, kinds in SCALED.items():
         if getattr(looks, option) is not None and asked.kind not in kinds:
             raise refuse("kind", asked.kind, f"{one_of(kinds)} beside {option}")
@@ -81,7 +81,7 @@ def plot_results(results: Sequence[Measured], path: str | PathLike[str]) -> None
     InputError for another suffix, and where there is nothing to draw.
     """
     training = all(is_training(result.variables) for result in results)
-    plot(results, path, ask(results) if training else Asked("curves"))
+    plot(results, path, resolve_request(results) if training else Request("curves"))
 
 
 def plot_reach(
@@ -94,9 +94,9 @@ def plot_reach(
     Raises InputError for another suffix, and where there is nothing to draw.
     """
     if all(is_training(result.variables) for result in results):
-        return plot(results, path, ask(results), looks)
+        return plot(results, path, resolve_request(results), looks)
     several = any(len(parts_of(arrays_of(result))) > 1 for result in results)
-    return plot(results, path, Asked(x="lag", y=PART) if several else Asked("curves"), looks)
+    return plot(results, path, Request(x="lag", y=PART) if several else Request("curves"), looks)
 
 
 def _heatmap(selection: Selection, looks: Looks) -> Figure:
@@ -124,7 +124,7 @@ def _heatmap(selection: Selection, looks: Looks) -> Figure:
         maps.frame(ax, one)
         if looks.numbers:
             maps.write_numbers(ax, one, scale)
-    page.settle()
+    page.lay_out()
     return page.figure
 
 
@@ -160,7 +160,7 @@ def _curves(selection: Selection, looks: Looks) -> Figure:
     page.arrange(high, labels, [*names, *key, *zeros], below)
     for ax, scale in zip(page.axes, scales, strict=True):
         lines.frame(ax, scale)
-    page.settle()
+    page.lay_out()
     return page.figure
 
 
@@ -182,7 +182,7 @@ def _distribution(selection: Selection, looks: Looks) -> Figure:
     for ax, some in zip(page.axes, drawn, strict=True):
         dots.frame(ax, scale)
         dots.draw(ax, some, selection, scale)
-    page.settle()
+    page.lay_out()
     return page.figure
 
 
@@ -199,7 +199,7 @@ def _histogram(selection: Selection, looks: Looks) -> Figure:
     for ax, value in zip(page.axes, values, strict=True):
         bars.draw(ax, [one for one in drawn if one.facet == value], selection)
         bars.frame(ax, drawn, looks.value_range)
-    page.settle()
+    page.lay_out()
     return page.figure
 
 

@@ -23,8 +23,8 @@ from seqlab.figures.names import (
     in_order,
     text,
 )
+from seqlab.figures.notes import standing
 from seqlab.figures.runs import Run, horizon_of, lags, one_along, ruled_horizons
-from seqlab.figures.said import standing
 from seqlab.numbers.learning import wilson_interval
 from seqlab.numbers.quantities import is_training
 from seqlab.numbers.statistics import quantile
@@ -227,7 +227,7 @@ def _of_run(data: Data, measure: Measure) -> NDArray:
         stored = stored[..., 0]  # they fall
     if "length" in quantity.dims:
         stored = stored[..., -1]
-    stored = lags(stored) if quantity.kind == "lag" else quantity.shown(stored)
+    stored = lags(stored) if quantity.kind == "lag" else quantity.in_units(stored)
     stored = stored if "network" in quantity.dims else stored[np.newaxis]
     stored = stored if "rule" in quantity.dims else stored[:, np.newaxis]
     return np.broadcast_to(stored, (len(stored), data["rule"].size))

@@ -12,15 +12,15 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from seqlab.figures import marks
-from seqlab.figures.ask import Asked, Results
 from seqlab.figures.choose import ALIKE, Choice, Selection, select
 from seqlab.figures.curve import Curve, read_curves
 from seqlab.figures.gather import Where, points_of
 from seqlab.figures.labels import Label, fit, merged, write, write_at
 from seqlab.figures.names import OF_TRAINING, RELATIVE, named
+from seqlab.figures.request import Request, Results
 from seqlab.figures.scales import Scale, mark, mark_log, measuring
 from seqlab.figures.style import GREY, INK, WIDTHS, Color, deep, pale, points, style
-from seqlab.figures.telling import values_of
+from seqlab.figures.variance import values_of
 from seqlab.numbers.quantity import LOG10_SMALLEST
 
 HEIGHT = 2.8  # inches
@@ -61,7 +61,7 @@ def curves(
     `yscale` "linear" has numbers in place of their log10. Raises InputError where there is nothing
     to draw.
     """
-    asked = Asked("curves", x=x, y=y, value=value, where=where or {}, panels=False)
+    asked = Request("curves", x=x, y=y, value=value, where=where or {}, panels=False)
     selection = select(results, asked).scaled("yscale", yscale)
     with style():
         size = (WIDTHS["single"].inches, HEIGHT)

@@ -15,12 +15,12 @@ from matplotlib.path import Path
 from numpy.typing import NDArray
 
 from seqlab.errors import InputError
-from seqlab.figures.ask import Asked, Results
 from seqlab.figures.choose import ROUNDING, Selection, select
 from seqlab.figures.colors import Colors, colors
 from seqlab.figures.gather import Where
 from seqlab.figures.grid import Grid, arrange, axes_of
 from seqlab.figures.names import MINUS, Measure
+from seqlab.figures.request import Request, Results
 from seqlab.figures.scales import Scale, mark
 from seqlab.figures.style import SMALL, WIDTHS, points, style
 from seqlab.figures.writing import length
@@ -66,7 +66,7 @@ def heatmap(
     marked apart; a line is the horizon. `contours` adds lines at 1e-3 and 1e-6, `numbers` the
     values. Raises InputError where there is nothing to draw.
     """
-    asked = Asked("heatmap", x=x, y=y, value=value, where=where or {}, panels=False)
+    asked = Request("heatmap", x=x, y=y, value=value, where=where or {}, panels=False)
     return _alone(select(results, asked), ax, contours, numbers)
 
 
@@ -79,7 +79,7 @@ def profile(
     contours: bool = False,
 ) -> Axes:
     """Draw a measure of one run over lag and length, a triangle, as `heatmap` does."""
-    asked = Asked("profile", value=value, where=where or {}, panels=False)
+    asked = Request("profile", value=value, where=where or {}, panels=False)
     return _alone(select(results, asked), ax, contours)
 
 

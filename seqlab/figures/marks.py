@@ -48,7 +48,7 @@ def places(drawn: Sequence[Curve]) -> list[int]:
     return [order.index(curve.color) for curve in drawn]
 
 
-def _look(curve: Curve, drawn: Sequence[Curve]) -> dict[str, Any]:
+def _style(curve: Curve, drawn: Sequence[Curve]) -> dict[str, Any]:
     """Of a curve's marks. Rules are told apart as lines' are: the first is large and pale, others
     are smaller on top of it."""
     order = sorted({one.stroke for one in drawn})
@@ -75,7 +75,7 @@ def whiskers(
 def dots(ax: Axes, curve: Curve, value: NDArray, drawn: Sequence[Curve], to: Transform) -> None:
     """A mark at each x, hollow on the upper edge where there is no number."""
     look: dict[str, Any] = {"transform": to, "marker": shapes(drawn)[curve.label], "zorder": 4}
-    look |= _look(curve, drawn)
+    look |= _style(curve, drawn)
     never = np.isinf(curve.value)
     ax.plot(curve.x[~never], value[~never], **look)
     ax.plot(curve.x[never], value[never], **look | {"markerfacecolor": "white", "clip_on": False})
@@ -121,7 +121,7 @@ def names(drawn: Sequence[Curve]) -> list[Artist]:
     if len(rules) > 1:
         for rule, curve in rules.items():
             grey = replace(curve, color=GREY)
-            handles.append(_mark(named("clip", rule), **_look(grey, drawn) | {"marker": "o"}))
+            handles.append(_mark(named("clip", rule), **_style(grey, drawn) | {"marker": "o"}))
     return handles
 
 

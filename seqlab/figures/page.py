@@ -174,9 +174,9 @@ class Page:
             self.axes[0].set(xlabel=x, ylabel=y)
         else:
             self._share((x, y), foot / whole)
-        self.settle()
+        self.lay_out()
 
-    def settle(self) -> None:
+    def lay_out(self) -> None:
         """Give axes their place, between what is around them, for good.
 
         It is rounded: in its last digits it is not the same each time, and pixels would differ.

@@ -159,7 +159,7 @@ class StackKernels(CellKernels, Protocol):
         """C, the columns that hold the state's rows; those after the rows count for nothing."""
         ...
 
-    def look(self, saved: Any, least: float) -> tuple[NDArray, NDArray]:
+    def layer_statistics(self, saved: Any, least: float) -> tuple[NDArray, NDArray]:
         """What is seen of a segment's activations: (M, S + 1, 2), before its first layer and after
         each, ln of the mean square and the mean cosine of two rows; (M, S, 4), the shares of slopes
         that are zero, of units for which all are, of units for which none is, and of slopes that
@@ -174,7 +174,7 @@ class TimeArrays(Protocol):
         """An uninitialised array for what kernels leave, where they want it."""
         ...
 
-    def answer(self, shape: tuple[int, ...], dtype: np.dtype, like: Array) -> Any:
+    def empty_like(self, shape: tuple[int, ...], dtype: np.dtype, like: Array) -> Any:
         """An uninitialised array for the user, where `like` is, which they gave."""
         ...
 

@@ -169,7 +169,7 @@ class _Training:
             # Drawn by its number: nothing of what was drawn before need be kept.
             update = judge.updates
             seen = self._trainer.update(course.batches(self._networks, update))
-            judge.see(seen.loss, seen.fired, self._trainer.alive)
+            judge.observe(seen.loss, seen.fired, self._trainer.alive)
             self._tick(update, seen.loss, judge.solved)
             self._keep_look()
             yield
@@ -219,7 +219,7 @@ class _Judge:
     def decided(self) -> bool:
         return bool((self.solved | (self._ended != NEVER)).all())
 
-    def see(self, loss: NDArray, fired: NDArray, alive: NDArray) -> None:
+    def observe(self, loss: NDArray, fired: NDArray, alive: NDArray) -> None:
         self._losses[:, self.updates] = loss
         there = np.isfinite(fired)
         self._fired[there] += fired[there]

@@ -118,7 +118,7 @@ def _look(nets: Networks, batch: Batch, loss: str, rule: Rule, alive: NDArray) -
         _, errors = LOSSES[loss](run.outputs(hidden[:, batch.at]), batch.targets[part])
         errors[:, :-1] = 0  # what is left has a lag at every step
         shares = _log_shares(run, errors, batch.at, rule, nets.cell.recurrent)
-        params = nets.some(part).params
+        params = nets.subset(part).params
         return shares, units_of(nets.cell, nets.activation, params, batch.x[part], hidden)
 
     shares, units = zip(*nets.over_blocks(batch.x, one), strict=True)

@@ -58,7 +58,7 @@ class Networks:
     def __len__(self) -> int:
         return len(self.params[WEIGHT])
 
-    def some(self, chosen: NDArray | slice) -> "Networks":
+    def subset(self, chosen: NDArray | slice) -> "Networks":
         """Some of the networks; of a slice in the same memory."""
         return replace(self, params={name: array[chosen] for name, array in self.params.items()})
 
@@ -94,7 +94,7 @@ class Networks:
         def one(networks: range) -> Result:
             part = slice(networks.start, networks.stop)
             with np.errstate(all="ignore"):  # overflow and NaN are results; threads begin without
-                return work(networks, Pass(self.some(part), x[part], sharers))
+                return work(networks, Pass(self.subset(part), x[part], sharers))
 
         return backends.over_blocks(self.backend, blocks, one)
 

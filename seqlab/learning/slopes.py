@@ -28,7 +28,7 @@ def units_of(
         for gate, z in gates.items():
             if gate not in counts:
                 counts[gate] = _Count(_KINDS.get(gate) or activation or "tanh", shape)
-            counts[gate].see(z, least)
+            counts[gate].observe(z, least)
     return {gate: count.units() for gate, count in counts.items() if count.kind != "identity"}
 
 
@@ -62,7 +62,7 @@ class _Count:
         self._flat = np.zeros(shape)  # steps; nan where a slope is
         self._steps = 0
 
-    def see(self, z: NDArray, least: float) -> None:
+    def observe(self, z: NDArray, least: float) -> None:
         slope = self._phi.slope(z)
         zero = slope < least
         self._always &= zero

@@ -42,7 +42,7 @@ class StackNetworks:
     def __len__(self) -> int:
         return len(self.params[HEAD])
 
-    def some(self, chosen: NDArray | slice) -> "StackNetworks":
+    def subset(self, chosen: NDArray | slice) -> "StackNetworks":
         """Some of the networks; of a slice in the same memory."""
         return replace(self, params={name: array[chosen] for name, array in self.params.items()})
 

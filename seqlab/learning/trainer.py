@@ -32,7 +32,7 @@ class Trainable(Protocol):
 
     def __len__(self) -> int: ...
 
-    def some(self, chosen: NDArray | slice) -> Self: ...
+    def subset(self, chosen: NDArray | slice) -> Self: ...
 
     def gradients(self, x: NDArray, at: NDArray, loss: Loss, rule: Rule) -> Gradients: ...
 
@@ -137,7 +137,7 @@ class Trainer:
             def loss(block: range, y: NDArray, own: NDArray = own) -> tuple[NDArray, NDArray]:
                 return self._loss(y, own[block.start : block.stop])
 
-            parts.append(self._networks.some(part).gradients(x[part], at, loss, rule))
+            parts.append(self._networks.subset(part).gradients(x[part], at, loss, rule))
         losses, sums, fired = zip(*parts, strict=True)
         return Gradients(np.concatenate(losses), Sums.beside(sums), np.concatenate(fired))
 
@@ -145,7 +145,7 @@ class Trainer:
         """The gradients after the rules that act on them, and the share at which each rule did."""
         parts, fired = [], found.fired.astype(np.float64)
         for part, rule in _runs(self._rules, lambda rule: rule):
-            sums, changed = found.sums.some(part).clipped(rule)
+            sums, changed = found.sums.subset(part).clipped(rule)
             parts.append(sums)
             if rule.acts is Acts.AFTER:
                 fired[part] = changed
@@ -160,7 +160,7 @@ class Trainer:
         for i in np.flatnonzero(~goes_on):
             params = {name: array[i].copy() for name, array in self._networks.params.items()}
             self._ended[int(self._places[i])] = params
-        self._networks = self._networks.some(goes_on)
+        self._networks = self._networks.subset(goes_on)
         self._optimiser.keep(goes_on)
         self._rules = [rule for rule, kept in zip(self._rules, goes_on, strict=True) if kept]
         self._places = self._places[goes_on]

@@ -151,7 +151,7 @@ class _Pass:
             [stream(self._seed, m, Purpose.DRIVE).standard_normal(units) for m in self._networks]
         )
         value = rescaled(Value(h, np.zeros((count, 1), np.int64)))
-        self._see(0, value)
+        self._observe(0, value)
         starts: list[Value] = []
         kept: list[list[Back]] = []
         room = _pieces_kept(units, count)
@@ -185,7 +185,7 @@ class _Pass:
             value = rescaled(value)
             backs.append(back)
             if first:
-                self._see(layer + 1, value)
+                self._observe(layer + 1, value)
         self._tick(len(self._networks) * (high - low), 0)
         return value, backs
 
@@ -231,7 +231,7 @@ class _Pass:
             )
         return out
 
-    def _see(self, layer: int, value: Value) -> None:
+    def _observe(self, layer: int, value: Value) -> None:
         """What is told of h_l, where it is asked for."""
         if (column := self._found.get(layer)) is not None:
             units = value.array.shape[1]

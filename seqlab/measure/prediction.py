@@ -21,7 +21,7 @@ class Observer:
         )
         self._last = np.zeros((len(ensemble.x), 0))
 
-    def see(self, saved: Saved) -> None:
+    def observe(self, saved: Saved) -> None:
         """Add one segment of the coefficients that the theory takes the means of."""
         if self._theory is None or not self._means:
             return

@@ -80,7 +80,7 @@ def _measure_block(
     spec = source.spec
     observer = Observer(ensemble, drawn=spec.params is None)
     report.begin("forward")
-    tape.run(observer.see, report.forward)
+    tape.run(observer.observe, report.forward)
     sequences, lengths = tape.sequences, len(spec.lengths)
     unit = source.readout(networks)[:, None, None]
     readout = np.broadcast_to(unit, (len(networks), sequences, lengths, spec.hidden))

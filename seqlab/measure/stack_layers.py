@@ -26,9 +26,9 @@ class Activations:
         self._states: list[NDArray] = []
         self._slopes: list[NDArray] = []
 
-    def see(self, saved: Saved) -> None:
+    def observe(self, saved: Saved) -> None:
         """Look at one segment."""
-        states, slopes = self._kernels.look(saved, self._least)
+        states, slopes = self._kernels.layer_statistics(saved, self._least)
         self._states.append(states[:, 1:] if self._states else states)
         self._slopes.append(slopes)
 
@@ -69,7 +69,7 @@ class Gradients:
         self._clamped = {clamp: np.full(shape, -np.inf) for clamp in clamps}
         self._changed = {clamp: np.zeros(networks, bool) for clamp in clamps}
 
-    def see(self, first: int, emitted: Emitted) -> None:
+    def observe(self, first: int, emitted: Emitted) -> None:
         """Look at one call, which went back to layer `first`."""
         values, exponent = emitted.values[:, :, 0], emitted.exponent[:, :, 0]
         for i in range(exponent.shape[1]):

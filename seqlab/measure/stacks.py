@@ -78,7 +78,7 @@ class _Measured:
         self._back = report.back()
         activations = Activations(self._stack, self._kernels)
         report.begin("forward")
-        self._tape.run(activations.see, report.forward)
+        self._tape.run(activations.observe, report.forward)
         report.begin("backward")
         free, gradients = self._sweep(readout, UNCLIPPED, self._clamps)
         unclipped, before = kept(spec, free), gradients.whole()
@@ -116,7 +116,7 @@ class _Measured:
             rule,
             gradients=True,
             tick=self._back,
-            on_gradient=gradients.see,
+            on_gradient=gradients.observe,
         )
         return curves, gradients
 

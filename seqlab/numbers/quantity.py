@@ -140,12 +140,12 @@ class Quantity:
         units, long_name = (in_links(text, [link]) for text in (self.units, self.long_name))
         return Variable(self.dims, array, units, long_name, never)
 
-    def shown(self, stored: NDArray) -> NDArray:
+    def in_units(self, stored: NDArray) -> NDArray:
         """Stored values in the unit that people read."""
         return stored / LN10 if self.kind == "decades" else stored
 
     def at_points(self, log_norm: NDArray, lost: NDArray, lag: NDArray) -> NDArray:
         """It at points of its source's curves: (networks, rules, points) each, `lag` (points,)."""
         if self.points is None:
-            return self.shown(log_norm)
+            return self.in_units(log_norm)
         return self.points(log_norm, lost, lag).astype(np.float64)

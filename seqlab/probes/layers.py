@@ -151,7 +151,7 @@ class _Chain:
                 return None
             return self._start(f"input of {names[block]}", args, kwargs)
 
-        def leave(block: Any, args: tuple[Any, ...], output: Any) -> Any:
+        def record_output(block: Any, args: tuple[Any, ...], output: Any) -> Any:
             call = self.calls[block] = self.calls.get(block, 0) + 1
             return self._add(names[block] + (f" call {call}" if call > 1 else ""), output)
 
@@ -159,7 +159,7 @@ class _Chain:
             for block in names:
                 hook = block.register_forward_pre_hook(enter, with_kwargs=True)
                 hooks.callback(hook.remove)
-                hooks.callback(block.register_forward_hook(leave).remove)
+                hooks.callback(block.register_forward_hook(record_output).remove)
             yield
 
     def _start(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -31,7 +31,7 @@ class Place:
     function: str
     code: CodeType
 
-    def told(self, error: BaseException) -> str | None:
+    def described(self, error: BaseException) -> str | None:
         """`FILE.py:LINE: ERROR: what it says`, of an error from the file or what it calls.
 
         LINE is the last one of the file on the error's way, or FILE.py that of a library where
@@ -122,7 +122,7 @@ def _refusing(place: Place) -> Iterator[None]:
     except MemoryError:
         raise
     except (Exception, SystemExit) as error:  # whatever a stranger's file raises
-        raise InputError(f"function: {place.told(error) or _said(error)}") from error
+        raise InputError(f"function: {place.described(error) or _said(error)}") from error
 
 
 def _function(place: Place, module: ModuleType) -> Callable[[], Any]:

@@ -143,7 +143,7 @@ class Watch:
         self._count(parameters)
         self._first.before_update(modules_of(self._net))
         if self._calls % self._interval == 0:
-            self._look(self._step)
+            self._log_probe(self._step)
         self._calls += 1
         self._stepped = True
         self._last = perf_counter()
@@ -154,7 +154,7 @@ class Watch:
         self._first.after_update(modules_of(self._net))
         if self._stepped:
             self._stepped = False
-            self._look(self._step + 1 if step is None else whole(0)("step", step))
+            self._log_probe(self._step + 1 if step is None else whole(0)("step", step))
             self._last = perf_counter()
         if self._figure is not None and self.history:
             self._draw(self._figure)
@@ -193,7 +193,7 @@ class Watch:
         else:
             self._note("clip", "no parameter has a gradient; on_step belongs after loss.backward()")
 
-    def _look(self, step: int) -> None:
+    def _log_probe(self, step: int) -> None:
         """Probe, keep and log."""
         start, found, rate, horizon, clipped = perf_counter(), None, math.nan, math.nan, math.nan
         try:
@@ -229,11 +229,11 @@ class Watch:
             return probe(self._net, x, clip=str(self._rule), **given)
 
     def _draw(self, path: Path) -> None:
-        from seqlab.figures import Asked, plot
+        from seqlab.figures import Request, plot
 
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            plot(_spread(self.history), path, Asked("curves", y="updates"))
+            plot(_spread(self.history), path, Request("curves", y="updates"))
         except (InputError, OSError) as error:
             self._note("figure", f"it is not drawn: {error}")
 

@@ -34,7 +34,7 @@ from seqlab.spec.fields import lengths as parse_lengths
 from seqlab.spec.kinds import Progress
 from seqlab.spec.probed import PROBED_TABLE
 from seqlab.study.attenuation import Attenuation
-from seqlab.study.telling import Asked, telling
+from seqlab.study.progress import Asked, reporting
 from seqlab.wording import refuse
 
 
@@ -90,7 +90,7 @@ def probe(
     nets = networks_of(net, networks, reset)
     state = taken_apart(state)
     called = PROBED_TABLE["name"].parse("name", name_of(nets[0]) if name is None else name)
-    with telling(progress) as tell:
+    with reporting(progress) as tell:
         pace = None if tell is None else Pace(tell)
         begun, losses = Begun(called), Losses(readout, loss)
         asked = _Asked(state, losses, lengths, every, rules.parse(clip), pace, begun)

@@ -160,11 +160,11 @@ class _Chain:
             raise refuse("tap", layout.shapes, allowed)
         # A state without a history starts one: its gradient is asked for like every other's.
         state = tuple(t if t.requires_grad else t.detach().requires_grad_() for t in state)
-        number, here, before = self.taps, _End(state, places_of(state)), self._before
+        number, end, before = self.taps, _End(state, places_of(state)), self._before
 
         def observe(given: tuple[Tensor | None, ...]) -> None:
             began(self)
-            self._observe(number, here, before, given)
+            self._observe(number, end, before, given)
 
         given: tuple[Tensor, ...] = _identity().apply(observe, *state)
         self.taps, self._before = number + 1, _End(given, places_of(given))
@@ -174,7 +174,7 @@ class _Chain:
     def _observe(
         self,
         number: int,
-        here: "_End",
+        end: "_End",
         before: "_End",
         given: tuple[Tensor | None, ...],
     ) -> None:
@@ -182,7 +182,7 @@ class _Chain:
         import torch
 
         assert self._layout is not None
-        like = here.tensors[0]
+        like = end.tensors[0]
         if number >= self._last:
             self._found, self._scaled = {}, None  # a backward pass begins
         self._last = number
@@ -206,8 +206,8 @@ class _Chain:
         self._found[number] = np.array([joint, *parts]) + exponent * math.log(2)
         if number and abs(exponent) > math.log2(limits.max) / 4:
             sent = self._layout.apart(vector)
-            with grads_kept((*here.tensors, *before.tensors)):
-                back = self._layout.joined(pulled_back(sent, here.places, before.places), like)
+            with grads_kept((*end.tensors, *before.tensors)):
+                back = self._layout.joined(pulled_back(sent, end.places, before.places), like)
             self._scaled = number - 1, back, exponent
 
     def walk(self) -> Walk:

@@ -132,7 +132,7 @@ def _read(quantity: Quantity, data: Data, ends: Points) -> Reading:
         found = [_MIDDLES[quantity.over](values)]
         found += _spread(quantity, values) if quantity.spread else []
     if not along:
-        found = [quantity.shown(numbers) for numbers in found]
+        found = [quantity.in_units(numbers) for numbers in found]
     if "rule" not in quantity.dims:
         rules = data["rule"].size
         found = [np.broadcast_to(numbers, (rules, *numbers.shape)) for numbers in found]

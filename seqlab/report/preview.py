@@ -7,7 +7,7 @@ from pathlib import Path
 from seqlab.report.text import fill, size
 from seqlab.spec import kinds
 from seqlab.spec.kinds import Spec
-from seqlab.spec.option import telling
+from seqlab.spec.option import noteworthy
 from seqlab.spec.study import StudySpec
 from seqlab.wording import describe_settings, lasting
 
@@ -38,4 +38,4 @@ def _memory(spec: Spec) -> int:
 
 def _settings(spec: Spec) -> str:
     table = kinds.of_spec(spec).table
-    return describe_settings(telling(table, {name: getattr(spec, name) for name in table}))
+    return describe_settings(noteworthy(table, {name: getattr(spec, name) for name in table}))

@@ -49,7 +49,7 @@ class Found(Protocol):
     def result(self) -> Measured: ...
 
 
-class Asked(Protocol):
+class Question(Protocol):
     """A question and what was found; see `seqlab.study.reach`."""
 
     @property
@@ -81,7 +81,7 @@ def kept(result: Measured) -> float:
     return float(median(result.variables["log_norm"].data[:, 0, 0, -1])) / LN10
 
 
-def table(found: Sequence[Asked], brief: bool = False) -> str:
+def table(found: Sequence[Question], brief: bool = False) -> str:
     """The answers to several questions as text, one after the other; no newline at the end. The
     legend of all stands below them, if they are not `brief`."""
     parts = [_table(one) for one in found]
@@ -90,7 +90,7 @@ def table(found: Sequence[Asked], brief: bool = False) -> str:
     return "\n\n".join(parts)
 
 
-def _table(found: Asked) -> str:
+def _table(found: Question) -> str:
     label = str(TABLE[found.vary].label)
     parts = [
         heading(found.tried, shared_settings(found.tried)),
@@ -107,7 +107,7 @@ def _table(found: Asked) -> str:
     return "\n\n".join(parts)
 
 
-def document(found: Asked) -> dict[str, Any]:
+def document(found: Question) -> dict[str, Any]:
     """The answers in strict JSON's own types."""
     return {
         "vary": found.vary,
@@ -138,7 +138,7 @@ def document(found: Asked) -> dict[str, Any]:
     }
 
 
-def _rows(found: Asked) -> Iterator[Row]:
+def _rows(found: Question) -> Iterator[Row]:
     for one in found.answers:
         horizon = entries(one.result)[0]["horizon"][HORIZON]
         ends = [_number(end) if end is not None else "beyond" for end in (one.low, one.high)]
@@ -155,7 +155,7 @@ def _rows(found: Asked) -> Iterator[Row]:
         )
 
 
-def _none(found: Asked) -> str:
+def _none(found: Question) -> str:
     """What is kept at the ends, where nothing between keeps what was asked for."""
     ends = [found.tried[0], found.tried[-1]]
     told = ", ".join(

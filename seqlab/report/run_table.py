@@ -11,7 +11,7 @@ from seqlab.report.measured import Measured
 from seqlab.report.text import Row, decimals, fill, grid, joined, spread
 from seqlab.spec import kinds
 from seqlab.spec.kinds import Spec
-from seqlab.spec.option import settings, telling
+from seqlab.spec.option import noteworthy, settings
 from seqlab.spec.probed import gradients
 from seqlab.spec.run import RunSpec
 from seqlab.spec.stack import StackSpec
@@ -130,7 +130,7 @@ def heading(results: Sequence[Measured], common: dict[str, str]) -> str:
     seconds = sum(result.duration for result in results)
     duration = taken(seconds)
     table = kinds.of_spec(results[0].spec).table
-    said = _described(results, telling(table, common))
+    said = _described(results, noteworthy(table, common))
     return fill(f"{cells}: {said}; measured on {backends} in {duration}")
 
 

@@ -14,7 +14,7 @@ from seqlab.report.text import Row, decimals, fill, grid, spread
 from seqlab.report.tidy import OF_TRAINING, SPEC
 from seqlab.spec import kinds
 from seqlab.spec.learn import LearnSpec
-from seqlab.spec.option import settings, telling
+from seqlab.spec.option import noteworthy, settings
 from seqlab.spec.probed import gradients
 from seqlab.spec.train import TrainSpec
 from seqlab.wording import describe_settings, in_links
@@ -143,7 +143,7 @@ def _table(frame: "pd.DataFrame", shown: _Shown) -> str:
         rows.append((f"  {own}" if arch else head["arch"], cells))
     parts = [
         fill(in_links(shown.title.format(gradients(frame["engine"])), links), 0),
-        fill(describe_settings(telling(next(iter(tables.values())), common))),
+        fill(describe_settings(noteworthy(next(iter(tables.values())), common))),
         grid([[*map(str, lengths), *shown.once]], rows),
     ]
     return "\n\n".join(filter(None, parts))

@@ -141,7 +141,7 @@ def options_of(table: Table, keywords: type) -> Callable[[Function], Function]:
     """Give a function that takes `**keywords` a signature and a docstring that name them all, in
     the table's order and words."""
 
-    def told(function: Function) -> Function:
+    def annotate(function: Function) -> Function:
         hints, own = get_type_hints(keywords), inspect.signature(function)
         explicit = [one for one in own.parameters.values() if one.kind is not one.VAR_KEYWORD]
         rows = {table.words[name]: row for name, row in table.items()}
@@ -155,7 +155,7 @@ def options_of(table: Table, keywords: type) -> Callable[[Function], Function]:
         function.__doc__ = "\n".join([text, "", "Options, None for one left out::", "", *lines])
         return function
 
-    return told
+    return annotate
 
 
 def _parameter(word: str, hint: Any) -> inspect.Parameter:

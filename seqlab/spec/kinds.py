@@ -102,7 +102,7 @@ class Kind:
     """One kind of run. `measurement` is "module:function", called as `measure` below is, None where
     a spec does not say all that was measured; `cost` names a module that has what Cost has, None
     with it. `link` is what lags, lengths and rates count; `remarks` is "module:function", from a
-    spec to lines of text that its table ends with; `shown`, from results to that table, which is
+    spec to lines of text that its table ends with; `table_of`, from results to that table, which is
     `brief` without its legend and the files that it is from.
 
     What takes long `resumes`: its measurement takes a Stages too. A kind with a `name` shares its
@@ -115,7 +115,7 @@ class Kind:
     cost: str | None
     link: str = "step"
     remarks: str | None = None
-    shown: str = "seqlab.report.run_table:table"
+    table_of: str = "seqlab.report.run_table:table"
     name: str | None = None
     resumes: bool = False
 
@@ -137,7 +137,7 @@ KINDS = [
         LEARN_TABLE,
         "seqlab.learning.of_cells:measure",
         "seqlab.learning.cost",
-        shown="seqlab.report.learn_table:table",
+        table_of="seqlab.report.learn_table:table",
         name=LearnSpec.kind,
         resumes=True,
     ),
@@ -147,7 +147,7 @@ KINDS = [
         "seqlab.learning.of_stacks:measure",
         "seqlab.learning.stack_cost",
         link="layer",
-        shown="seqlab.report.learn_table:table",
+        table_of="seqlab.report.learn_table:table",
         name=TrainSpec.kind,
         resumes=True,
     ),
@@ -230,8 +230,8 @@ def remarks(spec: Spec) -> list[str]:
 
 
 def table(results: Sequence[Any], brief: bool = False) -> str:
-    """The text that a terminal shows of measured specs of one kind; see `Kind.shown`."""
-    return _found(of_spec(results[0].spec).shown)(results, brief=brief)
+    """The text that a terminal shows of measured specs of one kind; see `Kind.table_of`."""
+    return _found(of_spec(results[0].spec).table_of)(results, brief=brief)
 
 
 def _found(named: str) -> Callable[..., Any]:

@@ -162,7 +162,7 @@ def settings(options: Mapping[str, Option]) -> tuple[str, ...]:
     return tuple(row.name for row in ranked if row.in_table and row.name != "arch")
 
 
-def telling(options: Mapping[str, Option], values: Mapping[str, Any]) -> dict[str, Any]:
+def noteworthy(options: Mapping[str, Option], values: Mapping[str, Any]) -> dict[str, Any]:
     """Settings without those that say nothing: neutral values, as they are or as text."""
     return {
         name: value

@@ -21,10 +21,10 @@ from seqlab.spec.kinds import Progress
 from seqlab.spec.run import RunSpec
 from seqlab.spec.table import TABLE
 from seqlab.study import limits
+from seqlab.study.progress import Asked, reporting
 from seqlab.study.result import Result
 from seqlab.study.run import Folder, check, measure_spec
 from seqlab.study.store import Store
-from seqlab.study.telling import Asked, telling
 from seqlab.wording import did_you_mean, one_of, refuse, short_repr
 
 PLACES = 17  # at which values are tried before crossings are looked for between them
@@ -112,7 +112,7 @@ def reach(
     spaced (in logarithm where they are all above 0), and crossings are found between them. Each try
     is a run; those that `store` has are not measured again. Raises InputError before any work.
     """
-    with telling(progress) as tell:
+    with reporting(progress) as tell:
         return Search(vary, keep, between, dict(fields), backend, store, tell).found()
 
 

@@ -26,8 +26,8 @@ from seqlab.spec.tabled import TabledSpec
 from seqlab.spec.train import TrainSpec
 from seqlab.spec.train_table import TRAIN_TABLE
 from seqlab.study import limits
+from seqlab.study.progress import Asked, reporting
 from seqlab.study.result import Result
-from seqlab.study.telling import Asked, telling
 from seqlab.study.unfinished import Unfinished
 
 Folder = str | os.PathLike[str]
@@ -50,7 +50,7 @@ def run(
     """
     spec = kinds.create(limits.require_memory, **fields)
     check(spec, store, backend)
-    with telling(progress) as tell:
+    with reporting(progress) as tell:
         return measure_spec(spec, backend, store, tell)
 
 
@@ -85,7 +85,7 @@ def learn(
     """
     spec = LearnSpec.create(limits.require_memory, **fields)
     check(spec, store, backend)
-    with telling(progress) as tell:
+    with reporting(progress) as tell:
         return measure_spec(spec, backend, store, tell)
 
 
@@ -118,7 +118,7 @@ def _by_words(
     with kind.table.in_own_words():
         spec = cast(Spec, kind.create(limits.require_memory, **fields))
         check(spec, store, backend)
-    with telling(progress) as tell:
+    with reporting(progress) as tell:
         return measure_spec(spec, backend, store, tell)
 
 

@@ -23,10 +23,10 @@ from seqlab.spec.study import StudySpec
 from seqlab.study import files, limits
 from seqlab.study.cluster import Finished, LostWorkers, measure_there
 from seqlab.study.locks import Claims
+from seqlab.study.progress import Asked, reporting
 from seqlab.study.result import Result
 from seqlab.study.run import Folder, measure_only
 from seqlab.study.store import Report, Store, describe
-from seqlab.study.telling import Asked, telling
 from seqlab.study.unfinished import Unfinished
 from seqlab.study.watch import Watch
 
@@ -78,7 +78,7 @@ def sweep(
     check(spec, folder, backend, client is not None)
     for note in spec.notes:
         report(note)
-    with telling(progress) as tell, Claims(folder) as claims:
+    with reporting(progress) as tell, Claims(folder) as claims:
         kept = Store(folder)
         kept.remove_drafts(claims)
         going = _Sweep(spec, kept, claims, retry_failed, tell or _silent, report)
@@ -163,7 +163,7 @@ class _Sweep:
     def one_by_one(self, backend: str, specs: Iterator[Spec]) -> Generator[Finished]:
         """Measure on this machine, one run after the other."""
         for spec in specs:
-            say = partial(self.watch.say, self.study.label(spec), spec.hash)
+            say = partial(self.watch.report, self.study.label(spec), spec.hash)
             try:
                 unfinished = Unfinished(self.store.folder, spec, backend, self.report)
                 yield spec, measure_only(spec, backend, say, unfinished.stage)
@@ -208,4 +208,4 @@ class _Sweep:
     def _let_go(self, spec: Spec) -> None:
         self.claims.drop(spec.hash)
         self.watch.finish(spec.hash)
-        self.watch.say(self.study.label(spec), spec.hash, 0.0, "done")
+        self.watch.report(self.study.label(spec), spec.hash, 0.0, "done")

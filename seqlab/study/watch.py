@@ -17,12 +17,12 @@ class Watch:
         self._measured = 0.0  # of the weights
         self._done = runs - len(weights)
 
-    def say(self, label: str, run: str, fraction: float, what: str) -> None:
+    def report(self, label: str, run: str, fraction: float, what: str) -> None:
         """Report on the run that is going on, not too often."""
         if self._pace.due:
             share = self._share(fraction * self._weights.get(run, 0.0))
             # Runs that are settled otherwise, and the end, are still to come.
-            self._pace(min(share, 1 - 1e-9), f"{self._told()}; {label}: {what}")
+            self._pace(min(share, 1 - 1e-9), f"{self._count()}; {label}: {what}")
 
     def finish(self, run: str) -> None:
         """Count a run that is done."""
@@ -32,9 +32,9 @@ class Watch:
 
     def end(self) -> None:
         """All is settled."""
-        self._pace(1.0, self._told())
+        self._pace(1.0, self._count())
 
-    def _told(self) -> str:
+    def _count(self) -> str:
         return f"{self._done} of {self._runs} runs"
 
     def _share(self, underway: float) -> float:

@@ -67,8 +67,8 @@ def bench(
     names = list(usual) if peers is None else [name for name in peers.split(",") if name]
     built_in = CASES_ON_GPU if chosen == "cuda" else BUILT_IN
     path = built_in if cases is None else Path(cases)
-    outcome = measure(path, only, Path(out), names, streams.tell, chosen)
-    streams.say(outcome.targets)
+    outcome = measure(path, only, Path(out), names, streams.write_error, chosen)
+    streams.write_out(outcome.targets)
     if outcome.failed:
-        streams.tell(f"failed: {', '.join(outcome.failed)}")
+        streams.write_error(f"failed: {', '.join(outcome.failed)}")
         sys.exit(FAILED)

@@ -53,9 +53,9 @@ def claims(
     import warnings
     from pathlib import Path
 
-    from seqlab.claims import shown
+    from seqlab.claims import presentation
     from seqlab.claims.claim import chosen
-    from seqlab.claims.settle import Court, seconds_left
+    from seqlab.claims.court import Court, seconds_left
     from seqlab.cli.progress import ProgressLine
     from seqlab.measure.progress import Pace, parts
 
@@ -74,22 +74,22 @@ def claims(
         shares = iter(parts(Pace(line), weights))
         for claim in asked:
             if claim in measured:
-                found.append(court.settle(claim, bool(ids), next(shares)))
+                found.append(court.measure(claim, bool(ids), next(shares)))
             else:
-                found.append(court.recall(claim))
+                found.append(court.stored(claim))
     if plot is not None:
         from seqlab.claims.figure import draw
 
         draw(asked[0], court.results(asked[0]), plot)
-        streams.tell(figure_told(plot))
+        streams.write_error(figure_told(plot))
     if as_json:
-        streams.say(json.dumps(shown.document(found), indent=2, allow_nan=False))
+        streams.write_out(json.dumps(presentation.document(found), indent=2, allow_nan=False))
     elif markdown:
-        streams.say(shown.page(found))
+        streams.write_out(presentation.page(found))
     elif ids:
-        streams.say("\n\n".join(map(shown.details, found)))
+        streams.write_out("\n\n".join(map(presentation.details, found)))
     else:
-        streams.say(shown.table(found))
+        streams.write_out(presentation.table(found))
 
 
 def _check_plot(plot: str, asked: "list[Claim]") -> None:

@@ -66,6 +66,6 @@ def _print_edge(given: dict[str, Any]) -> None:
             raise InputError(f"{name}: means nothing beside critical, which measures nothing")
     edge = asked({name: STACK_TABLE[name].parse(name, value) for name, value in known.items()})
     if outputs.as_json:
-        streams.say(outputs.documents([critical_document(*edge)]))
+        streams.write_out(outputs.documents([critical_document(*edge)]))
     else:
-        streams.say(critical_table(*edge))
+        streams.write_out(critical_table(*edge))

@@ -17,10 +17,10 @@ def info(as_json: bool) -> None:
 
     found = _found()
     if as_json:
-        streams.say(json.dumps(found, indent=2, allow_nan=False))
+        streams.write_out(json.dumps(found, indent=2, allow_nan=False))
         return
     for name, value in _lines(found).items():
-        streams.say(f"{name:<12}  {value}")
+        streams.write_out(f"{name:<12}  {value}")
 
 
 def _found() -> dict[str, Any]:

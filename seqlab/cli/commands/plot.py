@@ -131,7 +131,7 @@ def plot(
     """
     from pathlib import Path
 
-    from seqlab.figures import Looks, ask, plot
+    from seqlab.figures import Looks, plot, resolve_request
 
     given = {name: value for name, value in looks.items() if value is not None}
     fields = {
@@ -141,8 +141,8 @@ def plot(
     options.check_figure("output", output)
     with complaints() as complain:
         results = _Stored(Path(store), cache(complain))
-        plot(results, output, ask(results, **fields, where=_where(where)), drawn)
-        streams.tell(figure_told(output))
+        plot(results, output, resolve_request(results, **fields, where=_where(where)), drawn)
+        streams.write_error(figure_told(output))
 
 
 class _Stored:

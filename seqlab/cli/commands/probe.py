@@ -99,7 +99,7 @@ def probe(function: str, seed: int, **given: Any) -> None:
     except (InputError, MemoryError):
         raise
     except (Exception, SystemExit) as error:  # whatever a stranger's model raises
-        if (told := place.told(error)) is None:
+        if (told := place.described(error)) is None:
             raise
         sys.exit(complain(told, FAILED))
     kept = result if outputs.store is None else result.write(outputs.store)

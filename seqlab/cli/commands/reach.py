@@ -104,7 +104,7 @@ def reach(
     else:
         text = reach_table.table(found, brief=outputs.quiet)
     try:
-        streams.say(text)
+        streams.write_out(text)
     finally:  # also where stdout is full
         if outputs.plot is not None:
             found[0].plot(outputs.plot)

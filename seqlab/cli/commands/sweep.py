@@ -45,8 +45,8 @@ def sweep(
     if dry_run:
         check(spec, Path(store), backend, elsewhere=scheduler is not None)
         for note in spec.notes:
-            streams.tell(note)
-        streams.say(preview(spec, Path(store)))
+            streams.write_error(note)
+        streams.write_out(preview(spec, Path(store)))
         return
     with ExitStack() as stack:
         client = stack.enter_context(cluster.connect(scheduler)) if scheduler else None
@@ -60,6 +60,6 @@ def sweep(
             progress=line,
             report=line.note,
         )
-    streams.say(f"{spec.name}: {outcome} in {store}")
+    streams.write_out(f"{spec.name}: {outcome} in {store}")
     if outcome.failed:
         sys.exit(FAILED)

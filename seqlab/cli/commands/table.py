@@ -22,6 +22,6 @@ def table(store: str, as_json: bool) -> None:
     with complaints() as complain:
         frame = load.load(store, complain)
         if as_json:
-            streams.say(json.dumps(store_table.document(frame), indent=2, allow_nan=False))
+            streams.write_out(json.dumps(store_table.document(frame), indent=2, allow_nan=False))
         else:
-            streams.say(store_table.table(frame))
+            streams.write_out(store_table.table(frame))

@@ -27,7 +27,7 @@ def verify(backend: str, progress: str) -> None:
 
         def print_check(check: "Check") -> None:
             with line.aside():
-                streams.say(_row(check))
+                streams.write_out(_row(check))
 
         passed = run_checks(print_check, chosen, Pace(line))
     if not passed:

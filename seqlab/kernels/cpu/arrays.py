@@ -12,7 +12,7 @@ def room(shape: tuple[int, ...], dtype: np.dtype) -> NDArray:
     return aligned(shape, dtype)
 
 
-def answer(shape: tuple[int, ...], dtype: np.dtype, like: NDArray) -> NDArray:
+def empty_like(shape: tuple[int, ...], dtype: np.dtype, like: NDArray) -> NDArray:
     """An uninitialised array for the user, who gave `like`."""
     del like  # arrays of a GPU do not come here
     return np.empty(shape, dtype)

@@ -30,7 +30,7 @@ def _address(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
 
 
 @intrinsic
-def _look(typing_context, words, i):
+def _load(typing_context, words, i):
     def generate(context, builder, signature, arguments):
         address = _address(context, builder, signature, arguments)
         return builder.load_atomic(address, "acquire", _BYTES)
@@ -96,7 +96,7 @@ def _plain_add(words: Any, i: int, value: int) -> int:
 
 
 # Untyped: for a type checker an intrinsic still has the typing context as its first argument.
-look: Any = (lambda words, i: words[i]) if DISABLED else _look
+load: Any = (lambda words, i: words[i]) if DISABLED else _load
 publish: Any = _plain_publish if DISABLED else _publish
 add: Any = _plain_add if DISABLED else _add
 offer_core: Any = (lambda: time.sleep(0)) if DISABLED else _offer_core
@@ -107,10 +107,10 @@ nanoseconds: Any = time.monotonic_ns if DISABLED else _nanoseconds
 def wait_while(words, i, value):
     """Wait until words[i] is not `value`; return what it is."""
     looks = 0
-    now = look(words, i)
+    now = load(words, i)
     while now == value:
         looks += 1
         if looks > PATIENCE:
             offer_core()
-        now = look(words, i)
+        now = load(words, i)
     return now

@@ -15,7 +15,6 @@ from seqlab.kernels.cpu.diagonal import CHUNK
 from seqlab.kernels.cpu.selective_scan_chunk import (
     Chunk,
     Path,
-    announce,
     clear,
     copy_rows,
     discretise,
@@ -26,6 +25,7 @@ from seqlab.kernels.cpu.selective_scan_chunk import (
     move,
     new_chunk,
     new_path,
+    prefetch_block,
     read,
     scale,
     show,
@@ -110,10 +110,10 @@ def _load(arguments, soft, place, span, coming, chunk, path):
     shared = (place[0], 0, chunk.h.shape[0])
     read(arguments.u, place, span, chunk.u)
     read(arguments.delta, place, span, chunk.delta)
-    announce(arguments.u, place, coming)
-    announce(arguments.delta, place, coming)
-    announce(arguments.b, shared, coming)
-    announce(arguments.c, shared, coming)
+    prefetch_block(arguments.u, place, coming)
+    prefetch_block(arguments.delta, place, coming)
+    prefetch_block(arguments.b, shared, coming)
+    prefetch_block(arguments.c, shared, coming)
     return discretise(chunk, path, span[1], soft)
 
 
@@ -136,7 +136,7 @@ def _forward(arguments, soft, y, last, scratch, begin, end):
         _start(arguments, place, chunk, path)
         for k in range(chunks):
             span, coming = _span(length, k), _span(length, min(k + 1, chunks - 1))
-            announce(y, place, span)
+            prefetch_block(y, place, span)
             normal = _load(arguments, soft, place, span, coming, chunk, path)
             _scan(arguments, normal, place, span, chunk, path)
             if arguments.z.size > 0:
@@ -149,11 +149,11 @@ def _forward(arguments, soft, y, last, scratch, begin, end):
 def _scan_back(arguments, soft, task, place, span, coming, kept, grad_y, out, chunk, path, grad):
     """The steps of `span` back, from the state before them in `kept`."""
     count, states = span[1], (task, 0, chunk.h.shape[0])
-    announce(out.u, place, span)
-    announce(out.delta, place, span)
-    announce(out.b, states, span)
-    announce(out.c, states, span)
-    announce(grad_y, place, coming)
+    prefetch_block(out.u, place, span)
+    prefetch_block(out.delta, place, span)
+    prefetch_block(out.b, states, span)
+    prefetch_block(out.c, states, span)
+    prefetch_block(grad_y, place, coming)
     normal = _load(arguments, soft, place, span, coming, chunk, path)
     read(grad_y, place, span, grad.y)
     copy_rows(kept, chunk.h)

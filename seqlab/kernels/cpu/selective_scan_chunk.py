@@ -15,7 +15,7 @@ from seqlab.kernels._jit import inlined, inlined_apart, outlined_apart
 from seqlab.kernels.cpu.diagonal import CHUNK
 from seqlab.kernels.cpu.math import normal_exponent, sigmoid, softplus
 from seqlab.kernels.cpu.shapes import SHAPES, SHORTEST
-from seqlab.kernels.cpu.tile import prefetch, turn
+from seqlab.kernels.cpu.tile import prefetch, transpose
 from seqlab.kernels.memory import LINE, aligned
 
 LOG2E, LN2 = 1 / math.log(2), math.log(2)
@@ -90,7 +90,7 @@ def move(part, total):
 
 
 @outlined_apart
-def announce(array, place, span):
+def prefetch_block(array, place, span):
     """Ask for what `read` or `write` will want there: no hardware foresees so many rows."""
     i, row, rows = place
     column, columns = span
@@ -115,7 +115,7 @@ def read(source, place, span, target):
     for d in range(0, whole, side):
         start = (i * source.shape[1] + row + d) * length + column
         for s in range(0, columns, side):
-            turn(source, start + s, length, target, s * width + d, width)
+            transpose(source, start + s, length, target, s * width + d, width)
     for d in range(whole, rows):
         line = source[i, row + d, column : column + columns]
         for s in range(columns):
@@ -136,7 +136,7 @@ def write(source, place, span, target):
     for d in range(0, whole, side):
         start = (i * target.shape[1] + row + d) * length + column
         for s in range(0, columns, side):
-            turn(source, s * width + d, width, target, start + s, length)
+            transpose(source, s * width + d, width, target, start + s, length)
     for d in range(whole, rows):
         line = target[i, row + d, column : column + columns]
         for s in range(columns):

@@ -88,8 +88,8 @@ def advance(chunk, path, b, c, span, normal):
     first, count = span
     for n in range(chunk.h.shape[0]):
         _decay(chunk.delta, chunk.a[n], count, normal, path.decays)
-        here, shown = b[n, first : first + count], c[n, first : first + count]
-        _advance(path.decays, chunk.drive, here, shown, count, chunk.h[n], chunk.y)
+        b_steps, c_steps = b[n, first : first + count], c[n, first : first + count]
+        _advance(path.decays, chunk.drive, b_steps, c_steps, count, chunk.h[n], chunk.y)
 
 
 @outlined_apart
@@ -98,8 +98,8 @@ def skip_ahead(chunk, path, b, span, normal):
     first, count = span
     for n in range(chunk.h.shape[0]):
         _decay(chunk.delta, chunk.a[n], count, normal, path.decays)
-        here = b[n, first : first + count]
-        _record(path.decays, chunk.drive, here, count, chunk.h[n], path.before)
+        b_steps = b[n, first : first + count]
+        _record(path.decays, chunk.drive, b_steps, count, chunk.h[n], path.before)
 
 
 @outlined_apart

@@ -23,9 +23,9 @@ from seqlab.kernels.cpu.chain import (
     sum_of_squares,
 )
 from seqlab.kernels.cpu.layers.linear import Group, Map, panels_of
-from seqlab.kernels.cpu.layers.look import look_at_slopes, look_at_state
 from seqlab.kernels.cpu.layers.parts import Back, Forward, Part, Size, bound
 from seqlab.kernels.cpu.layers.places import View, padded
+from seqlab.kernels.cpu.layers.statistics import slope_statistics, state_statistics
 from seqlab.kernels.cpu.shapes import SHAPES
 from seqlab.kernels.cpu.threads import share
 from seqlab.kernels.layout import Bundle, Clip, Emitted, Losses, Span, Trace
@@ -181,7 +181,7 @@ class StackKernels:
             return View(array, 0, 0, features, count), View(array, 0, features, width, count)
         return View(array, s, 0, width), View(array, s + 1, 0, width)
 
-    def look(self, saved: Saved, least: float) -> tuple[NDArray, NDArray]:
+    def layer_statistics(self, saved: Saved, least: float) -> tuple[NDArray, NDArray]:
         """What is seen of a segment's activations, see `seqlab.kernels.contract.StackKernels`."""
         networks, steps = saved.x.shape[:2]
         states, slopes = np.empty((networks, steps + 1, 2)), np.empty((networks, steps, 4))
@@ -190,10 +190,10 @@ class StackKernels:
             if s == 0:
                 newest = source.units - self.stack.width
                 first = source._replace(first=newest, units=self.stack.width)
-                states[:, 0] = look_at_state(first, saved.rows)
-            states[:, s + 1] = look_at_state(target, saved.rows)
+                states[:, 0] = state_statistics(first, saved.rows)
+            states[:, s + 1] = state_statistics(target, saved.rows)
             for one in self.chain.slopes(saved.past[s]):
-                slopes[:, s] = look_at_slopes(one, saved.rows, least)
+                slopes[:, s] = slope_statistics(one, saved.rows, least)
         return states, slopes
 
     def backward(

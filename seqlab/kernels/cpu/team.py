@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqlab.kernels._jit import inlined
-from seqlab.kernels.cpu.atomic import CAN_OFFER, add, look, nanoseconds, publish, wait_while
+from seqlab.kernels.cpu.atomic import CAN_OFFER, add, load, nanoseconds, publish, wait_while
 from seqlab.kernels.cpu.linalg import STRIP, strip_count
 from seqlab.kernels.cpu.shapes import SHAPES
 from seqlab.kernels.cpu.threads import spare, start
@@ -104,7 +104,7 @@ def _judge(board, own, whole, parts):
 
 @inlined
 def _await(board, place, number):
-    seen = look(board, place)
+    seen = load(board, place)
     while seen != number:
         seen = wait_while(board, place, seen)
 
@@ -137,7 +137,7 @@ def _parts(board):
     if board[SOLO] > 0:
         board[SOLO] -= 1
         return 1
-    return 1 + look(board, ARRIVED)
+    return 1 + load(board, ARRIVED)
 
 
 def make_team(columns: Callable[..., None], rows: Callable[..., None]) -> tuple[Any, Any, Any]:
@@ -182,7 +182,7 @@ def make_team(columns: Callable[..., None], rows: Callable[..., None]) -> tuple[
     def help_out(context, board):
         """Take part in every step from the first that counts this thread in, until dismissed."""
         part = add(board, ARRIVED, 1) + 1
-        call = look(board, CALL)
+        call = load(board, CALL)
         while call != DISMISSED:
             parts = call & MOST
             if part < parts:

@@ -126,14 +126,14 @@ def _make_prefetch() -> Callable[..., None]:
 prefetch = _make_prefetch()
 
 
-def _make_turn() -> Callable[..., None]:
+def _make_transpose() -> Callable[..., None]:
     """A function (a, a0, a_row, b, b0, b_row) -> None: transpose a square of as many rows as a
     vector has lanes, b[b0 + j*b_row + i] = a[a0 + i*a_row + j]; a and b are contiguous."""
     if DISABLED:
-        return _plain_turn
+        return _plain_transpose
 
     @intrinsic
-    def turn(typing_context, a, a0, a_row, b, b0, b_row):
+    def transpose(typing_context, a, a0, a_row, b, b0, b_row):
         word = types.intp
 
         def generate(context, builder, signature, arguments):
@@ -142,22 +142,22 @@ def _make_turn() -> Callable[..., None]:
                 for i in (0, 3)
             )
             emitter = _Emitter(builder, source.type.pointee, 1, False)
-            emitter.turn((source, *arguments[1:3]), (target, *arguments[4:]))
+            emitter.transpose((source, *arguments[1:3]), (target, *arguments[4:]))
             return context.get_dummy_value()
 
         return types.void(a, word, word, b, word, word), generate
 
-    return turn
+    return transpose
 
 
-def _plain_turn(a, a0, a_row, b, b0, b_row):
+def _plain_transpose(a, a0, a_row, b, b0, b_row):
     a, b = a.reshape(-1), b.reshape(-1)
     for i in range(lanes(a.itemsize)):
         for j in range(lanes(a.itemsize)):
             b[b0 + j * b_row + i] = a[a0 + i * a_row + j]
 
 
-turn = _make_turn()
+transpose = _make_transpose()
 
 
 def _make_dot_rows() -> Callable[..., None]:
@@ -332,7 +332,7 @@ class _Emitter:
         loaded.align = self.size
         return loaded
 
-    def turn(self, a, b):
+    def transpose(self, a, b):
         """Squares of half the side are exchanged across the diagonal, then within each of these
         squares of a quarter, down to single numbers."""
         rows, half = [self._load(a[0], place) for place in self._places(a)], self.lanes // 2
@@ -345,7 +345,7 @@ class _Emitter:
             self.builder.store(row, self._at(b[0], place)).align = self.size
 
     def dot_rows(self, a, b, vectors, out):
-        """As `turn`, but that what it would put side by side is added."""
+        """As `transpose`, but that what it would put side by side is added."""
         builder, zero = self.builder, ir.Constant(self.vector, [0.0] * self.lanes)
         starts = list(zip(self._places(a), self._places(b), strict=True))
 

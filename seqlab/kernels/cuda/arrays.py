@@ -87,7 +87,7 @@ def room(shape: tuple[int, ...], dtype: np.dtype) -> Array:
     return empty(shape, dtype) if 0 not in shape else np.empty(shape, dtype)
 
 
-def answer(shape: tuple[int, ...], dtype: np.dtype, like: Any) -> Any:
+def empty_like(shape: tuple[int, ...], dtype: np.dtype, like: Any) -> Any:
     """An uninitialised array for the user, who gave `like`: on the GPU if that is."""
     return resident(empty(shape, dtype)) if on_gpu(like) else np.empty(shape, dtype)
 

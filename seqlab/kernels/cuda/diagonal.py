@@ -3,7 +3,7 @@ chunks of time; and its adjoint's way back, step by step, as rescaling and clip 
 
 What comes after a chunk depends on it by where it ends from a state of zeros, and by a decay for
 each channel and state. Three passes, forward and back alike: each chunk from zero (`ends`), the
-chunks joined one after the other (`join`), each chunk again from its true beginning (`again`). A
+chunks joined one after the other (`join`), each chunk again from its true beginning (`replay`). A
 thread has one channel of one chunk, with all its states in registers.
 
 Chunks are numbered with time outermost: chunk k of sequence b of network m is (k M + m) B + b, so
@@ -141,12 +141,12 @@ def _join(law: Law, backwards: bool) -> Any:
 
 
 @cache
-def _again(
-    rate: Callable[..., Any], visit: Callable[..., Any], real: type, states: int, chunk: int
+def _replay(
+    rate: Callable[..., Any], record: Callable[..., Any], real: type, states: int, chunk: int
 ) -> Any:
     @kernel
-    def again(given, steps, starts, begin, out):
-        """Each chunk from its true beginning, see the function `again`. A block has some channels
+    def replay(given, steps, starts, begin, out):
+        """Each chunk from its true beginning, see the function `replay`. A block has some channels
         of one chunk."""
         slot, d = piece_of(starts.shape[4])
         m, k, b, first, last = place(begin + slot, starts, chunk, steps)
@@ -155,9 +155,9 @@ def _again(
             for n in range(states):
                 state[n], rates[n] = starts[m, k, b, n, d], rate(given, m, n, d)
             for s in range(first, last):
-                visit(given, rates, out, slot, s - first, m, s, b, d, state)
+                record(given, rates, out, slot, s - first, m, s, b, d, state)
 
-    return again
+    return replay
 
 
 def join(
@@ -178,35 +178,35 @@ def join(
     launch(_join(law, backwards), *shape, given, starts, passed, state)
 
 
-def again(
+def replay(
     rate: Callable[..., Any],
-    visit: Callable[..., Any],
+    record: Callable[..., Any],
     given: Any,
     steps: int,
     starts: Array,
     numbers: range,
     out: Any,
 ) -> None:
-    """The third pass, over the chunks of some numbers: `visit` goes from step to step; `rate` as in
-    Law.
+    """The third pass, over the chunks of some numbers: `record` goes from step to step; `rate` as
+    in Law.
 
-    `visit(given, rates, out, slot, i, m, s, b, d, state)` takes the channel's state (N,) over step
+    `record(given, rates, out, slot, i, m, s, b, d, state)` takes the channel's state (N,) over step
     s, the i-th of its chunk, which is the slot-th of `numbers`, and writes to `out` what it wants;
     one thread calls it by itself.
     """
     states, units = starts.shape[3:]
-    function = _again(rate, visit, real_type(starts), states, CHUNK)
+    function = _replay(rate, record, real_type(starts), states, CHUNK)
     arrays = (given, steps, starts, numbers.start, out)
     launch(function, *pieces(len(numbers), units), *arrays)
 
 
 class Back(NamedTuple):
     """What a cell says of its adjoint's step back, as device functions that one thread calls by
-    itself: `look(given, m, s, b, d, state)` is what all entries of a channel's adjoint `state`
+    itself: `shared(given, m, s, b, d, state)` is what all entries of a channel's adjoint `state`
     (N, H) share, before any goes back; `carry(given, m, s, b, n, d, g, seen)` takes entry n back,
     g, with what was seen; and `loss_share`, see `chain`."""
 
-    look: Callable[..., Any]
+    shared: Callable[..., Any]
     carry: Callable[..., Any]
     loss_share: Callable[..., Any]
 
@@ -214,7 +214,7 @@ class Back(NamedTuple):
 @cache
 def _back(cell: Back, real: type, named: int, states: int, threads: int) -> Any:
     team, warps = block(threads), threads // LANES
-    rank, look, carry = team.rank, cell.look, cell.carry
+    rank, shared, carry = team.rank, cell.shared, cell.carry
     inject_losses, finish_step = chain(Row(team, named, real), cell.loss_share)
 
     @kernel
@@ -232,7 +232,7 @@ def _back(cell: Back, real: type, named: int, states: int, threads: int) -> Any:
             if at.slot >= 0 and rank() == 0:
                 kept.exponent[at.slot, s - piece.lo] = exponent
             for d in range(rank(), units, threads):
-                seen = look(given, m, s, at.sequence, d, state)
+                seen = shared(given, m, s, at.sequence, d, state)
                 for n in range(states):
                     g = state[n, d]
                     if at.slot >= 0:

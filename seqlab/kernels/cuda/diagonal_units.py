@@ -89,18 +89,18 @@ def _law(step: Callable[..., Any]) -> diagonal.Law:
 
 
 @cache
-def _visit(leave: Callable[..., Any]) -> Callable[..., Any]:
+def _record(save_step: Callable[..., Any]) -> Callable[..., Any]:
     @device
-    def visit(factors, rates, hidden, slot, i, m, s, b, d, state):
-        """See `diagonal.again`: the state and the factors."""
-        state[0] = leave(factors[m, s, b], state[0], d)
+    def record(factors, rates, hidden, slot, i, m, s, b, d, state):
+        """See `diagonal.replay`: the state and the factors."""
+        state[0] = save_step(factors[m, s, b], state[0], d)
         hidden[m, s, b, d] = state[0]
 
-    return visit
+    return record
 
 
 @device
-def _look(factors, m, s, b, d, state):
+def _shared(factors, m, s, b, d, state):
     return factors[m, s, b, 0, d]
 
 
@@ -115,7 +115,7 @@ def _loss_share(p, j, gradient, exponent, factors, step, at):
     return ldexp(gradient[j], -exponent)
 
 
-_BACK = diagonal.Back(_look, _carry, _loss_share)
+_BACK = diagonal.Back(_shared, _carry, _loss_share)
 
 
 @cache
@@ -145,7 +145,7 @@ class DiagonalUnits:
 
     `step(k, h, j)`: h_t from the pre-activations k (Q, H) and h_{t-1}, and the first coefficient;
 
-    `leave(k, h, j)`: the same h_t; writes the adjoint's coefficients k (C, H) in their place;
+    `save_step(k, h, j)`: the same h_t; writes the adjoint's coefficients k (C, H) in their place;
 
     `step_back(dh, k, dz, j)`: from dL/dh_t writes dz (Q H,).
     """
@@ -156,12 +156,12 @@ class DiagonalUnits:
         coefficients: int,
         never_zero: Sequence[int],
         step: Callable[..., Any],
-        leave: Callable[..., Any],
+        save_step: Callable[..., Any],
         step_back: Callable[..., Any],
     ) -> None:
         self._layers, self._coefficients = layers, coefficients
         self._never_zero = list(never_zero)
-        self._step, self._leave, self._step_back = step, leave, step_back
+        self._step, self._save_step, self._step_back = step, save_step, step_back
 
     def prepare(self, params: dict[str, NDArray], activation: str | None) -> Weights:
         """Lay one ensemble's parameters out for the kernels."""
@@ -191,12 +191,12 @@ class DiagonalUnits:
         rows = steps * sequences
         flat = saved.factors.reshape(networks, rows, self._coefficients * state.shape[3])
         project(x.reshape(networks, rows, inputs), weights.forward, weights.bias, flat)
-        end, law, visit = to_device(state), _law(self._step), _visit(self._leave)
+        end, law, record = to_device(state), _law(self._step), _record(self._save_step)
         chunks = -(-steps // diagonal.CHUNK)
         starts = empty((networks, chunks, sequences, *state.shape[2:]), real_type(x))
         diagonal.join(law, saved.factors, steps, end, starts)
         numbers = range(networks * chunks * sequences)
-        diagonal.again(law.rate, visit, saved.factors, steps, starts, numbers, saved.hidden)
+        diagonal.replay(law.rate, record, saved.factors, steps, starts, numbers, saved.hidden)
         to_host(end, state)
 
     def backward(

@@ -196,11 +196,11 @@ def fold(parts: Array) -> Array:
 
 
 @cache
-def _turn(real: type) -> Any:
+def _transpose(real: type) -> Any:
     shape = (LANES, LANES + 1)  # a column more, so that a tile's columns lie in different banks
 
     @kernel
-    def turn(array, out):
+    def transpose(array, out):
         high, wide = -(-array.shape[1] // LANES), -(-array.shape[2] // LANES)
         m, tile = cuda.blockIdx.x // (high * wide), cuda.blockIdx.x % (high * wide)
         row, column = tile // wide * LANES, tile % wide * LANES
@@ -213,15 +213,15 @@ def _turn(real: type) -> Any:
             if row + lane < array.shape[1]:
                 out[m, column + c, row + lane] = kept[lane, c]
 
-    return turn
+    return transpose
 
 
-def turn(array: Array) -> Array:
+def transpose(array: Array) -> Array:
     """(n, R, C) -> (n, C, R)."""
     matrices, rows, columns = array.shape
     out = empty((matrices, columns, rows), real_type(array))
     tiles = -(-rows // LANES) * -(-columns // LANES)
-    launch(_turn(real_type(array)), matrices * tiles, LANES, array, out)
+    launch(_transpose(real_type(array)), matrices * tiles, LANES, array, out)
     return out
 
 

@@ -1,9 +1,9 @@
 """The bare selective scan and its gradients on a GPU, parallel over channels and chunks of time.
 
 Forward it is the passes of diagonal.py. Back too, but that some chunks at a time keep their states
-on the third, from which all gradients of their steps follow. Arrays are turned to (batch, L, 1, ..)
-first, so that neighbouring threads read neighbouring numbers: to the passes each sequence is a
-network of its own.
+on the third, from which all gradients of their steps follow. Arrays are transposed to
+(batch, L, 1, ..) first, so that neighbouring threads read neighbouring numbers: to the passes each
+sequence is a network of its own.
 """
 
 from functools import cache
@@ -13,7 +13,7 @@ import numpy as np
 
 from seqlab.kernels.cuda import diagonal
 from seqlab.kernels.cuda.diagonal import Law, piece_of, pieces, place
-from seqlab.kernels.cuda.linalg import fold, real_type, turn
+from seqlab.kernels.cuda.linalg import fold, real_type, transpose
 from seqlab.kernels.cuda.math import sigmoid
 from seqlab.kernels.cuda.scan import (
     LAW,
@@ -92,8 +92,8 @@ class Found(NamedTuple):
 
 
 @device
-def _visit_output(given, rates, out, slot, i, m, s, b, d, state):
-    """See `diagonal.again`: the output."""
+def _record_output(given, rates, out, slot, i, m, s, b, d, state):
+    """See `diagonal.replay`: the output."""
     step(given, rates, m, s, b, d, state)
     y = output(given, m, s, b, d, state)
     if out.gate.given:
@@ -103,8 +103,8 @@ def _visit_output(given, rates, out, slot, i, m, s, b, d, state):
 
 
 @device
-def _visit_path(given, rates, out, slot, i, m, s, b, d, state):
-    """See `diagonal.again`: the state before the step and its decay, and the gate's gradient."""
+def _record_path(given, rates, out, slot, i, m, s, b, d, state):
+    """See `diagonal.replay`: the state before the step and its decay, and the gate's gradient."""
     delta, one = given.delta[m, s, b, d], type(given.delta[m, s, b, d])(1)
     drive, y = delta * given.u[m, s, b, d], direct(given, m, s, b, d)
     b_t, c_t = given.b[m, s, b, given.b0 :], given.c[m, s, b, given.c0 :]
@@ -150,8 +150,8 @@ def _backward(real: type, states: int, chunk: int) -> Any:
 
     @kernel
     def backward(given, dy, handed, begin, path, found, a):
-        """Each chunk back, from the adjoint that it is truly handed; `path` is what `_visit_path`
-        kept: turned into the state after each step and its adjoint. `a` as in Path. A block has
+        """Each chunk back, from the adjoint that it is truly handed; `path` is what `_record_path`
+        kept: transposed into the state after each step and its adjoint. `a` as in Path. A block has
         some channels of one chunk."""
         length, _, units = given.u.shape[1:]
         slot, d = piece_of(units)
@@ -227,13 +227,13 @@ def _ungate() -> Any:
 
 def _steps(value: Any) -> Array:
     """(batch, .., L), wherever it is, as the passes take it: (batch, L, 1, ..)."""
-    turned = turn(on_device(value))
-    return turned.reshape(*turned.shape[:2], 1, turned.shape[2])
+    transposed = transpose(on_device(value))
+    return transposed.reshape(*transposed.shape[:2], 1, transposed.shape[2])
 
 
 def _returned(array: Array) -> Array:
     """The way back: (batch, L, 1, ..) -> (batch, .., L)."""
-    return turn(array.reshape(*array.shape[:2], array.shape[3]))
+    return transpose(array.reshape(*array.shape[:2], array.shape[3]))
 
 
 def _given(
@@ -247,7 +247,7 @@ def _given(
     z: Any,
     delta_bias: Any,
 ) -> tuple[Selective, Gate]:
-    """The arguments on the device, turned and discretised."""
+    """The arguments on the device, transposed and discretised."""
     real, channels = real_type(u), u.shape[1]
     zeros = np.zeros(channels, real)
     skip, bias = (
@@ -258,7 +258,7 @@ def _given(
     slope = empty(delta.shape, real)
     flat = (len(delta), -1, channels)
     discretise(bias, softplus, delta.reshape(*flat), slope.reshape(*flat))
-    a = turn(on_device(A).reshape(1, *A.shape))
+    a = transpose(on_device(A).reshape(1, *A.shape))
     # An empty array has no place on a device; nothing reads this one.
     gate = to_device(np.zeros((1, 1, 1, 1), real)) if z is None else _steps(z)
     return Selective(u, delta, slope, b, c, 0, 0, a, skip), Gate(gate, z is not None)
@@ -270,7 +270,7 @@ def _state_array(state: Any, given: Selective) -> Array:
     batch, (_, states, units) = len(given.u), given.a.shape
     if state is None:
         return to_device(np.zeros((batch, 1, states, units), real_type(given.u)))
-    return turn(on_device(state)).reshape(batch, 1, states, units)
+    return transpose(on_device(state)).reshape(batch, 1, states, units)
 
 
 def _sequences(state: Array) -> Array:
@@ -295,9 +295,9 @@ def forward(softplus: bool, initial_state: Any = None, **arguments: Any) -> tupl
     state = _state_array(initial_state, given)
     starts, y = _starts(given, state), empty(given.u.shape, real_type(given.u))
     chunks = range(starts.shape[0] * starts.shape[1])
-    diagonal.again(LAW.rate, _visit_output, given, y.shape[1], starts, chunks, Outputs(gate, y))
-    y, last = (in_kind(array, arguments["u"]) for array in (_returned(y), turn(_sequences(state))))
-    return y, last
+    diagonal.replay(LAW.rate, _record_output, given, y.shape[1], starts, chunks, Outputs(gate, y))
+    like, last = arguments["u"], transpose(_sequences(state))
+    return in_kind(_returned(y), like), in_kind(last, like)
 
 
 def backward(
@@ -328,7 +328,7 @@ def backward(
     out = Path(path, on_device(arguments["A"]), gate, gated_dy, found.z)
     for begin in range(0, batch * chunks, together):
         numbers = range(begin, min(begin + together, batch * chunks))
-        diagonal.again(LAW.rate, _visit_path, given, length, starts, numbers, out)
+        diagonal.replay(LAW.rate, _record_path, given, length, starts, numbers, out)
         arrays = (given, dy, handed, begin, path, found)
         launch(back, *pieces(len(numbers), units), *arrays, out.a)
         launch(sums, len(numbers) * diagonal.CHUNK, block_size(LANES * states), *arrays)
@@ -336,12 +336,12 @@ def backward(
     gradients = {
         "u": _returned(found.u),
         "delta": _returned(found.delta),
-        "A": turn(a.reshape(1, *a.shape)).reshape(units, states),
+        "A": transpose(a.reshape(1, *a.shape)).reshape(units, states),
         "B": _returned(found.b),
         "C": _returned(found.c),
         "D": fold(found.skip),
         "z": _returned(found.z),
         "delta_bias": fold(found.delta.reshape(-1, units)),
-        "initial_state": turn(_sequences(first)),
+        "initial_state": transpose(_sequences(first)),
     }
     return {name: in_kind(value, arguments["u"]) for name, value in gradients.items()}

@@ -114,8 +114,8 @@ def emitted_width(sizes: Sizes) -> int:
 
 
 @device
-def _visit_path(given, rates, path, slot, i, m, s, b, d, state):
-    """See `diagonal.again`: the state before each step, and after it."""
+def _record_path(given, rates, path, slot, i, m, s, b, d, state):
+    """See `diagonal.replay`: the state before each step, and after it."""
     for n in range(state.shape[0]):
         path[slot, i, n, d] = state[n]
     step(given, m, s, b, d, state)
@@ -173,7 +173,7 @@ def _loss_share(p, j, gradient, exponent, given, s, at):
 
 
 @device
-def _look(given, m, s, b, d, state):
+def _shared(given, m, s, b, d, state):
     """What the key finds in the unit's adjoint (K, H)."""
     keys = state.shape[0]
     return found(given.made[m, s, b, keys:], state[:, d])
@@ -185,7 +185,7 @@ def _carry(given, m, s, b, n, d, g, along):
     return adjoint(g, head[ALPHA], head[BETA] * given.made[m, s, b, given.keys + n], along)
 
 
-_BACK = diagonal.Back(_look, _carry, _loss_share)
+_BACK = diagonal.Back(_shared, _carry, _loss_share)
 
 
 @cache
@@ -283,7 +283,7 @@ def backward(
             numbers = range(piece.lo // chunk * groups, -(-piece.hi // chunk) * groups)
             path = empty((len(numbers), chunk + 1, keys, units), real)
             steps, rate = saved.y.shape[1], diagonal.no_rate
-            diagonal.again(rate, _visit_path, given, steps, saved.starts, numbers, path)
+            diagonal.replay(rate, _record_path, given, steps, saved.starts, numbers, path)
             arrays = (given, path, numbers.start, call.loss, piece, live, kept)
             call.keep_gradients(piece, _step_gradients(*arrays), weights.back)
     call.finish()

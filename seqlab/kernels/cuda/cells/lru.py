@@ -164,8 +164,8 @@ _LAW = diagonal.Law(_rate, _time, _decay, _step, _product, 1.0)
 
 
 @device
-def _visit(given, rates, saved, slot, i, m, s, b, d, state):
-    """See `diagonal.again`: the states."""
+def _record(given, rates, saved, slot, i, m, s, b, d, state):
+    """See `diagonal.replay`: the states."""
     if s == 0:
         saved.first[m, b, 0, d], saved.first[m, b, 1, d] = state[0].real, state[0].imag
     _step(given, rates, m, s, b, d, state)
@@ -184,7 +184,7 @@ def forward(weights: Weights, x: Array, state: NDArray, saved: Saved) -> None:
     starts = empty((networks, chunks, sequences, 1, units), real_type(end))
     diagonal.join(_LAW, given, steps, end, starts)
     numbers = range(networks * chunks * sequences)
-    diagonal.again(_LAW.rate, _visit, given, steps, starts, numbers, saved)
+    diagonal.replay(_LAW.rate, _record, given, steps, starts, numbers, saved)
     project(flat, weights.skip, None, y)
     add_projected(saved.states.reshape(networks, rows, 2 * units), 0, weights.readout, y, 0)
     last = to_host(end)[:, :, 0]
@@ -201,7 +201,7 @@ def _loss_share(p, j, gradient, exponent, given, step, at):
 
 
 @device
-def _look(given, m, s, b, d, state):
+def _shared(given, m, s, b, d, state):
     """Both parts of a mode's adjoint a step earlier; see `diagonal.Back`."""
     of = given.eigenvalue[m, d]
     return _adjoint(state[0, d], state[1, d], of.real, of.imag)
@@ -212,7 +212,7 @@ def _carry(given, m, s, b, n, d, g, earlier):
     return earlier[0] if n == 0 else earlier[1]
 
 
-_BACK = diagonal.Back(_look, _carry, _loss_share)
+_BACK = diagonal.Back(_shared, _carry, _loss_share)
 
 
 @cache

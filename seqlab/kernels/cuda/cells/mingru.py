@@ -16,7 +16,7 @@ def _step(k, h, j):
 
 
 @device
-def _leave(k, h, j):
+def _save_step(k, h, j):
     after, k[0, j], k[1, j], k[2, j] = _unit_step(k[0, j], k[1, j], h)
     return after
 
@@ -27,7 +27,7 @@ def _step_back(dh, k, dz, j):
 
 
 _cell = DiagonalUnits(
-    algebra.LAYERS, len(algebra.COEFFICIENTS), algebra.NEVER_ZERO, _step, _leave, _step_back
+    algebra.LAYERS, len(algebra.COEFFICIENTS), algebra.NEVER_ZERO, _step, _save_step, _step_back
 )
 prepare, save, saved_width = _cell.prepare, _cell.save, _cell.saved_width
 emitted_width, forward, backward = _cell.emitted_width, _cell.forward, _cell.backward

@@ -121,15 +121,15 @@ def emitted_width(sizes: Sizes) -> int:
 
 
 @device
-def _visit_output(given, rates, y, slot, i, m, s, b, d, state):
-    """See `diagonal.again`: the output."""
+def _record_output(given, rates, y, slot, i, m, s, b, d, state):
+    """See `diagonal.replay`: the output."""
     step(given, rates, m, s, b, d, state)
     y[m, s, b, d] = output(given, m, s, b, d, state)
 
 
 @device
-def _visit_path(given, rates, path, slot, i, m, s, b, d, state):
-    """See `diagonal.again`: the state before each step, and after it."""
+def _record_path(given, rates, path, slot, i, m, s, b, d, state):
+    """See `diagonal.replay`: the state before each step, and after it."""
     for n in range(state.shape[0]):
         path[slot, i, n, d] = state[n]
     step(given, rates, m, s, b, d, state)
@@ -150,7 +150,7 @@ def forward(weights: Weights, x: Array, state: NDArray, saved: Saved) -> None:
     given, end, steps = saved.recurrence(weights), to_device(state), x.shape[1]
     diagonal.join(LAW, given, steps, end, saved.starts)
     numbers = range(int(np.prod(saved.starts.shape[:3])))
-    diagonal.again(LAW.rate, _visit_output, given, steps, saved.starts, numbers, saved.y)
+    diagonal.replay(LAW.rate, _record_output, given, steps, saved.starts, numbers, saved.y)
     to_host(end, state)
 
 
@@ -162,7 +162,7 @@ def _loss_share(p, j, gradient, exponent, given, s, at):
 
 
 @device
-def _look(given, m, s, b, d, state):
+def _shared(given, m, s, b, d, state):
     return time(given, m, s, b, d)
 
 
@@ -171,7 +171,7 @@ def _carry(given, m, s, b, n, d, g, delta):
     return g * decay(given.a[m, n, d], delta)
 
 
-_BACK = diagonal.Back(_look, _carry, _loss_share)
+_BACK = diagonal.Back(_shared, _carry, _loss_share)
 
 
 @cache
@@ -309,7 +309,9 @@ def backward(
             continue
         numbers = range(piece.lo // chunk * groups, -(-piece.hi // chunk) * groups)
         path, begin = empty((len(numbers), chunk + 1, states, units), real), numbers.start
-        diagonal.again(LAW.rate, _visit_path, given, saved.u.shape[1], saved.starts, numbers, path)
+        diagonal.replay(
+            LAW.rate, _record_path, given, saved.u.shape[1], saved.starts, numbers, path
+        )
         steps = (path, begin, call.loss, piece, live, kept)
         call.keep_gradients(piece, _step_gradients(weights, given, *steps), weights.in_back)
         if summed:

@@ -8,7 +8,7 @@ from typing import Any
 from seqlab.errors import Note
 from seqlab.figures.names import FIELDS, RELATIVE, Measure, text
 from seqlab.figures.runs import Run
-from seqlab.figures.telling import values_of
+from seqlab.figures.variance import values_of
 
 SAY_LENGTH = {"length", RELATIVE, "steps", "depth"}  # the last length is a run's steps, or depth
 QUIET = ("seed",)  # runs that differ in it alone are one ensemble

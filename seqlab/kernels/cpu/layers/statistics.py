@@ -90,7 +90,7 @@ def _slopes(k, s, rows, least, found, scratch, begin, end):
                 found[m, i] = math.nan
 
 
-def look_at_state(state: View, rows: int) -> NDArray:
+def state_statistics(state: View, rows: int) -> NDArray:
     """(M, 2): ln of the mean square of the activations, and the mean cosine of two rows."""
     found = np.empty((len(state.array), 2))
     arrays = (state.array, state.place, rows, found)
@@ -98,7 +98,7 @@ def look_at_state(state: View, rows: int) -> NDArray:
     return found
 
 
-def look_at_slopes(slopes: View, rows: int, least: float) -> NDArray:
+def slope_statistics(slopes: View, rows: int, least: float) -> NDArray:
     """(M, 4) shares: of slopes that are zero; of units whose slope is zero for every row, and is
     for none; of slopes under `least`."""
     found = np.empty((len(slopes.array), 4))

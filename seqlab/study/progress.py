@@ -14,7 +14,7 @@ Asked = Progress | bool | None  # what `progress=` takes: True for the line
 
 
 @contextmanager
-def telling(progress: Asked) -> Iterator[Progress | None]:
+def reporting(progress: Asked) -> Iterator[Progress | None]:
     """The function that tells how far a call is, None where nobody asked.
 
     True stands for a line on stderr, written over itself and gone at the end. Raises InputError for

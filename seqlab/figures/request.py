@@ -27,7 +27,7 @@ Results = Measured | Iterable[Measured]
 
 
 @dataclass(frozen=True)
-class Asked:
+class Request:
     """What the user asked for; None leaves a choice to the figure.
 
     `x` and `y` are fields or coordinates: of a heatmap the columns and rows, of curves and
@@ -109,8 +109,8 @@ def each(results: Results) -> Iterable[Measured]:
     return list(results) if iter(results) is results else results
 
 
-def ask(results: Results, **given: Any) -> Asked:
-    """What was asked for, as `Asked` has it; where neither value nor kind was, what tells most.
+def resolve_request(results: Results, **given: Any) -> Request:
+    """What was asked for, as `Request` has it; where neither value nor kind was, what tells most.
 
     Of training alone: the share of networks that learn each length, or for one length their losses.
     Raises InputError.
@@ -122,7 +122,7 @@ def ask(results: Results, **given: Any) -> Asked:
         map_of_reach = {"update", "lag"} <= set(found.coordinates) & _named(given)
         if found.quantity.learned and not map_of_reach:
             given["kind"] = "curves"
-    return Asked(**given)
+    return Request(**given)
 
 
 def _value(results: Iterable[Measured], given: dict[str, Any]) -> str | None:

@@ -44,7 +44,7 @@ class Court:
         self._store, self._folder = Store(store), store
         self._backend, self._report = backend, report
 
-    def recall(self, claim: Claim) -> Finding:
+    def stored(self, claim: Claim) -> Finding:
         """What the store says of a claim."""
         there = self.results(claim)
         missing = [s for case in claim.cases for s in case.specs if s.hash not in there]
@@ -56,7 +56,7 @@ class Court:
         found = {name: self._store.find(spec, self._report) for name, spec in specs.items()}
         return {name: one for name, one in found.items() if one is not None}
 
-    def settle(self, claim: Claim, again: bool, progress: Progress | None) -> Finding:
+    def measure(self, claim: Claim, again: bool, progress: Progress | None) -> Finding:
         """It measured, as far as the store has not, or `again` whatever it has.
 
         Raises InputError before any work, and WriteError where a result cannot be kept.

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from seqlab.claims.claim import Case, Claim
-from seqlab.claims.settle import Finding, Number
+from seqlab.claims.court import Finding, Number
 from seqlab.numbers.estimate import Estimate
 from seqlab.report.text import NOISE, WIDTH, fill
 from seqlab.study.result import versions
