@@ -15,6 +15,7 @@ from seqlab.study.attenuation import Attenuation
 Array = npt.NDArray[Any]
 
 LOG = 1e-10  # of a natural log against the naive reference; seen: 5e-13
+FAR = 10_000
 
 
 def curves(att: Attenuation) -> dict[str, Array]:
@@ -28,6 +29,23 @@ def curves(att: Attenuation) -> dict[str, Array]:
 
 def attenuate(run: Run, lengths: list[int], readout: Array, **options: Any) -> Attenuation:
     return seqlab.attenuation(run.arch, run.params, run.x, lengths, readout=readout, **options)
+
+
+def linear(weight: Array, weight_ih: Array | None = None) -> dict[str, Array]:
+    """A vanilla network without biases, for identity activation."""
+    hidden = len(weight)
+    into = np.ones((hidden, 1)) if weight_ih is None else weight_ih
+    zero = np.zeros(hidden)
+    return {"weight_ih": into, "weight_hh": weight, "bias_ih": zero, "bias_hh": zero}
+
+
+def linear_curve(weight: Array, steps: int, clip: str = "none") -> Array:
+    """ln of the adjoint's norm at lags 0..steps without input, from a unit readout."""
+    att = seqlab.attenuation(
+        "rnn", linear(weight), np.zeros((steps, 1, 1)), [steps], clip=clip, activation="identity"
+    )
+    curve: Array = att.log_norm[0, 0]
+    return curve
 
 
 def assert_equal_curves(have: dict[str, Array], want: dict[str, Array]) -> None:

@@ -78,6 +78,10 @@ def parts(state: Any) -> State:
     return state if isinstance(state, tuple) else (state,)
 
 
+def numbers(*shape: int) -> Array:
+    return np.random.default_rng(shape).normal(size=shape) / 2
+
+
 def draw(
     arch: str,
     hidden: int = 3,

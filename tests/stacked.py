@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import naive_depth as naive
 import numpy as np
+import pytest
 from naive_depth import Array, Gradients
 
 from seqlab import rules
@@ -34,6 +35,7 @@ ORDER = {
     )
 }
 TWO = ("weight", "bias")
+DTYPES = pytest.mark.parametrize("dtype", [np.float64, np.float32])
 
 Network = list[Gradients]
 
@@ -49,6 +51,14 @@ def networks(
     """Some networks, each from a generator of its own."""
     rngs = [np.random.default_rng([seed, m]) for m in range(count)]
     return [naive.draw(rng, stack, depth, width, init) for rng in rngs]
+
+
+def columns_first(array: Array, columns: int, pad: float) -> Array:
+    """(.., rows, units) as states have them, (.., units, C), with `pad` in the columns between."""
+    *lead, rows, units = array.shape
+    found = np.full((*lead, units, columns), pad, array.dtype)
+    found[..., :rows] = array.swapaxes(-1, -2)
+    return found
 
 
 def inputs(count: int, rows: int, width: int, seed: int = 1) -> Array:

@@ -2,36 +2,31 @@
 own gradients, and a slow product of Jacobians."""
 
 import copy
-from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any
 
 import naive_probe
 import numpy as np
 import pytest
+from cached_models import ABSENT, STATES, VOCABULARY, WIDTH, built, known, ordinary
+from cached_models import seeded as seeded  # it acts on every test
 from naive import Array
 from naive_probe_adapters import mamba
+from probing import close, random, reads
 
 import seqlab
 from seqlab import rules
 from seqlab.errors import InputError
-from seqlab.probes.adapters import adapted
-from seqlab.probes.callables import Steps, of_module
 from seqlab.probes.steps import Walk, walk
 
-ABSENT = "{} is not installed (the extra `peers`)"
 torch = pytest.importorskip("torch", reason=ABSENT.format("PyTorch"))
-hf = pytest.importorskip("transformers", reason=ABSENT.format("transformers"))
-pytest.importorskip("mambapy", reason=ABSENT.format("mambapy"))
 
 import mambapy.mamba  # noqa: E402
-import transformers.models.mamba.modeling_mamba as of_mamba  # noqa: E402
 from torch.overrides import TorchFunctionMode  # noqa: E402
 
 # Each step rounds an adjoint's entries some hundreds of times by 1.1e-16: 300 steps of one sign
 # would reach 300 * 300 * 1.1e-16 = 1e-11 nats. Promised:
 NEAR = 1e-10
-WIDTH, STATES, VOCABULARY = 4, 3, 7
 IDS = ("MambaForCausalLM", "FalconMambaForCausalLM", "Mamba2ForCausalLM")
 FLOATS = ("MambaModel", "FalconMambaModel", "Mamba2Model", "Mamba", "ResidualBlock", "MambaBlock")
 MODELS = (*FLOATS, *IDS)
@@ -46,61 +41,10 @@ class Exact(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.fixture(autouse=True)
-def seeded() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    with torch.random.fork_rng():
-        torch.manual_seed(5)
-        torch.set_num_threads(1)
-        yield
-        torch.set_num_threads(threads)
-
-
-def random(*shape: int) -> Any:
-    return torch.randn(*shape, dtype=torch.float64)
-
-
-def built(name: str, layers: int = 2, fast: float | None = None) -> Any:
-    """A model with random weights, float64; with `fast`, states that forget about so many nats
-    in a step."""
-    if name in ("Mamba", "ResidualBlock", "MambaBlock"):
-        config = mambapy.mamba.MambaConfig(WIDTH, layers, d_state=STATES)
-        net = getattr(mambapy.mamba, name)(config)
-    else:
-        family = name.removesuffix("Model").removesuffix("ForCausalLM")
-        heads = {"num_heads": 4, "head_dim": 2, "n_groups": 1, "chunk_size": 4}
-        config = getattr(hf, f"{family}Config")(
-            vocab_size=VOCABULARY,
-            hidden_size=WIDTH,
-            state_size=STATES,
-            num_hidden_layers=layers,
-            **(heads if family == "Mamba2" else {}),
-        )
-        net = getattr(hf, name)(config)
-    net = net.double().eval()
-    with torch.no_grad():
-        for name, weights in net.named_parameters():
-            if name.endswith(("in_proj.weight", "x_proj.weight")):
-                weights.copy_(torch.randn_like(weights) / 2)
-            if fast is not None and name.endswith("dt_proj.bias"):
-                weights.fill_(np.log(np.expm1(fast)))
-    return net
-
-
 def inputs(net: Any, sequences: int, steps: int) -> Any:
     if type(net).__name__ in IDS:
         return torch.randint(VOCABULARY, (sequences, steps))
     return random(sequences, steps, WIDTH)
-
-
-def known(net: Any, x: Any) -> Steps:
-    steps = adapted(net, x)
-    assert steps is not None
-    return steps
-
-
-def reads(readout: Any) -> Any:
-    return lambda y: (y * readout).sum()
 
 
 def probed(net: Any, x: Any, readout: Any, every: int = 1, **options: Any) -> Walk:
@@ -112,22 +56,9 @@ def answers(net: Any, x: Any) -> int:
     return VOCABULARY if type(net).__name__ in IDS else WIDTH
 
 
-def ordinary(net: Any, x: Any, **options: Any) -> Any:
-    """The library's own answer: the last output, and the cache where there is one."""
-    if "mambapy" in type(net).__module__:
-        return net(x)[:, -1], None
-    given = {"inputs_embeds" if x.is_floating_point() else "input_ids": x}
-    made = net(**given, use_cache=True, **options)
-    return made[0][:, -1], made.cache
-
-
 def arithmetic(net: Any) -> Any:
     """mambapy rounds A to float32 where the reference does not; transformers' adapter does not."""
     return Exact() if "mambapy" in type(net).__module__ else nullcontext()
-
-
-def close(found: Array, wanted: Array, within: float) -> None:
-    np.testing.assert_allclose(found, wanted, rtol=0, atol=within)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -333,104 +264,6 @@ def test_rules_act_on_each_sequence() -> None:
     joint = np.logaddexp(2 * alone[0].log_norm, 2 * alone[1].log_norm) / 2
     close(both.log_norm, joint, NEAR)
     assert both.fired == alone[0].fired + alone[1].fired > 0
-
-
-# Refusals.
-
-
-def refused(*given: Any) -> str:
-    with pytest.raises(InputError) as error:
-        walk(*given)
-    return str(error.value)
-
-
-def test_other_models_have_no_adapter() -> None:
-    assert adapted(torch.nn.LSTM(3, 6), random(5, 1, 3)) is None
-    assert adapted(lambda x, h: h, random(5, 1, 3)) is None
-
-
-@pytest.mark.parametrize(
-    ("name", "x", "said"),
-    [
-        ("MambaModel", random(2, 5, 3), "(2, 5, 3) of float64' is not allowed; (sequences, steps"),
-        ("MambaModel", random(5, 4), "(5, 4) of float64' is not allowed; (sequences, steps, 4) of"),
-        ("Mamba", torch.ones(2, 5, dtype=int), "(2, 5) of int64' is not allowed; (sequences, st"),
-    ],
-)
-def test_inputs_of_another_form_are_refused(name: str, x: Any, said: str) -> None:
-    with pytest.raises(InputError) as error:
-        adapted(built(name), x)
-    assert str(error.value).startswith(f"x: '{said}")
-
-
-def test_a_cache_without_an_adapter_is_refused() -> None:
-    net, x = built("MambaModel"), random(1, 5, WIDTH)
-    cache = ordinary(net, x)[1]
-    own = of_module(lambda x, cache: (ordinary(net, x, cache=cache)[0][:, None], cache), 1)
-    said = refused(own, x, cache, reads(1.0), [5])
-    assert said.startswith("state: 'DynamicCache' is not allowed; tensors are needed, or tuples")
-    said = refused(known(net, x), x, hf.DynamicCache(config=net.config), reads(1.0), [5])
-    filled = hf.DynamicCache([(random(1, 1, 5, 2), random(1, 1, 5, 2))])  # of attention
-    assert said == refused(known(net, x), x, filled, reads(1.0), [5])
-    assert said == "state: 'DynamicCache' is not allowed; a cache that has seen a step is needed"
-
-
-@pytest.mark.parametrize("constant", [True, False])
-def test_a_cache_that_a_model_keeps_in_itself_is_refused(constant: bool) -> None:
-    class Own(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.net = built("MambaModel")
-            self.cache = None
-
-        def forward(self, x: Any, state: Any) -> Any:
-            y, self.cache = ordinary(self.net, x, cache=self.cache)
-            return y[:, None], state
-
-    x = torch.ones(1, 5, WIDTH).double() if constant else random(1, 5, WIDTH)
-    said = refused(of_module(Own(), 1), x, random(1, 4), reads(1.0), [5])
-    assert said.startswith("module: 'another output at its second call' is not allowed; equal")
-
-
-def test_kernels_past_autograd_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = of_mamba.mamba_selective_state_update
-
-    def fused(state: Any, *given: Any, **options: Any) -> Any:
-        with torch.no_grad():
-            after = state.clone()
-            y = real(after, *given, **options)
-            state.data.numpy()[:] = 0.5
-        return y
-
-    monkeypatch.setattr(of_mamba, "mamba_selective_state_update", fused)
-    net, x = built("MambaModel"), random(1, 5, WIDTH)
-    said = refused(known(net, x), x, None, reads(1.0), [5])
-    assert said.startswith("module: 'a cache that is written past autograd' is not allowed; fused")
-
-
-def test_gradient_checkpointing_is_refused() -> None:
-    net, x = built("MambaModel").train(), random(1, 5, WIDTH)
-    state = known(net, x).first(x)
-    net.activation_checkpointing_enable()
-    for given in (None, state):
-        said = refused(known(net, x), x, given, reads(1.0), [5])
-        assert said.endswith("gradient checkpointing must be off")
-
-
-@pytest.mark.parametrize("name", ["MambaModel", "Mamba"])
-def test_states_of_another_form_are_refused(name: str) -> None:
-    net, x = built(name), random(1, 5, WIDTH)
-    state = known(net, x).first(x)
-    for wrong in (state[:1], state[0][0], [layer[:1] for layer in state], object()):
-        said = refused(known(net, x), x, wrong, reads(1.0), [5])
-        assert said.startswith(f"state: '{type(wrong).__name__}' is not allowed; a cache, or (ssm")
-
-
-def test_another_transformers_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    net = built("MambaModel")
-    monkeypatch.setattr(net, "forward", lambda input_ids, cache_params: None)
-    with pytest.raises(InputError, match=r"transformers 5\.24 or later is needed"):
-        adapted(net, random(1, 5, WIDTH))
 
 
 def test_the_public_face_knows_where_their_time_is() -> None:

@@ -2,8 +2,7 @@
 the lab's own stacks."""
 
 import math
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,32 +10,17 @@ from typing import Any
 import naive_probe_layers as naive
 import numpy as np
 import pytest
+from blocks import NEAR, NEAR_32, Model, Returns, half_square, linear, one_by_one
 from naive import Array
+from probing import random
+from probing import seeded as seeded  # it acts on every test
 from stack_runs import create, measured, taken
 
-from seqlab.errors import InputError
 from seqlab.probes.layers import layers
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed (the extra `torch`)")
 nn = torch.nn
-
-# A link rounds entries some tens of times by 1.1e-16: 60 links stay below 60 * 50 * 1.1e-16 =
-# 4e-13 nats even if all errors had one sign. Promised:
-NEAR = 1e-10
-# The same in float32, 60 * 50 * 6e-8, and its states are off by as much where slopes are taken.
-NEAR_32 = 2e-4
 LN2 = math.log(2)
-
-
-@pytest.fixture(autouse=True)
-def seeded() -> Iterator[None]:
-    with torch.random.fork_rng():
-        torch.manual_seed(5)
-        yield
-
-
-def random(*shape: int) -> Any:
-    return torch.randn(*shape, dtype=torch.float64)
 
 
 def array(tensor: Any) -> Array:
@@ -45,11 +29,6 @@ def array(tensor: Any) -> Array:
 
 def params(module: Any) -> dict[str, Array]:
     return {name: array(one) for name, one in module.named_parameters()}
-
-
-def half_square(y: Any) -> Any:
-    """A loss whose gradient is y."""
-    return y.square().sum() / 2
 
 
 def close(found: Array, wanted: Array, within: float = NEAR) -> None:
@@ -89,27 +68,6 @@ class Concatenated(nn.Module):  # type: ignore[misc]
 
     def forward(self, s: Any) -> Any:
         return torch.cat([s, torch.relu(self.linear(s))], dim=-1)
-
-
-class Model(nn.Module):  # type: ignore[misc]
-    """Blocks in a list, and what is done with them."""
-
-    def __init__(self, blocks: list[Any], run: Callable[[Any, Any], Any]) -> None:
-        super().__init__()
-        self.blocks, self.run = nn.ModuleList(blocks), run
-
-    def forward(self, x: Any) -> Any:
-        return self.run(self.blocks, x)
-
-
-def linear(n: int = 4, m: int = 4) -> Any:
-    return nn.Linear(n, m, dtype=torch.float64)
-
-
-def one_by_one(blocks: Any, x: Any) -> Any:
-    for block in blocks:
-        x = block(x)
-    return x
 
 
 # Against the product of Jacobians.
@@ -288,17 +246,6 @@ def test_modules_that_work_in_place_have_the_same_curve() -> None:
     close(in_place[[*range(0, 25, 2), 25]], wanted)
 
 
-class Returns(nn.Module):  # type: ignore[misc]
-    """A linear map in a form of output."""
-
-    def __init__(self, form: Callable[[Any], Any]) -> None:
-        super().__init__()
-        self.linear, self.form = linear(), form
-
-    def forward(self, s: Any) -> Any:
-        return self.form(torch.tanh(self.linear(s)))
-
-
 FORMS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any], set[str]]] = {
     "tuple": (lambda s: (s,), lambda o: o[0], {"state[0]"}),
     "with another": (lambda s: (s, s.sum(-1)), lambda o: o[0], {"state[0]", "state[1]"}),
@@ -403,135 +350,3 @@ def test_all_is_as_before_also_after_an_exception() -> None:
         assert all(p.grad is None for p in net.parameters())
         assert not any(m._forward_hooks or m._forward_pre_hooks for m in net.modules())
         assert not x.requires_grad
-
-
-# Refusals.
-
-
-def around(blocks: Any, x: Any) -> Any:
-    """A U-net's skip."""
-    down = blocks[0](x)
-    return blocks[2](blocks[1](down) + down)
-
-
-def to_the_loss(blocks: Any, x: Any) -> Any:
-    first = blocks[0](x)
-    return blocks[2](blocks[1](first)) + first
-
-
-def around_all(blocks: Any, x: Any) -> Any:
-    return one_by_one(blocks, x) + x
-
-
-def beside_the_first(blocks: Any, x: Any) -> Any:
-    return blocks[2](blocks[1](blocks[0](x)) + x)
-
-
-def parallel(blocks: Any, x: Any) -> Any:
-    return blocks[0](x) + blocks[1](torch.ones_like(x)) + blocks[2](x)
-
-
-def cut(blocks: Any, x: Any) -> Any:
-    return blocks[2](blocks[1](blocks[0](x).detach()))
-
-
-def without(blocks: Any, x: Any) -> Any:
-    with torch.no_grad():
-        x = blocks[0](x)
-    return blocks[2](blocks[1](x))
-
-
-def ending(blocks: Any, x: Any) -> Any:
-    return one_by_one(blocks, x).detach()
-
-
-def not_called(blocks: Any, x: Any) -> Any:
-    return blocks[0](x)
-
-
-REFUSED = {
-    around: r"^wrt: 'blocks.1' is not allowed; a gradient from blocks.2 goes around it, as by",
-    to_the_loss: r"^wrt: 'blocks.1' is not allowed; a gradient from loss goes around it",
-    around_all: r"^wrt: 'blocks.0' is not allowed; a gradient from loss goes around it",
-    beside_the_first: r"^wrt: 'blocks.0' is not allowed; a gradient from blocks.2 goes around it",
-    parallel: r"^wrt: 'blocks.1' is not allowed; no gradient goes from it to blocks.0",
-    cut: r"^wrt: 'blocks.1' is not allowed; no gradient goes from it to blocks.0, called before",
-    without: r"^wrt: 'input of blocks.0' is not allowed; the model switches gradients off where",
-    ending: r"^wrt: 'loss' is not allowed; no gradient goes from it to blocks.2",
-    not_called: r"^wrt: 'blocks.1' is not allowed; each block must be called as a module",
-}
-
-
-@pytest.mark.parametrize("run", REFUSED)
-def test_what_is_no_chain_is_refused(run: Callable[[Any, Any], Any]) -> None:
-    net = Model([linear() for _ in range(3)], run)
-    with pytest.raises(InputError, match=REFUSED[run]):
-        layers(net, random(2, 4), half_square)
-    assert not any(m._forward_hooks or m._forward_pre_hooks for m in net.modules())
-
-
-@pytest.mark.parametrize("frozen", [False, True])
-def test_a_way_around_the_first_block_is_seen_behind_an_embedding(frozen: bool) -> None:
-    def run(blocks: Any, x: Any) -> Any:
-        start = blocks[0](x)
-        early = start * 2  # taken before the tap is there
-        return blocks[2](blocks[1](start) + early)
-
-    net = Model([nn.Embedding(5, 4, dtype=torch.float64), linear(), linear()], run)
-    for parameter in net.parameters():
-        parameter.requires_grad_(not frozen)
-    with pytest.raises(InputError, match=r"^wrt: 'blocks.1' is not allowed; a gradient from"):
-        layers(net, torch.arange(5), half_square, ["blocks.1", "blocks.2"])
-    enclosed = layers(net, torch.arange(5), half_square, ["blocks.2"])
-    assert enclosed.names == ["blocks.2", "input of blocks.2"]
-
-
-def test_a_skip_within_a_named_block_is_no_matter() -> None:
-    class Skips(nn.Module):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-            self.net = Model([linear() for _ in range(3)], around)
-
-        def forward(self, x: Any) -> Any:
-            return self.net(x)
-
-    net, x = nn.Sequential(Skips(), Skips()), random(2, 4)
-    found = layers(net, x, half_square)
-    start = x.clone().requires_grad_()
-    half_square(net(start)).backward()
-    assert found.walk.log_norm[0, -1] == pytest.approx(math.log(start.grad.norm()), abs=NEAR)
-
-
-@pytest.mark.parametrize(
-    ("names", "message"),
-    [
-        ("0", r"^wrt: '0' is not allowed; a list of names of submodules is needed, each once"),
-        ([], r"^wrt: \[\] is not allowed"),
-        ([1], r"^wrt: \[1\] is not allowed"),
-        (["0", "0"], r"^wrt: \['0', '0'\] is not allowed"),
-        (["fc11"], r"^wrt: 'fc11' is not allowed; a submodule of Sequential .*did you mean fc1\?"),
-    ],
-)
-def test_names_that_are_none_are_refused(names: Any, message: str) -> None:
-    net = nn.Sequential(OrderedDict(fc1=linear(), fc2=linear()))
-    with pytest.raises(InputError, match=message):
-        layers(net, random(2, 4), half_square, names)
-    found = layers(net, random(2, 4), half_square, ["fc2", "fc1"])
-    assert found.names == ["fc2", "fc1", "input of fc1"]
-
-
-def test_other_things_are_refused() -> None:
-    x = random(2, 4)
-    with pytest.raises(InputError, match=r"^wrt: 'Linear' is not allowed; it has no nn.ModuleList"):
-        layers(linear(), x, half_square)
-    with pytest.raises(InputError, match=r"^loss: .* it must return one number"):
-        layers(nn.Sequential(linear()), x, lambda y: y)
-    ordered = nn.Sequential(Returns(lambda s: OrderedDict(h=s)))
-    with pytest.raises(InputError, match=r"^wrt: '0 returns a OrderedDict' is not allowed"):
-        layers(ordered, x, half_square)
-    whole = nn.Sequential(Returns(lambda s: s.argmax(-1)))
-    with pytest.raises(InputError, match=r"^wrt: '0' is not allowed; it returns no numbers of"):
-        layers(whole, x, half_square)
-    nothing = Model([linear()], lambda blocks, x: str(blocks[0](x)))
-    with pytest.raises(InputError, match=r"^net: 'str' is not allowed; it must return a tensor"):
-        layers(nothing, x, half_square)

@@ -16,7 +16,7 @@ from seqlab.probes.tap import tap, taps
 torch = pytest.importorskip("torch", reason="PyTorch is not installed (the extra `torch`)")
 nn = torch.nn
 
-NEAR = 1e-10  # as in test_probe_steps.py
+NEAR = 1e-10  # as in probing.py
 NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
 

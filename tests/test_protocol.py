@@ -50,6 +50,13 @@ def parts_of(spec: RunSpec, m: int) -> tuple[dict[str, Array], Array, Array]:
     return params, x, unit_readout(spec.seed, m, spec.hidden)
 
 
+def test_readouts_and_drives_are_the_streams_of_the_interface() -> None:
+    """`SeedSequence(seed, spawn_key=(m, k))`: 0 parameters, 1 drive, 2 readout."""
+    for purpose, k in ((Purpose.PARAMETERS, 0), (Purpose.DRIVE, 1), (Purpose.READOUT, 2)):
+        want = np.random.default_rng(np.random.SeedSequence(5, spawn_key=(3, k)))
+        assert np.array_equal(stream(5, 3, purpose).normal(size=4), want.normal(size=4))
+
+
 @pytest.mark.tiny
 @pytest.mark.parametrize("arch", ARCHS)
 def test_a_run_is_attenuation_of_its_networks(arch: str) -> None:

@@ -29,9 +29,11 @@ def faint(dtype: np.dtype) -> float:
     return float(np.finfo(dtype).smallest_normal * 2.0**60)
 
 
-def _room_for_records(lead: tuple[int, int, int], points: NDArray, parts: int) -> Trace:
+def _room_for_records(
+    lead: tuple[int, int, int], points: NDArray, parts: int, dtype: np.dtype
+) -> Trace:
     """A trace of (networks, sequences, losses) that has `points` (L,) and as many named parts, and
-    keeps no dL/dx."""
+    keeps no dL/dx, which would be of that dtype: with another one kernels were compiled twice."""
     recorded = (*lead[:2], int(points.sum()))
     full = memory.full if math.prod(recorded) < REUSED_POINTS else np.full
     networks, sequences, losses = lead
@@ -41,7 +43,7 @@ def _room_for_records(lead: tuple[int, int, int], points: NDArray, parts: int) -
         full(recorded, 0, np.int64),
         np.cumsum(points) - points,
         np.zeros(lead, np.int64),
-        np.zeros((networks, 0, sequences, losses, 0)),
+        np.zeros((networks, 0, sequences, losses, 0), dtype),
         np.zeros((networks, 0, sequences, losses), np.int64),
     )
 
@@ -80,7 +82,7 @@ class Lane:
         self.exponent = np.full(lead, EMPTY)
         self._dead, self.lost = np.zeros(lead, bool), np.zeros(lead, bool)
         points = lengths + 1 if record else np.zeros_like(lengths)
-        self.trace = _room_for_records(lead, points, len(level.cell.parts))
+        self.trace = _room_for_records(lead, points, len(level.cell.parts), dtype)
         self.input_exponent = (
             np.full_like(self.trace.exponent, EMPTY) if hands_on else self.trace.exponent
         )

@@ -34,7 +34,7 @@ from seqlab.spec.fields import lengths as parse_lengths
 from seqlab.spec.kinds import Progress
 from seqlab.spec.probed import PROBED_TABLE
 from seqlab.study.attenuation import Attenuation
-from seqlab.study.progress import Asked, reporting
+from seqlab.study.progress_line import Asked, reporting
 from seqlab.wording import refuse
 
 

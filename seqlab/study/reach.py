@@ -21,7 +21,7 @@ from seqlab.spec.kinds import Progress
 from seqlab.spec.run import RunSpec
 from seqlab.spec.table import TABLE
 from seqlab.study import limits
-from seqlab.study.progress import Asked, reporting
+from seqlab.study.progress_line import Asked, reporting
 from seqlab.study.result import Result
 from seqlab.study.run import Folder, check, measure_spec
 from seqlab.study.store import Store

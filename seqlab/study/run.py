@@ -26,7 +26,7 @@ from seqlab.spec.tabled import TabledSpec
 from seqlab.spec.train import TrainSpec
 from seqlab.spec.train_table import TRAIN_TABLE
 from seqlab.study import limits
-from seqlab.study.progress import Asked, reporting
+from seqlab.study.progress_line import Asked, reporting
 from seqlab.study.result import Result
 from seqlab.study.unfinished import Unfinished
 

@@ -23,7 +23,7 @@ from seqlab.spec.study import StudySpec
 from seqlab.study import files, limits
 from seqlab.study.cluster import Finished, LostWorkers, measure_there
 from seqlab.study.locks import Claims
-from seqlab.study.progress import Asked, reporting
+from seqlab.study.progress_line import Asked, reporting
 from seqlab.study.result import Result
 from seqlab.study.run import Folder, measure_only
 from seqlab.study.store import Report, Store, describe

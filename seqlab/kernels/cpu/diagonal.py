@@ -23,6 +23,7 @@ from seqlab.kernels.cpu.chain import (
     flat_rows,
     inject_losses,
     is_zero,
+    keep_gradient,
     power_of_two,
     record_inputs,
 )
@@ -96,41 +97,62 @@ def _make_forward(run: Callable[..., None]) -> Any:
     return forward
 
 
+@inlined
+def _all_is_ready(weights, saved, chunk, m, b, first, count):
+    """The way back wants no more than what was saved."""
+
+
+@inlined
+def _no_total(adjoint, chunk, k, total):
+    """No gradient wants the states at every step."""
+
+
+@inlined
+def _no_parameters(weights, gradient, factor, chunk, m, k, row):
+    """The output is made of the state alone."""
+
+
+@inlined
+def _keep_dz(emitted, m, step, b, exponent, chunk):
+    """All gradients follow from those of the input's projection."""
+    keep_gradient(emitted, m, step, b, exponent, chunk.dz[0], 0)
+
+
 class StepsBack(NamedTuple):
-    """What a cell does on the way back, functions that go into the kernel, in the order of a step.
+    """What a cell does on the way back, functions that go into the kernel.
 
     `chunk` is the cell's scratch, k the step's place in it, m and b the network and the sequence.
     """
 
-    # (weights, saved, chunk, m, b, first, count): make ready what the way back over a chunk wants,
-    # which begins with step `first` and of which `count` steps are gone back over at most.
-    enter_chunk: Callable[..., None]
     # (state, gradient, factor, weights, chunk, m, k): see `inject_losses`.
     add_output_gradient: Callable[..., None]
-    # (adjoint, chunk, k, total): add a step's share to the gradient that is summed on the way,
-    # (P, H) each.
-    add_to_total: Callable[..., None]
     # (weights, saved, adjoint, chunk, m, b, s, k, row): one row's adjoint (P, H) to the step
     # before; what it gives to all else stays in `chunk`.
     step_back: Callable[..., None]
-    # (weights, gradient, factor, chunk, m, k, row): add what a loss with `factor` times this
-    # gradient of the output gives to all but the state.
-    readout_back: Callable[..., None]
     # (weights, chunk, m, live, recorded): from there to the input's projection, all rows at once,
     # and, if they are recorded, to the input, in `chunk.dx` (live, I).
     project_back: Callable[..., None]
+    # (weights, saved, chunk, m, b, first, count): make ready what the way back over a chunk wants,
+    # which begins with step `first` and of which `count` steps are gone back over at most.
+    enter_chunk: Callable[..., None] = _all_is_ready
+    # (adjoint, chunk, k, total): add a step's share to the gradient that is summed on the way,
+    # (P, H) each.
+    add_to_total: Callable[..., None] = _no_total
+    # (weights, gradient, factor, chunk, m, k, row): add what a loss with `factor` times this
+    # gradient of the output gives to all but the state.
+    readout_back: Callable[..., None] = _no_parameters
     # (emitted, m, step, b, exponent, chunk): keep row 0's gradients for the sums over time.
-    keep_gradients: Callable[..., None]
+    keep_gradients: Callable[..., None] = _keep_dz
 
 
 def _make_backward(steps_back: StepsBack) -> Any:
     (
-        enter_chunk,
         add_output_gradient,
-        add_to_total,
         step_back,
-        readout_back,
         project_back,
+        enter_chunk,
+        add_to_total,
+        readout_back,
         keep_gradients,
     ) = steps_back
 

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from seqlab.cells import Sizes
 from seqlab.kernels._jit import inlined
-from seqlab.kernels.cpu.chain import keep_gradient
 from seqlab.kernels.cpu.diagonal import CHUNK, Diagonal, StepsBack
 from seqlab.kernels.cpu.linalg import (
     Strip,
@@ -66,25 +65,10 @@ class BackwardChunk(NamedTuple):
 
 
 @inlined
-def _enter_chunk(weights, saved, chunk, m, b, first, count):
-    """All is there."""
-
-
-@inlined
 def _add_output_gradient(state, gradient, factor, weights, chunk, m, k):
     """The output is the state."""
     for j in range(gradient.shape[0]):
         state[j] += gradient[j] * factor
-
-
-@inlined
-def _add_to_total(adjoint, chunk, k, total):
-    """No gradient wants the states."""
-
-
-@inlined
-def _readout_back(weights, gradient, factor, chunk, m, k, row):
-    """The output has no parameters."""
 
 
 @inlined
@@ -94,11 +78,6 @@ def _project_back(weights, chunk, m, live, recorded):
             fill(chunk.dx[row], 0)
         width = chunk.dz.shape[1]
         add_product(chunk.dz, 0, width, 1, live, weights.back[m], 0, width, chunk.dx, 0)
-
-
-@inlined
-def _keep_gradients(emitted, m, step, b, exponent, chunk):
-    keep_gradient(emitted, m, step, b, exponent, chunk.dz[0], 0)
 
 
 def _make_run(step: Callable[..., None]) -> Callable[..., None]:
@@ -148,15 +127,7 @@ class DiagonalUnits:
     ) -> None:
         self._layers, self._coefficients = layers, coefficients
         self._never_zero = list(never_zero)
-        steps_back = StepsBack(
-            _enter_chunk,
-            _add_output_gradient,
-            _add_to_total,
-            _make_step_back(step_back),
-            _readout_back,
-            _project_back,
-            _keep_gradients,
-        )
+        steps_back = StepsBack(_add_output_gradient, _make_step_back(step_back), _project_back)
         self._cell = Diagonal(_make_run(step), steps_back, _forward_chunk, _backward_chunk)
         self.forward, self.backward = self._cell.forward, self._cell.backward
 

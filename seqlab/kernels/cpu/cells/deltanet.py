@@ -23,7 +23,6 @@ from seqlab.cells.deltanet import (
     SHARED,
 )
 from seqlab.kernels._jit import inlined
-from seqlab.kernels.cpu.chain import keep_gradient
 from seqlab.kernels.cpu.delta_steps import activate, advance, over_length, over_length_back
 from seqlab.kernels.cpu.delta_steps import step_back as state_step_back
 from seqlab.kernels.cpu.diagonal import (
@@ -223,11 +222,6 @@ def _add_output_gradient(state, gradient, factor, weights, chunk, m, k):
 
 
 @inlined
-def _add_to_total(adjoint, chunk, k, total):
-    """No gradient wants the states for itself alone."""
-
-
-@inlined
 def _step_back(weights, saved, adjoint, chunk, m, b, s, k, row):
     inputs, along, dkey, dz = chunk.inputs, chunk.along, chunk.dkey, chunk.dz[row]
     states, units = adjoint.shape
@@ -270,11 +264,6 @@ def _project_back(weights, chunk, m, live, recorded):
         add_product(chunk.dz, 0, stride, 1, live, weights.back[m], 0, depth, chunk.dx, 0)
 
 
-@inlined
-def _keep_gradients(emitted, m, step, b, exponent, chunk):
-    keep_gradient(emitted, m, step, b, exponent, chunk.dz[0], 0)
-
-
 def _inputs(weights: Weights, dtype: np.dtype) -> Inputs:
     width, keys = weights.bias.shape[1], weights.keys
     columns = (width, width - 2, width - 2, keys, keys, width - 2 - 2 * keys, SHARED)
@@ -299,13 +288,11 @@ def _backward_chunk(weights: Weights, live: int, dtype: np.dtype) -> BackwardChu
 
 
 _steps_back = StepsBack(
-    _enter_chunk,
     _add_output_gradient,
-    _add_to_total,
     _step_back,
-    _readout_back,
     _project_back,
-    _keep_gradients,
+    enter_chunk=_enter_chunk,
+    readout_back=_readout_back,
 )
 _cell = Diagonal(_run, _steps_back, _forward_chunk, _backward_chunk)
 forward, backward = _cell.forward, _cell.backward

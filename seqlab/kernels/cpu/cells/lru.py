@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from seqlab.cells import Sizes
 from seqlab.cells import lru as algebra
 from seqlab.kernels._jit import inlined, inlined_apart
-from seqlab.kernels.cpu.chain import keep_gradient
 from seqlab.kernels.cpu.diagonal import CHUNK, Diagonal, StepsBack, copy_state
 from seqlab.kernels.cpu.linalg import (
     Strip,
@@ -209,11 +208,6 @@ def _project_back(weights, chunk, m, live, recorded):
         add_product(chunk.dz, 0, width, 1, live, weights.input_back[m], 0, width, chunk.dx, 0)
 
 
-@inlined
-def _keep_gradients(emitted, m, step, b, exponent, chunk):
-    keep_gradient(emitted, m, step, b, exponent, chunk.dz[0], 0)
-
-
 def _forward_chunk(weights: Weights, dtype: np.dtype) -> ForwardChunk:
     inputs, width = weights.input.shape[1:]
     units = width // 3
@@ -230,13 +224,12 @@ def _backward_chunk(weights: Weights, live: int, dtype: np.dtype) -> BackwardChu
 
 
 _steps_back = StepsBack(
-    _enter_chunk,
     _add_output_gradient,
-    _add_to_total,
     _step_back,
-    _readout_back,
     _project_back,
-    _keep_gradients,
+    enter_chunk=_enter_chunk,
+    add_to_total=_add_to_total,
+    readout_back=_readout_back,
 )
 _cell = Diagonal(_run, _steps_back, _forward_chunk, _backward_chunk)
 forward, backward = _cell.forward, _cell.backward

@@ -318,13 +318,13 @@ def _backward_chunk(weights: Weights, live: int, dtype: np.dtype) -> BackwardChu
 
 
 _steps_back = StepsBack(
-    _enter_chunk,
     _add_output_gradient,
-    _add_to_total,
     _step_back,
-    _readout_back,
     _project_back,
-    _keep_gradients,
+    enter_chunk=_enter_chunk,
+    add_to_total=_add_to_total,
+    readout_back=_readout_back,
+    keep_gradients=_keep_gradients,
 )
 _cell = Diagonal(_run, _steps_back, _forward_chunk, _backward_chunk)
 forward, backward = _cell.forward, _cell.backward
