@@ -6,7 +6,7 @@ import matplotlib as mpl
 import numpy as np
 from synthetic import result
 
-from seqlab.figures import Asked, Looks, figure, plot
+from seqlab.figures import Looks, Request, figure, plot
 
 
 def spoil(log_norm, lag):
@@ -77,7 +77,7 @@ def drawn(monkeypatch, store, asked=None, **looks):
     """Draw a figure of a store and keep it: gives the figure and its data."""
     kept = []
     monkeypatch.setattr(figure, "save", lambda *parts: kept.append(parts[:2]))
-    plot(STORES[store], "a.pdf", Asked(**asked or {}), Looks(**looks))
+    plot(STORES[store], "a.pdf", Request(**asked or {}), Looks(**looks))
     return kept[0]
 
 

@@ -13,7 +13,7 @@ from synthetic import made_result
 
 import seqlab
 from seqlab.errors import InputError
-from seqlab.figures import Asked, plot
+from seqlab.figures import Request, plot
 from seqlab.figures.names import in_order, text
 from seqlab.guard import baseline
 from seqlab.report import run_table
@@ -316,10 +316,10 @@ def test_figures_speak_of_the_kinds_drawn(
 ) -> None:
     results = [made_result(arch, steps=n) for arch in archs for n in (20, 40)]
     for asked, wanted in (
-        (Asked("curves", x="lag"), [lag]),
-        (Asked("curves", x="length", value="decay_rate"), [length, rate]),
-        (Asked("heatmap", x="length", y="arch", value="decay_rate"), [length, rate]),
-        (Asked("distribution", x="steps", value="decay_rate"), [steps, rate]),
+        (Request("curves", x="lag"), [lag]),
+        (Request("curves", x="length", value="decay_rate"), [length, rate]),
+        (Request("heatmap", x="length", y="arch", value="decay_rate"), [length, rate]),
+        (Request("distribution", x="steps", value="decay_rate"), [steps, rate]),
     ):
         plot(results, "figure.svg", asked)
         text = " ".join(re.findall(r"<!-- (.*?) -->", Path("figure.svg").read_text()))

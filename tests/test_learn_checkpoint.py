@@ -1,98 +1,42 @@
-"""Training that is stopped and goes on comes to the same bits, and a file that it cannot go on from
-is refused."""
+"""Training that is stopped and goes on comes to the same bits."""
 
 import multiprocessing
 import os
-import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import count
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
+from checkpointed import (
+    NETWORKS,
+    PATH,
+    RATES,
+    RULES,
+    Array,
+    State,
+    bits,
+    kept,
+    state_kept,
+    stopped_at,
+    told,
+    train,
+    undisturbed,
+)
 from courses import course, equal
 
-import seqlab
-from seqlab import learning, rules
+from seqlab import learning
 from seqlab.errors import InputError
 from seqlab.learning import checkpoint as module
 from seqlab.learning.batches import _shared, batches_of
 from seqlab.learning.checkpoint import Checkpoint
-from seqlab.learning.course import Course, Learned, Tick
-from seqlab.learning.trainer import Trainer
+from seqlab.learning.course import Course
 from seqlab.study.files import write_whole
 from seqlab.tasks import TASKS, find_task
-
-Array = npt.NDArray[Any]
-State = dict[str, Array]
-
-PATH = Path("course.npz")
-# The second network ends at once, in either dtype; rules on gradients, and in the chain.
-NETWORKS, RATES = [0, 0, 1, 2], [0.01, 1e200, 0.02, 1e-4]
-RULES = [rules.parse(name) for name in ("none", "none", "norm:0.01", "step-norm:0.01")]
-
-
-def ignored(update: int, loss: Array, solved: Array) -> None:
-    """A tick."""
-
-
-def told(seen: list[int], update: int, loss: Array, solved: Array) -> None:
-    """A tick that remembers which updates there were."""
-    seen.append(update)
-
-
-def every_seventh(updates: int, trainer: Trainer) -> Array | None:
-    """A look that is kept now and then."""
-    return trainer.parameters()["weight_hh"][:, 0] if updates % 7 == 0 else None
-
-
-def ticking(seconds: float) -> Callable[[], float]:
-    """A clock that goes on by so much whenever somebody looks at it: once an update."""
-    return count(step=seconds).__next__
-
-
-def kept(said: list[str] | None = None, seconds: float = 1.0, key: str = "k") -> Checkpoint:
-    heard = [] if said is None else said
-    return Checkpoint(PATH, key, write_whole, heard.append, ticking(seconds))
-
-
-def train(one: Course, checkpoint: Checkpoint | None = None, tick: Tick = ignored) -> Learned:
-    return one.train(NETWORKS, RULES, RATES, tick, every_seventh, checkpoint)
-
-
-def stopped_at(update: int, one: Course, checkpoint: Checkpoint, seen: list[int]) -> None:
-    """Ctrl-C, heard at an update."""
-
-    def tick(now: int, loss: Array, solved: Array) -> None:
-        seen.append(now)
-        if now == update:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        train(one, checkpoint, tick)
-
-
-def state_kept() -> State:
-    state = kept().load()
-    assert state is not None
-    return state
-
-
-def bits(state: State) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
-    return {name: (str(x.dtype), x.shape, x.tobytes()) for name, x in state.items()}
-
-
-def undisturbed(one: Course) -> tuple[Learned, State]:
-    found = train(one, kept())
-    state = state_kept()
-    PATH.unlink()
-    return found, state
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -305,110 +249,3 @@ def test_what_a_kill_costs(seconds: float, here: Path) -> None:
         assert 20 - near < gap < 20 + seconds + near or gap == seconds == 30
     assert last < 20 + seconds + near  # at the end
     assert int(state_kept()["done"]) == int(70 / seconds)
-
-
-# Which file.
-
-
-def changed(**identity: Any) -> None:
-    with np.load(PATH) as archive:
-        arrays: dict[str, Any] = dict(archive)
-    np.savez(PATH, **(arrays | {name: np.array(value) for name, value in identity.items()}))
-
-
-def cut() -> None:
-    PATH.write_bytes(PATH.read_bytes()[:-30])
-
-
-def no_archive() -> None:
-    PATH.write_bytes(b"PK")
-
-
-def of_objects() -> None:
-    np.savez(PATH, **{"judge/best": np.array([None], dtype=object)})
-
-
-def fewer() -> None:
-    with np.load(PATH) as archive:
-        arrays: dict[str, Any] = {name: x for name, x in archive.items() if name != "judge/best"}
-    np.savez(PATH, **arrays)
-
-
-def another_archive() -> None:
-    np.savez(PATH, weights=np.ones(3))
-
-
-def a_folder() -> None:
-    PATH.unlink()
-    PATH.mkdir()
-
-
-OTHERS: dict[str, tuple[Callable[[], object], str]] = {
-    "format": (lambda: changed(format=7), "it has format 7 and this seqlab reads 1"),
-    "version": (
-        lambda: changed(seqlab="0.0.9"),
-        f"it is of seqlab 0.0.9 and this is {seqlab.__version__}",
-    ),
-    "key": (lambda: changed(key="another"), "it is of other training"),
-    "cut": (cut, "it is no sound checkpoint"),
-    "empty": (no_archive, "it is no sound checkpoint"),
-    "archive": (another_archive, "it is no sound checkpoint"),
-    "fewer": (fewer, "it has lost some of its arrays"),
-    "objects": (of_objects, "it is no sound checkpoint"),
-    "folder": (a_folder, "it cannot be read (Is a directory)"),
-}
-
-
-@pytest.mark.parametrize("name", OTHERS)
-def test_a_file_of_something_else_is_refused_and_training_begins_anew(
-    name: str, here: Path, said: list[str]
-) -> None:
-    one = course(updates=6, solved=1e-9)
-    stopped_at(4, one, kept(), [])
-    change, why = OTHERS[name]
-    change()
-    if name == "folder":
-        assert kept(said).load() is None
-    else:
-        seen: list[int] = []
-        found = train(one, kept(said), partial(told, seen))
-        assert seen == [0, 1, 2, 3, 4, 5]
-        assert equal(found, train(one))
-        assert kept(said).load() is not None  # replaced
-    assert said == [f"course.npz: {why}; training begins anew"]
-
-
-def test_no_byte_can_be_changed(here: Path) -> None:
-    """What is loaded from a file of which a byte, or a bit, is another one is what was written, or
-    nothing."""
-    state = {"a": np.arange(3.0), "b/c": np.array(5)}
-    said: list[str] = []
-    kept().save(state)
-    sound = PATH.read_bytes()
-    for place in range(len(sound)):
-        for mask in (1 << place % 8, 0xFF):
-            damaged = bytearray(sound)
-            damaged[place] ^= mask
-            PATH.write_bytes(damaged)
-            found = kept(said).load()
-            assert found is None or bits(found) == bits(state), (place, mask)
-    assert len(said) > len(sound)
-    assert all(re.fullmatch(r"course.npz: it [^\n]+; training begins anew", one) for one in said)
-
-
-def test_no_file_is_no_news(here: Path, said: list[str]) -> None:
-    assert kept(said).load() is None
-    assert said == []
-
-
-def test_a_file_that_cannot_be_written_ends_training_and_leaves_the_older_one(here: Path) -> None:
-    one = course(updates=6, solved=1e-9)
-    stopped_at(3, one, kept(), [])
-    before = PATH.read_bytes()
-
-    def fail(path: Path, data: bytes) -> None:
-        raise OSError("no space")
-
-    with pytest.raises(OSError, match="no space"):
-        train(one, Checkpoint(PATH, "k", fail, print, ticking(20)))
-    assert PATH.read_bytes() == before

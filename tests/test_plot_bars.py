@@ -6,7 +6,7 @@ from plots import STORES
 from synthetic import result
 
 from seqlab.errors import InputError
-from seqlab.figures import Asked, curves, distribution, histogram, select
+from seqlab.figures import Request, curves, distribution, histogram, select
 from seqlab.figures.bars import BINS, bars
 
 # That some runs are drawn as one is said in a note, which has a test of its own.
@@ -27,7 +27,7 @@ def outlines(ax):
 def test_bars_are_shares_of_all_networks_and_lags():
     """Counted anew, value by value: exact, but for the last digit of a share."""
     one = result(steps=100, clip=["none"])
-    [found] = bars(select([one], Asked("histogram")))
+    [found] = bars(select([one], Request("histogram")))
     values = decades(one).ravel()
     edges = np.linspace(values.min(), values.max(), BINS + 1)
     np.testing.assert_allclose(found.edges, edges, rtol=1e-12, atol=1e-12)
@@ -49,7 +49,7 @@ def test_what_is_no_number_is_counted_and_stands_aside():
     one = result(steps=100, networks=4, edit=spoil, clip=["none"])
     lags = one.variables["lag"].data
     late = np.mean(lags >= 50)
-    [found] = bars(select([one], Asked("histogram")))
+    [found] = bars(select([one], Request("histogram")))
     assert found.zero == pytest.approx(late / 4, rel=1e-14)
     assert found.beyond == pytest.approx(2 * late / 4, rel=1e-14)
     assert found.shares.sum() == pytest.approx(1 - 3 * late / 4, rel=1e-14)
@@ -69,7 +69,7 @@ def test_colours_and_panels_share_their_bins():
         for gain in (1.0, 2.0)
         for init in ("normal", "orthogonal")
     ]
-    selection = select(runs, Asked("histogram", y="gain", facet="init"))
+    selection = select(runs, Request("histogram", y="gain", facet="init"))
     found = bars(selection)
     assert {(one.facet, one.y) for one in found} == {
         (init, gain) for init in ("normal", "orthogonal") for gain in (1.0, 2.0)
@@ -80,7 +80,7 @@ def test_colours_and_panels_share_their_bins():
 def test_a_number_that_a_run_has_once_is_spread_over_networks_alone():
     """log10 of the parameters' gradient is -0.7 nat of every network."""
     one = result(networks=5, clip=["none"])
-    [found] = bars(select([one], Asked("histogram", value="log10_param_grad_norm_before")))
+    [found] = bars(select([one], Request("histogram", value="log10_param_grad_norm_before")))
     assert found.count == 5
     assert found.shares.max() == 1
     assert found.edges[0] < -0.7 / LN10 < found.edges[-1]
@@ -119,7 +119,7 @@ def test_curves_and_distributions_of_numbers():
     np.testing.assert_allclose(theory.get_ydata(), np.exp(-0.098 * lag), rtol=1e-13)
     assert ax.get_ylabel() == "attenuation"
     assert ax.get_ylim()[0] < 0 < 1 < ax.get_ylim()[1]
-    page = select([one], Asked("distribution")).scaled("yscale", "linear")
+    page = select([one], Request("distribution")).scaled("yscale", "linear")
     assert page.runs[0].values[:, -1] == pytest.approx(10 ** decades(one)[:, -1], rel=1e-14)
     assert distribution([one]).get_ylabel() == "log10 attenuation (decades)"
 
@@ -148,7 +148,7 @@ def test_activations_are_in_the_order_of_their_table():
             result("mlp", activation=name, steps=10, networks=2)
             for name in ("sigmoid", "gelu", "leaky:0.2", "tanh", "relu", "leaky:0.1", "elu")
         ],
-        Asked("distribution"),
+        Request("distribution"),
     )
     order = [run.fields["activation"] for run in found.runs]
     assert sorted(order) != order  # what is given is in no order

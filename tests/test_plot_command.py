@@ -17,7 +17,7 @@ from synthetic import measurement, result
 
 from seqlab.cli import main
 from seqlab.errors import InputError
-from seqlab.figures import Asked, Looks, select
+from seqlab.figures import Looks, Request, select
 from seqlab.figures.names import AXES, MEASURES
 from seqlab.figures.request import KINDS
 from seqlab.figures.style import WIDTHS
@@ -218,17 +218,17 @@ def test_refused_in_one_line(store, words, said):
 
 def test_an_empty_store_and_nan_alone_are_refused():
     with pytest.raises(InputError, match="plot: there is no result to draw"):
-        select([], Asked())
+        select([], Request())
 
     def spoil(log_norm, lag):
         log_norm[...] = np.nan
 
     for kind in ("heatmap", "curves", "distribution"):
         with pytest.raises(InputError, match="value: log10_attenuation is nan throughout"):
-            select([result(edit=spoil)], Asked(kind))
+            select([result(edit=spoil)], Request(kind))
 
 
 def test_more_panels_than_can_be_seen_are_refused():
     runs = [result("rnn", gain=1 + k / 10, init="normal") for k in range(13)]
     with pytest.raises(InputError, match="facet: gain has 13 values; 12 is the most"):
-        select(runs, Asked(facet="gain"))
+        select(runs, Request(facet="gain"))

@@ -11,7 +11,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from seqlab.errors import InputError
-from seqlab.figures import Asked, check_path, curves, dots, figure, plot, plot_results
+from seqlab.figures import Request, check_path, curves, dots, figure, plot, plot_results
 from seqlab.figures.labels import Label, fit, spacing, write
 from seqlab.figures.scales import mark, measuring
 from seqlab.figures.style import deep, pale
@@ -232,7 +232,7 @@ def test_what_matters_first_has_a_window_beside_the_whole(drawn):
 def test_the_one_number_of_a_theory_is_cut_where_a_window_does_not_reach(monkeypatch):
     kept = []
     monkeypatch.setattr(figure, "save", lambda *parts: kept.append(parts[0]))
-    plot([result("mlp", (-0.45,), steps=100)], "a.pdf", Asked("curves"))
+    plot([result("mlp", (-0.45,), steps=100)], "a.pdf", Request("curves"))
     near, whole = ([line for line in ax.lines if line.get_marker() == "_"] for ax in kept[0].axes)
     assert [line.get_clip_on() for line in (*near, *whole)] == [True, False]
 

@@ -9,7 +9,7 @@ from plots import FIGURES, RATES, STORES, WIDTHS, clashes, legible
 from synthetic import result
 
 from seqlab.errors import Note
-from seqlab.figures import Asked, select
+from seqlab.figures import Request, select
 from seqlab.figures.names import named
 
 # That some runs are drawn as one is said in a note, which has a test of its own.
@@ -58,7 +58,7 @@ def test_nothing_overlaps_at_any_width(store, asked, width, drawn):
     ],
 )
 def test_what_tells_most_is_shown(store, asked, placed):
-    choice = select(STORES[store], Asked(**asked)).choice
+    choice = select(STORES[store], Request(**asked)).choice
     assert (choice.x, choice.y, choice.facet) == placed
 
 
@@ -69,8 +69,8 @@ def test_a_field_that_tells_something_gets_panels():
         for init, rate in rates.items()
         for gain in (0.5, 1.0, 2.0)
     ]
-    assert select(runs, Asked()).choice.facet == "init"
-    heads = [head for head, _ in select(runs, Asked()).panels()]
+    assert select(runs, Request()).choice.facet == "init"
+    heads = [head for head, _ in select(runs, Request()).panels()]
     assert heads == ["init normal", "init orthogonal"]
 
 
@@ -87,10 +87,10 @@ def test_that_other_runs_than_seeds_are_drawn_as_one_is_said_with_a_way_out():
         "init=normal, or tell them apart with --facet init"
     )
     with pytest.warns(Note, match=said):
-        select(STORES["gains"], Asked(x="length", y="gain"))
+        select(STORES["gains"], Request(x="length", y="gain"))
     with warnings.catch_warnings():
         warnings.simplefilter("error", Note)
-        select([result(seed=seed) for seed in range(3)], Asked())
+        select([result(seed=seed) for seed in range(3)], Request())
 
 
 @pytest.mark.parametrize(
@@ -120,13 +120,13 @@ def test_figure_and_data_say_where_values_stand(asked, said, drawn):
 def test_runs_of_other_lengths_say_from_where_to_where():
     runs = [result(steps=steps, lengths=[10, steps], init="normal") for steps in (100, 1000)]
     with pytest.warns(Note, match="steps 100, 1000"):
-        one, *_ = select(runs, Asked("curves", x="init", y="arch", panels=False)).series
+        one, *_ = select(runs, Request("curves", x="init", y="arch", panels=False)).series
     assert one.standing == {"length": "100 to 1000", "lag": "100 to 1000"}
 
 
 def test_an_axis_of_steps_says_the_length():
     runs = [result(steps=steps, lengths=[10, steps]) for steps in (100, 1000)]
-    for one in select(runs, Asked(x="steps", y="arch", panels=False)).series:
+    for one in select(runs, Request(x="steps", y="arch", panels=False)).series:
         assert one.standing == {}
 
 

@@ -6,7 +6,7 @@ import pytest
 
 import seqlab
 from seqlab.errors import InputError
-from seqlab.figures import Asked, heatmap, plot, select
+from seqlab.figures import Request, heatmap, plot, select
 from seqlab.numbers.quantities import in_files
 
 SIZES = {"steps": 30, "networks": 3, "hidden": 4, "inputs": 3}
@@ -21,7 +21,7 @@ def lstm():
 
 @pytest.mark.parametrize("value", SHARES)
 def test_a_curve_for_each_parameter_in_the_order_of_the_file(lstm, value):
-    series = select([lstm], Asked("curves", y="parameter", value=value)).series
+    series = select([lstm], Request("curves", y="parameter", value=value)).series
     assert [one.key["parameter"] for one in series] == LSTM
     name = value if value.startswith("cosine") else f"log_{value}"
     stored = lstm.variables[f"{name}_parameter"].data  # (networks, parameters, lags)
@@ -36,7 +36,7 @@ def test_rows_of_a_map_and_what_is_chosen_from_them(lstm, tmp_path):
     ax = heatmap([lstm], x="lag", y="parameter", value="gradient_to_lag")
     assert ax.get_ylabel() == "parameter"
     assert not ax.lines  # the state's horizon says nothing here
-    one = Asked("curves", value="gradient_to_lag", where={"parameter": ["bias_ih"]})
+    one = Request("curves", value="gradient_to_lag", where={"parameter": ["bias_ih"]})
     plot([lstm], tmp_path / "a.svg", one)
     assert "lstm, bias_ih" in (tmp_path / "a.svg").read_text()
     assert len(pd.read_csv(tmp_path / "a.csv")) == 30
@@ -44,7 +44,7 @@ def test_rows_of_a_map_and_what_is_chosen_from_them(lstm, tmp_path):
 
 def test_shares_are_those_of_the_chain_without_a_rule(lstm):
     assert [str(rule) for rule in lstm.variables["rule"].data] == ["none", "step-norm:1"]
-    [one] = select([lstm], Asked("curves", value="gradient_by_lag")).series
+    [one] = select([lstm], Request("curves", value="gradient_by_lag")).series
     assert np.isnan(one.theory)
 
 
@@ -53,7 +53,7 @@ def test_a_parameter_that_a_run_had_not_is_left_out(tmp_path):
     params = {"weight_ih": drawn.normal(size=(4, 3)), "weight_hh": drawn.normal(size=(4, 4))}
     np.savez(tmp_path / "w.npz", **params)
     made = seqlab.run(arch="rnn", params=str(tmp_path / "w.npz"), truncation=0.9, steps=20)
-    series = select([made], Asked("curves", y="parameter", value="gradient_by_lag")).series
+    series = select([made], Request("curves", y="parameter", value="gradient_by_lag")).series
     assert [one.key["parameter"] for one in series] == list(params)
 
 
@@ -88,5 +88,5 @@ def test_every_measure_of_shares_has_parameters_in_the_file():
 )
 def test_refused_in_one_line(lstm, asked, said):
     with pytest.raises(InputError) as refusal:
-        select([lstm], Asked(**asked))
+        select([lstm], Request(**asked))
     assert str(refusal.value) == said

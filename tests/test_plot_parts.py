@@ -10,7 +10,7 @@ from synthetic import made_result, result
 
 from seqlab.cli import main
 from seqlab.errors import InputError
-from seqlab.figures import Asked, Looks, curves, figure, heatmap, plot, plot_reach, select
+from seqlab.figures import Looks, Request, curves, figure, heatmap, plot, plot_reach, select
 
 LN10 = np.log(10)
 FOUR = {"layer 0 hidden": -3.0, "layer 1 hidden": 0.0, "layer 0 cell": -4.0, "layer 1 cell": -1.0}
@@ -33,7 +33,7 @@ def rows(ax):
 
 
 def order(results):
-    return [run.fields["part"] for run in select(results, Asked(**MAP)).runs]
+    return [run.fields["part"] for run in select(results, Request(**MAP)).runs]
 
 
 def test_a_map_has_a_row_for_each_part_in_the_order_of_the_file_from_the_bottom():
@@ -58,7 +58,7 @@ def test_the_horizon_of_each_part_is_on_its_row(steps):
         log_norm[:, :, 0, :, lag < 1] = -np.inf
 
     made = layered(-4.0 if steps == 2 else -0.5, parts, steps=steps, edit=edit)
-    found = {run.fields["part"]: run.horizon for run in select([made], Asked(**MAP)).runs}
+    found = {run.fields["part"]: run.horizon for run in select([made], Request(**MAP)).runs}
     lag = made.variables["lag"].data
     for k, name in enumerate(parts):
         curve = np.sort(made.variables["log_norm_part"].data[:, 0, k, -1], axis=0)[2]
@@ -81,17 +81,17 @@ def test_an_lstm_has_a_hidden_and_a_cell_part_and_a_gru_its_state():
     assert rows(ax) == ["hidden", "cell"]
     assert cells(ax)[:, -1] == pytest.approx((-0.02 * 1000 - 2) / LN10)
     gru = result("gru", -0.02, clip=["none"])
-    [run] = select([gru], Asked(**MAP)).runs
+    [run] = select([gru], Request(**MAP)).runs
     assert run.fields["part"] == "state"
     assert (run.theory, run.horizon) == (pytest.approx(-0.018), 346)  # as of the whole
     np.testing.assert_array_equal(
-        run.values, select([gru], Asked(x="lag", y="arch")).runs[0].values
+        run.values, select([gru], Request(x="lag", y="arch")).runs[0].values
     )
 
 
 def test_theory_is_of_the_whole_state():
     alone, *several = (
-        select([layered(parts=parts)], Asked("curves", y="part")).series
+        select([layered(parts=parts)], Request("curves", y="part")).series
         for parts in ({"hidden": 0.0}, FOUR)
     )
     assert alone[0].theory == pytest.approx(-0.048)
@@ -113,7 +113,7 @@ def test_parts_have_one_order_whatever_results_come_first():
 def test_without_part_nothing_is_taken_apart(tmp_path):
     for kind in ("heatmap", "curves", "profile", "distribution", "histogram"):
         for name, made in (("whole", result("rnn", clip=["none"])), ("parts", layered(-0.45))):
-            plot([made], tmp_path / f"{name}.svg", Asked(kind))
+            plot([made], tmp_path / f"{name}.svg", Request(kind))
         for suffix in ("svg", "csv"):
             drawn = [(tmp_path / f"{name}.{suffix}").read_bytes() for name in ("whole", "parts")]
             assert drawn[0] == drawn[1]
@@ -122,20 +122,20 @@ def test_without_part_nothing_is_taken_apart(tmp_path):
 def test_where_chooses_parts_by_name_and_the_title_says_it(monkeypatch):
     kept = []
     monkeypatch.setattr(figure, "save", lambda *parts: kept.append(parts[:2]))
-    plot([layered()], "a.pdf", Asked("curves", where={"part": ["layer 1 cell"]}))
+    plot([layered()], "a.pdf", Request("curves", where={"part": ["layer 1 cell"]}))
     page, data = kept[0]
     assert page.texts[0].get_text() == "rnn, layer 1 cell, clip none, length 1000"
     assert data["log10_attenuation"].iloc[0] == pytest.approx(-1 / LN10)
     two = ["layer 1 cell", "layer 0 hidden"]
     assert order([layered()]) == list(FOUR)
-    [first, second] = select([layered()], Asked(**MAP, where={"part": two})).series
+    [first, second] = select([layered()], Request(**MAP, where={"part": two})).series
     assert (first.key["part"], second.key["part"]) == ("layer 0 hidden", "layer 1 cell")
 
 
 def test_panels_of_parts(monkeypatch):
     kept = []
     monkeypatch.setattr(figure, "save", lambda *parts: kept.append(parts[:2]))
-    plot([layered()], "a.pdf", Asked("profile", facet="part"))
+    plot([layered()], "a.pdf", Request("profile", facet="part"))
     assert [ax.get_title(loc="left") for ax in kept[0][0].axes[:4]] == list(FOUR)
 
 
@@ -144,12 +144,12 @@ ODD = ["state[0]['h, \"c\"']", "encoder/layer/0", "$a$ and $b", "clip:2", "=", "
 
 def test_any_name_is_drawn_as_it_is_and_kept_in_the_data(tmp_path):
     made = layered(parts=dict.fromkeys(ODD, 0.0))
-    plot([made], tmp_path / "a.png", Asked(**MAP))
+    plot([made], tmp_path / "a.png", Request(**MAP))
     found = pd.read_csv(tmp_path / "a.csv")
     assert list(dict.fromkeys(found["part"])) == ODD
     assert rows(heatmap([made], **MAP))[1] == "encoder/layer/0"
     for name in ODD:
-        [run] = select([made], Asked(where={"part": [name]})).runs
+        [run] = select([made], Request(where={"part": [name]})).runs
         assert run.fields["part"] == name
 
 
@@ -159,7 +159,7 @@ def test_long_names_have_room(monkeypatch, width):
     monkeypatch.setattr(figure, "save", lambda *parts: kept.append(parts[:2]))
     names = {f"state[0]['encoder.layers.{k}'][1]": -float(k) for k in range(12)}
     for asked in (MAP, {"kind": "curves", "y": "part"}):
-        plot([layered(parts=names)], "a.pdf", Asked(**asked), Looks(width=width))
+        plot([layered(parts=names)], "a.pdf", Request(**asked), Looks(width=width))
         assert clashes(kept[-1][0]) == []
 
 
@@ -235,14 +235,14 @@ def test_refused_in_one_line(asked, said):
     # Curves that differ by rounding alone: no field tells anything, and none gets panels by itself.
     made = layered(parts=dict.fromkeys(FOUR, 0.0))
     with pytest.raises(InputError) as refusal:
-        select([made], Asked(**asked))
+        select([made], Request(**asked))
     assert str(refusal.value) == said
 
 
 def test_more_colours_than_can_be_told_apart_are_refused():
     names = {f"layer {k}": 0.0 for k in range(13)}
     with pytest.raises(InputError, match="y: part has 13 values; 12 is the most"):
-        select([layered(parts=names)], Asked("curves", y="part"))
+        select([layered(parts=names)], Request("curves", y="part"))
     assert len(rows(heatmap([layered(parts=names)], **MAP))) > 6  # rows of a map may be many
 
 
@@ -253,7 +253,9 @@ def test_rates_and_zeros_of_parts():
     found = {
         value: {
             one.key["part"]: one.value[-1]
-            for one in select([layered(edit=edit)], Asked(x="length", y="part", value=value)).series
+            for one in select(
+                [layered(edit=edit)], Request(x="length", y="part", value=value)
+            ).series
         }
         for value in ("decay_rate", "zero_share")
     }

@@ -10,7 +10,7 @@ import pytest
 from matplotlib.image import imread, imsave
 from plots import STORES
 
-from seqlab.figures import Asked, plot
+from seqlab.figures import Request, plot
 
 # That some runs are drawn as one is said in a note, which has a test of its own.
 pytestmark = pytest.mark.filterwarnings("ignore:runs are drawn as one:seqlab.errors.Note")
@@ -29,7 +29,7 @@ KEPT = {
 
 def picture(store, asked, path):
     """A figure in blocks of a thirtieth of an inch, (rows, columns, 3), 0 to 1."""
-    plot(STORES[store], path, Asked(**asked))
+    plot(STORES[store], path, Request(**asked))
     pixels = imread(path)[..., :3]
     rows, columns = (side // BLOCK for side in pixels.shape[:2])
     cut = pixels[: rows * BLOCK, : columns * BLOCK]

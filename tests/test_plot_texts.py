@@ -16,7 +16,7 @@ from synthetic import result
 
 from seqlab.cells import CELLS as SHAPES
 from seqlab.errors import InputError
-from seqlab.figures import Asked, Looks, figure, plot, writing
+from seqlab.figures import Looks, Request, figure, plot, writing
 from seqlab.figures.style import style
 from seqlab.spec.run import RunSpec
 
@@ -153,7 +153,7 @@ def named_runs(tmp_path):
 def test_any_name_of_a_file_is_drawn_letter_by_letter(asked, width, named_runs, monkeypatch):
     kept = []
     monkeypatch.setattr(figure, "save", lambda *parts: kept.append(parts[0]))
-    plot(named_runs, "a.pdf", Asked(**asked), Looks(width=width))
+    plot(named_runs, "a.pdf", Request(**asked), Looks(width=width))
     texts = [text.get_text() for text in kept[0].findobj(mpl.text.Text)]
     assert any(r"\$" in text for text in texts)
     assert not any(map(is_math_text, texts))
@@ -161,7 +161,7 @@ def test_any_name_of_a_file_is_drawn_letter_by_letter(asked, width, named_runs, 
 
 
 def test_the_data_have_whole_names(named_runs, tmp_path):
-    plot(named_runs, tmp_path / "a.png", Asked("curves"))
+    plot(named_runs, tmp_path / "a.png", Request("curves"))
     found = set(pd.read_csv(tmp_path / "a.csv")["params"])
     expected = {str(tmp_path / name) for name in NAMES}
     assert {name.replace(r"\udcf6", "\udcf6") for name in found} == expected

@@ -14,7 +14,16 @@ from trained import LN1000, trained
 from seqlab import figures
 from seqlab.cli import main
 from seqlab.errors import InputError
-from seqlab.figures import Looks, ask, curves, figure, heatmap, plot, plot_reach, plot_results
+from seqlab.figures import (
+    Looks,
+    curves,
+    figure,
+    heatmap,
+    plot,
+    plot_reach,
+    plot_results,
+    resolve_request,
+)
 from seqlab.figures.choose import select
 
 LENGTHS = [10, 20, 40, 80]
@@ -50,7 +59,7 @@ def page(monkeypatch):
     def draw(store, asked=None, **looks):
         kept = []
         monkeypatch.setattr(figure, "save", lambda *parts: kept.append(parts[:2]))
-        plot(STORES[store], "a.pdf", ask(STORES[store], **asked or {}), Looks(**looks))
+        plot(STORES[store], "a.pdf", resolve_request(STORES[store], **asked or {}), Looks(**looks))
         return kept[0]
 
     return draw
@@ -104,14 +113,14 @@ def test_nothing_overlaps_nothing_is_cut_and_all_is_legible(store, asked, width,
     ],
 )
 def test_what_tells_most_is_shown(store, asked, found):
-    choice = select(STORES[store], ask(STORES[store], **asked)).choice
+    choice = select(STORES[store], resolve_request(STORES[store], **asked)).choice
     assert (choice.kind, choice.measure.name, choice.x, choice.y, choice.facet) == found
 
 
 def test_a_store_of_other_runs_too_is_drawn_as_these():
     from synthetic import result
 
-    asked = ask([*TWO, result()])
+    asked = resolve_request([*TWO, result()])
     assert (asked.kind, asked.value) == ("heatmap", "log10_attenuation")
 
 
@@ -158,7 +167,9 @@ def test_what_is_not_there_has_no_mark():
 def test_pooled_seeds_are_one_ensemble():
     seeds = [trained("rnn", 12, half, seed=k, clip=["none"]) for k, half in enumerate((19.0, 60.0))]
     (one,) = {
-        s.key["length"]: s for s in select(seeds, ask(seeds)).series if s.key["length"] == 20
+        s.key["length"]: s
+        for s in select(seeds, resolve_request(seeds)).series
+        if s.key["length"] == 20
     }.values()
     low, high = wilson(11, 16, 0.95)
     assert (one.value[0], one.networks[0]) == (11 / 16, 16)
@@ -177,7 +188,7 @@ def test_what_nobody_chose_is_in_no_name():
     plain, biased = trained("lstm", 12, 19.0), trained("lstm", 40, 60.0, forget_bias=3)
     kinds = [trained("rnn", 12, 19.0), trained("rnn", 60, 90.0, init="orthogonal")]
     found = [plain, biased, *kinds]
-    told = dict.fromkeys(s.key["drawn"] for s in select(found, ask(found)).series)
+    told = dict.fromkeys(s.key["drawn"] for s in select(found, resolve_request(found)).series)
     assert [str(one) for one in told] == [
         *("lstm", "lstm, forget bias 3"),
         *("rnn, init pytorch", "rnn, init orthogonal, gain 1"),
@@ -223,7 +234,7 @@ def test_a_horizon_that_is_not_reached_leaves_a_bound():
 def test_other_updates_are_not_pooled():
     runs = [trained("rnn", 12, 15.0, seed=k, updates=400 + k) for k in range(2)]
     with pytest.raises(InputError, match=r"^value: updates_to_solve of runs with other updates"):
-        select(runs, ask(runs, value="updates_to_solve", x="length", y="arch"))
+        select(runs, resolve_request(runs, value="updates_to_solve", x="length", y="arch"))
 
 
 # Losses.
@@ -304,14 +315,14 @@ def test_curves_after_training_have_their_own_horizon(page):
 )
 def test_refused_in_one_line(asked, said):
     with pytest.raises(InputError) as refusal:
-        select(TWO, ask(TWO, **asked))
+        select(TWO, resolve_request(TWO, **asked))
     assert str(refusal.value).startswith(said)
     assert "\n" not in str(refusal.value)
 
 
 def test_a_store_without_traces_says_so():
     with pytest.raises(InputError, match="value: no run of this store has log10_attenuation_trac"):
-        select(MANY, ask(MANY, x="update", y="lag"))
+        select(MANY, resolve_request(MANY, x="update", y="lag"))
 
 
 def test_a_result_draws_itself(monkeypatch):

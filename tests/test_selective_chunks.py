@@ -13,15 +13,15 @@ import seqlab
 from seqlab.kernels._jit import compiled
 from seqlab.kernels.cpu.diagonal import CHUNK
 from seqlab.kernels.cpu.selective_scan_chunk import task_channels
-from seqlab.kernels.cpu.tile import dot_rows, lanes, turn
+from seqlab.kernels.cpu.tile import dot_rows, lanes, transpose
 
 DTYPES = (np.float64, np.float32)
 
 
 @compiled
 def turned(a, a0, a_row, b, b0, b_row):
-    """`turn` as a kernel of its own."""
-    turn(a, a0, a_row, b, b0, b_row)
+    """`transpose` as a kernel of its own."""
+    transpose(a, a0, a_row, b, b0, b_row)
 
 
 @compiled

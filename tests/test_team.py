@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pytest
-from drawn import draw
+from drawn import MIXED, draw
 
 import seqlab
 from seqlab.kernels._jit import compiled, inlined
 from seqlab.kernels.cpu import recurrent, team, threads
-from seqlab.kernels.cpu.atomic import add, look, nanoseconds, offer_core
+from seqlab.kernels.cpu.atomic import add, load, nanoseconds, offer_core
 from seqlab.kernels.cpu.linalg import add_strips, packed
 from seqlab.kernels.cpu.team import (
     ALONE,
@@ -214,8 +214,8 @@ def help_late(on, board, late):
     its core; of steps with two rows."""
     seen = 0
     part = add(board, ARRIVED, 1) + 1
-    while look(board, CALL) != DISMISSED:
-        call = look(board, CALL)
+    while load(board, CALL) != DISMISSED:
+        call = load(board, CALL)
         if call != seen and call != DISMISSED:
             start = nanoseconds()
             while nanoseconds() - start < late:
@@ -223,7 +223,7 @@ def help_late(on, board, late):
             job = team._job(board)
             columns(on, job, part, call & MOST)
             add(board, MET, 1)
-            while look(board, FIRST) != call >> TEAM_BITS:
+            while load(board, FIRST) != call >> TEAM_BITS:
                 offer_core()
             rows(on, job, 1, 2, part)
             add(board, DONE, 1)
@@ -246,8 +246,8 @@ def test_helpers_that_save_no_time_are_done_without() -> None:
 
 
 @pytest.mark.parametrize("batch", [1, 3])
-@pytest.mark.parametrize("arch", ["rnn", "lstm", "gru"])
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("arch", MIXED)
+@pytest.mark.parametrize("dtype", [np.float64, pytest.param(np.float32, marks=pytest.mark.slow)])
 @must_end
 def test_gradients_and_curves_do_not_depend_on_the_team(
     arch: str,
