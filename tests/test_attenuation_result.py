@@ -231,7 +231,7 @@ def test_the_fixture_takes_it(pytester, monkeypatch):
             decay_regression.check(probed(float(os.environ.get("RATE", "-0.45")), networks=5))
         """.replace("FOLDER", repr(str(Path(__file__).parent)))
     )
-    assert pytester.runpytest_subprocess("--decay-update").ret == 0
-    assert pytester.runpytest_subprocess().ret == 0
+    assert pytester.runpytest_inprocess("-p", "seqlab.pytest_plugin", "--decay-update").ret == 0
+    assert pytester.runpytest_inprocess("-p", "seqlab.pytest_plugin").ret == 0
     monkeypatch.setenv("RATE", "-0.47")
-    assert pytester.runpytest_subprocess().ret == 1
+    assert pytester.runpytest_inprocess("-p", "seqlab.pytest_plugin").ret == 1

@@ -144,7 +144,15 @@ def redirected(how, *args, **environment):
     return subprocess.run(words, capture_output=True, env=ENVIRONMENT | environment, check=False)
 
 
-@pytest.mark.parametrize("how", ["2>&-", ">&-", "<&- >&- 2>&-", "2>/dev/full"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        pytest.param("2>&-", marks=pytest.mark.slow),
+        pytest.param(">&-", marks=pytest.mark.slow),
+        "<&- >&- 2>&-",
+        "2>/dev/full",
+    ],
+)
 def test_a_stream_that_leads_nowhere_stops_nothing(how, here):
     done = redirected(how, *RNN, "--store", "store", "--plot", "figure.png")
     heard = b"" if "2>" in how else b"drawn: figure.png, its data: figure.csv\n"
@@ -194,7 +202,7 @@ def test_a_name_that_stdout_has_no_letters_for_is_spelled(encoding, store, told,
     assert done.stdout.endswith(start + told + end)
 
 
-@pytest.mark.parametrize("letters", ["C", "C.UTF-8"])
+@pytest.mark.parametrize("letters", ["C", pytest.param("C.UTF-8", marks=pytest.mark.slow)])
 def test_every_command_takes_names_in_a_locale_without_letters(letters, here):
     plain = {"LC_ALL": letters, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     study = "[study]\nname = 'größe'\n[fixed]\narch = 'rnn'\nsteps = 20\nhidden = 3\n"

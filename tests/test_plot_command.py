@@ -27,10 +27,8 @@ from seqlab.study.result import Result
 
 BACKENDS = (
     "module://matplotlib_inline.backend_inline",
-    "module://nowhere",
     "bogus",
-    "tkagg",
-    "svg",
+    *(pytest.param(name, marks=pytest.mark.slow) for name in ("module://nowhere", "tkagg", "svg")),
 )
 
 

@@ -328,7 +328,7 @@ def test_ones_own_axes_and_settings_are_kept():
 
 
 @pytest.mark.parametrize("suffix", [".pdf", ".svg", ".png"])
-@pytest.mark.parametrize("steps", [1, 1000])
+@pytest.mark.parametrize("steps", [pytest.param(1, marks=pytest.mark.slow), 1000])
 def test_files_are_the_same_bytes_each_time(tmp_path, suffix, steps):
     paths = [tmp_path / f"{name}{suffix}" for name in "ab"]
     for path in paths:

@@ -20,7 +20,10 @@ LN10 = np.log(10)
 
 @pytest.mark.parametrize(
     ("store", "asked", "width"),
-    [(*one, width) for one, width in zip(FIGURES, itertools.cycle(WIDTHS), strict=False)],
+    [
+        pytest.param(*one, width, marks=[] if k % 2 else [pytest.mark.slow])
+        for k, (one, width) in enumerate(zip(FIGURES, itertools.cycle(WIDTHS), strict=False))
+    ],
 )
 def test_nothing_overlaps_nothing_is_cut_and_all_is_legible(store, asked, width, drawn):
     page, _ = drawn(store, asked, width=width)

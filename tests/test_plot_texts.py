@@ -41,10 +41,15 @@ TEXTS = {
     ("store", "asked", "width"),
     [
         ("cells", {}, "single"),
-        ("gains", {"x": "gain", "y": "activation", "facet": "init"}, "double"),
-        ("gains", {"kind": "distribution", "facet": "init"}, "single"),
+        *(
+            pytest.param(*one, marks=pytest.mark.slow)
+            for one in (
+                ("gains", {"x": "gain", "y": "activation", "facet": "init"}, "double"),
+                ("gains", {"kind": "distribution", "facet": "init"}, "single"),
+                ("one", {"kind": "profile"}, "slide"),
+            )
+        ),
         ("cells", {"kind": "curves"}, "slide"),
-        ("one", {"kind": "profile"}, "slide"),
     ],
 )
 def test_any_text_has_room(store, asked, width, texts, drawn):
@@ -143,11 +148,16 @@ def named_runs(tmp_path):
     [
         ({}, "single"),
         ({"kind": "curves"}, "single"),
-        ({"kind": "distribution"}, "single"),
-        ({"kind": "distribution", "y": "params"}, "single"),
-        ({"x": "params", "y": "clip"}, "double"),
-        ({"kind": "profile", "facet": "params"}, "single"),
-        ({"kind": "curves", "x": "params", "value": "horizon_1e-3"}, "slide"),
+        *(
+            pytest.param(*one, marks=pytest.mark.slow)
+            for one in (
+                ({"kind": "distribution"}, "single"),
+                ({"kind": "distribution", "y": "params"}, "single"),
+                ({"x": "params", "y": "clip"}, "double"),
+                ({"kind": "profile", "facet": "params"}, "single"),
+                ({"kind": "curves", "x": "params", "value": "horizon_1e-3"}, "slide"),
+            )
+        ),
     ],
 )
 def test_any_name_of_a_file_is_drawn_letter_by_letter(asked, width, named_runs, monkeypatch):

@@ -79,7 +79,7 @@ def named(ax):
     return [text.get_text() for text in ax.get_legend().get_texts()]
 
 
-@pytest.mark.parametrize("width", ["single", "double"])
+@pytest.mark.parametrize("width", ["single", pytest.param("double", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("store", "asked"), FIGURES)
 def test_nothing_overlaps_nothing_is_cut_and_all_is_legible(store, asked, width, page):
     drawn, _ = page(store, asked, width=width)
