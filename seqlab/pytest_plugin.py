@@ -81,19 +81,19 @@ class DecayRegression:
 
         found = baseline.curves_of(curve)
         path = self._path(name)
-        test = f"{self._shown(self._file)}::{self._test}"
+        test = f"{self._relative(self._file)}::{self._test}"
         command = f"pytest {shlex.quote(test)} --decay-update"
         if self._update:
             baseline.write(path, found)
             return
         if not path.exists():
-            pytest.fail(f"no baseline {self._shown(path)}; make it with\n  {command}")
+            pytest.fail(f"no baseline {self._relative(path)}; make it with\n  {command}")
         kept = baseline.read(path)
         problems = baseline.compare(found, kept, rate_atol, log10_atol)
         if problems:
             picture = self._temporary.mktemp("decay") / f"{path.stem}.png"
             said = baseline.draw(found, kept, log10_atol, picture)
-            lines = [f"decay differs from {self._shown(path)}", *problems, said]
+            lines = [f"decay differs from {self._relative(path)}", *problems, said]
             pytest.fail("\n  ".join([*lines, f"if that is right: {command}"]))
 
     def _path(self, name: str | None) -> Path:
@@ -108,12 +108,12 @@ class DecayRegression:
         }
         path = folder / f"{_file_name(self._test, name, there, others)}{SUFFIX}"
         if path in self._checked:
-            pytest.fail(f"a second curve would be {self._shown(path)}: give each its own name=")
+            pytest.fail(f"a second curve would be {self._relative(path)}: give each its own name=")
         self._checked.add(path)
         self._owners[path] = owner
         return path
 
-    def _shown(self, path: Path) -> str:
+    def _relative(self, path: Path) -> str:
         return os.path.relpath(path, self._here)
 
 

@@ -23,7 +23,7 @@ from seqlab.learning.diagnostics import diagnose
 from seqlab.learning.of_cells import CellCourse
 from seqlab.numbers.rules_of_thumb import Line
 from seqlab.numbers.training_checklist import check_training
-from seqlab.report.checklist import document, text, told_of_training
+from seqlab.report.checklist import document, text, training_note
 from seqlab.spec.learn import LearnSpec
 
 Array = npt.NDArray[Any]
@@ -349,7 +349,7 @@ def test_the_table_is_at_most_80_columns_wide_and_says_how_it_was_measured(arch:
     found = check_training(diagnose(of, [0, 1], rules.parse("step-norm:0.01"), 0.01, 2))
     fields = {"networks": 2, "sequences": 50, "updates": 2, "optimizer": "sgd"}
     spec = LearnSpec.create(arch=arch, task="teacher", lengths=[13], **fields)
-    shown = text({arch: found}, told := told_of_training(spec))
+    shown = text({arch: found}, told := training_note(spec))
     assert max(map(len, shown.splitlines())) <= 80
     assert told.startswith(
         "2 updates of 2 networks by sgd on teacher:0.9, 50 sequences of length 13"

@@ -16,7 +16,7 @@ from seqlab.cells import CELLS, Draw, Sizes
 from seqlab.errors import InputError
 from seqlab.measure import measure
 from seqlab.numbers.modes import ar1_sensitivity, ring_square
-from seqlab.report.checklist import told_of_training
+from seqlab.report.checklist import training_note
 from seqlab.spec.learn import LearnSpec
 from seqlab.spec.run import RunSpec
 
@@ -155,7 +155,7 @@ def test_one_s_own_weights_have_no_ring(tmp_path: Path) -> None:
 
 @pytest.mark.tiny
 def test_a_checklist_says_why_it_has_no_units() -> None:
-    told = {arch: told_of_training(LearnSpec.create(arch=arch, steps=9)) for arch in ("lru", "ssm")}
+    told = {arch: training_note(LearnSpec.create(arch=arch, steps=9)) for arch in ("lru", "ssm")}
     assert told["lru"].endswith("for the states are linear and have no slope to lose")
     assert told["ssm"].endswith("to lose, and Delta is drawn where softplus is flat")
 

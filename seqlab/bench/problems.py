@@ -24,7 +24,7 @@ PRODUCTS = "numpy products"
 Arrays = dict[str, NDArray]
 
 
-def _there(array: NDArray, backend: str) -> Any:
+def _on_backend(array: NDArray, backend: str) -> Any:
     """An array where a backend works; there beforehand, as a peer's are."""
     return backends.to_gpu(array) if backend == GPU else array
 
@@ -40,7 +40,7 @@ def _finished(call: Callable[[], Any], backend: str) -> Callable[[], Any]:
     return finished if backend == GPU else call
 
 
-def _here(array: Any) -> NDArray:
+def _on_host(array: Any) -> NDArray:
     """An answer's array on the host."""
     return backends.from_gpu(array) if on_gpu(array) else array
 
@@ -96,7 +96,7 @@ class Gradients:
 
     def side(self, backend: str = "cpu", name: str = OURS) -> Side:
         """`seqlab.forward` and `seqlab.backward`."""
-        x, grad_output = (_there(array, backend) for array in (self.x, self.grad_output))
+        x, grad_output = (_on_backend(array, backend) for array in (self.x, self.grad_output))
 
         def call() -> Any:
             trajectory = seqlab.forward(self.cell, self.params, x, self.state, backend=backend)
@@ -104,7 +104,7 @@ class Gradients:
 
         def answer(result: Any) -> Answer:
             state = result.initial if isinstance(result.initial, tuple) else (result.initial,)
-            return named(result.params, _here(result.x), state)
+            return named(result.params, _on_host(result.x), state)
 
         return Side(name, _finished(call, backend), answer, self.work)
 
@@ -238,15 +238,15 @@ class Scan:
 
     def side(self, backend: str = "cpu", name: str = OURS) -> Side:
         """`seqlab.selective_scan` and `seqlab.selective_scan_backward`."""
-        inputs = {given: _there(array, backend) for given, array in self.inputs.items()}
-        grad_y = _there(self.grad_y, backend)
+        inputs = {given: _on_backend(array, backend) for given, array in self.inputs.items()}
+        grad_y = _on_backend(self.grad_y, backend)
 
         def call() -> Any:
             y = seqlab.selective_scan(**inputs, backend=backend)
             return y, seqlab.selective_scan_backward(grad_y, **inputs, backend=backend)
 
         def answer(result: Any) -> Answer:
-            return {given: _here(getattr(result[1], given)) for given in inputs}
+            return {given: _on_host(getattr(result[1], given)) for given in inputs}
 
         return Side(name, _finished(call, backend), answer, self.work)
 

@@ -57,7 +57,8 @@ def names(claim: Claim) -> dict[str, str]:
         or all(options.get(name) == value for _, options in pairs)
     }
     return {
-        spec.hash: ", ".join(_told(n, v) for n, v in options.items() if n not in left) or "default"
+        spec.hash: ", ".join(_describe(n, v) for n, v in options.items() if n not in left)
+        or "default"
         for spec, options in pairs
     }
 
@@ -66,5 +67,5 @@ def _are_tried(name: str, value: Any) -> bool:
     return name == "lr" and isinstance(value, list)
 
 
-def _told(name: str, value: Any) -> str:
+def _describe(name: str, value: Any) -> str:
     return value if name in PLAIN else f"{name.replace('_', ' ')} {value}"

@@ -67,10 +67,10 @@ class Outputs:
     def drawn(self) -> None:
         """Say what was drawn."""
         if self.plot is not None:
-            self.tell(figure_told(self.plot))
+            self.tell(figure_note(self.plot))
 
 
-def figure_told(name: str) -> str:
+def figure_note(name: str) -> str:
     """What is said of a figure that was written."""
     path = Path(name)
     return f"drawn: {path}, its data: {path.with_suffix('.csv')}"

@@ -28,7 +28,7 @@ def runs_of_training(
     """
     quantity = measure.quantity
     stored = _in_order(quantity, data)
-    kept = _there(quantity, data, stored)
+    kept = _in_training(quantity, data, stored)
     for k, rule in enumerate(map(str, data["rule"])):
         horizon = float(ruled_horizons(data)[k])
         for j in range(stored.shape[2]):
@@ -94,7 +94,7 @@ def _in_order(quantity: Quantity, data: Data) -> NDArray:
     return np.broadcast_to(spread, (len(spread), rules, *spread.shape[2:]))
 
 
-def _there(quantity: Quantity, data: Data, stored: NDArray) -> NDArray:
+def _in_training(quantity: Quantity, data: Data, stored: NDArray) -> NDArray:
     """Where a network was still in training, and a lag within its length; as `stored`."""
     there = np.ones(stored.shape, bool)
     if "lag" in quantity.dims:

@@ -274,12 +274,12 @@ def _series(
     statistics, networks = np.empty((3, len(points))), np.zeros(len(points), int)
     patterns, which = np.unique(column >= 0, axis=1, return_inverse=True)
     for k, pattern in enumerate(patterns.T):
-        here = np.flatnonzero(which.ravel() == k)
+        chosen = np.flatnonzero(which.ravel() == k)
         stacked = np.concatenate(
-            [blocks[b][1][:, column[b, here]] for b in np.flatnonzero(pattern)]
+            [blocks[b][1][:, column[b, chosen]] for b in np.flatnonzero(pattern)]
         )
-        statistics[:, here] = _statistics(stacked, measure)
-        networks[here] = len(stacked)
+        statistics[:, chosen] = _statistics(stacked, measure)
+        networks[chosen] = len(stacked)
     low, value, high = statistics
     theory = np.array([run.theory for run in runs])
     return Series(

@@ -114,7 +114,7 @@ def draw(ax: Axes, drawn: Sequence[Curve], choice: Choice, scale: Scale) -> None
     drawn = [curve.broken() for curve in drawn]
     places = marks.places(drawn)
     for k, curve in enumerate(drawn):
-        low, high = _shown(curve.low, ax), _shown(curve.high, ax)
+        low, high = _within_limits(curve.low, ax), _within_limits(curve.high, ax)
         look = stroke_of(curve.color, curve.stroke)
         theory = {"linewidth": points(0.8), "color": deep(curve.color), **THEORY}
         shade: dict[str, Any] = {"color": curve.color, "alpha": 0.2, "zorder": 2}
@@ -131,7 +131,7 @@ def draw(ax: Axes, drawn: Sequence[Curve], choice: Choice, scale: Scale) -> None
             marks.whiskers(ax, x, (low, high), curve.color, to)
         elif not any(curve.same_band(earlier) for earlier in drawn[:k]):
             ax.fill_between(x, low, high, linewidth=0, **shade)
-        value = _shown(curve.value, ax)
+        value = _within_limits(curve.value, ax)
         if cloud:
             marks.dots(ax, curve, value, drawn, to)
             value = np.where(np.isinf(curve.value), np.nan, value)
@@ -147,7 +147,7 @@ def draw(ax: Axes, drawn: Sequence[Curve], choice: Choice, scale: Scale) -> None
     marks.around(ax, drawn, choice)
 
 
-def _shown(values: NDArray, ax: Axes) -> NDArray:
+def _within_limits(values: NDArray, ax: Axes) -> NDArray:
     """Values with infinities moved just inside the limits."""
     bottom, top = ax.transScale.transform([[1, y] for y in ax.get_ylim()])[:, 1]
     inset = np.array([0.01, -0.01]) * (top - bottom)

@@ -54,7 +54,7 @@ def note_pooled(runs: Sequence[Run], told: Collection[str]) -> None:
     }
     if not pooled:
         return
-    told_as = [f"{name} {_listed(values)}" for name, values in pooled.items()]
+    told_as = [f"{name} {_list_values(values)}" for name, values in pooled.items()]
     first, values = next(iter(pooled.items()))
     choice = f"--where {shlex.quote(f'{first}={text(values[0])}')}"
     warnings.warn(
@@ -65,6 +65,6 @@ def note_pooled(runs: Sequence[Run], told: Collection[str]) -> None:
     )
 
 
-def _listed(values: Sequence[Any]) -> str:
+def _list_values(values: Sequence[Any]) -> str:
     some = [text(value) for value in values[:MOST_SAID]]
     return ", ".join([*some, "..."] if len(values) > MOST_SAID else some)

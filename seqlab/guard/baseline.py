@@ -142,14 +142,14 @@ def _levels(new: Curve, old: Curve, atol: float) -> Iterator[str]:
                 f"{other:.6g}"
             )
         else:
-            yield f"{_said(one)} at lag {lag}, was {_said(other)}"
+            yield f"{_describe_level(one)} at lag {lag}, was {_describe_level(other)}"
         yield (
             f"beyond that from lag {old.lag[beyond[0]]} on, at {beyond.size} of {old.lag.size} "
             "lags compared"
         )
 
 
-def _said(log10: float) -> str:
+def _describe_level(log10: float) -> str:
     return {-np.inf: "a zero (-inf)", np.inf: "an overflow (inf)"}.get(log10, f"{log10:.6g}")
 
 
@@ -169,7 +169,7 @@ def _rates(new: Curve, old: Curve, atol: float) -> Iterator[str]:
     if np.isfinite(old.rate):
         yield f"{rate}, was {old.rate:.6g}; {low:.6g} to {high:.6g} is allowed"
     else:
-        yield f"{rate}, was {'none' if np.isnan(old.rate) else _said(old.rate)}"
+        yield f"{rate}, was {'none' if np.isnan(old.rate) else _describe_level(old.rate)}"
 
 
 def write(path: Path, curves: Sequence[Curve]) -> None:

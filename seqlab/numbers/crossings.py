@@ -39,7 +39,7 @@ def crossings(middle: Callable[[float], Middle], places: Sequence[float]) -> lis
     """
     found = []
     for left, right in pairwise(places):
-        a, b = (_plain(middle(place).value) for place in (left, right))
+        a, b = (_within_range(middle(place).value) for place in (left, right))
         if not (a < 0 <= b or b <= 0 < a):  # a zero belongs to the one on its left
             continue
         at = right if b == 0 else _root(lambda place: middle(place).value, left, right, CLOSE)
@@ -77,7 +77,7 @@ def _root(curve: Callable[[float], float], left: float, right: float, near: floa
     """None where the way to it leads into a gap without numbers, at which SciPy gives up."""
 
     def known(place: float) -> float:
-        value = _plain(curve(place))
+        value = _within_range(curve(place))
         if math.isnan(value):
             raise _Gap
         return value
@@ -88,5 +88,5 @@ def _root(curve: Callable[[float], float], left: float, right: float, near: floa
         return None
 
 
-def _plain(value: float) -> float:
+def _within_range(value: float) -> float:
     return value if math.isnan(value) else min(max(value, -LARGEST), LARGEST)

@@ -139,7 +139,7 @@ def _run_module(net: Callable, time: int) -> Callable[[Tensor, State], tuple[Ten
     def run(x: Tensor, state: State) -> tuple[Tensor, State]:
         answer = net(x, state)
         if not _is_pair(answer):
-            raise refuse("module", said(answer), "it must return (y, state)")
+            raise refuse("module", describe_answer(answer), "it must return (y, state)")
         y, after = _by_step(answer[0], x, time), answer[1]
         if y.dim() <= time or y.shape[time] != x.shape[time]:
             raise refuse(
@@ -160,7 +160,7 @@ def _run_cell(net: Callable, time: int) -> Callable[[Tensor, State], tuple[Tenso
         form = form_of(state)
         if not is_of_cell(answer, form):
             needed = "it must return a state like its own, or (y, state)"
-            raise refuse("cell", said(answer), needed)
+            raise refuse("cell", describe_answer(answer), needed)
         return (None, answer) if form_of(answer) == form else (answer[0], answer[1])
 
     def run(x: Tensor, state: State) -> tuple[Tensor, State]:
@@ -210,7 +210,7 @@ def form_of(state: State) -> object:
     return type(state)
 
 
-def said(answer: object) -> str:
+def describe_answer(answer: object) -> str:
     return f"an answer of type {type(answer).__name__}"
 
 

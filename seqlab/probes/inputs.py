@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from seqlab.probes.callables import modules_of, name_of, said
+from seqlab.probes.callables import describe_answer, modules_of, name_of
 from seqlab.probes.quiet import quiet
 from seqlab.probes.recognised import refusing
 from seqlab.probes.repeats import compare
@@ -100,7 +100,9 @@ def _output(net: Callable, x: Tensor) -> Tensor:
         answer = next(filter(is_tensor, answer), answer)
     if not is_tensor(answer):
         raise refuse(
-            "module", said(answer), "it must return a tensor, or a tuple of which one is the output"
+            "module",
+            describe_answer(answer),
+            "it must return a tensor, or a tuple of which one is the output",
         )
     return answer
 

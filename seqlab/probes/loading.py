@@ -43,7 +43,7 @@ class Place:
             return None
         own = [line for line in lines if line[0] == self.file]
         file, line = (own or lines)[-1]
-        return f"{os.path.relpath(file)}:{line}: {_said(error)}"
+        return f"{os.path.relpath(file)}:{line}: {_first_line(error)}"
 
 
 def find(text: str) -> Place:
@@ -122,7 +122,7 @@ def _refusing(place: Place) -> Iterator[None]:
     except MemoryError:
         raise
     except (Exception, SystemExit) as error:  # whatever a stranger's file raises
-        raise InputError(f"function: {place.described(error) or _said(error)}") from error
+        raise InputError(f"function: {place.described(error) or _first_line(error)}") from error
 
 
 def _function(place: Place, module: ModuleType) -> Callable[[], Any]:
@@ -162,7 +162,7 @@ def _is_list(value: Any) -> bool:
     return isinstance(value, list | tuple)
 
 
-def _said(error: BaseException) -> str:
+def _first_line(error: BaseException) -> str:
     """`ValueError: what it says`, of its first line."""
     first, *_ = [*str(error).splitlines(), ""]
     return f"{type(error).__name__}: {first}".removesuffix(": ")

@@ -9,6 +9,7 @@ from seqlab.errors import InputError
 from seqlab.probes.adapters import adapted
 from seqlab.probes.callables import (
     Steps,
+    describe_answer,
     form_of,
     is_of_cell,
     is_of_module,
@@ -17,7 +18,6 @@ from seqlab.probes.callables import (
     of_cell,
     of_module,
     of_pytorch,
-    said,
 )
 from seqlab.probes.states import State, Tensor, each, kept, tensors_of
 from seqlab.values import named
@@ -53,7 +53,9 @@ def refusing(name: str, x: Tensor) -> Iterator[None]:
         raise
     except Exception as error:  # whatever a stranger's class raises
         what = f"{tuple(x.shape)} of {named(x.dtype)}"
-        raise refuse("x", what, f"{name} fails at its first call: {_told(error)}") from error
+        raise refuse(
+            "x", what, f"{name} fails at its first call: {_describe_error(error)}"
+        ) from error
 
 
 def time_axis(net: Any, x: Tensor, time: int | None) -> int:
@@ -95,17 +97,17 @@ def recognised(net: Any, x: Tensor, state: State, time: int) -> Steps:
             answer = net(piece, of_steps)
             if is_of_module(answer, piece, time) and form in (None, form_of(answer[1])):
                 return of_module(net, time)
-            failures.append(said(answer))
+            failures.append(describe_answer(answer))
         except Exception as error:  # whatever a stranger's class raises
-            failures.append(_told(error))
+            failures.append(_describe_error(error))
         if state is not None:
             try:
                 answer = net(x.select(time, 0).clone(), of_one)
                 if is_of_cell(answer, form):
                     return of_cell(net, time)
-                failures.append(said(answer))
+                failures.append(describe_answer(answer))
             except Exception as error:
-                failures.append(_told(error))
+                failures.append(_describe_error(error))
     first = "" if state is not None else ", whose first state is given"
     raise refuse(
         "net",
@@ -117,5 +119,5 @@ def recognised(net: Any, x: Tensor, state: State, time: int) -> Steps:
     )
 
 
-def _told(error: Exception) -> str:
+def _describe_error(error: Exception) -> str:
     return f"{type(error).__name__} ({shorten(str(error), LONGEST)})"

@@ -32,7 +32,7 @@ class Checklist(list[Line]):
         return text({"": self}, "") if self else "nothing was seen"
 
 
-def told_of_training(spec: LearnSpec) -> str:
+def training_note(spec: LearnSpec) -> str:
     """How a checklist of recurrent networks in training was measured."""
     cell, units = CELLS[spec.arch], "units: of the last update's batch"
     if cell.gates is None:
@@ -52,7 +52,7 @@ def of_specs(specs: Sequence[Spec], checked: Sequence[Checked]) -> str:
     for spec, lists in zip(specs, checked, strict=True):
         for rule, lines in lists.items():
             titled[spec.arch if len(lists) == 1 else f"{spec.arch}, {rule}"] = lines
-    told = [told_of_training(spec) for spec in specs if isinstance(spec, LearnSpec)]
+    told = [training_note(spec) for spec in specs if isinstance(spec, LearnSpec)]
     return text(titled, "\n".join(dict.fromkeys(told)) or _TRAINED)
 
 

@@ -59,9 +59,9 @@ class Reading:
         names = self.quantity.columns
         if self.middle is None:
             return {name: [None] * rules for name in names}
-        plain = _plain(self.quantity)
+        value_of = _missing_as_none(self.quantity)
         numbers = self.middle.reshape(rules, -1).T[: len(self.quantity.names)].tolist()
-        found = [[plain(value) for value in column] for column in numbers]
+        found = [[value_of(value) for value in column] for column in numbers]
         found += [end.tolist() for end in (self.low, self.high) if end is not None]
         return dict(zip(names, found, strict=True))
 
@@ -76,7 +76,7 @@ class Reading:
 
     def _numbers(self, rule: int) -> list[Any]:
         assert self.middle is not None
-        return list(map(_plain(self.quantity), np.atleast_1d(self.middle[rule]).tolist()))
+        return list(map(_missing_as_none(self.quantity), np.atleast_1d(self.middle[rule]).tolist()))
 
     def _spread(self, rule: int) -> tuple[float, float] | None:
         assert self.low is not None
@@ -91,11 +91,11 @@ def document(result: Measured) -> dict[str, Any]:
         "spec": result.spec.to_dict(),
         "backend": result.backend,
         "result": None if result.path is None else str(result.path),
-        "curves": [_json(entry) for entry in entries(result)],
+        "curves": [strict_json(entry) for entry in entries(result)],
     }
     data = arrays_of(result)
     if layer_table.by_layer(data):
-        found["layers"] = _json(layer_table.document(data, data["rule"].tolist()))
+        found["layers"] = strict_json(layer_table.document(data, data["rule"].tolist()))
     return found
 
 
@@ -172,7 +172,7 @@ _MIDDLES: dict[str, Callable[[NDArray], NDArray]] = {
 }
 
 
-def _plain(quantity: Quantity) -> Callable[[Any], Any]:
+def _missing_as_none(quantity: Quantity) -> Callable[[Any], Any]:
     """What makes None of a lag that is not reached or not known, and of a number of the ensemble
     that is nan because it does not exist."""
     if quantity.kind == "lag":
@@ -182,10 +182,10 @@ def _plain(quantity: Quantity) -> Callable[[Any], Any]:
     return lambda value: None if math.isnan(value) else value
 
 
-def _json(value: Any) -> Any:
+def strict_json(value: Any) -> Any:
     """A value in strict JSON's types: non-finite numbers are "-inf", "inf" and "nan"."""
     if isinstance(value, dict):
-        return {key: _json(item) for key, item in value.items()}
+        return {key: strict_json(item) for key, item in value.items()}
     if isinstance(value, tuple):
-        return [_json(item) for item in value]
+        return [strict_json(item) for item in value]
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -22,10 +22,10 @@ PARTS = dict.fromkeys(p for cell in CELLS.values() if len(cell.parts) > 1 for p 
 
 def fields_of(result: Measured, names: Iterable[str]) -> dict[str, Any]:
     """Fields of its spec, None for one that its kind lacks; of a file of arrays the path."""
-    return {name: _plain(getattr(result.spec, name, None)) for name in names}
+    return {name: _as_field(getattr(result.spec, name, None)) for name in names}
 
 
-def _plain(value: Any) -> Any:
+def _as_field(value: Any) -> Any:
     if isinstance(value, tuple):  # several as one text, one as itself
         return value[0] if len(value) == 1 else describe_value(value)
     return printable(value.path) if isinstance(value, ArrayFile) else value

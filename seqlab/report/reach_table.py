@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from seqlab.numbers.quantity import HORIZON, LN10
 from seqlab.numbers.statistics import median
-from seqlab.report.entries import entries
+from seqlab.report.entries import entries, strict_json
 from seqlab.report.measured import Measured
 from seqlab.report.run_table import heading, shared_settings
 from seqlab.report.text import Row, fill, grid
@@ -119,8 +119,8 @@ def document(found: Question) -> dict[str, Any]:
                 "value": one.value,
                 "interval": [one.low, one.high],
                 "rising": one.rising,
-                "log10_attenuation": _plain(kept(one.result)),
-                "log10_largest": _plain(one.peak),
+                "log10_attenuation": strict_json(kept(one.result)),
+                "log10_largest": strict_json(one.peak),
                 "largest_lag": one.peak_lag,
                 "horizon": entries(one.result)[0]["horizon"],
                 "result": _path(one.result),
@@ -130,7 +130,7 @@ def document(found: Question) -> dict[str, Any]:
         "tried": [
             {
                 "value": value_of(result, found.vary),
-                "log10_attenuation": _plain(kept(result)),
+                "log10_attenuation": strict_json(kept(result)),
                 "result": _path(result),
             }
             for result in found.tried
@@ -173,10 +173,6 @@ def _power(decades: float) -> str:
 
 def _number(value: float) -> str:
     return describe_value(float(f"{value:.4g}"))
-
-
-def _plain(value: float) -> float | str:
-    return value if math.isfinite(value) else str(value)
 
 
 def _path(result: Measured) -> str | None:

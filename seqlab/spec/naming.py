@@ -124,16 +124,16 @@ class _Names:
         what = f"several {self.cell.name}" if inside else f"no {self.cell.name}"
         raise InputError(
             f"module: {short_repr(module)} holds {what} in {self.path}; "
-            f"allowed: {_told(inside or modules)}"
+            f"allowed: {_list_modules(inside or modules)}"
         )
 
     def _pick(self, modules: Sequence[str]) -> str:
         """What there is to choose from, and how to choose."""
         if self.path is not None:
-            return f"of which module chooses one: {_told(modules)}"
+            return f"of which module chooses one: {_list_modules(modules)}"
         first = next(filter(None, modules)) + "."
         return (
-            f"{_told(modules)}; one is allowed, such as "
+            f"{_list_modules(modules)}; one is allowed, such as "
             f"{{k: v for k, v in params.items() if k.startswith({first!r})}}"
         )
 
@@ -170,7 +170,7 @@ def _place(layer: str) -> tuple[int, str]:
     return int("".join(filter(str.isdecimal, layer)) or 0), layer
 
 
-def _told(modules: Sequence[str]) -> str:
+def _list_modules(modules: Sequence[str]) -> str:
     """Modules as a message lists them, not all of many."""
     names = [short_repr(name) if name else "(top)" for name in modules[:_MOST_TOLD]]
     return ", ".join([*names, "..."] if len(modules) > _MOST_TOLD else names) or "none"

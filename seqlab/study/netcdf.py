@@ -64,7 +64,7 @@ def decode(data: bytes) -> tuple[dict[str, Variable], dict[str, str | float]]:
     from scipy.io import netcdf_file
 
     with netcdf_file(io.BytesIO(data), "r", mmap=False) as file:
-        attributes = {name: _plain(value) for name, value in _attributes(file)}
+        attributes = {name: _attribute(value) for name, value in _attributes(file)}
         variables = {name: _get_variable(found) for name, found in file.variables.items()}
     return variables, attributes
 
@@ -102,7 +102,7 @@ def _put_attributes(owner: "netcdf_file | netcdf_variable", attributes: Mapping[
 
 
 def _get_variable(stored: "netcdf_variable") -> Variable:
-    attributes = {name: _plain(value) for name, value in _attributes(stored)}
+    attributes = {name: _attribute(value) for name, value in _attributes(stored)}
     data, dims = stored.data, stored.dimensions
     if data.dtype.kind == "S":
         joined = np.ascontiguousarray(data).view(f"S{data.shape[-1]}")[..., 0]
@@ -118,6 +118,6 @@ def _attributes(owner: Any) -> Iterable[tuple[str, Any]]:
     return owner._attributes.items()  # SciPy has no public list of them
 
 
-def _plain(value: Any) -> str | float:
+def _attribute(value: Any) -> str | float:
     """An attribute as Python has it."""
     return value.decode() if isinstance(value, bytes) else float(value)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from seqlab.cli import completion, options, streams
-from seqlab.cli.outputs import figure_told
+from seqlab.cli.outputs import figure_note
 from seqlab.errors import InputError
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def claims(
         from seqlab.claims.figure import draw
 
         draw(asked[0], court.results(asked[0]), plot)
-        streams.write_error(figure_told(plot))
+        streams.write_error(figure_note(plot))
     if as_json:
         streams.write_out(json.dumps(presentation.document(found), indent=2, allow_nan=False))
     elif markdown:

@@ -8,7 +8,7 @@ import click
 
 from seqlab.cli import completion, options, streams
 from seqlab.cli.errors import complaints
-from seqlab.cli.outputs import figure_told
+from seqlab.cli.outputs import figure_note
 from seqlab.errors import InputError
 from seqlab.wording import one_of
 
@@ -142,7 +142,7 @@ def plot(
     with complaints() as complain:
         results = _Stored(Path(store), cache(complain))
         plot(results, output, resolve_request(results, **fields, where=_where(where)), drawn)
-        streams.write_error(figure_told(output))
+        streams.write_error(figure_note(output))
 
 
 class _Stored:
