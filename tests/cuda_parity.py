@@ -6,7 +6,6 @@ tests/cuda_parity*.py`.
 """
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import clips
@@ -20,6 +19,7 @@ from drawn import (
     Run,
     answers,
     bias_of,
+    cases,
     draw,
     draw_layered,
     parts,
@@ -50,15 +50,14 @@ IN_CHAIN = (*clips.biting(rules.IN_CHAIN), "truncate:1")
 AFTER = clips.biting(rules.AFTER)
 # One unit; more than the simulator's 8 lanes; more than its 32 threads.
 ONE = {"hidden": 1, "inputs": 1, "state": 1, "steps": 1, "batch": 1}
-SEVERAL = {"hidden": 9, "inputs": 2, "state": 3, "steps": 4, "batch": 5, "networks": 2}
+SEVERAL = {"hidden": 9, "inputs": 2, "state": 3, "steps": 3, "batch": 3, "networks": 2}
 FEW = {"hidden": 10, "inputs": 2, "state": 3, "steps": 2, "batch": 2}
 MANY = {"hidden": 35, "inputs": 3, "state": 2, "steps": 2, "batch": 1}
 
 
-def cases(*everyday: Any, slow: Sequence[Any]) -> list[Any]:
-    """Arguments of a test, and those that repeat what the everyday ones show in a minute more."""
-    rest = [pytest.param(*values, marks=pytest.mark.slow) for values in slow]
-    return [*everyday, *rest]
+def some_everyday(*archs: str) -> list[Any]:
+    """All cells, of which these are the everyday ones."""
+    return cases(*archs, slow=[(arch,) for arch in ARCHS if arch not in archs])
 
 
 def agree(run: Run, dtype: type, **options: str) -> None:
@@ -133,7 +132,7 @@ def test_bundles_of_lengths(arch: str, clip: str) -> None:
         assert np.allclose(ours[name], theirs, rtol=0, atol=1e-10, equal_nan=True), name
 
 
-@pytest.mark.parametrize("arch", cases("lstm", slow=[(arch,) for arch in ARCHS if arch != "lstm"]))
+@pytest.mark.parametrize("arch", some_everyday("lstm"))
 def test_a_whole_measurement(arch: str) -> None:
     options = {"arch": arch, "steps": 4, "hidden": 3, "inputs": 2, "networks": 2, "lengths": (2, 4)}
     options |= {"clip": ["none", "step-norm:0.3"], "spectrum": 2, "truncation": 0.9}
@@ -157,7 +156,7 @@ def test_every_direction_of_the_state(arch: str) -> None:
     assert np.allclose(*exponents, rtol=0, atol=1e-10)
 
 
-@pytest.mark.parametrize("arch", ARCHS)
+@pytest.mark.parametrize("arch", some_everyday("rnn", "ssm"))  # one of each loop over time
 def test_time_in_pieces(arch: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Segments of whole chunks and pieces of a call change sums over time at most; computed again
     instead of kept, not a bit."""
@@ -188,7 +187,7 @@ def test_a_chunks_last_state_is_the_steps_own(monkeypatch: pytest.MonkeyPatch) -
     assert np.array_equal(answers(run, backend="cuda")["x"], whole)
 
 
-@pytest.mark.parametrize("arch", ARCHS)
+@pytest.mark.parametrize("arch", some_everyday("rnn", "ssm"))
 def test_an_ensemble_is_its_networks(arch: str) -> None:
     """Bit for bit, whatever the number of networks."""
     run = draw(arch, hidden=5, steps=3, batch=3, networks=3)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from drawn import draw
+from drawn import cases, draw
 
 import seqlab
 from seqlab.cells import Sizes
@@ -133,7 +133,10 @@ def test_arrays_of_a_gpu() -> None:
 
 
 @pytest.mark.skipif(not target.SIMULATED, reason="the array is this machine's own")
-@pytest.mark.parametrize(("arch", "networks"), [*((arch, 0) for arch in ARCHS), ("lstm", 2)])
+@pytest.mark.parametrize(
+    ("arch", "networks"),
+    cases(("lstm", 2), ("ssm", 0), slow=[(arch, 0) for arch in ARCHS if arch != "ssm"]),
+)
 def test_cells_take_arrays_of_a_gpu(
     arch: str, networks: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,12 +1,13 @@
 """Random networks with their runs, drawn alike for every test of kernels and measures."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import naive
 import numpy as np
 import numpy.typing as npt
+import pytest
 from reference.cases import named
 
 import seqlab
@@ -29,6 +30,11 @@ SHOWN = [arch for arch, cell in CELLS.items() if "hidden" in cell.parts]
 # Those with recurrent weights, and those with PyTorch's four parameters.
 MIXED = [arch for arch, cell in CELLS.items() if "weight_hh" in cell.shapes(Sizes(1, 1, 1))]
 GATED = [arch for arch in MIXED if CELLS[arch].names_of == "PyTorch"]
+
+
+def cases(*everyday: Any, slow: Iterable[tuple[Any, ...]]) -> list[Any]:
+    """Arguments of a test, and those that repeat what the everyday ones show in a minute more."""
+    return [*everyday, *(pytest.param(*values, marks=pytest.mark.slow) for values in slow)]
 
 
 class Run(NamedTuple):

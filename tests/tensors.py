@@ -78,3 +78,19 @@ def half(values: Array) -> Array:
     """Numbers that bfloat16 can hold, as float32: the upper half of its bits."""
     bits = np.asarray(values, np.float32).view(np.uint32) & 0xFFFF0000
     return bits.astype(np.uint32).view(np.float32)
+
+
+# Numbers that all kinds of arrays here can hold; three axes, as x has them.
+NUMBERS = np.arange(24.0).reshape(4, 3, 2)
+
+
+def same_numbers(array: Array, dtype: Any = np.float64) -> bool:
+    return type(array) is np.ndarray and array.dtype == dtype and np.array_equal(array, NUMBERS)
+
+
+def scan_arguments() -> tuple[Array, dict[str, Array]]:
+    rng = np.random.default_rng(0)
+    shapes = {"u": (2, 3, 4), "delta": (2, 3, 4), "A": (3, 2), "B": (2, 2, 4), "C": (2, 2, 4)}
+    shapes |= {"D": (3,), "z": (2, 3, 4), "delta_bias": (3,)}
+    grad, *arrays = (rng.normal(size=shape) for shape in ((2, 3, 4), *shapes.values()))
+    return grad, dict(zip(shapes, arrays, strict=True))

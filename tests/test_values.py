@@ -1,6 +1,5 @@
 """What comes in as an array: taken for its numbers alone, or refused, at every door alike."""
 
-import gc
 import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -12,25 +11,15 @@ import pytest
 import xarray as xr
 from drawn import ARCHS, answers, draw, same_bits
 from naive import Array
-from numba.core.dispatcher import Dispatcher
-from tensors import GpuTensor, Tensor, Unplaced, half
+from tensors import NUMBERS, GpuTensor, Tensor, Unplaced, half, same_numbers, scan_arguments
 
 import seqlab
 from seqlab import values
 from seqlab.errors import InputError, Note
-from seqlab.kernels import _jit
 from seqlab.kernels.layout import on_gpu
-from seqlab.values import as_array, for_kernels
-
-# Numbers that all kinds of arrays here can hold; three axes, as x has them.
-NUMBERS = np.arange(24.0).reshape(4, 3, 2)
-
+from seqlab.values import as_array
 
 # What is taken.
-
-
-def same_numbers(array: Array, dtype: Any = np.float64) -> bool:
-    return type(array) is np.ndarray and array.dtype == dtype and np.array_equal(array, NUMBERS)
 
 
 TAKEN: dict[str, Callable[[Array], Any]] = {
@@ -216,14 +205,6 @@ def doors(kind: Callable[[Array], Any]) -> Iterator[tuple[str, Callable[[], Any]
     yield "grad_y", partial(seqlab.selective_scan_backward, kind(grad), **scanned)
 
 
-def scan_arguments() -> tuple[Array, dict[str, Array]]:
-    rng = np.random.default_rng(0)
-    shapes = {"u": (2, 3, 4), "delta": (2, 3, 4), "A": (3, 2), "B": (2, 2, 4), "C": (2, 2, 4)}
-    shapes |= {"D": (3,), "z": (2, 3, 4), "delta_bias": (3,)}
-    grad, *arrays = (rng.normal(size=shape) for shape in ((2, 3, 4), *shapes.values()))
-    return grad, dict(zip(shapes, arrays, strict=True))
-
-
 @pytest.mark.tiny
 @pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
 @pytest.mark.parametrize("kind", REFUSED)
@@ -303,99 +284,3 @@ def test_tensors_of_pytorch(torch: Any) -> None:
         )
     for value in (torch.ones(3).to_sparse(), torch.ones(3, device="meta")):
         assert "cannot be read" in refusal("x", partial(as_array, "x", value))
-
-
-# What kernels are given.
-
-
-def locked(array: Array) -> Array:
-    """The same, read-only."""
-    copy = array.copy()
-    copy.setflags(write=False)
-    return copy
-
-
-def unaligned(array: Array) -> Array:
-    """The same, one byte off."""
-    raw = np.zeros(array.nbytes + 1, np.uint8)[1:]
-    copy = raw.view(array.dtype).reshape(array.shape)
-    copy[...] = array
-    assert not copy.flags.aligned
-    return copy
-
-
-KINDS = {
-    "read-only": locked,
-    "unaligned": unaligned,
-    "read-only and unaligned": lambda a: np.lib.stride_tricks.as_strided(
-        unaligned(a), writeable=False
-    ),
-    "columns first": np.asfortranarray,
-    "turned round": lambda a: a[..., ::-1].copy()[..., ::-1],
-    "broadcast": lambda a: np.broadcast_to(a, a.shape),
-    "lists": lambda a: a.tolist(),
-}
-
-
-@pytest.mark.tiny
-@pytest.mark.parametrize("kind", KINDS)
-def test_kernels_get_one_kind_of_array(kind: str) -> None:
-    given = as_array("x", KINDS[kind](NUMBERS))
-    array = for_kernels("x", given)
-    assert same_numbers(array)
-    assert array.flags.c_contiguous
-    assert array.flags.aligned
-    assert array.flags.writeable
-
-
-@pytest.mark.tiny
-def test_a_read_only_array_is_neither_copied_nor_let_go() -> None:
-    given = locked(NUMBERS)
-    array = for_kernels("x", given)
-    assert np.shares_memory(array, given)
-    assert not given.flags.writeable
-    del given
-    assert same_numbers(array)
-
-
-def kernels() -> list[Any]:
-    """Those there are, those that a cell's maker holds included."""
-    return [
-        kernel
-        for kernel in gc.get_objects()
-        if issubclass(type(kernel), Dispatcher) and kernel.__module__.startswith("seqlab.")
-    ]
-
-
-def scans(kind: Callable[[Array], Any]) -> None:
-    grad, given = scan_arguments()
-    given = {name: kind(value) for name, value in given.items()}
-    seqlab.selective_scan(**given)
-    seqlab.selective_scan_backward(kind(grad), **given)
-
-
-def cells(arch: str, networks: int, kind: Callable[[Array], Any]) -> None:
-    run = draw(arch, networks=networks).each(kind)
-    trajectory = seqlab.forward(arch, run.params, run.x, run.initial)
-    seqlab.backward(trajectory, run.grad, clip="step-norm:1")
-    readout = kind(np.ones(3))
-    seqlab.attenuation(arch, run.params, run.x, [2, 5], readout=readout)
-
-
-CALLS: dict[str, Callable[..., None]] = {"scan": scans}
-for _arch in ARCHS:
-    for _networks in (0, 2):
-        CALLS[f"{_arch}-{_networks}"] = partial(cells, _arch, _networks)
-
-
-@pytest.mark.skipif(_jit.DISABLED, reason="nothing is compiled without the JIT")
-@pytest.mark.parametrize("call", CALLS)
-def test_no_kind_of_array_compiles_a_kernel_anew(call: str) -> None:
-    CALLS[call](np.array)
-    known = kernels()
-    before = [len(kernel.overloads) for kernel in known]
-    assert sum(before) >= 2  # the ways forward and back, compiled or read from the cache
-    for name, kind in KINDS.items():
-        CALLS[call](kind)
-        assert [len(kernel.overloads) for kernel in known] == before, name
-    assert len(kernels()) == len(known)
