@@ -151,7 +151,7 @@ def _backward(real: type, states: int, chunk: int) -> Any:
     @kernel
     def backward(given, dy, handed, begin, path, found, a):
         """Each chunk back, from the adjoint that it is truly handed; `path` is what `_record_path`
-        kept: transposed into the state after each step and its adjoint. `a` as in Path. A block has
+        kept: turned into the state after each step and its adjoint. `a` as in Path. A block has
         some channels of one chunk."""
         length, _, units = given.u.shape[1:]
         slot, d = piece_of(units)
