@@ -1,12 +1,14 @@
 """The gradient with respect to every input, against the whole Jacobian of the last output."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 from naive import Array
+from probing import random
+from probing import seeded as seeded  # it acts on every test
 from surroundings import surroundings
 
 from seqlab.errors import InputError
@@ -21,17 +23,6 @@ nn = torch.nn
 NEAR = 1e-9
 # The same operations on the same numbers, or powers of two; the logarithm alone is rounded.
 SAME = 1e-12
-
-
-@pytest.fixture(autouse=True)
-def seeded() -> Iterator[None]:
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        yield
-
-
-def random(*shape: int) -> Any:
-    return torch.randn(*shape, dtype=torch.float64)
 
 
 def reads(readout: Any) -> Callable[[Any], Any]:
